@@ -1,0 +1,159 @@
+"""Every public kernel, compiled against its NumPy twin: one group per kernel, arguments and dtype."""
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+
+pytestmark = [
+    pytest.mark.benchmark(max_time=0.3, min_rounds=5, warmup=True, warmup_iterations=3),
+    pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),  # said again of every test that has failed
+]
+
+MODULES = {"fastnn": fnn.kernels, "twin": fnn.reference}
+RTOL = {np.float32: 2e-5, np.float64: 1e-12}
+
+# A batch of a small network, that of a larger one, rows of a classifier, and the parameters of 784-64-64-10.
+BATCH, IN, OUT, CLASSES, PARAMETERS = 256, 784, 64, 10, 55_050
+
+
+class Arrays:
+    """Random arrays of one dtype, the same at every run."""
+
+    def __init__(self, dtype):
+        self.dtype, self.rng = dtype, np.random.default_rng(0)
+
+    def normal(self, *shape, scale=1.0):
+        """Return normally distributed values."""
+        return (scale * self.rng.standard_normal(shape)).astype(self.dtype)
+
+    def positive(self, *shape):
+        """Return values between 0.1 and 2."""
+        return self.rng.uniform(0.1, 2.0, shape).astype(self.dtype)
+
+    def probabilities(self, *shape):
+        """Return rows that sum to 1."""
+        return fnn.reference.softmax(self.normal(*shape))
+
+    def labels(self, n, classes):
+        """Return integer labels."""
+        return self.rng.integers(classes, size=n)
+
+    def bits(self, *shape):
+        """Return zeros and ones."""
+        return self.rng.integers(2, size=shape).astype(self.dtype)
+
+
+# name of the case -> (kernel, its arguments)
+CASES = {
+    "exp": ("exp", lambda a: (a.normal(BATCH, OUT, scale=5),)),
+    "log": ("log", lambda a: (a.positive(BATCH, OUT),)),
+    "tanh": ("tanh", lambda a: (a.normal(BATCH, OUT, scale=2),)),
+    "matmul 256x784 784x64": ("matmul", lambda a: (a.normal(BATCH, IN), a.normal(IN, OUT))),
+    "matmul 16x10 10x10": ("matmul", lambda a: (a.normal(16, 10), a.normal(10, 10))),
+    "matmul transpose_a": ("matmul", lambda a: (a.normal(BATCH, IN), a.normal(BATCH, OUT), True)),
+    "matmul transpose_b": ("matmul", lambda a: (a.normal(BATCH, OUT), a.normal(OUT, OUT), False, True)),
+    "dense_forward relu": (
+        "dense_forward",
+        lambda a: (a.normal(BATCH, IN), a.normal(IN, OUT, scale=0.05), a.normal(OUT), "relu"),
+    ),
+    "dense_forward tanh": (
+        "dense_forward",
+        lambda a: (a.normal(BATCH, OUT), a.normal(OUT, OUT, scale=0.1), a.normal(OUT), "tanh"),
+    ),
+    "dense_forward small": (
+        "dense_forward",
+        lambda a: (a.normal(16, 4), a.normal(4, 10), a.normal(10), "tanh"),
+    ),
+    "dense_backward relu": (
+        "dense_backward",
+        lambda a: (a.normal(BATCH, OUT), a.normal(OUT, OUT), a.normal(BATCH, OUT), a.normal(BATCH, OUT), "relu"),
+    ),
+    "dense_backward tanh": (
+        "dense_backward",
+        lambda a: (a.normal(BATCH, OUT), a.normal(OUT, OUT), a.normal(BATCH, OUT), a.normal(BATCH, OUT), "tanh"),
+    ),
+    "dense_backward first layer": (
+        "dense_backward",
+        lambda a: (a.normal(BATCH, IN), a.normal(IN, OUT), a.normal(BATCH, OUT), a.normal(BATCH, OUT), "relu", False),
+    ),
+    "dense_backward small": (
+        "dense_backward",
+        lambda a: (a.normal(16, 10), a.normal(10, 10), a.normal(16, 10), a.normal(16, 10), "tanh"),
+    ),
+    "softmax": ("softmax", lambda a: (a.normal(BATCH, CLASSES),)),
+    "log_softmax": ("log_softmax", lambda a: (a.normal(BATCH, CLASSES),)),
+    "softmax_jacobian": ("softmax_jacobian", lambda a: (a.probabilities(BATCH, CLASSES),)),
+    "softmax_vjp": ("softmax_vjp", lambda a: (a.probabilities(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "cross_entropy labels": ("cross_entropy", lambda a: (a.normal(BATCH, CLASSES), a.labels(BATCH, CLASSES))),
+    "cross_entropy soft": ("cross_entropy", lambda a: (a.normal(BATCH, CLASSES), a.probabilities(BATCH, CLASSES))),
+    "cross_entropy weighted": (
+        "cross_entropy",
+        lambda a: (a.normal(BATCH, CLASSES), a.labels(BATCH, CLASSES), a.positive(BATCH)),
+    ),
+    "binary_cross_entropy": ("binary_cross_entropy", lambda a: (a.normal(BATCH, 1), a.bits(BATCH, 1))),
+    "squared_error": ("squared_error", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "sgd_update": ("sgd_update", lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), None, 1e-3)),
+    "sgd_update momentum": (
+        "sgd_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9),
+    ),
+    "sgd_update nesterov": (
+        "sgd_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9, True),
+    ),
+    "adagrad_update": (
+        "adagrad_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.positive(PARAMETERS), 1e-3),
+    ),
+    "rmsprop_update": (
+        "rmsprop_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.positive(PARAMETERS), 1e-3),
+    ),
+    "adam_update": (
+        "adam_update",
+        lambda a: (*(a.normal(PARAMETERS) for _ in range(3)), a.positive(PARAMETERS), 10, 1e-3),
+    ),
+}
+
+# "linear" has no work to time
+ACTIVATIONS = (
+    "relu",
+    "leaky_relu",
+    "tanh",
+    "hard_tanh",
+    "leaky_tanh",
+    "sigmoid",
+    "softplus",
+    "elu",
+    "gelu",
+    "silu",
+    "sign",
+)
+for _activation in ACTIVATIONS:
+    for _kernel in ("activation_forward", "activation_derivatives"):
+        CASES[f"{_kernel} {_activation}"] = (_kernel, lambda a, name=_activation: (a.normal(BATCH, OUT, scale=2), name))
+
+
+@pytest.mark.parametrize("engine", MODULES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_kernel(benchmark, case, dtype, engine):
+    """Time one kernel; both engines give the same result, returned or written in place."""
+    name, make = CASES[case]
+    expected = results(fnn.reference, name, make(Arrays(dtype)))
+    for ours, theirs in zip(results(MODULES[engine], name, make(Arrays(dtype))), expected, strict=True):
+        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+        np.testing.assert_allclose(ours, theirs, rtol=RTOL[dtype], atol=RTOL[dtype] * np.abs(theirs).max())
+    benchmark.group = f"{case} {np.dtype(dtype)}"
+    benchmark.extra_info["engine"] = engine
+    benchmark(getattr(MODULES[engine], name), *make(Arrays(dtype)))
+
+
+def results(module, name, arguments):
+    """Call the kernel and return all that it gave back; its arguments count when it works in place."""
+    returned = getattr(module, name)(*arguments)
+    if returned is None:
+        return [value for value in arguments if isinstance(value, np.ndarray)]
+    returned = returned if isinstance(returned, tuple) else (returned,)
+    return [value for value in returned if value is not None]  # None: an input gradient that was not asked for

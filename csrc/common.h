@@ -1,0 +1,62 @@
+/* Conventions shared by every file of csrc.
+ *
+ * Bodies (`*_body.h`) are written once and included twice, for float and for double: REAL is the type, FN(name) the
+ * name with its suffixes (fnn_<name>_<f32|f64>_<instruction set>), C_(x) a constant of the type. Files that are
+ * compiled once per instruction set get FNN_ISA from the build; the others (engine, dense, pool) do not define it.
+ */
+#ifndef FNN_COMMON_H
+#define FNN_COMMON_H
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define FNN_INLINE static inline __attribute__((always_inline, unused))
+#else
+#define FNN_INLINE static inline
+#endif
+
+/* Precedes a loop whose iterations touch only their own elements, which the compiler cannot know of pointers that may
+ * be equal (in place). */
+#if defined(__clang__)
+#define FNN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define FNN_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define FNN_INDEPENDENT
+#endif
+
+#define FNN_ALIGN 64 /* bytes: a cache line, and the widest vector */
+
+#define FNN_CAT2_(a, b) a##b
+#define FNN_CAT2(a, b) FNN_CAT2_(a, b)
+#define FNN_CAT3_(a, b, c) a##b##c
+#define FNN_CAT3(a, b, c) FNN_CAT3_(a, b, c)
+
+#ifdef FNN_ISA
+#define FNN_ISA_SUFFIX FNN_CAT2(_, FNN_ISA)
+#else
+#define FNN_ISA_SUFFIX
+#endif
+
+/* Element-wise non-linearities; the codes are part of the plan and of the Cython layer. */
+enum fnn_activation {
+    FNN_LINEAR = 0,
+    FNN_RELU,
+    FNN_LEAKY_RELU,
+    FNN_TANH,
+    FNN_HARD_TANH,
+    FNN_LEAKY_TANH,
+    FNN_SIGMOID,
+    FNN_SOFTPLUS,
+    FNN_ELU,
+    FNN_GELU,
+    FNN_SILU,
+    FNN_SIGN,
+    FNN_N_ACTIVATIONS
+};
+
+#endif

@@ -1,0 +1,71 @@
+/* Rows on their way into a batch: gathered, converted and scaled in one pass; and the check that they are finite. */
+
+#if defined(__GNUC__) || defined(__clang__)
+#define PREFETCH_(p) __builtin_prefetch(p)
+#else
+#define PREFETCH_(p) ((void)(p))
+#endif
+
+/* Shuffled rows come from memory, and the hardware sees no pattern from one to the next: the lines of the row after
+ * next are asked for while this one is copied. */
+#define GATHER_(TYPE, NAME)                                                                                          \
+    static void FN(gather_##NAME)(ptrdiff_t rows, ptrdiff_t cols, const TYPE *x, const int64_t *index, double scale, \
+                                  REAL *restrict out)                                                                \
+    {                                                                                                                \
+        const ptrdiff_t line = 64 / (ptrdiff_t)sizeof(TYPE);                                                         \
+        const REAL s = (REAL)scale;                                                                                  \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                                       \
+            const TYPE *restrict row = x + (index ? index[i] : i) * cols;                                            \
+            const TYPE *next = x + (index && i + 2 < rows ? index[i + 2] : index ? index[i] : i) * cols;             \
+            if (index && cols >= 2 * line)                                                                           \
+                for (ptrdiff_t j = 0; j < cols; j += line)                                                           \
+                    PREFETCH_(next + j);                                                                             \
+            if (scale == 1)                                                                                          \
+                for (ptrdiff_t j = 0; j < cols; j++)                                                                 \
+                    out[j] = (REAL)row[j];                                                                           \
+            else                                                                                                     \
+                for (ptrdiff_t j = 0; j < cols; j++)                                                                 \
+                    out[j] = s * (REAL)row[j];                                                                       \
+            out += cols;                                                                                             \
+        }                                                                                                            \
+    }
+GATHER_(float, float)
+GATHER_(double, double)
+GATHER_(uint8_t, uint8)
+
+void FN(gather_rows)(ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, const int64_t *index, double scale,
+                     REAL *out)
+{
+    if (type == FNN_SOURCE_F32)
+        FN(gather_float)(rows, cols, (const float *)x, index, scale, out);
+    else if (type == FNN_SOURCE_F64)
+        FN(gather_double)(rows, cols, (const double *)x, index, scale, out);
+    else
+        FN(gather_uint8)(rows, cols, (const uint8_t *)x, index, scale, out);
+}
+
+ptrdiff_t FN(first_not_finite)(ptrdiff_t n, const REAL *x)
+{
+    /* all exponent bits set: infinite or NaN; blocks, so that a bad element ends the search early */
+    for (ptrdiff_t start = 0; start < n; start += 4096) {
+        ptrdiff_t end = n - start < 4096 ? n : start + 4096;
+        UINT_T bad = 0;
+        for (ptrdiff_t i = start; i < end; i++) {
+            UINT_T u;
+            memcpy(&u, x + i, sizeof u);
+#if REAL_F32
+            bad |= (u & 0x7f800000u) == 0x7f800000u;
+#else
+            bad |= (u & 0x7ff0000000000000u) == 0x7ff0000000000000u;
+#endif
+        }
+        if (bad)
+            for (ptrdiff_t i = start; i < end; i++)
+                if (!(x[i] - x[i] == 0))
+                    return i;
+    }
+    return -1;
+}
+
+#undef GATHER_
+#undef PREFETCH_

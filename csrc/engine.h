@@ -1,0 +1,81 @@
+/* Executes plans: forward, loss, gradient and whole epochs of training, on one or several workers.
+ *
+ * Rows are sharded over the workers. A worker takes its shard in chunks of rows that keep the activations in its
+ * cache, and adds the chunks' gradients up in its own buffer. A step of training is
+ *     shard gradients → barrier → every worker sums, and updates, its range of the parameters → barrier
+ * with one more barrier for the norm when it is clipped. Every sum has a fixed order, so that the same number of
+ * workers gives the same bits. Nothing is allocated: the caller hands a workspace in.
+ */
+#ifndef FNN_ENGINE_H
+#define FNN_ENGINE_H
+
+#include "kernels.h"
+#include "plan.h"
+#include "pool.h"
+
+/* What a worker reports to the others; padded so that two workers never write to one cache line. */
+typedef struct {
+    double loss, weight, correct, norm2, penalty;
+    int active; /* had rows */
+    char pad[FNN_POOL_PAD];
+} fnn_slot;
+
+/* Polled by worker 0 about every 20 ms; not zero: stop. */
+typedef int (*fnn_poll)(void *arg);
+
+#define FNN_JOB(REAL, T)                                                                                    \
+    typedef struct {                                                                                        \
+        const fnn_plan *plan;                                                                               \
+        const fnn_kernels_##T *kernels;                                                                     \
+        fnn_blas_##T blas; /* takes products from blas_from multiplications on; NULL: never */              \
+        double blas_from;                                                                                   \
+        /* data: rows of x with labels (rows,) or target (rows, n_out), and weight (rows,) or NULL */       \
+        const void *x;                                                                                      \
+        int x_type;     /* enum fnn_source */                                                               \
+        ptrdiff_t rows; /* of one pass: of x, or of one row of order */                                     \
+        const int64_t *labels;                                                                              \
+        const REAL *target, *weight;                                                                        \
+        const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */                           \
+        double l1, l2;                                                                                      \
+        const REAL *theta;                                                                                  \
+        /* training */                                                                                      \
+        const fnn_rule *rule;                                                                               \
+        REAL *trained; /* theta again, to be written */                                                     \
+        REAL *state;   /* (slots, n_parameters) */                                                          \
+        ptrdiff_t batch, epochs;                                                                            \
+        int64_t step;                 /* updates done before; grows */                                      \
+        double clip_norm, clip_value; /* INFINITY: none */                                                  \
+        /* results */                                                                                       \
+        REAL *out;      /* forward: (rows, n_out) */                                                        \
+        REAL *gradient; /* (n_parameters,) or NULL: the loss alone */                                       \
+        double *losses; /* one for every epoch, or one; and the share of the weight classified correctly */ \
+        double *correct;                                                                                    \
+        ptrdiff_t epochs_done;                                                                              \
+        int status; /* enum fnn_status */                                                                   \
+        /* running */                                                                                       \
+        int n_workers;                                                                                      \
+        ptrdiff_t chunk; /* rows */                                                                         \
+        char *workspace; /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                              \
+        fnn_slot *slots; /* n_workers */                                                                    \
+        fnn_barrier *barrier;                                                                               \
+        fnn_poll poll;                                                                                      \
+        void *poll_arg;                                                                                     \
+        double polled, work; /* time of the last poll; multiplications since the clock was read */          \
+    } fnn_job_##T;                                                                                          \
+    /* bytes of workspace, of all workers, for chunks of job->chunk rows */                                 \
+    size_t fnn_engine_workspace_##T(const fnn_job_##T *job);                                                \
+    /* run by fnn_team_run on job->n_workers workers; arg is the job */                                     \
+    void fnn_engine_forward_##T(void *arg, int worker);                                                     \
+    void fnn_engine_gradient_##T(void *arg, int worker);                                                    \
+    void fnn_engine_train_##T(void *arg, int worker);
+
+/* c (m, n) = [c +] op(a) op(b), strides as in gemm; of each operand one stride is 1 */
+typedef void (*fnn_blas_f32)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, ptrdiff_t ars, ptrdiff_t acs,
+                             const float *b, ptrdiff_t brs, ptrdiff_t bcs, int accumulate, float *c, ptrdiff_t ldc);
+typedef void (*fnn_blas_f64)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const double *a, ptrdiff_t ars, ptrdiff_t acs,
+                             const double *b, ptrdiff_t brs, ptrdiff_t bcs, int accumulate, double *c, ptrdiff_t ldc);
+
+FNN_JOB(float, f32)
+FNN_JOB(double, f64)
+
+#endif

@@ -1,0 +1,188 @@
+/* C = init + op(A) op(B), for the shapes of a training step.
+ *
+ * One register tile of MR x (NV * LANES) elements of C is held while k runs: a row of B is NV vectors, an element of A
+ * is broadcast. A is read where it lies through two strides, so A, Aᵀ and gathered rows need no copy: a tile
+ * touches one or two cache lines of A per k either way. B is copied into contiguous panels (padded with zeros to whole
+ * vectors) where it is transposed, where its last vector is partial, and where its rows are far apart and read often; a
+ * panel of KC rows stays in the first-level cache. The sum over k has one order whatever m is split into: a row of C
+ * does not depend on the other rows of the call.
+ */
+#if defined(__AVX512F__)
+#define GEMM_NV 4
+#define GEMM_MR 6 /* 24 accumulators, 4 of B, 1 of A: 29 of 32 registers */
+#define GEMM_MR3 8
+#define GEMM_MR2 12
+#define GEMM_MR1 12
+#else
+#define GEMM_NV 2
+#define GEMM_MR2 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
+#define GEMM_MR1 6
+#endif
+#define GEMM_KC ((ptrdiff_t)(FNN_GEMM_PACK_BYTES / (GEMM_NV * LANES * sizeof(REAL))))
+
+FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, ptrdiff_t k, const REAL *restrict a, ptrdiff_t ars,
+                              ptrdiff_t acs, const REAL *restrict b, ptrdiff_t ldb, const REAL *bias, int accumulate,
+                              REAL *restrict c, ptrdiff_t ldc, int last)
+{
+    VEC acc[12][4];
+    if (accumulate) {
+#pragma GCC unroll 12
+        for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++)
+                acc[i][j] = j == nv - 1 && last < LANES ? FN(v_load_n)(c + i * ldc + j * LANES, last)
+                                                        : FN(v_load)(c + i * ldc + j * LANES);
+        }
+    } else {
+        VEC start[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++)
+            start[j] = !bias                         ? FN(v_zero)()
+                       : j == nv - 1 && last < LANES ? FN(v_load_n)(bias + j * LANES, last)
+                                                     : FN(v_load)(bias + j * LANES);
+#pragma GCC unroll 12
+        for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++)
+                acc[i][j] = start[j];
+        }
+    }
+    for (ptrdiff_t p = 0; p < k; p++) {
+        VEC row[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++)
+            row[j] = FN(v_load)(b + j * LANES);
+#pragma GCC unroll 12
+        for (int i = 0; i < mr; i++) {
+            VEC x = FN(v_set1)(a[i * ars]);
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++)
+                acc[i][j] = FN(v_fma)(x, row[j], acc[i][j]);
+        }
+        a += acs;
+        b += ldb;
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++) {
+            if (j == nv - 1 && last < LANES)
+                FN(v_store_n)(c + i * ldc + j * LANES, acc[i][j], last);
+            else
+                FN(v_store)(c + i * ldc + j * LANES, acc[i][j]);
+        }
+    }
+}
+
+/* All rows of one panel: nv vectors wide, the last of them `last` elements. */
+#define GEMM_PANEL(NV, MR)                                                                                  \
+    static void FN(gemm_panel##NV)(ptrdiff_t m, ptrdiff_t k, const REAL *a, ptrdiff_t ars, ptrdiff_t acs,   \
+                                   const REAL *b, ptrdiff_t ldb, const REAL *bias, int accumulate, REAL *c, \
+                                   ptrdiff_t ldc, int last)                                                 \
+    {                                                                                                       \
+        for (; m >= MR; m -= MR, a += MR * ars, c += MR * ldc)                                              \
+            FN(gemm_tile)(MR, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                  \
+        for (; m >= 4; m -= 4, a += 4 * ars, c += 4 * ldc)                                                  \
+            FN(gemm_tile)(4, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                   \
+        if (m >= 2) {                                                                                       \
+            FN(gemm_tile)(2, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                   \
+            m -= 2, a += 2 * ars, c += 2 * ldc;                                                             \
+        }                                                                                                   \
+        if (m)                                                                                              \
+            FN(gemm_tile)(1, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                   \
+    }
+#if GEMM_NV == 4
+GEMM_PANEL(4, GEMM_MR)
+GEMM_PANEL(3, GEMM_MR3)
+#endif
+GEMM_PANEL(2, GEMM_MR2)
+GEMM_PANEL(1, GEMM_MR1)
+
+/* panel (k, width) = B[:k, :cols], zero beyond cols */
+static void FN(gemm_pack)(ptrdiff_t k, ptrdiff_t cols, ptrdiff_t width, const REAL *restrict b, ptrdiff_t brs,
+                          ptrdiff_t bcs, REAL *restrict panel)
+{
+    if (bcs == 1) {
+        for (ptrdiff_t p = 0; p < k; p++) {
+            const REAL *src = b + p * brs;
+            REAL *dst = panel + p * width;
+            ptrdiff_t j = 0;
+            for (; j + LANES <= cols; j += LANES)
+                FN(v_store)(dst + j, FN(v_load)(src + j));
+            if (j < cols)
+                FN(v_store)(dst + j, FN(v_load_n)(src + j, (int)(cols - j)));
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < cols; j++)
+        for (ptrdiff_t p = 0; p < k; p++)
+            panel[p * width + j] = b[p * brs + j * bcs];
+    for (ptrdiff_t p = 0; p < k; p++)
+        for (ptrdiff_t j = cols; j < width; j++)
+            panel[p * width + j] = 0;
+}
+
+void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, ptrdiff_t ars, ptrdiff_t acs, const REAL *b,
+              ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc)
+{
+    ptrdiff_t kc = 0;
+    do { /* once for k = 0, which leaves the initial value */
+        ptrdiff_t kb = k - kc < GEMM_KC ? k - kc : GEMM_KC;
+        const REAL *ab = a + kc * acs;
+        int acc = accumulate || kc > 0;
+        for (ptrdiff_t jc = 0; jc < n; jc += GEMM_NV * LANES) {
+            ptrdiff_t cols = n - jc < GEMM_NV * LANES ? n - jc : GEMM_NV * LANES;
+            int nv = (int)((cols + LANES - 1) / LANES);
+            int last = (int)(cols - (nv - 1) * LANES);
+            const REAL *panel = b + kc * brs + jc * bcs, *start = bias ? bias + jc : NULL;
+            ptrdiff_t ldb = brs;
+            if (bcs != 1 || last < LANES || (brs > GEMM_NV * LANES && m > 2 * GEMM_MR2)) {
+                ldb = (ptrdiff_t)nv * LANES;
+                FN(gemm_pack)(kb, cols, ldb, panel, brs, bcs, pack);
+                panel = pack;
+            }
+            switch (nv) {
+#if GEMM_NV == 4
+            case 4:
+                FN(gemm_panel4)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
+                break;
+            case 3:
+                FN(gemm_panel3)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
+                break;
+#endif
+            case 2:
+                FN(gemm_panel2)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
+                break;
+            default:
+                FN(gemm_panel1)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
+            }
+        }
+        kc += kb;
+    } while (kc < k);
+}
+
+void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict x, int accumulate, REAL *restrict sums)
+{
+    if (!accumulate)
+        for (ptrdiff_t j = 0; j < cols; j++)
+            sums[j] = 0;
+    ptrdiff_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        const REAL *r = x + i * cols;
+        for (ptrdiff_t j = 0; j < cols; j++)
+            sums[j] += (r[j] + r[cols + j]) + (r[2 * cols + j] + r[3 * cols + j]);
+    }
+    for (; i < rows; i++)
+        for (ptrdiff_t j = 0; j < cols; j++)
+            sums[j] += x[i * cols + j];
+}
+
+#undef GEMM_NV
+#undef GEMM_MR
+#undef GEMM_MR3
+#undef GEMM_MR2
+#undef GEMM_MR1
+#undef GEMM_KC
+#undef GEMM_PANEL
+#undef VEC
+#undef LANES

@@ -1,0 +1,171 @@
+/* Update rules: one pass over the parameters, penalties and clipping fused in. sqrt and division are the hardware's. */
+#if REAL_F32
+#define SQRT_ sqrtf
+#else
+#define SQRT_ sqrt
+#endif
+
+FNN_INLINE REAL FN(sign_of)(REAL x) { return (REAL)((x > 0) - (x < 0)); }
+
+/* What a rule's loop needs of the terms, in the loop's type. `plain` (no penalty, no clipping) is a loop of its own:
+ * the common case reads no more of θ than the rule does. */
+typedef struct {
+    REAL scale, l1, l2, clip;
+    int plain;
+} FN(effective);
+
+FNN_INLINE FN(effective) FN(effective_of)(const fnn_terms *t)
+{
+    FN(effective) e;
+    e.scale = (REAL)(t->scale * t->factor);
+    e.l1 = (REAL)(t->l1 * t->factor);
+    e.l2 = (REAL)(t->l2 * t->factor);
+    e.clip = (REAL)t->clip_value;
+    e.plain = t->l1 == 0 && t->l2 == 0 && !(t->clip_value <= (double)REAL_MAX);
+    return e;
+}
+
+FNN_INLINE REAL FN(effective_gradient)(int plain, FN(effective) e, REAL theta, REAL g)
+{
+    g *= e.scale;
+    if (plain)
+        return g;
+    g += e.l2 * theta + e.l1 * FN(sign_of)(theta);
+    /* a NaN passes through */
+    g = g > e.clip ? e.clip : g;
+    return g < -e.clip ? -e.clip : g;
+}
+
+void FN(sum_shards)(ptrdiff_t n, int n_shards, const REAL *const *shards, REAL *out)
+{
+    const REAL *first = shards[0];
+    if (n_shards == 1) {
+        if (first != out)
+            memcpy(out, first, (size_t)n * sizeof(REAL));
+        return;
+    }
+    const REAL *second = shards[1];
+    for (ptrdiff_t i = 0; i < n; i++)
+        out[i] = first[i] + second[i];
+    for (int s = 2; s < n_shards; s++) {
+        const REAL *restrict next = shards[s];
+        for (ptrdiff_t i = 0; i < n; i++)
+            out[i] += next[i];
+    }
+}
+
+double FN(penalty)(ptrdiff_t n, double l1, double l2, const REAL *theta)
+{
+    double squares = 0, absolutes = 0;
+    /* eight partial sums of each: a fixed order that vectorises */
+    double sq[8] = {0}, ab[8] = {0};
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (int j = 0; j < 8; j++) {
+            double x = (double)theta[i + j];
+            sq[j] += x * x;
+            ab[j] += fabs(x);
+        }
+    }
+    for (; i < n; i++) {
+        double x = (double)theta[i];
+        squares += x * x;
+        absolutes += fabs(x);
+    }
+    for (int j = 0; j < 8; j++) {
+        squares += sq[j];
+        absolutes += ab[j];
+    }
+    return 0.5 * l2 * squares + l1 * absolutes;
+}
+
+double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta, const REAL *g)
+{
+    double sum[8] = {0}, total = 0;
+    REAL scale = (REAL)terms->scale, l1 = (REAL)terms->l1, l2 = (REAL)terms->l2;
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (int j = 0; j < 8; j++) {
+            double x = (double)(scale * g[i + j] + l2 * theta[i + j] + l1 * FN(sign_of)(theta[i + j]));
+            sum[j] += x * x;
+        }
+    }
+    for (; i < n; i++) {
+        double x = (double)(scale * g[i] + l2 * theta[i] + l1 * FN(sign_of)(theta[i]));
+        total += x * x;
+    }
+    for (int j = 0; j < 8; j++)
+        total += sum[j];
+    return total;
+}
+
+/* RULE: a loop over i with `gr` as the effective gradient; twice, so that the plain one carries no penalty. */
+#define OPTIM_LOOP(RULE)                                            \
+    if (e.plain) {                                                  \
+        for (ptrdiff_t i = 0; i < n; i++) {                         \
+            REAL gr = FN(effective_gradient)(1, e, theta[i], g[i]); \
+            RULE                                                    \
+        }                                                           \
+    } else {                                                        \
+        for (ptrdiff_t i = 0; i < n; i++) {                         \
+            REAL gr = FN(effective_gradient)(0, e, theta[i], g[i]); \
+            RULE                                                    \
+        }                                                           \
+    }
+
+void FN(gradient_finish)(ptrdiff_t n, const fnn_terms *terms, const REAL *restrict theta, REAL *restrict g)
+{
+    FN(effective) e = FN(effective_of)(terms);
+    OPTIM_LOOP(g[i] = gr;)
+}
+
+/* v ← μ v − η g';  θ ← θ + v, or with nesterov θ ← θ + μ v − η g' (Sutskever et al. 2013 at the look-ahead point). */
+void FN(sgd_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov,
+                    const REAL *restrict g, REAL *restrict theta, REAL *restrict velocity)
+{
+    FN(effective) e = FN(effective_of)(terms);
+    REAL eta = (REAL)learning_rate, mu = (REAL)momentum;
+    if (!velocity) {
+        OPTIM_LOOP(theta[i] -= eta * gr;)
+    } else if (nesterov) {
+        OPTIM_LOOP(REAL v = mu * velocity[i] - eta * gr; velocity[i] = v; theta[i] += mu * v - eta * gr;)
+    } else {
+        OPTIM_LOOP(REAL v = mu * velocity[i] - eta * gr; velocity[i] = v; theta[i] += v;)
+    }
+}
+
+/* s ← s + g'²;  θ ← θ − η g' / (√s + ε)   (Duchi, Hazan, Singer 2011). */
+void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon,
+                        const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
+{
+    FN(effective) e = FN(effective_of)(terms);
+    REAL eta = (REAL)learning_rate, eps = (REAL)epsilon;
+    OPTIM_LOOP(REAL q = s[i] + gr * gr; s[i] = q; theta[i] -= eta * gr / (SQRT_(q) + eps);)
+}
+
+/* s ← ρ s + (1 − ρ) g'²;  θ ← θ − η g' / (√s + ε)   (Hinton's lecture 6e; ε as torch has it). */
+void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
+                        const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
+{
+    FN(effective) e = FN(effective_of)(terms);
+    REAL eta = (REAL)learning_rate, eps = (REAL)epsilon, keep = (REAL)rho, mix = (REAL)(1 - rho);
+    OPTIM_LOOP(REAL q = keep * s[i] + mix * (gr * gr); s[i] = q; theta[i] -= eta * gr / (SQRT_(q) + eps);)
+}
+
+/* m ← β₁ m + (1 − β₁) g',  v ← β₂ v + (1 − β₂) g'²,  θ ← (1 − η λ) θ − η m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ),
+ * v̂ = v / (1 − β₂ᵗ)   (Kingma & Ba 2015, algorithm 1; λ: Loshchilov & Hutter 2019). */
+void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate,
+                     double beta1, double beta2, double epsilon, double decay, const REAL *restrict g,
+                     REAL *restrict theta, REAL *restrict m, REAL *restrict v)
+{
+    FN(effective) e = FN(effective_of)(terms);
+    REAL eta = (REAL)(learning_rate / bias1);
+    REAL root = (REAL)(1 / sqrt(bias2));
+    REAL b1 = (REAL)beta1, mix1 = (REAL)(1 - beta1), b2 = (REAL)beta2, mix2 = (REAL)(1 - beta2);
+    REAL eps = (REAL)epsilon, keep = (REAL)(1 - learning_rate * decay);
+    OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
+               theta[i] = keep * theta[i] - eta * a / (SQRT_(q) * root + eps);)
+}
+
+#undef OPTIM_LOOP
+#undef SQRT_

@@ -1,0 +1,46 @@
+/* A network as data: what the engine executes. */
+#ifndef FNN_PLAN_H
+#define FNN_PLAN_H
+
+#include "common.h"
+
+enum fnn_op_kind { FNN_DENSE = 0 };
+enum fnn_loss { FNN_CROSS_ENTROPY = 0, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR };
+enum fnn_rule_kind { FNN_SGD = 0, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
+enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
+
+typedef struct {
+    int kind;       /* enum fnn_op_kind */
+    int input;      /* the op whose output it reads; -1: the batch */
+    int activation; /* enum fnn_activation */
+    int accumulate; /* backward adds to its input's delta: a later op has written there already */
+    int shared;     /* its parameters are those of a later op, which has written their gradient already */
+    ptrdiff_t n_in, n_out;
+    ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */
+    /* places in a worker's workspace, in elements per row of a chunk */
+    ptrdiff_t out;   /* output */
+    ptrdiff_t pre;   /* pre-activation; -1 where the derivative is a function of the output */
+    ptrdiff_t delta; /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */
+} fnn_op;
+
+typedef struct {
+    ptrdiff_t begin, end; /* a range of theta */
+    int penalised;        /* weights are, biases are not */
+} fnn_segment;
+
+typedef struct {
+    const fnn_op *ops; /* in an order in which inputs come first; the last is the output */
+    const fnn_segment *segments;
+    int n_ops, n_segments, loss;
+    ptrdiff_t n_parameters, n_in, n_out;
+    ptrdiff_t row_elements; /* of all outputs, pre-activations and deltas of one row */
+    double input_scale;
+} fnn_plan;
+
+typedef struct {
+    int kind; /* enum fnn_rule_kind */
+    int nesterov;
+    double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay;
+} fnn_rule;
+
+#endif

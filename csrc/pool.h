@@ -1,0 +1,95 @@
+/* Worker threads and the barrier they meet at.
+ *
+ *     fnn_team team;
+ *     int n = fnn_team_acquire(&team, wanted);       may be fewer than wanted: size shards and barriers by n
+ *     fnn_barrier_init(&barrier, n);
+ *     fnn_team_run(&team, task, arg);                as often as needed
+ *     fnn_barrier_destroy(&barrier);
+ *     fnn_team_release(&team);
+ *
+ * Threads are created at first use, kept parked between teams, and joined by fnn_pool_shutdown. Any number of threads
+ * may each hold a team at the same time; a worker belongs to one team at a time, so teams never wait for each other. A
+ * task may acquire a team of its own: it gets other workers. Nothing here allocates from the heap.
+ *
+ * fork(): the child starts with an empty pool and may use it at once. A team acquired before the fork has no threads in
+ * the child: there fnn_team_run refuses it and fnn_team_release does nothing. Forking from inside a task is not
+ * supported.
+ */
+#ifndef FNN_POOL_H
+#define FNN_POOL_H
+
+#include <stdint.h>
+
+#ifdef _WIN32
+typedef void *fnn_mutex; /* storage of an SRWLOCK and of a CONDITION_VARIABLE, so that windows.h stays out of here */
+typedef void *fnn_cond;
+#else
+#include <pthread.h>
+typedef pthread_mutex_t fnn_mutex;
+typedef pthread_cond_t fnn_cond;
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+typedef volatile long fnn_word;
+#else
+typedef _Atomic uint32_t fnn_word;
+#endif
+
+#define FNN_MAX_WORKERS 256 /* of one team, and threads in the pool */
+#define FNN_POOL_PAD 128    /* bytes: two cache lines, as they are fetched in pairs (x86) or are this long (Apple) */
+
+/* A word that one side changes and the other waits for. Private to pool.c; here only for its size. Padding instead of
+ * alignment keeps the hot words apart wherever the owner of the struct puts it. */
+typedef struct {
+    fnn_word word;
+    char pad0[FNN_POOL_PAD];
+    fnn_word sleepers;
+    fnn_mutex mutex;
+    fnn_cond cond;
+    char pad1[FNN_POOL_PAD];
+} fnn_gate;
+
+typedef void (*fnn_task)(void *arg, int worker); /* worker = 0 .. n_workers - 1 */
+
+typedef struct {
+    int n_workers;
+    unsigned life;                  /* which life of the process it belongs to: a fork begins another */
+    int16_t slots[FNN_MAX_WORKERS]; /* slots[i] is the pool slot of worker i; [0], the calling thread, is unused */
+} fnn_team;
+
+/* Takes idle workers and starts new ones as needed. Returns the number of workers obtained, the calling thread
+ * included: at least 1, at most n_workers; fewer when threads cannot be created or the pool is full. */
+int fnn_team_acquire(fnn_team *team, int n_workers);
+
+/* Runs task once on every worker, the calling thread being worker 0, and returns 0 when all have returned; what they
+ * wrote is visible then. Returns 1, having run nothing, for a team from before a fork. One run at a time per team. */
+int fnn_team_run(fnn_team *team, fnn_task task, void *arg);
+
+/* Gives the workers back; the team is then a team of one. Harmless when repeated. */
+void fnn_team_release(fnn_team *team);
+
+/* Joins the idle workers; those that a team holds stay. For interpreter exit; the pool can be used again after it. */
+void fnn_pool_shutdown(void);
+
+typedef struct {
+    fnn_gate gate;
+    fnn_word arrived;
+    char pad[FNN_POOL_PAD];
+    int n_workers;
+} fnn_barrier;
+
+void fnn_barrier_init(fnn_barrier *barrier, int n_workers);
+
+/* Waits until n_workers have called it. Returns 0, or 1 when the barrier is aborted. What any of them wrote before the
+ * call is visible to all after it. When the abort comes just after the last arrival, some may get 0 and others 1 for
+ * the same round; the former get 1 in the next. */
+int fnn_barrier_wait(fnn_barrier *barrier);
+
+/* Wakes every waiter; every present and later wait returns 1, until the barrier is initialised again. May be called
+ * by any thread, any number of times. */
+void fnn_barrier_abort(fnn_barrier *barrier);
+
+/* Only when no thread is inside fnn_barrier_wait or _abort any more: for workers, after fnn_team_run has returned. */
+void fnn_barrier_destroy(fnn_barrier *barrier);
+
+#endif

@@ -1,0 +1,11 @@
+#undef REAL
+#undef REAL_F32
+#undef REAL_SUFFIX
+#undef FN
+#undef C_
+#undef REAL_MAX
+#undef REAL_EPS
+#undef UINT_T
+#undef INT_T
+#undef FMA
+#undef REAL_HAS_FMA

@@ -1,0 +1,112 @@
+/* The widest vector of the instruction set, for the one kernel that needs registers by name (gemm).
+ *
+ * VEC holds LANES elements; unaligned loads and stores; the _n forms touch only the first n (0 < n <= LANES) elements.
+ * Element-wise kernels do not use it: plain loops that the compiler vectorises read better and are as fast.
+ */
+#define VEC FN(vec)
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#if REAL_F32
+#define LANES 16
+typedef __m512 VEC;
+FNN_INLINE VEC FN(v_zero)(void) { return _mm512_setzero_ps(); }
+FNN_INLINE VEC FN(v_set1)(REAL x) { return _mm512_set1_ps(x); }
+FNN_INLINE VEC FN(v_load)(const REAL *p) { return _mm512_loadu_ps(p); }
+FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm512_storeu_ps(p, v); }
+FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
+FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v); }
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_ps(a, b, c); }
+FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm512_add_ps(a, b); }
+#else
+#define LANES 8
+typedef __m512d VEC;
+FNN_INLINE VEC FN(v_zero)(void) { return _mm512_setzero_pd(); }
+FNN_INLINE VEC FN(v_set1)(REAL x) { return _mm512_set1_pd(x); }
+FNN_INLINE VEC FN(v_load)(const REAL *p) { return _mm512_loadu_pd(p); }
+FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm512_storeu_pd(p, v); }
+FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1u), p); }
+FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1u), v); }
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_pd(a, b, c); }
+FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm512_add_pd(a, b); }
+#endif
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#if REAL_F32
+#define LANES 8
+typedef __m256 VEC;
+FNN_INLINE __m256i FN(v_mask)(int n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+FNN_INLINE VEC FN(v_zero)(void) { return _mm256_setzero_ps(); }
+FNN_INLINE VEC FN(v_set1)(REAL x) { return _mm256_set1_ps(x); }
+FNN_INLINE VEC FN(v_load)(const REAL *p) { return _mm256_loadu_ps(p); }
+FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm256_storeu_ps(p, v); }
+FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_ps(p, FN(v_mask)(n)); }
+FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_ps(p, FN(v_mask)(n), v); }
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_ps(a, b, c); }
+FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm256_add_ps(a, b); }
+#else
+#define LANES 4
+typedef __m256d VEC;
+FNN_INLINE __m256i FN(v_mask)(int n)
+{
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+FNN_INLINE VEC FN(v_zero)(void) { return _mm256_setzero_pd(); }
+FNN_INLINE VEC FN(v_set1)(REAL x) { return _mm256_set1_pd(x); }
+FNN_INLINE VEC FN(v_load)(const REAL *p) { return _mm256_loadu_pd(p); }
+FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm256_storeu_pd(p, v); }
+FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_pd(p, FN(v_mask)(n)); }
+FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_pd(p, FN(v_mask)(n), v); }
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_pd(a, b, c); }
+FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm256_add_pd(a, b); }
+#endif
+#else
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+/* 16 bytes as a vector extension where the compiler has one (SSE2, NEON, ...), else one element. */
+#if defined(__GNUC__) || defined(__clang__)
+#define LANES (16 / (int)sizeof(REAL))
+typedef REAL VEC __attribute__((vector_size(16)));
+FNN_INLINE VEC FN(v_zero)(void) { return (VEC){0}; }
+FNN_INLINE VEC FN(v_set1)(REAL x) { return x - (VEC){0}; }
+#else
+#define LANES 1
+typedef REAL VEC;
+FNN_INLINE VEC FN(v_zero)(void) { return 0; }
+FNN_INLINE VEC FN(v_set1)(REAL x) { return x; }
+#endif
+FNN_INLINE VEC FN(v_load)(const REAL *p)
+{
+    VEC v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+FNN_INLINE void FN(v_store)(REAL *p, VEC v) { memcpy(p, &v, sizeof v); }
+FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n)
+{
+    REAL t[LANES] = {0};
+    for (int i = 0; i < n; i++)
+        t[i] = p[i];
+    return FN(v_load)(t);
+}
+FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n)
+{
+    REAL t[LANES];
+    FN(v_store)(t, v);
+    for (int i = 0; i < n; i++)
+        p[i] = t[i];
+}
+FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return a + b; }
+#if defined(__aarch64__) && defined(__GNUC__)
+#if REAL_F32
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return (VEC)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return (VEC)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#endif
+#else
+FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return a * b + c; }
+#endif
+#endif

@@ -1,0 +1,542 @@
+"""A network's plan in C structs, and the calls that run it on worker threads.
+
+The twin is fastnn.reference.network.Plan. Values have been checked by fastnn.network; here only what would be unsafe
+to get wrong is: element types, sizes, contiguity, and indices.
+"""
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport free, malloc
+
+import atexit
+
+import numpy as np
+
+from ..plan import TrainResult
+from ..reference.activations import ACTIVATIONS
+from .threads import blas_held_to_one_thread
+
+from . cimport blas
+from .kernels cimport active, fnn_kernels_f32, fnn_kernels_f64
+
+from . import kernels as _kernels
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+cdef extern from "activations.h" nogil:
+    bint fnn_activation_saves_output(int kind)
+
+cdef extern from "data.h" nogil:
+    enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
+
+cdef extern from "plan.h" nogil:
+    enum: FNN_DENSE, FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR
+    enum: FNN_SGD, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
+    enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
+    enum: FNN_ALIGN
+
+    ctypedef struct fnn_op:
+        int kind, input, activation, accumulate, shared
+        ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
+
+    ctypedef struct fnn_segment:
+        ptrdiff_t begin, end
+        int penalised
+
+    ctypedef struct fnn_plan:
+        const fnn_op *ops
+        const fnn_segment *segments
+        int n_ops, n_segments, loss
+        ptrdiff_t n_parameters, n_in, n_out, row_elements
+        double input_scale
+
+    ctypedef struct fnn_rule:
+        int kind, nesterov
+        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay
+
+cdef extern from "pool.h" nogil:
+    enum: FNN_MAX_WORKERS
+    ctypedef void (*fnn_task)(void *arg, int worker) noexcept nogil
+    ctypedef struct fnn_team:
+        pass
+    ctypedef struct fnn_barrier:
+        pass
+    int fnn_team_acquire(fnn_team *team, int n_workers)
+    int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
+    void fnn_team_release(fnn_team *team)
+    void fnn_pool_shutdown()
+    void fnn_barrier_init(fnn_barrier *barrier, int n_workers)
+    void fnn_barrier_destroy(fnn_barrier *barrier)
+
+# Pointers to elements are declared void: one body then serves both element types.
+cdef extern from "engine.h" nogil:
+    ctypedef struct fnn_slot:
+        pass
+    ctypedef int (*fnn_poll)(void *arg) noexcept nogil
+    ctypedef void (*fnn_blas_f32)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, ptrdiff_t, const float *,
+                                  ptrdiff_t, ptrdiff_t, int, float *, ptrdiff_t) noexcept nogil
+    ctypedef void (*fnn_blas_f64)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const double *, ptrdiff_t, ptrdiff_t,
+                                  const double *, ptrdiff_t, ptrdiff_t, int, double *, ptrdiff_t) noexcept nogil
+
+    ctypedef struct fnn_job_f32:
+        const fnn_plan *plan
+        const fnn_kernels_f32 *kernels
+        fnn_blas_f32 blas
+        double blas_from
+        void *x
+        int x_type
+        ptrdiff_t rows
+        void *labels
+        void *target
+        void *weight
+        void *order
+        double l1, l2
+        void *theta
+        const fnn_rule *rule
+        void *trained
+        void *state
+        ptrdiff_t batch, epochs
+        int64_t step
+        double clip_norm, clip_value
+        void *out
+        void *gradient
+        double *losses
+        double *correct
+        ptrdiff_t epochs_done
+        int status, n_workers
+        ptrdiff_t chunk
+        char *workspace
+        fnn_slot *slots
+        fnn_barrier *barrier
+        fnn_poll poll
+        void *poll_arg
+        double polled, work
+
+    ctypedef struct fnn_job_f64:
+        const fnn_plan *plan
+        const fnn_kernels_f64 *kernels
+        fnn_blas_f64 blas
+        double blas_from
+        void *x
+        int x_type
+        ptrdiff_t rows
+        void *labels
+        void *target
+        void *weight
+        void *order
+        double l1, l2
+        void *theta
+        const fnn_rule *rule
+        void *trained
+        void *state
+        ptrdiff_t batch, epochs
+        int64_t step
+        double clip_norm, clip_value
+        void *out
+        void *gradient
+        double *losses
+        double *correct
+        ptrdiff_t epochs_done
+        int status, n_workers
+        ptrdiff_t chunk
+        char *workspace
+        fnn_slot *slots
+        fnn_barrier *barrier
+        fnn_poll poll
+        void *poll_arg
+        double polled, work
+
+    size_t fnn_engine_workspace_f32(const fnn_job_f32 *job)
+    size_t fnn_engine_workspace_f64(const fnn_job_f64 *job)
+    void fnn_engine_forward_f32(void *arg, int worker) noexcept
+    void fnn_engine_forward_f64(void *arg, int worker) noexcept
+    void fnn_engine_gradient_f32(void *arg, int worker) noexcept
+    void fnn_engine_gradient_f64(void *arg, int worker) noexcept
+    void fnn_engine_train_f32(void *arg, int worker) noexcept
+    void fnn_engine_train_f64(void *arg, int worker) noexcept
+
+ctypedef fused job_t:
+    fnn_job_f32
+    fnn_job_f64
+
+atexit.register(lambda: fnn_pool_shutdown())
+
+LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY_CROSS_ENTROPY,
+          "squared_error": FNN_SQUARED_ERROR}
+RULES = {"sgd": FNN_SGD, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
+
+# Multiplications per worker and batch below which a second worker costs more than it saves (the barriers).
+cdef double WORTH_A_WORKER = 1e6
+
+
+def worth_a_worker(value=None):
+    """The threshold, after setting it if a value is given: for measurements, and for tests that want many workers."""
+    global WORTH_A_WORKER
+    if value is not None:
+        WORTH_A_WORKER = value
+    return WORTH_A_WORKER
+
+
+# Bytes of one chunk's rows, with everything that is kept for them: a part of a second-level cache.
+cdef double CHUNK_BYTES = 1 << 20
+
+# Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
+# one at every size that was measured (bench/test_kernels.py); elsewhere BLAS has code for the processor that it finds.
+cdef double BLAS_FROM = 32.0 ** 3 if _kernels.simd()["active"] in ("baseline", "generic") else INFINITY
+
+
+def blas_from(value=None):
+    """That threshold, after setting it if a value is given."""
+    global BLAS_FROM
+    if value is not None:
+        BLAS_FROM = value
+    return BLAS_FROM
+
+
+cdef void *address(str name, object array, str format, ptrdiff_t items, bint writable=False) except? NULL:
+    """The first element of a C-contiguous array of `items` elements; the caller keeps the array alive."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    cdef void *start = view.buf
+    cdef ptrdiff_t length = view.len, itemsize = view.itemsize
+    found = view.format.decode() if view.format != NULL else "B"
+    PyBuffer_Release(&view)
+    if found != format and not (format == "q" and found == "l" and itemsize == 8):
+        raise TypeError(f"{name}: expected element type {format!r}, got {found!r}")
+    if length != items * itemsize:
+        raise ValueError(f"{name}: expected {items} elements, got {length // itemsize}")
+    return start
+
+
+cdef int poll(void *errors) noexcept with gil:
+    """Runs Python's signal handlers; what they raise is kept for the calling thread."""
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<list>errors).append(error)
+        return 1
+    return 0
+
+
+cdef class _Workspace:
+    """Aligned memory that outlives a call, so that the next one need not allocate."""
+    cdef char *raw
+    cdef char *start
+    cdef size_t size
+
+    def __cinit__(self, size_t size):
+        self.raw = <char *>malloc(size + FNN_ALIGN)
+        if self.raw == NULL:
+            raise MemoryError(f"workspace of {size} bytes")
+        self.start = self.raw + (FNN_ALIGN - <uintptr_t>self.raw % FNN_ALIGN) % FNN_ALIGN
+        self.size = size
+
+    def __dealloc__(self):
+        free(self.raw)
+
+
+cdef class Plan:
+    """The compiled form of a list of operations; see fastnn.reference.network.Plan, its twin."""
+    cdef fnn_plan plan
+    cdef fnn_op *ops
+    cdef fnn_segment *segments
+    cdef bint single
+    cdef readonly object dtype
+    cdef _Workspace spare
+
+    def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None):
+        ops = tuple(ops)
+        if not ops:
+            raise ValueError("ops: expected at least one operation, got none")
+        if loss not in LOSSES:
+            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+        self.single = dtype == "float32"
+        self.dtype = np.dtype(dtype)
+        cdef int n = len(ops), i, j
+        self.ops = <fnn_op *>malloc(n * sizeof(fnn_op))
+        self.segments = <fnn_segment *>malloc((2 * n + 1) * 2 * sizeof(fnn_segment))
+        if self.ops == NULL or self.segments == NULL:
+            raise MemoryError("plan")
+        self.plan.ops = self.ops
+        self.plan.segments = self.segments
+        self.plan.n_ops = n
+        self.plan.loss = LOSSES[loss]
+        self.plan.n_parameters = n_parameters
+        self.plan.n_in = ops[0].n_in
+        self.plan.n_out = ops[n - 1].n_out
+        self.plan.input_scale = 1.0 if input_scale is None else input_scale
+        cdef ptrdiff_t at = 0
+        cdef fnn_op *op
+        for i in range(n):
+            spec = ops[i]
+            op = self.ops + i
+            width = ops[0].n_in if spec.input < 0 else ops[spec.input].n_out if spec.input < i else None
+            if not (spec.kind == "dense" and spec.n_in == width and spec.n_in > 0 and spec.n_out > 0
+                    and 0 <= spec.weight <= n_parameters - spec.n_in * spec.n_out
+                    and -1 <= spec.bias <= n_parameters - spec.n_out):
+                raise ValueError(f"ops[{i}]: {spec} does not fit its input or theta of length {n_parameters}")
+            op.kind = FNN_DENSE
+            op.input = spec.input
+            op.n_in, op.n_out, op.weight, op.bias = spec.n_in, spec.n_out, spec.weight, spec.bias
+            op.activation = ACTIVATIONS.index(spec.activation)
+            op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
+            op.shared = any(ops[j].weight == spec.weight for j in range(i + 1, n))
+            op.out = at
+            at += op.n_out
+            op.pre = -1
+            if not fnn_activation_saves_output(op.activation):
+                op.pre = at
+                at += op.n_out
+        for i in range(n - 1):
+            if not any(ops[j].input == i for j in range(i + 1, n)):
+                raise ValueError(f"ops[{i}]: nothing reads its output")
+        at = self.place_deltas(at)
+        self.plan.row_elements = at
+        self.cut_segments(ops)
+
+    def __dealloc__(self):
+        free(self.ops)
+        free(self.segments)
+
+    cdef ptrdiff_t place_deltas(self, ptrdiff_t at):
+        """A chain needs two buffers by turns; where an output is read from afar every op gets its own."""
+        cdef int i, n = self.plan.n_ops
+        cdef bint chain = all(self.ops[i].input == i - 1 for i in range(n))
+        cdef ptrdiff_t widest = max(self.ops[i].n_out for i in range(n))
+        for i in range(n):
+            if chain:
+                self.ops[i].delta = at + (i % 2) * widest
+            else:
+                self.ops[i].delta = at
+                at += self.ops[i].n_out
+        return at + 2 * widest if chain else at
+
+    cdef void cut_segments(self, ops):
+        """Theta as ranges of weights and of the rest, which no penalty touches."""
+        cdef ptrdiff_t end = 0
+        cdef int n = 0
+        for begin, stop in sorted({(op.weight, op.weight + op.n_in * op.n_out) for op in ops}):
+            if begin > end:
+                self.segments[n] = fnn_segment(end, begin, 0)
+                n += 1
+            self.segments[n] = fnn_segment(begin, stop, 1)
+            n += 1
+            end = stop
+        if end < self.plan.n_parameters:
+            self.segments[n] = fnn_segment(end, self.plan.n_parameters, 0)
+            n += 1
+        self.plan.n_segments = n
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def forward(self, theta, X, int threads=1):
+        """Output of the last operation, (N, K)."""
+        cdef fnn_job_f32 job32
+        cdef fnn_job_f64 job64
+        out = np.empty((X.shape[0], self.plan.n_out), self.dtype)
+        if out.size == 0:
+            return out
+        if self.single:
+            self.describe(&job32, theta, X, None, None)
+            job32.out = address("out", out, "f", out.size, True)
+            self.execute(&job32, fnn_engine_forward_f32, job32.rows, threads)
+        else:
+            self.describe(&job64, theta, X, None, None)
+            job64.out = address("out", out, "d", out.size, True)
+            self.execute(&job64, fnn_engine_forward_f64, job64.rows, threads)
+        return out
+
+    def loss_and_gradient(self, theta, X, y, sample_weight=None, double l1=0.0, double l2=0.0, int threads=1,
+                          bint gradient=True):
+        """Objective J(θ) over all rows, and its gradient (P,) or None."""
+        cdef fnn_job_f32 job32
+        cdef fnn_job_f64 job64
+        cdef double loss = 0.0, correct = 0.0
+        if X.shape[0] == 0:
+            raise ValueError("X: expected at least one row, got none")
+        grad = np.empty(self.plan.n_parameters, self.dtype) if gradient else None
+        if self.single:
+            self.describe(&job32, theta, X, y, sample_weight)
+            self.objective(&job32, grad, l1, l2, &loss, &correct)
+            self.execute(&job32, fnn_engine_gradient_f32, job32.rows, threads)
+        else:
+            self.describe(&job64, theta, X, y, sample_weight)
+            self.objective(&job64, grad, l1, l2, &loss, &correct)
+            self.execute(&job64, fnn_engine_gradient_f64, job64.rows, threads)
+        return loss, grad
+
+    def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
+              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1):
+        """Whole epochs, in place on theta and state; see the twin."""
+        cdef fnn_job_f32 job32
+        cdef fnn_job_f64 job64
+        cdef fnn_rule rule
+        rule.kind = RULES[optimizer.rule]
+        rule.nesterov = optimizer.nesterov
+        rule.learning_rate = optimizer.learning_rate
+        rule.momentum = optimizer.momentum
+        rule.beta1 = optimizer.beta1
+        rule.beta2 = optimizer.beta2
+        rule.rho = optimizer.rho
+        rule.epsilon = optimizer.epsilon
+        rule.weight_decay = optimizer.weight_decay
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if X.shape[0] == 0:
+            raise ValueError("X: expected at least one row, got none")
+        cdef ptrdiff_t epochs = 1 if order is None else order.shape[0]
+        if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
+            raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
+        outcome = np.zeros((2, max(epochs, 1)))
+        cdef double *losses = <double *>address("losses", outcome, "d", outcome.size, True)
+        cdef ptrdiff_t done
+        cdef int status
+        errors = []
+        if self.single:
+            self.describe(&job32, theta, X, y, sample_weight)
+            self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            job32.losses = losses
+            job32.correct = losses + max(epochs, <ptrdiff_t>1)
+            self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors)
+            done, step, status = job32.epochs_done, job32.step, job32.status
+        else:
+            self.describe(&job64, theta, X, y, sample_weight)
+            self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            job64.losses = losses
+            job64.correct = losses + max(epochs, <ptrdiff_t>1)
+            self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors)
+            done, step, status = job64.epochs_done, job64.step, job64.status
+        if errors:
+            raise errors[0]
+        correct = None if self.plan.loss == FNN_SQUARED_ERROR else tuple(outcome[1, :done].tolist())
+        return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
+                           "diverged" if status == FNN_DIVERGED else "ok")
+
+    # -- the job --------------------------------------------------------------------------------------------------
+
+    cdef int describe(self, job_t *job, theta, X, y, sample_weight) except -1:
+        """Everything that all calls share."""
+        cdef ptrdiff_t n = X.shape[0], k = self.plan.n_out
+        real = "f" if job_t is fnn_job_f32 else "d"
+        job.plan = &self.plan
+        if job_t is fnn_job_f32:
+            job.kernels = &active().f32
+            job.blas = blas.product_f32
+        else:
+            job.kernels = &active().f64
+            job.blas = blas.product_f64
+        job.blas_from = BLAS_FROM
+        if BLAS_FROM == INFINITY:
+            job.blas = NULL
+        if X.ndim != 2 or X.shape[1] != self.plan.n_in:
+            raise ValueError(f"X: expected shape (N, {self.plan.n_in}), got {X.shape}")
+        kind = X.dtype.char
+        if kind not in "fdB":
+            raise TypeError(f"X: expected dtype float32, float64 or uint8, got {X.dtype}")
+        job.x_type = FNN_SOURCE_F32 if kind == "f" else FNN_SOURCE_F64 if kind == "d" else FNN_SOURCE_U8
+        job.x = address("X", X, kind, n * self.plan.n_in)
+        job.rows = n
+        job.labels = job.target = job.weight = job.order = NULL
+        if y is not None:
+            if y.dtype.kind == "i":
+                if self.plan.loss != FNN_CROSS_ENTROPY:
+                    raise TypeError(f"y: expected dtype {self.dtype}, got {y.dtype}")
+                job.labels = address("y", y, "q", n)
+                if n and (y.min() < 0 or y.max() >= k):
+                    raise ValueError(f"y: expected labels in [0, {k}), got {y.min()} to {y.max()}")
+            else:
+                job.target = address("y", y, real, n * k)
+        if sample_weight is not None:
+            job.weight = address("sample_weight", sample_weight, real, n)
+        job.l1 = job.l2 = 0.0
+        job.theta = address("theta", theta, real, self.plan.n_parameters)
+        job.rule = NULL
+        job.trained = job.state = job.out = job.gradient = NULL
+        job.losses = job.correct = NULL
+        job.batch = n
+        job.epochs = 1
+        job.step = 0
+        job.clip_norm = job.clip_value = INFINITY
+        job.epochs_done = 0
+        job.status = FNN_OK
+        return 0
+
+    cdef int objective(self, job_t *job, grad, double l1, double l2, double *loss, double *correct) except -1:
+        job.l1, job.l2 = l1, l2
+        job.losses, job.correct = loss, correct
+        if grad is not None:
+            job.gradient = address("gradient", grad, "f" if job_t is fnn_job_f32 else "d", grad.size, True)
+        return 0
+
+    cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t batch_size, const fnn_rule *rule,
+                       long long step, double l1, double l2, clip_norm, clip_value) except -1:
+        real = "f" if job_t is fnn_job_f32 else "d"
+        cdef int slots = 0 if rule.kind == FNN_SGD and rule.momentum == 0 else 2 if rule.kind == FNN_ADAM else 1
+        job.trained = address("theta", theta, real, self.plan.n_parameters, True)
+        if slots:
+            job.state = address("state", state, real, slots * self.plan.n_parameters, True)
+        if order is not None:
+            job.rows = order.shape[1]
+            job.epochs = order.shape[0]
+            job.order = address("order", order, "q", job.rows * job.epochs)
+        job.batch = batch_size
+        job.rule = rule
+        job.step = step
+        job.l1, job.l2 = l1, l2
+        if clip_norm is not None:
+            job.clip_norm = clip_norm
+        if clip_value is not None:
+            job.clip_value = clip_value
+        return 0
+
+    cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, int threads, list errors=None) except -1:
+        """Run the job on as many workers as its batches are worth, with a workspace and a watch on signals."""
+        cdef fnn_team team
+        cdef fnn_barrier barrier
+        cdef int workers, element = 4 if job_t is fnn_job_f32 else 8
+        cdef ptrdiff_t rows = min(rows_at_once, job.rows)
+        cdef double work = <double>rows * <double>self.plan.n_parameters
+        cdef _Workspace space
+        cdef size_t needed
+        cdef bint own_errors = errors is None
+        if own_errors:
+            errors = []
+        workers = <int>max(1.0, min(<double>min(threads, FNN_MAX_WORKERS), work / WORTH_A_WORKER))
+        workers = fnn_team_acquire(&team, workers)
+        try:
+            job.n_workers = workers
+            job.chunk = <ptrdiff_t>(CHUNK_BYTES / element / (self.plan.n_in + self.plan.row_elements))
+            job.chunk = max(16, min(job.chunk, (rows + workers - 1) // workers))
+            if job_t is fnn_job_f32:
+                needed = fnn_engine_workspace_f32(job)
+            else:
+                needed = fnn_engine_workspace_f64(job)
+            space, self.spare = self.spare, None  # another thread's call gets one of its own
+            if space is None or space.size < needed + workers * sizeof(fnn_slot):
+                space = _Workspace(needed + workers * sizeof(fnn_slot))
+            job.workspace = space.start
+            job.slots = <fnn_slot *>(space.start + needed)
+            job.barrier = &barrier
+            job.poll = poll
+            job.poll_arg = <void *>errors
+            job.polled = job.work = 0.0
+            fnn_barrier_init(&barrier, workers)
+            try:
+                if job.blas != NULL:
+                    with blas_held_to_one_thread():
+                        with nogil:
+                            fnn_team_run(&team, task, job)
+                else:
+                    with nogil:
+                        fnn_team_run(&team, task, job)
+            finally:
+                fnn_barrier_destroy(&barrier)
+            self.spare = space
+        finally:
+            fnn_team_release(&team)
+        if own_errors and errors:
+            raise errors[0]
+        return 0

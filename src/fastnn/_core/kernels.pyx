@@ -1,0 +1,265 @@
+"""Entry points of csrc's kernels: flat contiguous arrays in, flat contiguous arrays out.
+
+Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; what would be unsafe to get wrong
+(the element type, contiguity, read-only outputs) is refused by the typed arguments themselves.
+"""
+import os
+
+from libc.stdint cimport int64_t
+
+ctypedef fused real:
+    float
+    double
+
+cdef const fnn_kernels *table = NULL
+
+
+cdef const fnn_kernels *active() noexcept nogil:
+    return table
+
+
+def available():
+    """Names of the instruction sets that this build has and this processor can run, the plainest first."""
+    names = []
+    cdef int i = 0
+    while fnn_kernels_available(i) != NULL:
+        names.append(fnn_kernels_available(i).name.decode())
+        i += 1
+    return tuple(names)
+
+
+def simd():
+    """The instruction sets: {"active": name, "available": names}."""
+    return {"active": table.name.decode(), "available": available()}
+
+
+cdef int choose() except -1:
+    global table
+    names = available()
+    wanted = os.environ.get("FASTNN_SIMD", "").strip().lower() or names[len(names) - 1]
+    if wanted not in names:
+        raise ImportError(f"FASTNN_SIMD: expected one of {', '.join(names)} on this machine, got {wanted!r}")
+    table = fnn_kernels_available(names.index(wanted))
+    return 0
+
+
+choose()
+
+
+# -- math and activations ---------------------------------------------------------------------------------------------
+
+def exp(const real[::1] x, real[::1] y):
+    with nogil:
+        if real is float:
+            table.f32.exp(x.shape[0], &x[0], &y[0])
+        else:
+            table.f64.exp(x.shape[0], &x[0], &y[0])
+
+
+def log(const real[::1] x, real[::1] y):
+    with nogil:
+        if real is float:
+            table.f32.log(x.shape[0], &x[0], &y[0])
+        else:
+            table.f64.log(x.shape[0], &x[0], &y[0])
+
+
+def tanh(const real[::1] x, real[::1] y):
+    with nogil:
+        if real is float:
+            table.f32.tanh(x.shape[0], &x[0], &y[0])
+        else:
+            table.f64.tanh(x.shape[0], &x[0], &y[0])
+
+
+def activation_forward(int kind, const real[::1] z, real[::1] a):
+    with nogil:
+        if real is float:
+            table.f32.activation_forward(kind, z.shape[0], &z[0], &a[0])
+        else:
+            table.f64.activation_forward(kind, z.shape[0], &z[0], &a[0])
+
+
+def activation_backward(int kind, const real[::1] saved, real[::1] delta):
+    with nogil:
+        if real is float:
+            table.f32.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
+        else:
+            table.f64.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
+
+
+def activation_derivatives(int kind, const real[::1] z, real[::1] a, real[::1] d1, real[::1] d2):
+    with nogil:
+        if real is float:
+            table.f32.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
+        else:
+            table.f64.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
+
+
+# -- products ---------------------------------------------------------------------------------------------------------
+
+def gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real[::1] a, Py_ssize_t ars, Py_ssize_t acs,
+         const real[::1] b, Py_ssize_t brs, Py_ssize_t bcs, const real[::1] bias, real[::1] pack, real[::1] c):
+    """c (m, n) = bias + a b; an empty `bias` is none. `pack`: scratch of gemm_pack_bytes()."""
+    cdef const real *start = &bias[0] if bias.shape[0] else NULL
+    with nogil:
+        if real is float:
+            table.f32.gemm(m, n, k, &a[0], ars, acs, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+        else:
+            table.f64.gemm(m, n, k, &a[0], ars, acs, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+
+
+def gemm_pack_bytes():
+    return FNN_GEMM_PACK_BYTES
+
+
+def column_sums(Py_ssize_t rows, const real[::1] x, real[::1] sums):
+    with nogil:
+        if real is float:
+            table.f32.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+        else:
+            table.f64.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+
+
+# -- softmax and losses -----------------------------------------------------------------------------------------------
+
+def softmax(Py_ssize_t cols, const real[::1] z, real[::1] p):
+    with nogil:
+        if real is float:
+            table.f32.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+        else:
+            table.f64.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+
+
+def log_softmax(Py_ssize_t cols, const real[::1] z, real[::1] log_p):
+    with nogil:
+        if real is float:
+            table.f32.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
+        else:
+            table.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
+
+
+def softmax_jacobian(Py_ssize_t cols, const real[::1] p, real[::1] jacobian):
+    with nogil:
+        if real is float:
+            table.f32.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
+        else:
+            table.f64.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
+
+
+def softmax_vjp(Py_ssize_t cols, const real[::1] p, const real[::1] v, real[::1] dz):
+    with nogil:
+        if real is float:
+            table.f32.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
+        else:
+            table.f64.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
+
+
+def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels, const real[::1] target,
+                  const real[::1] weight, real[::1] delta):
+    """Σ w ℓ; labels or target is empty, and so is weight where there is none."""
+    cdef const int64_t *y = &labels[0] if labels.shape[0] else NULL
+    cdef const real *soft = &target[0] if target.shape[0] else NULL
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+        else:
+            loss = table.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+    return loss
+
+
+def binary_cross_entropy(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight,
+                         real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
+        else:
+            loss = table.f64.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
+    return loss
+
+
+def squared_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight,
+                  real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+# -- update rules; terms = (scale, l1, l2, factor, clip_value) ---------------------------------------------------------
+
+def gradient_norm2(const real[::1] theta, const real[::1] grad, tuple terms):
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    cdef double norm2
+    with nogil:
+        if real is float:
+            norm2 = table.f32.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
+        else:
+            norm2 = table.f64.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
+    return norm2
+
+
+def sgd_update(real[::1] theta, const real[::1] grad, real[::1] velocity, double learning_rate, double momentum,
+               bint nesterov, tuple terms):
+    """An empty velocity is none."""
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    cdef real *v = &velocity[0] if velocity.shape[0] else NULL
+    with nogil:
+        if real is float:
+            table.f32.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+        else:
+            table.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+
+
+def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double epsilon,
+                   tuple terms):
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    with nogil:
+        if real is float:
+            table.f32.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
+        else:
+            table.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
+
+
+def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double rho,
+                   double epsilon, tuple terms):
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    with nogil:
+        if real is float:
+            table.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+        else:
+            table.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+
+
+def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, long long step,
+                double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, tuple terms):
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    cdef double bias1 = 1 - beta1 ** <double>step, bias2 = 1 - beta2 ** <double>step
+    with nogil:
+        if real is float:
+            table.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
+                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+        else:
+            table.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
+                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+
+
+# -- data -------------------------------------------------------------------------------------------------------------
+
+def first_not_finite(const real[::1] x):
+    """Position of the first element that is infinite or NaN, or -1."""
+    cdef Py_ssize_t where
+    with nogil:
+        if real is float:
+            where = table.f32.first_not_finite(x.shape[0], &x[0])
+        else:
+            where = table.f64.first_not_finite(x.shape[0], &x[0])
+    return where

@@ -1,0 +1,62 @@
+"""How many threads BLAS may use, and holding it to one while workers of our own run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+_lock = threading.Lock()
+_holders = 0
+_saved: list[tuple[Any, int]] = []
+
+
+@cache
+def _blas() -> tuple[Any, ...]:
+    import threadpoolctl
+
+    return tuple(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+def _limit(library: Any, n_threads: int) -> None:
+    """Set a limit that any thread may lift: threadpoolctl (3.8) ignores all but the thread that set one last. Where
+    another thread holds a limit of its own through threadpoolctl, that one stays in force."""
+    library.set_num_threads(n_threads)
+    release = getattr(library, "clear_controlling_thread", None)
+    if release is not None:
+        release()
+
+
+def blas_threads() -> int:
+    """The present limit: the largest number of threads that a loaded BLAS would use, at least 1."""
+    with _lock:
+        if _holders:
+            return max((limit for _, limit in _saved), default=1)
+    return max((library.get_num_threads() or 1 for library in _blas()), default=1)
+
+
+@contextmanager
+def blas_held_to_one_thread() -> Iterator[None]:
+    """While any thread is inside, BLAS uses one thread.
+
+    The limit is the process's, so it is counted: the first in saves it and the last out restores it. (Two overlapping
+    threadpoolctl limits would restore each other's.)
+    """
+    global _holders, _saved
+    with _lock:
+        if _holders == 0:
+            _saved = [(library, library.get_num_threads() or 1) for library in _blas()]
+            for library, _ in _saved:
+                _limit(library, 1)
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                for library, limit in _saved:
+                    _limit(library, limit)
+                _saved = []

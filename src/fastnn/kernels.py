@@ -1,0 +1,427 @@
+"""Public kernels: the compiled form of every function of :mod:`fastnn.reference`, with the same names, signatures,
+defaults and errors.
+
+Arrays of any strides come in, never cast; checked and contiguous ones go to the compiled loops. Documentation is the
+twin's, which states the formulas in NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import reference
+from ._core import kernels as _core
+from .reference.activations import ACTIVATIONS, SAVES_OUTPUT
+from .reference.dense import check_array
+
+__all__ = [
+    "activation_backward",
+    "activation_derivatives",
+    "activation_forward",
+    "adagrad_update",
+    "adam_update",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "dense_backward",
+    "dense_forward",
+    "exp",
+    "gradient_norm2",
+    "log",
+    "log_softmax",
+    "matmul",
+    "rmsprop_update",
+    "sgd_update",
+    "simd",
+    "softmax",
+    "softmax_jacobian",
+    "softmax_vjp",
+    "squared_error",
+    "tanh",
+]
+
+INF = math.inf
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+_NO_LABELS = np.empty(0, np.int64)
+_NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
+
+
+def _twin(function: _Function) -> _Function:
+    """Give a kernel its twin's documentation."""
+    function.__doc__ = getattr(reference, function.__name__).__doc__
+    return function
+
+
+def _floats(name: str, value: Any) -> np.ndarray:
+    """A float array of any shape, contiguous."""
+    array = np.asarray(value)
+    if array.dtype not in _NONE:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _contiguous(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype[Any] | None = None) -> np.ndarray:
+    return np.ascontiguousarray(check_array(name, value, shape, dtype))
+
+
+def _code(activation: str) -> int:
+    if not isinstance(activation, str) or activation not in _CODES:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    return _CODES[activation]
+
+
+def simd() -> dict[str, Any]:
+    """Instruction sets of the compiled kernels.
+
+    Returns
+    -------
+    dict
+        ``"active"``: the name of the one in use, the best that the processor can run unless the environment variable
+        ``FASTNN_SIMD`` named another at import; ``"available"``: the names of all that can be used here.
+    """
+    return _core.simd()
+
+
+# -- math and activations ---------------------------------------------------------------------------------------------
+
+
+@_twin
+def exp(x: np.ndarray) -> np.ndarray:
+    x = _floats("x", x)
+    y = np.empty_like(x)
+    _core.exp(x.ravel(), y.ravel())
+    return y
+
+
+@_twin
+def log(x: np.ndarray) -> np.ndarray:
+    x = _floats("x", x)
+    y = np.empty_like(x)
+    _core.log(x.ravel(), y.ravel())
+    return y
+
+
+@_twin
+def tanh(x: np.ndarray) -> np.ndarray:
+    x = _floats("x", x)
+    y = np.empty_like(x)
+    _core.tanh(x.ravel(), y.ravel())
+    return y
+
+
+@_twin
+def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
+    Z, code = _floats("Z", Z), _code(activation)
+    A = np.empty_like(Z)
+    _core.activation_forward(code, Z.ravel(), A.ravel())
+    return A
+
+
+@_twin
+def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -> np.ndarray:
+    saved, code = _floats("saved", saved), _code(activation)
+    result = np.array(check_array("delta", delta, saved.shape, saved.dtype), order="C")
+    _core.activation_backward(code, saved.ravel(), result.ravel())
+    return result
+
+
+@_twin
+def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    Z, code = _floats("Z", Z), _code(activation)
+    A, D1, D2 = np.empty_like(Z), np.empty_like(Z), np.empty_like(Z)
+    _core.activation_derivatives(code, Z.ravel(), A.ravel(), D1.ravel(), D2.ravel())
+    return A, D1, D2
+
+
+# -- products ---------------------------------------------------------------------------------------------------------
+
+
+def _product(A: np.ndarray, B: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """A B + bias, where each operand is contiguous or the transpose of a contiguous array."""
+    (m, k), n, size = A.shape, B.shape[1], A.itemsize
+    C = np.empty((m, n), A.dtype)
+    strides = [stride // size for array in (A, B) for stride in array.strides]
+    flat_a, flat_b = (array.ravel(order="K") for array in (A, B))
+    pack = np.empty(_core.gemm_pack_bytes() // size, A.dtype)
+    none = _NONE[A.dtype]
+    _core.gemm(m, n, k, flat_a, *strides[:2], flat_b, *strides[2:], none if bias is None else bias, pack, C.ravel())
+    return C
+
+
+@_twin
+def matmul(A: np.ndarray, B: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
+    A = _contiguous("A", A, ("M", "K"))
+    B = _contiguous("B", B, ("K", "N"), A.dtype)
+    left, right = A.T if transpose_a else A, B.T if transpose_b else B
+    if left.shape[1] != right.shape[0]:
+        raise ValueError(
+            f"B: expected {left.shape[1]} {'columns' if transpose_b else 'rows'} to multiply A of shape {A.shape}"
+            f"{' transposed' if transpose_a else ''}, got shape {B.shape}"
+        )
+    return _product(left, right)
+
+
+@_twin
+def dense_forward(
+    X: np.ndarray, W: np.ndarray, b: np.ndarray | None = None, activation: str = "linear"
+) -> tuple[np.ndarray, np.ndarray]:
+    X = _contiguous("X", X, ("N", "n_in"))
+    W = _contiguous("W", W, (X.shape[1], "n_out"), X.dtype)
+    bias = None if b is None else _contiguous("b", b, (W.shape[1],), X.dtype)
+    code = _code(activation)
+    Z = _product(X, W, bias)
+    A = np.empty_like(Z)
+    _core.activation_forward(code, Z.ravel(), A.ravel())
+    return A, Z
+
+
+@_twin
+def dense_backward(
+    X: np.ndarray,
+    W: np.ndarray,
+    Z: np.ndarray,
+    dA: np.ndarray,
+    activation: str = "linear",
+    input_gradient: bool = True,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    X = _contiguous("X", X, ("N", "n_in"))
+    W = _contiguous("W", W, (X.shape[1], "n_out"), X.dtype)
+    Z = _contiguous("Z", Z, (X.shape[0], W.shape[1]), X.dtype)
+    delta = np.array(check_array("dA", dA, Z.shape, X.dtype), order="C")
+    code = _code(activation)
+    saved = activation_forward(Z, activation) if activation in SAVES_OUTPUT else Z
+    _core.activation_backward(code, saved.ravel(), delta.ravel())
+    db = np.empty(W.shape[1], X.dtype)
+    _core.column_sums(X.shape[0], delta.ravel(), db)
+    return (_product(delta, W.T) if input_gradient else None), _product(X.T, delta), db
+
+
+# -- softmax and losses -----------------------------------------------------------------------------------------------
+
+
+def _logits(Z: Any) -> np.ndarray:
+    Z = _contiguous("Z", Z, ("N", "K"))
+    if Z.shape[1] == 0:
+        raise ValueError(f"Z: expected at least one column, got shape {Z.shape}")
+    return Z
+
+
+@_twin
+def softmax(Z: np.ndarray) -> np.ndarray:
+    Z = _logits(Z)
+    P = np.empty_like(Z)
+    _core.softmax(Z.shape[1], Z.ravel(), P.ravel())
+    return P
+
+
+@_twin
+def log_softmax(Z: np.ndarray) -> np.ndarray:
+    Z = _logits(Z)
+    log_P = np.empty_like(Z)
+    _core.log_softmax(Z.shape[1], Z.ravel(), log_P.ravel())
+    return log_P
+
+
+@_twin
+def softmax_jacobian(P: np.ndarray) -> np.ndarray:
+    P = _contiguous("P", P, ("N", "K"))
+    J = np.empty((*P.shape, P.shape[1]), P.dtype)
+    if J.size:
+        _core.softmax_jacobian(P.shape[1], P.ravel(), J.ravel())
+    return J
+
+
+@_twin
+def softmax_vjp(P: np.ndarray, V: np.ndarray) -> np.ndarray:
+    P = _contiguous("P", P, ("N", "K"))
+    V = _contiguous("V", V, P.shape, P.dtype)
+    dZ = np.empty_like(P)
+    if dZ.size:
+        _core.softmax_vjp(P.shape[1], P.ravel(), V.ravel(), dZ.ravel())
+    return dZ
+
+
+def _weights(sample_weight: Any, Z: np.ndarray) -> tuple[np.ndarray, float]:
+    """The weights, empty where there are none, and their sum."""
+    if sample_weight is None:
+        return _NONE[Z.dtype], float(Z.shape[0])
+    w = _contiguous("sample_weight", sample_weight, (Z.shape[0],), Z.dtype)
+    return w, float(w.sum(dtype=np.float64))
+
+
+def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarray]:
+    if total == 0.0:
+        delta[...] = 0.0
+        return 0.0, delta
+    delta *= 1.0 / total
+    return loss / total, delta
+
+
+@_twin
+def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    Z = _logits(Z)
+    N, K = Z.shape
+    w, total = _weights(sample_weight, Z)
+    target = np.asarray(y)
+    labels, soft = _NO_LABELS, _NONE[Z.dtype]
+    if target.dtype == np.int64:
+        if target.shape != (N,):
+            raise ValueError(f"y: expected shape ({N},) for integer labels, got {target.shape}")
+        wrong = (target < 0) | (target >= K)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"y: expected labels in [0, {K}), got {target[row]} in row {row}")
+        labels = np.ascontiguousarray(target)
+    elif target.dtype == Z.dtype:
+        soft = _contiguous("y", target, (N, K), Z.dtype).ravel()
+    else:
+        raise TypeError(f"y: expected dtype int64 (labels) or {Z.dtype} (one-hot, soft), got {target.dtype}")
+    delta = np.empty_like(Z)
+    loss = _core.cross_entropy(K, Z.ravel(), labels, soft, w, delta.ravel())
+    return _mean(total, loss, delta)
+
+
+@_twin
+def binary_cross_entropy(
+    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    Z = _contiguous("Z", Z, ("N", "K"))
+    y = _contiguous("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    delta = np.empty_like(Z)
+    loss = _core.binary_cross_entropy(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
+    return _mean(total, loss, delta)
+
+
+@_twin
+def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    Z = _contiguous("Z", Z, ("N", "K"))
+    y = _contiguous("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    delta = np.empty_like(Z)
+    loss = _core.squared_error(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
+    return _mean(total, loss, delta)
+
+
+# -- update rules -----------------------------------------------------------------------------------------------------
+
+
+def _update(
+    rule: Callable[..., None], theta: Any, grad: Any, state: dict[str, Any], numbers: tuple[Any, ...], *terms: float
+) -> None:
+    """Check the arrays of an update rule, run it, and write back those that had to be copied to be contiguous."""
+    theta = check_array("theta", theta, ("P",), writable=True)
+    grad = _contiguous("grad", grad, theta.shape, theta.dtype)
+    changed = [theta] + [
+        check_array(name, array, theta.shape, theta.dtype, writable=True) for name, array in state.items()
+    ]
+    work = [np.ascontiguousarray(array) for array in changed]
+    rule(work[0], grad, *work[1:], *numbers, terms)
+    for array, copy in zip(changed, work, strict=True):
+        if array is not copy:
+            array[...] = copy
+
+
+@_twin
+def sgd_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray | None,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    terms = (scale, l1, l2, factor, clip_value)
+    if momentum != 0.0:
+        if velocity is None:
+            raise ValueError("velocity: expected an array because momentum is not 0, got None")
+        numbers = (learning_rate, momentum, nesterov)
+        _update(_core.sgd_update, theta, grad, {"velocity": velocity}, numbers, *terms)
+    else:
+
+        def plain(theta: np.ndarray, grad: np.ndarray, *rest: Any) -> None:
+            _core.sgd_update(theta, grad, _NONE[theta.dtype], *rest)
+
+        _update(plain, theta, grad, {}, (learning_rate, 0.0, False), *terms)
+
+
+@_twin
+def adagrad_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    s: np.ndarray,
+    learning_rate: float,
+    epsilon: float = 1e-10,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    terms = (scale, l1, l2, factor, clip_value)
+    _update(_core.adagrad_update, theta, grad, {"s": s}, (learning_rate, epsilon), *terms)
+
+
+@_twin
+def rmsprop_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    s: np.ndarray,
+    learning_rate: float,
+    rho: float = 0.99,
+    epsilon: float = 1e-8,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    terms = (scale, l1, l2, factor, clip_value)
+    _update(_core.rmsprop_update, theta, grad, {"s": s}, (learning_rate, rho, epsilon), *terms)
+
+
+@_twin
+def adam_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    if step < 1:
+        raise ValueError(f"step: expected an integer >= 1, got {step}")
+    terms = (scale, l1, l2, factor, clip_value)
+    numbers = (step, learning_rate, beta1, beta2, epsilon, weight_decay)
+    _update(_core.adam_update, theta, grad, {"m": m, "v": v}, numbers, *terms)
+
+
+@_twin
+def gradient_norm2(
+    theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
+) -> float:
+    theta = _contiguous("theta", theta, ("P",))
+    grad = _contiguous("grad", grad, theta.shape, theta.dtype)
+    return _core.gradient_norm2(theta, grad, (scale, l1, l2, 1.0, INF))

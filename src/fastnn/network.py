@@ -1,0 +1,756 @@
+"""Sequential: layers over one flat parameter vector, run by a backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import initializers, losses
+from ._core.threads import blas_threads
+from .layers import Dense
+from .plan import OpSpec, check_integer, check_number
+
+if TYPE_CHECKING:
+    import os
+
+    from .optimizers import Optimizer
+    from .training import History
+
+__all__ = ["Parameters", "Sequential"]
+
+BACKENDS = ("compiled", "reference")
+
+
+class _Backend(NamedTuple):
+    Plan: Any
+    kernels: Any
+
+
+def _backend(name: str) -> _Backend:
+    """The plan and the kernels of a backend, imported when first asked for."""
+    if name == "compiled":
+        from . import kernels
+        from ._core.engine import Plan
+
+        return _Backend(Plan, kernels)
+    if name == "reference":
+        from . import reference
+        from .reference.network import Plan as ReferencePlan
+
+        return _Backend(ReferencePlan, reference)
+    raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
+
+
+class Parameters(dict[str, np.ndarray]):
+    """A network's parameters by name, each a view into ``net.theta``; assigning to a name writes through."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self:
+            raise KeyError(f"no parameter {name!r}; there are {', '.join(self)}")
+        view = self[name]
+        view[...] = _check_parameters(name, value, view.shape, view.dtype)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Write several parameters through."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> Parameters:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def _refuse(self, *args: Any) -> Any:
+        raise TypeError("parameters belong to the network and cannot be removed or added")
+
+    __delitem__ = clear = pop = popitem = setdefault = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # a copy has no network behind it
+
+
+def _check_parameters(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}; use .astype(np.{dtype})")
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise ValueError(f"{name}: expected finite values, got {array[~finite][0]} among them")
+    return array
+
+
+def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Samples as the backends take them: C-contiguous, 2-D, float32, float64 or uint8, finite; `X` never changes.
+
+    float32, float64 and uint8 stay as they are (a backend converts row by row, without a copy of the whole); other
+    integers and bool become `dtype`.
+
+    Parameters
+    ----------
+    X : array_like (N, D)
+        Array in C or F order, a view, read-only, or a DataFrame of numbers.
+    n_features : int
+        D.
+    dtype : dtype
+        That of the network.
+
+    Returns
+    -------
+    ndarray (N, D)
+
+    Raises
+    ------
+    TypeError
+        If X is sparse, or its dtype is not real numbers.
+    ValueError
+        If X is not 2-D, has another number of columns, masked values, or a value that is not finite in `dtype`; the
+        message has the first such row and column.
+    """
+    if hasattr(X, "tocsr"):
+        raise TypeError(f"X: expected a dense array, got a sparse {type(X).__name__}; use X.toarray()")
+    if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
+        raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
+    array = np.asarray(X)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"X: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        hint = ""
+        if array.ndim == 1:
+            hint = "; use X.reshape(1, -1) for one sample or X.reshape(-1, 1) for one feature"
+        elif array.ndim > 2:
+            hint = "; use X.reshape(len(X), -1)"
+        raise ValueError(f"X: expected shape (N, {n_features}), got {array.shape}{hint}")
+    if array.shape[1] != n_features:
+        raise ValueError(f"X: expected {n_features} features (columns), got {array.shape[1]}")
+    if array.dtype.kind != "f" and array.dtype != np.uint8:
+        return np.ascontiguousarray(array, dtype=dtype)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.ascontiguousarray(array, dtype=array.dtype if array.dtype in (np.float32, np.float64) else dtype)
+        if rows.dtype.itemsize > dtype.itemsize:
+            # Values beyond float32 become infinite in a float32 network, so the extremes are what counts.
+            suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
+        else:
+            # One sum is cheaper than a mask as large as X; it can overflow, so the mask has the last word.
+            suspicious = not np.isfinite(rows.sum())
+        if suspicious:
+            finite = np.isfinite(rows.astype(dtype, copy=False))
+            if not finite.all():
+                row, column = (int(i) for i in np.unravel_index(finite.argmin(), finite.shape))
+                raise ValueError(
+                    f"X: expected finite values of {dtype}, got {array[row, column]} in row {row}, column {column}"
+                )
+    return rows
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int, dtype: np.dtype[Any]) -> np.ndarray | None:
+    """Weights of samples as the backends take them: (N,) of the network's dtype, finite, at least 0, not all 0.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+    ValueError
+        If the shape does not fit, a weight is negative or not finite, or they sum to 0.
+    """
+    if sample_weight is None:
+        return None
+    array = np.asarray(sample_weight)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"sample_weight: expected real numbers, got dtype {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"sample_weight: expected shape ({n_rows},), got {array.shape}")
+    with np.errstate(over="ignore"):
+        weights = np.ascontiguousarray(array, dtype=dtype)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"sample_weight: expected finite values >= 0, got {array[row]} in row {row}")
+    if n_rows and not weights.any():
+        raise ValueError("sample_weight: expected a positive sum, got zeros only")
+    return weights
+
+
+def check_threads(threads: Any) -> int:
+    """Number of threads to use; None is the present limit of the BLAS libraries.
+
+    Raises
+    ------
+    TypeError
+        If `threads` is not an integer.
+    ValueError
+        If it is below 1.
+    """
+    return blas_threads() if threads is None else check_integer("threads", threads)
+
+
+class Sequential:
+    """A stack of layers with a loss, over one flat parameter vector.
+
+    Parameters
+    ----------
+    layers : iterable of Dense
+        At least one. The last one's outputs z are what the loss reads; it is linear for the cross-entropies, whose
+        softmax or sigmoid is inside the loss.
+    input_size : int
+        Number of features D.
+    loss : str
+        ``"cross_entropy"`` (K classes, K at least 2 outputs), ``"binary_cross_entropy"`` (K independent yes/no
+        outputs) or ``"squared_error"`` (K values).
+    dtype : {"float32", "float64"}
+        Of the parameters and of all arithmetic.
+    seed : int, numpy.random.Generator or None, default=None
+        Source of the initial parameters, then of the shuffling. The draws are made in float64, so float32 and
+        float64 networks of one seed start from the same numbers.
+    input_scale : float, optional
+        Multiplies X wherever the network reads it, whatever its dtype: 1/255 takes uint8 images without a float copy.
+    backend : {"compiled", "reference"}
+        ``"reference"`` runs the same network in NumPy.
+
+    Attributes
+    ----------
+    layers : tuple of Dense
+    input_size, n_outputs, n_parameters : int
+    loss_name : str
+    dtype : numpy.dtype
+    input_scale : float or None
+    backend : str
+    history : History or None
+        Of the last call of :meth:`fit`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit; the message names it.
+
+    Notes
+    -----
+    theta holds the layers in list order, each as its weight (inputs, outputs) in C order and then its bias; the
+    gradient has the same layout. With weights w the objective of a set of rows is
+    J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁, with penalties of the weights only. `l2` is not divided by anything:
+    scikit-learn's `alpha` is l2 times the number of rows of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = fnn.Sequential([fnn.Dense(8, "tanh"), fnn.Dense(2)], input_size=2, loss="cross_entropy", seed=0)
+    >>> history = net.fit(X, y, optimizer=fnn.Adam(0.05), epochs=200, batch_size=4)
+    >>> net.predict(X)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Dense],
+        *,
+        input_size: int,
+        loss: str,
+        dtype: Any = "float32",
+        seed: int | np.random.Generator | None = None,
+        input_scale: float | None = None,
+        backend: str = "compiled",
+    ) -> None:
+        self.layers = _check_layers(layers)
+        self.input_size = check_integer("input_size", input_size)
+        self._loss = losses.get(loss)
+        self.dtype = _check_dtype(dtype)
+        self.input_scale = None if input_scale is None else check_number("input_scale", input_scale, above=0.0)
+        self._rng = check_seed(seed)
+        if not isinstance(backend, str) or backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+        self.backend = backend
+        _check_output(self.layers[-1], self._loss)
+        self.history: History | None = None
+        self._lay_out()
+        self._build(self._initial())
+
+    def _lay_out(self) -> None:
+        """Places of all parameters in theta, from the layers alone."""
+        self._slots: list[tuple[str, int, tuple[int, ...]]] = []
+        self._ops: list[OpSpec] = []
+        offset, n_in = 0, self.input_size
+        for index, layer in enumerate(self.layers):
+            weight, bias = offset, -1
+            self._slots.append((f"{index}.weight", offset, (n_in, layer.units)))
+            offset += n_in * layer.units
+            if layer.bias:
+                bias = offset
+                self._slots.append((f"{index}.bias", offset, (layer.units,)))
+                offset += layer.units
+            self._ops.append(OpSpec("dense", index - 1, n_in, layer.units, weight, bias, layer.activation))
+            n_in = layer.units
+        self.n_parameters = offset
+        self.n_outputs = n_in
+
+    def _initial(self) -> np.ndarray:
+        theta = np.empty(self.n_parameters, self.dtype)
+        n_in = self.input_size
+        for layer, op in zip(self.layers, self._ops, strict=True):
+            n_out = layer.units
+            W = initializers.draw(layer.init, n_in, n_out, (n_in, n_out), self._rng, "init")
+            theta[op.weight : op.weight + W.size] = W.ravel()
+            if layer.bias:
+                b = initializers.draw(layer.bias_init, n_in, n_out, (n_out,), self._rng, "bias_init")
+                theta[op.bias : op.bias + n_out] = b
+            n_in = n_out
+        return theta
+
+    def _build(self, theta: np.ndarray) -> None:
+        """Take `theta` as the parameter vector and make the plan."""
+        self._theta = theta
+        self._state = np.empty(0, self.dtype)
+        self._backend = _backend(self.backend)
+        self._plan = self._backend.Plan(
+            self._ops, self.n_parameters, self._loss.name, self.dtype.name, input_scale=self.input_scale
+        )
+
+    # Parameters.
+
+    @property
+    def loss_name(self) -> str:
+        """Name of the loss."""
+        return self._loss.name
+
+    @property
+    def theta(self) -> np.ndarray:
+        """All parameters, (P,), the network's own array: writing into it changes the network.
+
+        Assigning copies the values in, after checking shape, dtype and that they are finite; views stay valid.
+        """
+        return self._theta
+
+    @theta.setter
+    def theta(self, value: np.ndarray) -> None:
+        self._theta[...] = _check_parameters("theta", value, self._theta.shape, self.dtype)
+
+    @property
+    def state(self) -> np.ndarray:
+        """What is learnt but not optimised, (S,), such as running statistics; no layer has any yet, so S is 0."""
+        return self._state
+
+    @property
+    def parameters(self) -> Parameters:
+        """Views into :attr:`theta` by name: ``"0.weight"`` (in, out), ``"0.bias"`` (out,), ``"1.weight"``, ..."""
+        views = Parameters()
+        for name, offset, shape in self._slots:
+            dict.__setitem__(views, name, self._theta[offset : offset + math.prod(shape)].reshape(shape))
+        return views
+
+    # Training.
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        optimizer: Optimizer | str = "adam",
+        epochs: int = 10,
+        batch_size: int | None = 64,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        callbacks: Iterable[Any] = (),
+        verbose: int = 0,
+        threads: int | None = None,
+        seed: int | np.random.Generator | None = None,
+    ) -> History:
+        """Train from the present parameters; the optimizer starts anew.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified.
+        y : array_like
+            cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
+            (N,) or (N, K); squared_error: (N,) or (N, K).
+        optimizer : Optimizer or str, default="adam"
+        epochs : int, default=10
+        batch_size : int or None, default=64
+            Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.
+        shuffle : bool, default=True
+            Draw a new order of the rows for every epoch.
+        sample_weight : array_like (N,), optional
+            At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped.
+        class_weight, validation_data, validation_split, callbacks
+            Not available in this version; anything but the default raises.
+        l1, l2 : float, default=0.0
+            Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
+        clip_norm : float, optional
+            Longest norm of the gradient, penalties included; a longer one is scaled down to it.
+        clip_value : float, optional
+            Largest absolute value of a component of the gradient, applied after `clip_norm`.
+        verbose : int, default=0
+            1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
+        threads : int, optional
+            None is the present limit of the BLAS libraries.
+        seed : int, numpy.random.Generator or None, default=None
+            Of the shuffling; None continues the network's own generator.
+
+        Returns
+        -------
+        History
+            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; nothing has changed then.
+        NotImplementedError
+            If an argument is not available in this version.
+        DivergenceError
+            If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
+        """
+        from .training import fit  # training stands above the network; this method is a shorthand for it
+
+        return fit(
+            self,
+            X,
+            y,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            callbacks=callbacks,
+            verbose=verbose,
+            threads=threads,
+            seed=seed,
+        )
+
+    # Prediction.
+
+    def decision_function(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+        """Outputs z of the last layer: logits of a classifier, predictions of a regression.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+        threads : int, optional
+
+        Returns
+        -------
+        ndarray (N, K), or (N,) when K is 1, of the network's dtype
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        Z = self._outputs(X, threads)
+        return Z[:, 0] if self.n_outputs == 1 else Z
+
+    def predict_proba(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+        """Probabilities: softmax(z), or sigmoid(z) for binary_cross_entropy.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+        threads : int, optional
+
+        Returns
+        -------
+        ndarray (N, K) of the network's dtype
+            For binary_cross_entropy with one output (N, 2), the probabilities of 0 and of 1, as in scikit-learn.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit, or the network is a regression.
+        """
+        if not self._loss.classifies:
+            raise ValueError(f"predict_proba needs a classifier, got loss {self._loss.name!r}; use predict")
+        Z = self._outputs(X, threads)
+        if self._loss.link == "softmax":
+            return self._backend.kernels.softmax(Z)
+        if self.n_outputs == 1:  # sigmoid(-z) keeps the digits that 1 - sigmoid(z) loses
+            Z = np.concatenate([-Z, Z], axis=1)
+        return self._backend.kernels.activation_forward(Z, "sigmoid")
+
+    def predict(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+        """Predictions: the class, 0 or 1, or the value.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+        threads : int, optional
+
+        Returns
+        -------
+        ndarray
+            cross_entropy: int64 (N,), the class of the largest output (the first of equal ones).
+            binary_cross_entropy: int64 (N, K), or (N,) when K is 1; 1 where z > 0.
+            squared_error: the network's dtype (N, K), or (N,) when K is 1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        return self._decide(self._outputs(X, threads))
+
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None, *, threads: int | None = None) -> dict[str, float]:
+        """Loss and scores on data, without penalties.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+            At least one row.
+        y : array_like
+            As for :meth:`fit`.
+        sample_weight : array_like (N,), optional
+        threads : int, optional
+
+        Returns
+        -------
+        dict of float
+            Classifiers: ``loss``, ``accuracy`` (the weighted fraction of rows that are right in all outputs; soft
+            targets count as their largest class, or as > 0.5).
+            Regression: ``loss`` (½ Σ_k squared errors), ``mse`` and ``mae`` (means over rows and outputs), ``r2``
+            (1 − Σ w (y − ŷ)² / Σ w (y − ȳ)² per output, averaged over outputs; an output that is constant counts 1
+            when it is met exactly, else 0, as in scikit-learn).
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        X, y, w = self._check_data(X, y, sample_weight)
+        Z = self._plan.forward(self._theta, X, threads=check_threads(threads))
+        loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w)
+        if self._loss.classifies:
+            hits = self._decide(Z).reshape(len(Z), -1) == _classes(y, self._loss)
+            return {"loss": loss, "accuracy": float(np.average(hits.all(axis=1), weights=w))}
+        truth, error = y.astype(np.float64), Z.astype(np.float64) - y
+        total = np.average((truth - np.average(truth, axis=0, weights=w)) ** 2, axis=0, weights=w)
+        rest = np.average(error**2, axis=0, weights=w)
+        constant = total == 0.0
+        r2 = np.where(constant, (rest == 0.0).astype(np.float64), 1.0 - rest / np.where(constant, 1.0, total))
+        mae = np.average(np.abs(error), axis=0, weights=w)
+        return {"loss": loss, "mse": float(rest.mean()), "mae": float(mae.mean()), "r2": float(r2.mean())}
+
+    # The objective and its derivatives.
+
+    def loss(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        training: bool = False,
+        threads: int | None = None,
+    ) -> float:
+        """Objective J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁ on data; see :meth:`loss_and_gradient`."""
+        return self._objective(X, y, sample_weight, l1, l2, training, threads, gradient=False)[0]
+
+    def gradient(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        training: bool = False,
+        threads: int | None = None,
+    ) -> np.ndarray:
+        """Gradient ∂J/∂θ (P,) of the objective on data; see :meth:`loss_and_gradient`."""
+        return self._objective(X, y, sample_weight, l1, l2, training, threads, gradient=True)[1]
+
+    def loss_and_gradient(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        training: bool = False,
+        threads: int | None = None,
+    ) -> tuple[float, np.ndarray]:
+        """Objective J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁ and its gradient, on all rows at once.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+            At least one row.
+        y : array_like
+            As for :meth:`fit`.
+        sample_weight : array_like (N,), optional
+        l1, l2 : float, default=0.0
+            Penalties of the weights W, not of the biases.
+        training : bool, default=False
+            Whether layers behave as in training; no layer of this version makes a difference.
+        threads : int, optional
+
+        Returns
+        -------
+        loss : float
+        gradient : ndarray (P,) of the network's dtype
+            A new array in the layout of :attr:`theta`; the subgradient of |w| at 0 is 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        return self._objective(X, y, sample_weight, l1, l2, training, threads, gradient=True)
+
+    def _objective(
+        self, X: Any, y: Any, sample_weight: Any, l1: Any, l2: Any, training: Any, threads: Any, gradient: bool
+    ) -> tuple[float, Any]:
+        if not isinstance(training, bool):
+            raise TypeError(f"training must be True or False, got {training!r}")
+        l1, l2 = check_number("l1", l1, minimum=0.0), check_number("l2", l2, minimum=0.0)
+        X, y, w = self._check_data(X, y, sample_weight)
+        n_threads = check_threads(threads)
+        return self._plan.loss_and_gradient(
+            self._theta, X, y, sample_weight=w, l1=l1, l2=l2, threads=n_threads, gradient=gradient
+        )
+
+    # Saving, copying, showing.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a safetensors file that :func:`fastnn.load` reads."""
+        from .io import save  # io stands above the network; this method is a shorthand for it
+
+        save(self, path)
+
+    def copy(self) -> Sequential:
+        """Independent copy: parameters, generator and history are copied too."""
+        import copy
+
+        return copy.deepcopy(self)
+
+    __copy__ = copy  # a shallow copy would share theta while each believed it was its own
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for derived in ("_plan", "_backend", "_slots", "_ops"):
+            del state[derived]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lay_out()
+        self._build(self._theta)
+
+    def summary(self) -> str:
+        """Table of the layers: name, activation, shape of the output, number of parameters, and totals."""
+        rows = [("layer", "activation", "output", "parameters"), ("input", "", f"(N, {self.input_size})", "0")]
+        for index, (layer, op) in enumerate(zip(self.layers, self._ops, strict=True)):
+            count = op.n_in * op.n_out + (op.n_out if layer.bias else 0)
+            rows.append((f"{index} Dense", layer.activation, f"(N, {layer.units})", f"{count:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        lines.insert(1, rule)
+        size = self._theta.nbytes
+        total = f"total: {self.n_parameters:,} parameters, {size:,} bytes in {self.dtype}"
+        return "\n".join([*lines, rule, total, f"loss: {self._loss.name}; backend: {self.backend}"])
+
+    def __repr__(self) -> str:
+        sizes = "-".join(str(size) for size in [self.input_size, *(layer.units for layer in self.layers)])
+        count = f"{self.n_parameters:,} parameters"
+        return f"Sequential({sizes}, loss={self._loss.name!r}, dtype={self.dtype.name!r}, {count})"
+
+    # Shared by the methods above and by training.
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Checked samples, targets and weights; at least one row."""
+        X = check_rows(X, self.input_size, self.dtype)
+        if len(X) == 0:
+            raise ValueError(f"X: expected at least one row, got shape {X.shape}")
+        y = self._loss.check_targets(y, len(X), self.n_outputs, self.dtype)
+        return X, y, check_sample_weight(sample_weight, len(X), self.dtype)
+
+    def _outputs(self, X: Any, threads: Any) -> np.ndarray:
+        X = check_rows(X, self.input_size, self.dtype)
+        n_threads = check_threads(threads)
+        if len(X) == 0:
+            return np.empty((0, self.n_outputs), self.dtype)
+        return self._plan.forward(self._theta, X, threads=n_threads)
+
+    def _decide(self, Z: np.ndarray) -> np.ndarray:
+        if self._loss.link == "softmax":
+            return Z.argmax(axis=1).astype(np.int64, copy=False)
+        if self._loss.link == "sigmoid":
+            Z = (Z > 0).astype(np.int64)
+        return Z[:, 0] if self.n_outputs == 1 else Z
+
+
+def _classes(y: np.ndarray, loss: losses.Loss) -> np.ndarray:
+    """Checked targets as classes, (N, 1) or (N, K)."""
+    if loss.link == "sigmoid":
+        return y > 0.5
+    return (y if y.ndim == 1 else y.argmax(axis=1))[:, None]
+
+
+def _check_layers(layers: Any) -> tuple[Dense, ...]:
+    if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers, got {layers!r}")
+    checked = tuple(layers)
+    if not checked:
+        raise ValueError("layers: expected at least one layer, got none")
+    for index, layer in enumerate(checked):
+        if not isinstance(layer, Dense):
+            raise TypeError(f"layers: expected a Dense layer at position {index}, got {layer!r}")
+    return checked
+
+
+def _check_output(layer: Dense, loss: losses.Loss) -> None:
+    if not loss.classifies:
+        return
+    if layer.activation != "linear":
+        raise ValueError(
+            f"layers: expected a linear last layer for loss {loss.name!r}, whose {loss.link} is inside the loss, "
+            f"got activation {layer.activation!r}"
+        )
+    if loss.link == "softmax" and layer.units == 1:
+        raise ValueError(
+            "layers: expected at least 2 units in the last layer for loss 'cross_entropy', got 1; "
+            "use loss='binary_cross_entropy' for one output"
+        )
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    expected = f"dtype must be 'float32' or 'float64', got {dtype!r}"
+    if dtype is None:  # NumPy reads None as float64
+        raise ValueError(expected)
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise ValueError(expected) from None
+    if result not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(expected)
+    return result
+
+
+def check_seed(seed: Any) -> np.random.Generator:
+    """Generator of a seed: an int at least 0, a Generator itself, or None for fresh entropy."""
+    if seed is None or isinstance(seed, np.random.Generator):
+        return np.random.default_rng(seed)
+    return np.random.default_rng(check_integer("seed", seed, minimum=0))

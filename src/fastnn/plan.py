@@ -1,0 +1,141 @@
+"""What a network compiles into: a list of operations over one flat parameter vector.
+
+The descriptions (layers, optimizers) and both backends meet here. Everything is a plain tuple of numbers and
+names, so that the compiled engine can copy it into C structs once and the NumPy twin can read it as it is. The
+two checks of scalars that all descriptions share stand at the end of the file.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, NamedTuple
+
+__all__ = ["OpSpec", "TrainResult", "UpdateRule"]
+
+
+class OpSpec(NamedTuple):
+    """One operation of a plan, A = σ(X W + b) for the kind ``"dense"``.
+
+    Attributes
+    ----------
+    kind : str
+        ``"dense"``.
+    input : int
+        Index of the operation whose output this one reads; -1 reads X.
+    n_in, n_out : int
+        Columns of the input and of the output.
+    weight : int
+        Offset in theta of the C-ordered (n_in, n_out) weight.
+    bias : int
+        Offset in theta of the (n_out,) bias, -1 when there is none.
+    activation : str
+        Name of σ.
+    """
+
+    kind: str
+    input: int
+    n_in: int
+    n_out: int
+    weight: int
+    bias: int
+    activation: str
+
+
+class UpdateRule(NamedTuple):
+    """An optimizer as flat numbers; a rule ignores the numbers that it does not have.
+
+    Attributes
+    ----------
+    rule : str
+        ``"sgd"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``.
+    learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay : float
+        See the optimizer of that name in :mod:`fastnn.optimizers`.
+    nesterov : bool
+        Whether SGD's momentum looks ahead.
+    """
+
+    rule: str
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    rho: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def n_slots(self) -> int:
+        """Number of state vectors, each as long as theta, that the rule keeps between steps."""
+        if self.rule == "sgd":
+            return 1 if self.momentum != 0.0 else 0
+        return 2 if self.rule == "adam" else 1
+
+
+class TrainResult(NamedTuple):
+    """What one call of ``Plan.train`` did.
+
+    Attributes
+    ----------
+    losses : tuple of float
+        Per completed epoch, the mean over its batches of the objective (penalties included), each batch weighted
+        by its Σw (its number of rows without sample weights).
+    correct : tuple of float or None
+        Per completed epoch, the (weighted) fraction of rows that were classified correctly as training went over
+        them; None for regression.
+    steps : int
+        Updates done by this and all earlier calls.
+    status : str
+        ``"ok"``, ``"diverged"`` (a batch's loss was not finite; its update was not applied) or ``"interrupted"``.
+    """
+
+    losses: tuple[float, ...]
+    correct: tuple[float, ...] | None
+    steps: int
+    status: str
+
+
+def check_integer(name: str, value: Any, *, minimum: int = 1) -> int:
+    """`value` as an int, or a TypeError / ValueError that names the argument."""
+    expected = f"{name} must be an integer >= {minimum}"
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # True is an int to Python; here it is a mistake
+        raise TypeError(f"{expected}, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{expected}, got {value!r}") from None
+    if number < minimum:
+        raise ValueError(f"{expected}, got {number}")
+    return number
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """`value` as a finite float within bounds (`above` and `below` are open), or an error that names the argument."""
+    low = f"> {above:g}" if above is not None else f">= {minimum:g}" if minimum is not None else ""
+    high = f"< {below:g}" if below is not None else f"<= {maximum:g}" if maximum is not None else ""
+    bounds = " and ".join(part for part in (low, high) if part)
+    expected = f"{name} must be a finite number{' ' + bounds if bounds else ''}, got {value!r}"
+    if isinstance(value, (bool, str)) or type(value).__name__ == "bool":
+        raise TypeError(expected)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(expected) from None
+    if (
+        not math.isfinite(number)
+        or (above is not None and number <= above)
+        or (minimum is not None and number < minimum)
+        or (below is not None and number >= below)
+        or (maximum is not None and number > maximum)
+    ):
+        raise ValueError(expected)
+    return number

@@ -1,0 +1,48 @@
+"""The NumPy twin of every compiled kernel: same names, same signatures, same defaults, same results to rounding.
+
+It is the mathematics of the library in readable form, the check of the compiled code, and a backend of its own
+(``Sequential(..., backend="reference")``). It needs NumPy and nothing else.
+"""
+
+from __future__ import annotations
+
+from .activations import (
+    ACTIVATIONS,
+    SAVES_OUTPUT,
+    activation_backward,
+    activation_derivatives,
+    activation_forward,
+    exp,
+    log,
+    tanh,
+)
+from .dense import dense_backward, dense_forward, matmul
+from .losses import binary_cross_entropy, cross_entropy, squared_error
+from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
+
+__all__ = [
+    "ACTIVATIONS",
+    "SAVES_OUTPUT",
+    "activation_backward",
+    "activation_derivatives",
+    "activation_forward",
+    "adagrad_update",
+    "adam_update",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "dense_backward",
+    "dense_forward",
+    "exp",
+    "gradient_norm2",
+    "log",
+    "log_softmax",
+    "matmul",
+    "rmsprop_update",
+    "sgd_update",
+    "softmax",
+    "softmax_jacobian",
+    "softmax_vjp",
+    "squared_error",
+    "tanh",
+]

@@ -1,0 +1,171 @@
+"""Losses: value and gradient with respect to the logits in one pass.
+
+Every function returns the weighted mean over the rows of a loss that is a sum over the outputs,
+
+    L = Σ_i w_i ℓ_i / Σ_i w_i        δ_i = ∂L/∂z_i = (w_i / Σ_j w_j) ∂ℓ_i/∂z_i
+
+with w_i = 1 without `sample_weight`. Sums over rows are made in float64. When Σ w = 0 (or there are no rows) the loss
+is 0 and so is δ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .dense import check_array
+from .softmax import log_softmax
+
+__all__ = ["binary_cross_entropy", "cross_entropy", "squared_error"]
+
+
+def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Softmax cross-entropy from logits.
+
+    With p = softmax(z) and targets y (one-hot for an integer label)::
+
+        ℓ = −Σ_k y_k log p_k = Σ_k y_k (lse(z) − z_k)        ∂ℓ/∂z = (Σ_k y_k) p − y
+
+    so that δ = w (p − y) / Σ w for labels and for rows that sum to one (seed 004, gradient of softmax regression).
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Logits; K at least 1.
+    y : ndarray of int64 (N,), or (N, K) of Z's dtype
+        Labels in [0, K), or one-hot or soft targets.
+    sample_weight : ndarray (N,) of Z's dtype, optional
+
+    Returns
+    -------
+    loss : float
+        Weighted mean over the rows.
+    delta : ndarray (N, K), Z's dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit or a label is out of range.
+    """
+    log_p = log_softmax(Z)
+    N, K = log_p.shape
+    w, total = _weights(sample_weight, log_p)
+    labels = np.asarray(y)
+    P = np.exp(log_p)
+    if labels.dtype == np.int64:
+        if labels.shape != (N,):
+            raise ValueError(f"y: expected shape ({N},) for integer labels, got {labels.shape}")
+        wrong = (labels < 0) | (labels >= K)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"y: expected labels in [0, {K}), got {labels[row]} in row {row}")
+        rows = np.arange(N)
+        losses = -log_p[rows, labels]
+        P[rows, labels] -= 1.0
+    elif labels.dtype == log_p.dtype:
+        labels = check_array("y", labels, (N, K), log_p.dtype)
+        losses = -(labels * log_p).sum(axis=1)
+        P *= labels.sum(axis=1, keepdims=True)
+        P -= labels
+    else:
+        raise TypeError(f"y: expected dtype int64 (labels) or {log_p.dtype} (one-hot, soft), got {labels.dtype}")
+    return _reduce(losses, P, w, total)
+
+
+def binary_cross_entropy(
+    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Sigmoid cross-entropy from logits, summed over the outputs.
+
+    ::
+
+        ℓ = Σ_k max(z_k, 0) − z_k y_k + log(1 + exp(−|z_k|))        ∂ℓ/∂z_k = sigmoid(z_k) − y_k
+
+    which is −Σ_k y_k log p_k + (1 − y_k) log(1 − p_k) without overflow or cancellation.
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Logits of K independent outputs.
+    y : ndarray (N, K), same dtype
+        Targets in [0, 1].
+    sample_weight : ndarray (N,), same dtype, optional
+
+    Returns
+    -------
+    loss : float
+        Weighted mean over the rows.
+    delta : ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit.
+    """
+    Z = check_array("Z", Z, ("N", "K"))
+    y = check_array("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    E = np.exp(-np.abs(Z))
+    losses = (np.maximum(Z, 0.0) - Z * y + np.log1p(E)).sum(axis=1)
+    P = np.where(Z >= 0.0, 1.0, E).astype(Z.dtype, copy=False)
+    P /= 1.0 + E
+    return _reduce(losses, P - y, w, total)
+
+
+def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Half the squared error, summed over the outputs: ℓ = ½ Σ_k (z_k − y_k)², ∂ℓ/∂z = z − y.
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Predictions.
+    y : ndarray (N, K), same dtype
+    sample_weight : ndarray (N,), same dtype, optional
+
+    Returns
+    -------
+    loss : float
+        Weighted mean over the rows.
+    delta : ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit.
+
+    Notes
+    -----
+    scikit-learn's ``MLPRegressor`` divides the loss that it reports, but not its gradient, by K as well.
+    """
+    Z = check_array("Z", Z, ("N", "K"))
+    y = check_array("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    D = Z - y
+    return _reduce(0.5 * np.square(D, dtype=np.float64).sum(axis=1), D, w, total)
+
+
+def _weights(sample_weight: Any, Z: np.ndarray) -> tuple[np.ndarray | None, float]:
+    """The checked weights and their sum in float64."""
+    if sample_weight is None:
+        return None, float(Z.shape[0])
+    w = check_array("sample_weight", sample_weight, (Z.shape[0],), Z.dtype)
+    return w, float(w.sum(dtype=np.float64))
+
+
+def _reduce(losses: np.ndarray, D: np.ndarray, w: np.ndarray | None, total: float) -> tuple[float, np.ndarray]:
+    """Weighted mean of the rows' losses; D, the rows' gradients, becomes δ in place."""
+    if total == 0.0:
+        D[...] = 0.0
+        return 0.0, D
+    if w is None:
+        D *= 1.0 / total
+        return float(losses.sum(dtype=np.float64)) / total, D
+    D *= (w / total).astype(D.dtype, copy=False)[:, None]
+    return float(np.dot(losses.astype(np.float64), w.astype(np.float64))) / total, D

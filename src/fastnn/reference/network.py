@@ -1,0 +1,374 @@
+"""A whole network in NumPy: forward, backward and the training loop over a plan.
+
+Twin of the compiled engine's ``Plan``. The equations, in rows (seed 002, appendix B)::
+
+    Z_l = X_{l-1} W_l + 1 b_lᵀ       X_l = σ_l(Z_l)
+    δ_L = ∂L/∂Z_L                    δ_l = (δ_{l+1} W_{l+1}ᵀ) ⊙ σ'_l(Z_l)
+    ∂L/∂W_l = X_{l-1}ᵀ δ_l           ∂L/∂b_l = Σ_rows δ_l
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..plan import OpSpec, TrainResult, UpdateRule
+from .activations import SAVES_OUTPUT, activation_backward, activation_forward
+from .dense import check_array
+from .losses import binary_cross_entropy, cross_entropy, squared_error
+from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+
+__all__ = ["Plan"]
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "squared_error": squared_error,
+}
+INPUTS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
+
+
+class Plan:
+    """A network as a list of operations, ready to be evaluated at any theta.
+
+    Parameters
+    ----------
+    ops : sequence of OpSpec
+        Each reads X (input -1) or the output of an earlier one; the last one's output goes into the loss.
+    n_parameters : int
+        Length P of theta.
+    loss : str
+        ``"cross_entropy"``, ``"binary_cross_entropy"`` or ``"squared_error"``.
+    dtype : str
+        ``"float32"`` or ``"float64"``: of theta, of all arithmetic, of the result.
+    input_scale : float, optional
+        Multiplies X, whatever its dtype.
+
+    Raises
+    ------
+    ValueError
+        If the loss, the dtype or an operation is unknown, or an offset or index does not fit.
+    """
+
+    def __init__(
+        self, ops: Sequence[OpSpec], n_parameters: int, loss: str, dtype: str, input_scale: float | None = None
+    ) -> None:
+        self.ops = tuple(ops)
+        self.n_parameters = int(n_parameters)
+        self.loss = loss
+        self.input_scale = input_scale
+        if loss not in LOSSES:
+            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+        if not self.ops:
+            raise ValueError("ops: expected at least one operation, got none")
+        self.dtype = np.dtype(dtype)
+        for index, op in enumerate(self.ops):
+            width = self.ops[0].n_in if op.input < 0 else self.ops[op.input].n_out if op.input < index else None
+            fits = (
+                op.kind == "dense"
+                and op.n_in == width
+                and 0 <= op.weight <= self.n_parameters - op.n_in * op.n_out
+                and -1 <= op.bias <= self.n_parameters - op.n_out
+            )
+            if not fits:
+                raise ValueError(f"ops[{index}]: {op} does not fit its input or theta of length {n_parameters}")
+        # A weight that two operations share is penalised once.
+        self._penalised = sorted({(op.weight, op.weight + op.n_in * op.n_out) for op in self.ops})
+
+    def forward(self, theta: np.ndarray, X: np.ndarray, threads: int = 1) -> np.ndarray:
+        """Output of the last operation.
+
+        Parameters
+        ----------
+        theta : ndarray (P,) of the plan's dtype
+        X : ndarray (N, D) of float32, float64 or uint8
+        threads : int, default=1
+            Taken for the sake of the signature; NumPy's BLAS has its own.
+
+        Returns
+        -------
+        ndarray (N, K) of the plan's dtype
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array does not fit the plan.
+        """
+        theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
+        return self._forward(theta, self._rows(self._check_X(X)))[1][-1]
+
+    def loss_and_gradient(
+        self,
+        theta: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        threads: int = 1,
+        gradient: bool = True,
+    ) -> tuple[float, np.ndarray | None]:
+        """Objective J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁ and its gradient (sign 0 = 0).
+
+        Parameters
+        ----------
+        theta : ndarray (P,) of the plan's dtype
+        X : ndarray (N, D) of float32, float64 or uint8
+        y : ndarray
+            int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
+        sample_weight : ndarray (N,) of the plan's dtype, optional
+        l1, l2 : float, default=0.0
+        threads : int, default=1
+        gradient : bool, default=True
+            Whether the gradient is wanted.
+
+        Returns
+        -------
+        loss : float
+        gradient : ndarray (P,) of the plan's dtype, or None
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array does not fit the plan.
+        """
+        theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
+        X = self._check_X(X)
+        loss, grad, _ = self._evaluate(theta, self._rows(X), y, sample_weight, gradient)
+        loss += self._penalty(theta, l1, l2)
+        if grad is not None:
+            for start, stop in self._penalised:
+                if l2 != 0.0:
+                    grad[start:stop] += l2 * theta[start:stop]
+                if l1 != 0.0:
+                    grad[start:stop] += l1 * np.sign(theta[start:stop])
+        return loss, grad
+
+    def train(
+        self,
+        theta: np.ndarray,
+        state: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        order: np.ndarray | None,
+        batch_size: int,
+        optimizer: UpdateRule,
+        step: int,
+        *,
+        sample_weight: np.ndarray | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        threads: int = 1,
+    ) -> TrainResult:
+        """Train for one or more whole epochs; theta and state change in place.
+
+        Parameters
+        ----------
+        theta : ndarray (P,) of the plan's dtype
+        state : ndarray (optimizer.n_slots, P) of the plan's dtype
+            Zeros at the start.
+        X : ndarray (N, D) of float32, float64 or uint8
+        y : ndarray
+            int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
+        order : ndarray (E, n) of int64, or None
+            Row indices of E epochs; None is one epoch in the order of the rows.
+        batch_size : int
+            Rows of a batch; the last one of an epoch may be shorter.
+        optimizer : UpdateRule
+        step : int
+            Updates done before.
+        sample_weight : ndarray (N,) of the plan's dtype, optional
+            A batch whose weights sum to 0 is skipped.
+        l1, l2 : float, default=0.0
+            Penalties of the weights, not of the biases; so is the weight decay of AdamW.
+        clip_norm : float, optional
+            Longest norm of the whole gradient, penalties included.
+        clip_value : float, optional
+            Largest absolute value of a component, after `clip_norm`.
+        threads : int, default=1
+
+        Returns
+        -------
+        TrainResult
+            Status ``"diverged"`` when the objective of a batch was not finite: its update is not applied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array does not fit the plan, before anything changes.
+        """
+        theta = check_array("theta", theta, (self.n_parameters,), self.dtype, writable=True)
+        state = check_array("state", state, (optimizer.n_slots, self.n_parameters), self.dtype, writable=True)
+        X = self._check_X(X)
+        y = np.asarray(y)
+        n_rows = X.shape[0]
+        if y.shape[:1] != (n_rows,):
+            raise ValueError(f"y: expected {n_rows} rows like X, got shape {y.shape}")
+        if sample_weight is not None:
+            sample_weight = check_array("sample_weight", sample_weight, (n_rows,), self.dtype)
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        if order is not None:
+            if order.dtype != np.int64 or order.ndim != 2:
+                raise TypeError(f"order: expected a 2-D int64 array, got {order.dtype} {order.shape}")
+            if order.size and (order.min() < 0 or order.max() >= n_rows):
+                raise ValueError(f"order: expected row indices in [0, {n_rows}), got others")
+
+        losses: list[float] = []
+        correct: list[float] = []
+        epochs: Any = (slice(None),) if order is None else order
+        # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
+        with np.errstate(all="ignore"):
+            for rows in epochs:
+                n = n_rows if order is None else len(rows)
+                total = weighted_loss = weighted_hits = 0.0
+                for start in range(0, n, batch_size):
+                    stop = min(start + batch_size, n)
+                    take = slice(start, stop) if order is None else rows[start:stop]
+                    w = None if sample_weight is None else sample_weight[take]
+                    weight = float(stop - start) if w is None else float(w.sum(dtype=np.float64))
+                    if weight == 0.0:
+                        continue
+                    loss, grad, Z = self._evaluate(theta, self._rows(X[take]), y[take], w, True)
+                    loss += self._penalty(theta, l1, l2)
+                    if not math.isfinite(loss):
+                        return TrainResult(tuple(losses), self._hits(correct), step, "diverged")
+                    if self.loss != "squared_error":
+                        hits = self._correct(Z, y[take])
+                        weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
+                    step += 1
+                    assert grad is not None
+                    # An interruption may come between any two lines; theta changes in one of them.
+                    after = theta.copy()
+                    self._update(after, state, grad, optimizer, step, l1, l2, clip_norm, clip_value)
+                    theta[...] = after
+                    weighted_loss += weight * loss
+                    total += weight
+                losses.append(weighted_loss / total if total else 0.0)
+                correct.append(weighted_hits / total if total else 0.0)
+        return TrainResult(tuple(losses), self._hits(correct), step, "ok")
+
+    def _check_X(self, X: Any) -> np.ndarray:
+        X = np.asarray(X)
+        if X.dtype not in INPUTS:
+            raise TypeError(f"X: expected dtype float32, float64 or uint8, got {X.dtype}")
+        if X.ndim != 2 or X.shape[1] != self.ops[0].n_in:
+            raise ValueError(f"X: expected shape (N, {self.ops[0].n_in}), got {X.shape}")
+        return X
+
+    def _rows(self, X: np.ndarray) -> np.ndarray:
+        """Rows of X as the first operation reads them."""
+        X = X.astype(self.dtype, copy=False)
+        return X if self.input_scale is None else X * self.dtype.type(self.input_scale)
+
+    def _weight(self, theta: np.ndarray, op: OpSpec) -> np.ndarray:
+        return theta[op.weight : op.weight + op.n_in * op.n_out].reshape(op.n_in, op.n_out)
+
+    def _forward(self, theta: np.ndarray, X: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Per operation, what its backward pass needs (Z, or A where σ' is a function of A), and its output A."""
+        saved: list[np.ndarray] = []
+        outputs: list[np.ndarray] = []
+        for op in self.ops:
+            Z = (X if op.input < 0 else outputs[op.input]) @ self._weight(theta, op)
+            if op.bias >= 0:
+                Z += theta[op.bias : op.bias + op.n_out]
+            A = activation_forward(Z, op.activation)
+            saved.append(A if op.activation in SAVES_OUTPUT else Z)
+            outputs.append(A)
+        return saved, outputs
+
+    def _evaluate(
+        self, theta: np.ndarray, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, gradient: bool
+    ) -> tuple[float, np.ndarray | None, np.ndarray]:
+        """Data term of the objective, its gradient, and the outputs."""
+        saved, outputs = self._forward(theta, X)
+        loss, delta = LOSSES[self.loss](outputs[-1], y, w)
+        if not gradient:
+            return loss, None, outputs[-1]
+        grad = np.zeros(self.n_parameters, self.dtype)
+        dA: list[np.ndarray | None] = [None] * len(self.ops)
+        dA[-1] = delta
+        for index in reversed(range(len(self.ops))):
+            op, upstream = self.ops[index], dA[index]
+            if upstream is None:  # nothing reads this operation
+                continue
+            delta = activation_backward(saved[index], upstream, op.activation)
+            source = X if op.input < 0 else outputs[op.input]
+            # Accumulated, because two operations may share a weight or read the same output.
+            self._weight(grad, op)[...] += source.T @ delta
+            if op.bias >= 0:
+                grad[op.bias : op.bias + op.n_out] += delta.sum(axis=0)
+            if op.input >= 0:
+                back = delta @ self._weight(theta, op).T
+                before = dA[op.input]
+                dA[op.input] = back if before is None else before + back
+        return loss, grad, outputs[-1]
+
+    def _penalty(self, theta: np.ndarray, l1: float, l2: float) -> float:
+        """½ l2 ‖W‖² + l1 ‖W‖₁ in float64."""
+        value = 0.0
+        if l1 != 0.0 or l2 != 0.0:
+            for start, stop in self._penalised:
+                W = theta[start:stop].astype(np.float64)
+                value += 0.5 * l2 * float(W @ W) + l1 * float(np.abs(W).sum())
+        return value
+
+    def _correct(self, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Whether each row is classified correctly, in all of its outputs."""
+        if self.loss == "cross_entropy":
+            return Z.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
+        return ((Z > 0.0) == (y > 0.5)).all(axis=1)
+
+    def _hits(self, correct: list[float]) -> tuple[float, ...] | None:
+        return None if self.loss == "squared_error" else tuple(correct)
+
+    def _update(
+        self,
+        theta: np.ndarray,
+        state: np.ndarray,
+        grad: np.ndarray,
+        rule: UpdateRule,
+        step: int,
+        l1: float,
+        l2: float,
+        clip_norm: float | None,
+        clip_value: float | None,
+    ) -> None:
+        """One step of the optimizer."""
+        spans: list[tuple[slice, float, float, float]]  # where, l1, l2, weight decay
+        if l1 == l2 == rule.weight_decay == 0.0:
+            spans = [(slice(0, self.n_parameters), 0.0, 0.0, 0.0)]
+        else:
+            spans, end = [], 0
+            for start, stop in self._penalised:
+                spans += [(slice(end, start), 0.0, 0.0, 0.0), (slice(start, stop), l1, l2, rule.weight_decay)]
+                end = stop
+            spans.append((slice(end, self.n_parameters), 0.0, 0.0, 0.0))
+        factor = 1.0
+        if clip_norm is not None:
+            squares = (gradient_norm2(theta[at], grad[at], l1=a, l2=b) for at, a, b, _ in spans)
+            norm = math.sqrt(sum(squares))
+            factor = clip_norm / norm if norm > clip_norm else 1.0
+        limit = math.inf if clip_value is None else clip_value
+        for at, a, b, decay in spans:
+            t, g, eta = theta[at], grad[at], rule.learning_rate
+            common = {"l1": a, "l2": b, "factor": factor, "clip_value": limit}
+            if rule.rule == "sgd":
+                velocity = state[0, at] if rule.n_slots else None
+                sgd_update(t, g, velocity, eta, rule.momentum, rule.nesterov, **common)
+            elif rule.rule == "adagrad":
+                adagrad_update(t, g, state[0, at], eta, rule.epsilon, **common)
+            elif rule.rule == "rmsprop":
+                rmsprop_update(t, g, state[0, at], eta, rule.rho, rule.epsilon, **common)
+            elif rule.rule == "adam":
+                m, v = state[0, at], state[1, at]
+                adam_update(t, g, m, v, step, eta, rule.beta1, rule.beta2, rule.epsilon, decay, **common)
+            else:
+                raise ValueError(f"optimizer: unknown rule {rule.rule!r}")

@@ -1,0 +1,287 @@
+"""Update rules of the optimizers. All change `theta` and their state arrays in place and leave the gradient alone.
+
+Every rule steps along the effective gradient
+
+    g' = clip( factor · (scale · g + l2 · θ + l1 · sign θ), ±clip_value )
+
+with θ as it was before the step: `scale` turns a sum into a mean, `factor` carries the clipping of the whole
+gradient's norm, which the caller knows (:func:`gradient_norm2`), and sign 0 = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .dense import check_array
+
+__all__ = ["adagrad_update", "adam_update", "gradient_norm2", "rmsprop_update", "sgd_update"]
+
+INF = math.inf
+
+
+def sgd_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray | None,
+    learning_rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    """Stochastic gradient descent: v ← μ v − η g', θ ← θ + v, or θ ← θ + μ v − η g' with `nesterov`.
+
+    Parameters
+    ----------
+    theta : ndarray (P,) of float32 or float64
+        Changed in place.
+    grad : ndarray (P,), same dtype
+    velocity : ndarray (P,), same dtype, or None
+        v, changed in place; may be None when `momentum` is 0, where θ ← θ − η g'.
+    learning_rate, momentum : float
+        η and μ.
+    nesterov : bool, default=False
+    scale, l1, l2, factor, clip_value : float
+        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit or an array to change is not an array.
+    ValueError
+        If a shape does not fit, an array to change is read-only, or momentum comes without a velocity.
+
+    Notes
+    -----
+    Sutskever et al. 2013, equations 1-4. With momentum 0 a given velocity is left as it is.
+    """
+    theta, grad = _check(theta, grad)
+    if momentum != 0.0:
+        if velocity is None:
+            raise ValueError("velocity: expected an array because momentum is not 0, got None")
+        velocity = check_array("velocity", velocity, theta.shape, theta.dtype, writable=True)
+    step = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    step *= -learning_rate
+    if velocity is None or momentum == 0.0:
+        theta += step
+        return
+    velocity *= momentum
+    velocity += step
+    if nesterov:
+        step += momentum * velocity
+        theta += step
+    else:
+        theta += velocity
+
+
+def adagrad_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    s: np.ndarray,
+    learning_rate: float,
+    epsilon: float = 1e-10,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    """AdaGrad: s ← s + g'², θ ← θ − η g' / (√s + ε); Duchi, Hazan and Singer 2011.
+
+    Parameters
+    ----------
+    theta : ndarray (P,) of float32 or float64
+        Changed in place.
+    grad : ndarray (P,), same dtype
+    s : ndarray (P,), same dtype
+        Sum of squares, changed in place.
+    learning_rate, epsilon : float
+        η and ε.
+    scale, l1, l2, factor, clip_value : float
+        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit or an array to change is not an array.
+    ValueError
+        If a shape does not fit or an array to change is read-only.
+    """
+    theta, grad = _check(theta, grad)
+    s = check_array("s", s, theta.shape, theta.dtype, writable=True)
+    g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    s += g * g
+    g *= learning_rate
+    g /= np.sqrt(s) + epsilon
+    theta -= g
+
+
+def rmsprop_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    s: np.ndarray,
+    learning_rate: float,
+    rho: float = 0.99,
+    epsilon: float = 1e-8,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    """RMSProp: s ← ρ s + (1 − ρ) g'², θ ← θ − η g' / (√s + ε); Tieleman and Hinton 2012.
+
+    Parameters
+    ----------
+    theta : ndarray (P,) of float32 or float64
+        Changed in place.
+    grad : ndarray (P,), same dtype
+    s : ndarray (P,), same dtype
+        Moving average of squares, changed in place.
+    learning_rate, rho, epsilon : float
+        η, ρ and ε.
+    scale, l1, l2, factor, clip_value : float
+        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit or an array to change is not an array.
+    ValueError
+        If a shape does not fit or an array to change is read-only.
+    """
+    theta, grad = _check(theta, grad)
+    s = check_array("s", s, theta.shape, theta.dtype, writable=True)
+    g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    s *= rho
+    s += (1.0 - rho) * (g * g)
+    g *= learning_rate
+    g /= np.sqrt(s) + epsilon
+    theta -= g
+
+
+def adam_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    """Adam, and with `weight_decay` AdamW.
+
+    With t = `step`, g' taken at θ as it came, and θ ← (1 − η λ) θ before the rest::
+
+        m ← β₁ m + (1 − β₁) g'
+        v ← β₂ v + (1 − β₂) g'²
+        θ ← θ − η m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)
+
+    Parameters
+    ----------
+    theta : ndarray (P,) of float32 or float64
+        Changed in place.
+    grad : ndarray (P,), same dtype
+    m, v : ndarray (P,), same dtype
+        Moving averages, changed in place.
+    step : int
+        t, 1 for the first update.
+    learning_rate, beta1, beta2, epsilon, weight_decay : float
+        η, β₁, β₂, ε and λ.
+    scale, l1, l2, factor, clip_value : float
+        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit or an array to change is not an array.
+    ValueError
+        If a shape does not fit, an array to change is read-only, or `step` is below 1.
+
+    Notes
+    -----
+    Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2. ε is outside the root and outside the
+    correction, as in torch.
+    """
+    theta, grad = _check(theta, grad)
+    m = check_array("m", m, theta.shape, theta.dtype, writable=True)
+    v = check_array("v", v, theta.shape, theta.dtype, writable=True)
+    if step < 1:
+        raise ValueError(f"step: expected an integer >= 1, got {step}")
+    g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    m *= beta1
+    m += (1.0 - beta1) * g
+    v *= beta2
+    v += (1.0 - beta2) * (g * g)
+    if weight_decay != 0.0:
+        theta *= 1.0 - learning_rate * weight_decay
+    root = np.sqrt(v)
+    root *= 1.0 / math.sqrt(1.0 - beta2**step)
+    root += epsilon
+    theta -= (learning_rate / (1.0 - beta1**step)) * m / root
+
+
+def gradient_norm2(
+    theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
+) -> float:
+    """Squared norm of the gradient before clipping, Σ (scale g + l2 θ + l1 sign θ)², summed in float64.
+
+    Parameters
+    ----------
+    theta, grad : ndarray (P,) of float32 or float64, one dtype
+    scale, l1, l2 : float
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit.
+    """
+    theta = check_array("theta", theta, ("P",))
+    grad = check_array("grad", grad, theta.shape, theta.dtype)
+    g = _effective(theta, grad, scale, l1, l2, 1.0, INF)
+    return float(np.square(g, dtype=np.float64).sum())
+
+
+def _check(theta: Any, grad: Any) -> tuple[np.ndarray, np.ndarray]:
+    theta = check_array("theta", theta, ("P",), writable=True)
+    return theta, check_array("grad", grad, theta.shape, theta.dtype)
+
+
+def _effective(
+    theta: np.ndarray, grad: np.ndarray, scale: float, l1: float, l2: float, factor: float, clip_value: float
+) -> np.ndarray:
+    """The effective gradient, always a new array."""
+    g = grad * scale
+    if l2 != 0.0:
+        g += l2 * theta
+    if l1 != 0.0:
+        g += l1 * np.sign(theta)
+    if factor != 1.0:
+        g *= factor
+    if clip_value != INF:
+        np.clip(g, -clip_value, clip_value, out=g)
+    return g

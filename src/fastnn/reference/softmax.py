@@ -1,0 +1,128 @@
+"""Softmax over the last axis and its derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dense import check_array
+
+__all__ = ["log_softmax", "softmax", "softmax_jacobian", "softmax_vjp"]
+
+
+def softmax(Z: np.ndarray) -> np.ndarray:
+    """Softmax of every row, p_k = exp(z_k − m) / Σ_j exp(z_j − m) with m = max_j z_j.
+
+    Subtracting the maximum leaves the value as it is and keeps the exponentials from overflowing (seed 004,
+    section on softmax regression).
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Logits; K at least 1.
+
+    Returns
+    -------
+    ndarray (N, K), same dtype
+        Rows are at least 0 and sum to 1.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64.
+    ValueError
+        If Z is not 2-D or has no columns.
+    """
+    Z = _check_logits(Z)
+    E = np.exp(Z - Z.max(axis=1, keepdims=True))
+    E /= E.sum(axis=1, keepdims=True)
+    return E
+
+
+def log_softmax(Z: np.ndarray) -> np.ndarray:
+    """Logarithm of :func:`softmax`, z_k − m − log Σ_j exp(z_j − m) with m = max_j z_j.
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Logits; K at least 1.
+
+    Returns
+    -------
+    ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64.
+    ValueError
+        If Z is not 2-D or has no columns.
+
+    Notes
+    -----
+    Seed 000 leaves out the m that it subtracted; with it the values are exact for logits of any size.
+    """
+    Z = _check_logits(Z)
+    shifted = Z - Z.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def softmax_jacobian(P: np.ndarray) -> np.ndarray:
+    """Jacobian of softmax for every row, J_n = ∂p/∂z = diag(p_n) − p_n p_nᵀ.
+
+    Parameters
+    ----------
+    P : ndarray (N, K) of float32 or float64
+        Probabilities, the result of :func:`softmax`.
+
+    Returns
+    -------
+    ndarray (N, K, K), same dtype
+        Symmetric. It is also the Hessian of the cross-entropy with respect to the logits.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is neither float32 nor float64.
+    ValueError
+        If P is not 2-D.
+    """
+    P = check_array("P", P, ("N", "K"))
+    J = -P[:, :, None] * P[:, None, :]
+    diagonal = np.einsum("nkk->nk", J)  # a view: writing to it writes to J
+    diagonal += P
+    return J
+
+
+def softmax_vjp(P: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """Product of the softmax Jacobian with a vector for every row, J_n v_n = p_n ⊙ (v_n − p_n·v_n).
+
+    The Jacobian is symmetric, so this is the vector-Jacobian and the Jacobian-vector product.
+
+    Parameters
+    ----------
+    P : ndarray (N, K) of float32 or float64
+        Probabilities, the result of :func:`softmax`.
+    V : ndarray (N, K), same dtype
+
+    Returns
+    -------
+    ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or the two differ.
+    ValueError
+        If shapes do not fit.
+    """
+    P = check_array("P", P, ("N", "K"))
+    V = check_array("V", V, P.shape, P.dtype)
+    return P * (V - (P * V).sum(axis=1, keepdims=True))
+
+
+def _check_logits(Z: np.ndarray) -> np.ndarray:
+    Z = check_array("Z", Z, ("N", "K"))
+    if Z.shape[1] == 0:
+        raise ValueError(f"Z: expected at least one column, got shape {Z.shape}")
+    return Z

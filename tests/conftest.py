@@ -1,0 +1,92 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BACKENDS = ["compiled", "reference"]
+
+
+def _has_compiled() -> bool:
+    """Whether the compiled engine is part of this installation."""
+    return importlib.util.find_spec("fastnn._core.engine") is not None
+
+
+@pytest.fixture
+def compiled() -> None:
+    """Skips the test where the compiled engine is not built."""
+    if not _has_compiled():
+        pytest.skip("the compiled engine is not built")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of a backend; the test runs once with each that is installed."""
+    if request.param == "compiled" and not _has_compiled():
+        pytest.skip("the compiled engine is not built")
+    return request.param
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """Name of a floating type."""
+    return request.param
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with a fixed seed."""
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def mnist_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder with MNIST's files (or with a sub-folder ``mnist`` of them), also put into FASTNN_DATA; else a skip."""
+    given = os.environ.get("FASTNN_DATA")
+    folder = Path(given) if given else Path(__file__).resolve().parents[2] / "shared" / "data"
+    for place in (folder, folder / "mnist"):
+        if any(place.glob("train-images-idx3-ubyte*")):
+            monkeypatch.setenv("FASTNN_DATA", str(folder))
+            return folder
+    pytest.skip(f"no MNIST files in {folder}; set FASTNN_DATA to a folder that has them")
+
+
+def _numerical_gradient(f: Callable[[np.ndarray], float], x: np.ndarray, h: float = 1e-4) -> np.ndarray:
+    """Gradient of f at x (1-D float64) by central differences of the fourth order; the error is O(h⁴) + ε/h."""
+    gradient = np.empty_like(x)
+    for i in range(x.size):
+        values = []
+        for k in (-2, -1, 1, 2):
+            shifted = x.copy()
+            shifted[i] += k * h
+            values.append(f(shifted))
+        gradient[i] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
+    return gradient
+
+
+def _complex_step_gradient(f: Callable[[np.ndarray], complex], x: np.ndarray, h: float = 1e-30) -> np.ndarray:
+    """Gradient of a real-analytic f at x (1-D float64), Im f(x + i h e) / h: exact to rounding."""
+    gradient = np.empty_like(x)
+    for i in range(x.size):
+        shifted = x.astype(complex)
+        shifted[i] += 1j * h
+        gradient[i] = f(shifted).imag / h
+    return gradient
+
+
+@pytest.fixture(scope="session")
+def numerical_gradient() -> Callable[..., np.ndarray]:
+    """Function (f, x) -> gradient of f at x by central differences."""
+    return _numerical_gradient
+
+
+@pytest.fixture(scope="session")
+def complex_step_gradient() -> Callable[..., np.ndarray]:
+    """Function (f, x) -> gradient of a real-analytic f at x by complex steps."""
+    return _complex_step_gradient

@@ -1,0 +1,333 @@
+"""Activations: value and derivatives against multiple precision, kinks, limits, and compiled against NumPy."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from fastnn import kernels, reference
+from fastnn.reference import ACTIVATIONS, SAVES_OUTPUT
+
+DTYPES = (np.float32, np.float64)
+INF, NAN = float("inf"), float("nan")
+
+both_modules = pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
+all_activations = pytest.mark.parametrize("activation", ACTIVATIONS)
+both_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+# The definitions, written without regard to rounding: with 400 digits it does not matter.
+DEFINITIONS = {
+    "linear": lambda z: z,
+    "relu": lambda z: z if z > 0 else mp.mpf(0),
+    "leaky_relu": lambda z: z if z > 0 else z * LEAK,
+    "tanh": mp.tanh,
+    "hard_tanh": lambda z: min(max(z, mp.mpf(-1)), mp.mpf(1)),
+    "leaky_tanh": lambda z: mp.tanh(z) if z > 0 else z * LEAK,
+    "sigmoid": lambda z: 1 / (1 + mp.exp(-z)),
+    "softplus": lambda z: mp.log(1 + mp.exp(z)),
+    "elu": lambda z: z if z > 0 else mp.exp(z) - 1,
+    "gelu": lambda z: z * mp.erfc(-z / mp.sqrt(2)) / 2,
+    "silu": lambda z: z / (1 + mp.exp(-z)),
+    "sign": mp.sign,
+}
+LEAK = mp.mpf(1) / 100
+
+# none of them at a kink
+POINTS = [-12.5, -9.0, -7.0, -4.25, -3.0, -1.5, -1.2784645, -0.999, -0.7517916, -0.5625, -0.3, -1e-3, -1e-12]
+POINTS += [-z for z in POINTS] + [0.5493, 0.6, 2.0, 5.5, 20.0, 88.0]
+
+
+def eps(dtype):
+    return float(np.finfo(dtype).eps)
+
+
+def truth(activation, z, order):
+    """Derivative of the given order at each z, by central differences with 400 digits."""
+    with mp.workdps(400):
+        values = []
+        for x in np.asarray(z, np.float64).ravel():
+            x = mp.mpf(float(x))
+            h = mp.mpf(10) ** -100
+            f = DEFINITIONS[activation]
+            if order == 0:
+                value = f(x)
+            elif order == 1:
+                value = (f(x + h) - f(x - h)) / (2 * h)
+            else:
+                value = (f(x + h) - 2 * f(x) + f(x - h)) / h**2
+            values.append(float(value))
+    return np.array(values)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Truth at POINTS rounded to each dtype: (activation, dtype) -> three arrays."""
+    return {
+        (activation, dtype): [truth(activation, np.array(POINTS, dtype), order) for order in range(3)]
+        for activation in ACTIVATIONS
+        for dtype in DTYPES
+    }
+
+
+@both_modules
+@all_activations
+@both_dtypes
+def test_value_and_derivatives_against_multiple_precision(module, activation, dtype, table):
+    z = np.array(POINTS, dtype)
+    results = module.activation_derivatives(z, activation)
+    for result, want in zip(results, table[activation, dtype], strict=True):
+        assert result.dtype == dtype
+        np.testing.assert_allclose(result, want, rtol=10 * eps(dtype), atol=2 * eps(dtype))
+    np.testing.assert_allclose(module.activation_forward(z, activation), results[0], rtol=4 * eps(dtype), atol=0)
+
+
+@both_modules
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus", "elu", "gelu", "silu"])
+@both_dtypes
+def test_tails_keep_relative_accuracy(module, activation, dtype):
+    z = -np.linspace(2, 11, 19).astype(dtype)
+    if dtype == np.float64:
+        z = np.concatenate([z, -np.linspace(11, 36, 19)])
+    results = module.activation_derivatives(z, activation)
+    for order, result in enumerate(results):
+        want = truth(activation, z, order)
+        np.testing.assert_allclose(result, want, rtol=16 * eps(dtype), atol=0)
+
+
+@both_modules
+@all_activations
+@both_dtypes
+def test_small_arguments_keep_relative_accuracy(module, activation, dtype):
+    z = np.array([1e-3, 1e-5, 1e-10, 1e-20, 1e-30], dtype)
+    for sign in (1, -1):
+        result = module.activation_forward(sign * z, activation)
+        np.testing.assert_allclose(result, truth(activation, sign * z, 0), rtol=8 * eps(dtype), atol=0)
+
+
+# activation: (z, a, σ', σ'')
+KINKS = {
+    "relu": [(0.0, 0.0, 0.0, 0.0)],
+    "leaky_relu": [(0.0, 0.0, 0.01, 0.0)],
+    "hard_tanh": [(1.0, 1.0, 0.0, 0.0), (-1.0, -1.0, 0.0, 0.0)],
+    "leaky_tanh": [(0.0, 0.0, 0.01, 0.0)],
+    "elu": [(0.0, 0.0, 1.0, 1.0)],
+    "sign": [(0.0, 0.0, 0.0, 0.0)],
+}
+
+
+@both_modules
+@pytest.mark.parametrize("activation", KINKS)
+@both_dtypes
+def test_kinks(module, activation, dtype):
+    for z, *want in KINKS[activation]:
+        for n in (1, 33):
+            for signed in (z, -z) if z == 0 else (z,):
+                Z = np.full(n, signed, dtype)
+                results = module.activation_derivatives(Z, activation)
+                for result, value in zip(results, want, strict=True):
+                    np.testing.assert_array_equal(result, dtype(value))
+                back = module.activation_backward(module.activation_forward(Z, activation), np.ones_like(Z), activation)
+                np.testing.assert_array_equal(back, dtype(want[1]))
+
+
+# activation: σ and σ' at -inf and +inf, or of σ the multiple of z that it grows like (kind z); σ'' vanishes at both
+LIMITS = {
+    "linear": ((1.0, 1.0), (1.0, 1.0), "zz"),
+    "relu": ((0.0, 0.0), (1.0, 1.0), "az"),
+    "leaky_relu": ((0.01, 0.01), (1.0, 1.0), "zz"),
+    "tanh": ((-1.0, 0.0), (1.0, 0.0), "aa"),
+    "hard_tanh": ((-1.0, 0.0), (1.0, 0.0), "aa"),
+    "leaky_tanh": ((0.01, 0.01), (1.0, 0.0), "za"),
+    "sigmoid": ((0.0, 0.0), (1.0, 0.0), "aa"),
+    "softplus": ((0.0, 0.0), (1.0, 1.0), "az"),
+    "elu": ((-1.0, 0.0), (1.0, 1.0), "az"),
+    "gelu": ((0.0, 0.0), (1.0, 1.0), "az"),
+    "silu": ((0.0, 0.0), (1.0, 1.0), "az"),
+    "sign": ((-1.0, 0.0), (1.0, 0.0), "aa"),
+}
+
+
+@both_modules
+@all_activations
+@both_dtypes
+@pytest.mark.parametrize("size", [1e4, 1e30, "max", INF])
+def test_limits(module, activation, dtype, size):
+    size = np.finfo(dtype).max if size == "max" else dtype(size)
+    left, right, kinds = LIMITS[activation]
+    for sign, (value, slope), kind in ((-1, left, kinds[0]), (1, right, kinds[1])):
+        Z = np.full(19, sign * size, dtype)
+        A, D1, D2 = module.activation_derivatives(Z, activation)
+        want = dtype(value) * Z if kind == "z" else np.full_like(Z, value)
+        np.testing.assert_array_equal(A, want)
+        np.testing.assert_array_equal(module.activation_forward(Z, activation), want)
+        np.testing.assert_array_equal(D1, dtype(slope))
+        np.testing.assert_array_equal(D2, 0)
+        saved = A if activation in SAVES_OUTPUT else Z
+        np.testing.assert_array_equal(module.activation_backward(saved, np.ones_like(Z), activation), dtype(slope))
+
+
+@both_modules
+@all_activations
+@both_dtypes
+def test_everything_is_finite_on_a_wide_grid(module, activation, dtype):
+    positive = np.geomspace(float(np.finfo(dtype).smallest_subnormal), 1e4, 3001).astype(dtype)
+    Z = np.concatenate([-positive, [dtype(0), dtype(-0.0)], positive])
+    A, D1, D2 = module.activation_derivatives(Z, activation)
+    for result in (A, D1, D2, module.activation_forward(Z, activation)):
+        assert np.all(np.isfinite(result))
+    saved = A if activation in SAVES_OUTPUT else Z
+    assert np.all(np.isfinite(module.activation_backward(saved, np.ones_like(Z), activation)))
+
+
+@both_modules
+@all_activations
+@both_dtypes
+def test_nan_is_not_hidden(module, activation, dtype):
+    Z = np.full(21, NAN, dtype)
+    assert np.all(np.isnan(module.activation_forward(Z, activation)))
+    assert np.all(np.isnan(module.activation_derivatives(Z, activation)[0]))
+    assert np.all(np.isnan(module.activation_backward(np.ones_like(Z), Z, activation)))
+
+
+@both_modules
+@all_activations
+@both_dtypes
+def test_backward_is_delta_times_the_derivative(module, activation, dtype):
+    rng = np.random.default_rng(3)
+    Z = np.concatenate([rng.normal(0, 2, 500), rng.uniform(-8, 8, 500)]).astype(dtype)
+    delta = rng.normal(size=Z.size).astype(dtype)
+    A, D1, _ = module.activation_derivatives(Z, activation)
+    saved, kept = (A if activation in SAVES_OUTPUT else Z), delta.copy()
+    result = module.activation_backward(saved, delta, activation)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(delta, kept)
+    error = np.abs(result - delta * D1)
+    assert np.all(error <= 8 * eps(dtype) * np.abs(delta))
+
+
+@both_modules
+@both_dtypes
+def test_softplus_backward_is_accurate_at_small_outputs(module, dtype):
+    a = np.geomspace(1e-30, 1, 61).astype(dtype)
+    result = module.activation_backward(a, np.ones_like(a), "softplus")
+    np.testing.assert_allclose(result, -np.expm1(-a.astype(np.float64)), rtol=4 * eps(dtype))
+
+
+def layouts(dtype):
+    """Arrays of awkward shapes, strides and flags."""
+    base = np.random.default_rng(4).normal(0, 3, (6, 10, 7)).astype(dtype)
+    read_only = base.copy()
+    read_only.flags.writeable = False
+    return {
+        "empty": base[:0],
+        "scalar": base[0, 0, 0:1].reshape(()),
+        "one row": base[0, :1],
+        "one column": base[0, :, :1],
+        "3-D": base,
+        "Fortran": np.asfortranarray(base[0]),
+        "every other": base[::2, ::3, ::-1],
+        "transposed": base.T,
+        "read-only": read_only,
+        "broadcast": np.broadcast_to(base[0, 0], (5, 7)),
+    }
+
+
+def check_against_twin(Z, activation):
+    dtype = Z.dtype.type
+    tolerance = {"rtol": 16 * eps(dtype), "atol": 4 * eps(dtype)}
+    before = Z.copy()
+    result, want = kernels.activation_forward(Z, activation), reference.activation_forward(Z, activation)
+    assert result.shape == want.shape == Z.shape
+    assert result.dtype == want.dtype == dtype
+    np.testing.assert_allclose(result, want, **tolerance)
+    results = kernels.activation_derivatives(Z, activation)
+    wants = reference.activation_derivatives(Z, activation)
+    for result, want in zip(results, wants, strict=True):
+        assert result.shape == want.shape == Z.shape
+        assert result.dtype == want.dtype == dtype
+        np.testing.assert_allclose(result, want, **tolerance)
+    saved = wants[0] if activation in SAVES_OUTPUT else Z
+    result, want = (module.activation_backward(saved, Z, activation) for module in (kernels, reference))
+    assert result.shape == want.shape == Z.shape
+    assert result.dtype == want.dtype == dtype
+    assert np.all(np.abs(result - want) <= 16 * eps(dtype) * np.abs(Z))
+    np.testing.assert_array_equal(Z, before)
+
+
+@all_activations
+@both_dtypes
+@pytest.mark.parametrize("layout", layouts(np.float32))
+def test_compiled_against_twin_shapes_and_strides(activation, dtype, layout):
+    check_against_twin(layouts(dtype)[layout], activation)
+
+
+@all_activations
+@both_dtypes
+def test_compiled_against_twin_sizes_around_vector_widths(activation, dtype):
+    Z = np.random.default_rng(5).normal(0, 3, 1000).astype(dtype)
+    for n in (*range(71), 1000):
+        check_against_twin(Z[:n], activation)
+
+
+@all_activations
+@both_dtypes
+def test_result_does_not_depend_on_the_position(activation, dtype):
+    Z = np.random.default_rng(6).normal(0, 3, 70).astype(dtype)
+    whole = kernels.activation_derivatives(Z, activation)
+    for n in range(71):
+        np.testing.assert_array_equal(kernels.activation_forward(Z[:n], activation), whole[0][:n])
+        for part, all_of_it in zip(kernels.activation_derivatives(Z[:n], activation), whole, strict=True):
+            np.testing.assert_array_equal(part, all_of_it[:n])
+
+
+@both_modules
+@all_activations
+def test_results_are_new_arrays(module, activation):
+    Z = np.linspace(-2, 2, 9)
+    A = module.activation_forward(Z, activation)
+    others = [*module.activation_derivatives(Z, activation), module.activation_backward(Z, Z, activation)]
+    for result in (A, *others):
+        assert not np.shares_memory(result, Z)
+
+
+def test_names():
+    assert len(set(ACTIVATIONS)) == 12
+    assert set(ACTIVATIONS) - SAVES_OUTPUT == {"gelu", "silu"}
+    assert set(ACTIVATIONS) >= SAVES_OUTPUT
+
+
+@both_modules
+@pytest.mark.parametrize("activation", ["rectifier", "RELU", "", None, 3, ["relu"]])
+def test_unknown_activation(module, activation):
+    Z = np.ones(3)
+    for call in (
+        lambda: module.activation_forward(Z, activation),
+        lambda: module.activation_derivatives(Z, activation),
+        lambda: module.activation_backward(Z, Z, activation),
+    ):
+        with pytest.raises(ValueError, match="activation"):
+            call()
+
+
+@both_modules
+@pytest.mark.parametrize("dtype", [np.int64, np.float16, np.complex128, np.bool_])
+def test_other_dtypes_are_refused(module, dtype):
+    Z = np.ones(3, dtype)
+    for name, call in (
+        ("Z", lambda: module.activation_forward(Z, "relu")),
+        ("Z", lambda: module.activation_derivatives(Z, "relu")),
+        ("saved", lambda: module.activation_backward(Z, np.ones(3), "relu")),
+        ("delta", lambda: module.activation_backward(np.ones(3), Z, "relu")),
+    ):
+        with pytest.raises(TypeError, match=name):
+            call()
+
+
+@both_modules
+def test_delta_must_match_saved(module):
+    saved = np.ones((2, 3))
+    with pytest.raises(ValueError, match="delta"):
+        module.activation_backward(saved, np.ones((3, 2)), "relu")
+    with pytest.raises(ValueError, match="delta"):
+        module.activation_backward(saved, np.ones(6), "relu")
+    with pytest.raises(TypeError, match="delta"):
+        module.activation_backward(saved, np.ones((2, 3), np.float32), "relu")

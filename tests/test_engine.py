@@ -1,0 +1,506 @@
+"""The compiled engine: against its twin over random networks, with any number of workers, and under interruption."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from fastnn._core.engine import Plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastnn import reference
+from fastnn._core import engine, threads
+from fastnn.plan import OpSpec, UpdateRule
+from fastnn.reference.activations import ACTIVATIONS
+from fastnn.reference.network import Plan as Twin
+
+LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
+RULES = (
+    UpdateRule("sgd", 0.05),
+    UpdateRule("sgd", 0.02, momentum=0.9),
+    UpdateRule("sgd", 0.02, momentum=0.9, nesterov=True),
+    UpdateRule("adagrad", 0.02, epsilon=1e-10),
+    UpdateRule("rmsprop", 0.003),
+    UpdateRule("adam", 0.003),
+    UpdateRule("adam", 0.003, weight_decay=0.1),
+)
+TOLERANCE = {"float32": 2e-4, "float64": 1e-11}
+
+
+@pytest.fixture
+def many_workers():
+    """Any work, however small, is worth a worker."""
+    before = engine.worth_a_worker()
+    engine.worth_a_worker(1.0)
+    yield
+    engine.worth_a_worker(before)
+
+
+@pytest.fixture
+def own_products():
+    """No product goes to BLAS, which may sum in an order that depends on the number of rows."""
+    before = engine.blas_from()
+    engine.blas_from(np.inf)
+    yield
+    engine.blas_from(before)
+
+
+def chain(sizes, activations, *, bias=True):
+    ops, offset = [], 0
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
+        weight, offset = offset, offset + n_in * n_out
+        ops.append(OpSpec("dense", index - 1, n_in, n_out, weight, offset if bias else -1, activations[index]))
+        offset += n_out if bias else 0
+    return ops, offset
+
+
+def problem(sizes, loss, dtype, rows, rng, *, soft=False):
+    """theta, X, y and weights for a chain of these sizes."""
+    n_parameters = sum(a * b + b for a, b in itertools.pairwise(sizes))
+    theta = (0.5 * rng.standard_normal(n_parameters)).astype(dtype)
+    X = rng.standard_normal((rows, sizes[0])).astype(dtype)
+    if loss == "cross_entropy" and not soft:
+        y = rng.integers(0, sizes[-1], rows)
+    elif loss == "squared_error":
+        y = rng.standard_normal((rows, sizes[-1])).astype(dtype)
+    else:
+        y = rng.random((rows, sizes[-1])).astype(dtype)
+        y = np.ascontiguousarray(y / y.sum(axis=1, keepdims=True)) if soft else (y > 0.5).astype(dtype)
+    return theta, X, y, rng.random(rows).astype(dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    activation=st.sampled_from([name for name in ACTIVATIONS if name != "sign"]),
+    loss=st.sampled_from(LOSSES),
+    dtype=st.sampled_from(["float32", "float64"]),
+    rows=st.integers(1, 90),
+    workers=st.integers(1, 4),
+    soft=st.booleans(),
+    weighted=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_loss_and_gradient_are_the_twins(sizes, activation, loss, dtype, rows, workers, soft, weighted, seed) -> None:
+    rng = np.random.default_rng(seed)
+    ops, n_parameters = chain(sizes, [activation] * (len(sizes) - 2) + ["linear"])
+    theta, X, y, w = problem(sizes, loss, dtype, rows, rng, soft=soft and loss == "cross_entropy")
+    w = w if weighted else None
+    before = engine.worth_a_worker()
+    engine.worth_a_worker(1.0)
+    try:
+        plan = Plan(ops, n_parameters, loss, dtype)
+        value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
+        outputs = plan.forward(theta, X, workers)
+    finally:
+        engine.worth_a_worker(before)
+    twin = Twin(ops, n_parameters, loss, dtype)
+    expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    assert value == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    scale = 1 + abs(expected_gradient).max()
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=tolerance * scale)
+    expected_outputs = twin.forward(theta, X)
+    np.testing.assert_allclose(outputs, expected_outputs, rtol=0, atol=tolerance * (1 + abs(expected_outputs).max()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "rule", RULES, ids=lambda rule: f"{rule.rule}-{rule.momentum}-{rule.nesterov}-{rule.weight_decay}"
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"l1": 1e-3, "l2": 1e-2},
+        {"clip_norm": 0.05},
+        {"clip_value": 0.01, "l2": 1e-2},
+        {"clip_norm": 0.1, "clip_value": 0.02, "l1": 1e-3},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("many_workers")
+def test_training_is_the_twins(rule, dtype, options, rng) -> None:
+    sizes = [6, 11, 17, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "gelu", "linear"])
+    theta, X, y, w = problem(sizes, "cross_entropy", dtype, 107, rng)
+    order = np.stack([rng.permutation(107) for _ in range(3)])
+    results = []
+    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 2), (Plan, 5)):
+        trained, state = theta.copy(), np.zeros((rule.n_slots, n_parameters), dtype)
+        result = plan(ops, n_parameters, "cross_entropy", dtype).train(
+            trained, state, X, y, order, 16, rule, 0, sample_weight=w, threads=workers, **options
+        )
+        results.append((trained, state, result))
+    (expected, expected_state, expected_result), *compiled = results
+    assert abs(expected - theta).max() > 1e-3
+    for trained, state, result in compiled:
+        np.testing.assert_allclose(trained, expected, rtol=0, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(state, expected_state, rtol=1e-2, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(result.losses, expected_result.losses, rtol=1e-5)
+        np.testing.assert_allclose(result.correct, expected_result.correct, atol=0.02)
+        assert result.steps == expected_result.steps == 21
+        assert result.status == "ok"
+
+
+@pytest.mark.parametrize("source", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [None, 1 / 255])
+@pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.usefixtures("many_workers")
+def test_rows_are_converted_and_scaled_as_by_the_twin(source, dtype, scale, shuffled, rng) -> None:
+    sizes = [37, 5, 1]
+    ops, n_parameters = chain(sizes, ["relu", "linear"])
+    theta, _, y, _ = problem(sizes, "squared_error", dtype, 50, rng)
+    X = rng.integers(0, 256, (50, 37)).astype(source)
+    original = X.copy()
+    X.setflags(write=False)
+    order = rng.permutation(50)[None] if shuffled else None
+    results = []
+    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 3)):
+        plan = plan(ops, n_parameters, "squared_error", dtype, scale)
+        trained = theta.copy()
+        rule = UpdateRule("sgd", 1e-6 if scale is None else 1e-2)
+        plan.train(trained, np.zeros((0, n_parameters), dtype), X, y, order, 8, rule, 0, threads=workers)
+        results.append((trained, plan.forward(theta, X, workers)))
+    (expected, outputs), *compiled = results
+    for trained, compiled_outputs in compiled:
+        np.testing.assert_allclose(trained, expected, rtol=0, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(compiled_outputs, outputs, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-4)
+    np.testing.assert_array_equal(X, original)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_large_batch_in_many_chunks_is_the_twins(dtype, rng) -> None:
+    sizes = [300, 200, 4]
+    ops, n_parameters = chain(sizes, ["silu", "linear"])
+    theta, X, y, w = problem(sizes, "cross_entropy", dtype, 3000, rng)
+    theta *= 0.1
+    plan, twin = Plan(ops, n_parameters, "cross_entropy", dtype), Twin(ops, n_parameters, "cross_entropy", dtype)
+    expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w)
+    for workers in (1, 2, 3):
+        value, gradient = plan.loss_and_gradient(theta, X, y, w, threads=workers)
+        assert value == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
+        atol = (1e-5 if dtype == "float32" else 1e-13) * abs(expected_gradient).max()
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=atol)
+
+
+@pytest.mark.usefixtures("many_workers")
+def test_the_same_number_of_workers_gives_the_same_bits(rng) -> None:
+    sizes = [20, 33, 10]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float32", 1000, rng)
+    order = rng.permutation(1000)[None]
+    for workers in (1, 2, 3, 4):
+        results = []
+        for _ in range(3):
+            trained, state = theta.copy(), np.zeros((2, n_parameters), np.float32)
+            plan = Plan(ops, n_parameters, "cross_entropy", "float32")
+            result = plan.train(
+                trained, state, X, y, order, 32, UpdateRule("adam", 1e-3), 0, clip_norm=0.5, threads=workers
+            )
+            results.append((trained.tobytes(), state.tobytes(), result))
+        assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.usefixtures("many_workers", "own_products")
+def test_outputs_of_a_row_do_not_depend_on_its_company(rng) -> None:
+    sizes = [19, 70, 3]
+    ops, n_parameters = chain(sizes, ["gelu", "linear"])
+    theta, X, _, _ = problem(sizes, "squared_error", "float32", 100, rng)
+    plan = Plan(ops, n_parameters, "squared_error", "float32")
+    together = plan.forward(theta, X)
+    np.testing.assert_array_equal(plan.forward(theta, X, 3), together)
+    for row in (0, 41, 99):
+        np.testing.assert_array_equal(plan.forward(theta, X[row : row + 1])[0], together[row])
+
+
+def test_several_epochs_in_one_call_are_several_calls(rng) -> None:
+    sizes = [5, 8, 2]
+    ops, n_parameters = chain(sizes, ["relu", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 30, rng)
+    order = np.stack([rng.permutation(30) for _ in range(4)])
+    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
+    once, state = theta.copy(), np.zeros((2, n_parameters))
+    result = plan.train(once, state, X, y, order, 7, rule, 0)
+    often, state = theta.copy(), np.zeros((2, n_parameters))
+    steps, losses = 0, []
+    for epoch in order:
+        part = plan.train(often, state, X, y, epoch[None], 7, rule, steps)
+        steps = part.steps
+        losses.extend(part.losses)
+    np.testing.assert_array_equal(once, often)
+    assert result.losses == tuple(losses)
+    assert result.steps == steps == 20
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.usefixtures("many_workers")
+def test_a_batch_without_weight_is_skipped(workers, rng) -> None:
+    sizes = [4, 3]
+    ops, n_parameters = chain(sizes, ["linear"])
+    theta, X, y, w = problem(sizes, "cross_entropy", "float64", 12, rng)
+    w[4:8] = 0
+    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
+    skipped, state = theta.copy(), np.zeros((2, n_parameters))
+    result = plan.train(skipped, state, X, y, None, 4, rule, 0, sample_weight=w, l2=0.1, threads=workers)
+    assert result.steps == 2
+    keep = np.r_[0:4, 8:12]
+    left_out, state = theta.copy(), np.zeros((2, n_parameters))
+    plan.train(left_out, state, X[keep], y[keep], None, 4, rule, 0, sample_weight=w[keep], l2=0.1, threads=workers)
+    np.testing.assert_allclose(skipped, left_out, rtol=0, atol=1e-15)
+
+
+def test_products_by_blas_are_the_same(rng) -> None:
+    sizes = [50, 60, 70, 2]
+    ops, n_parameters = chain(sizes, ["tanh", "relu", "linear"])
+    for dtype in ("float32", "float64"):
+        theta, X, y, _ = problem(sizes, "squared_error", dtype, 80, rng)
+        theta *= 0.2
+        plan = Plan(ops, n_parameters, "squared_error", dtype)
+        before = engine.blas_from()
+        values = []
+        try:
+            for threshold in (0.0, np.inf):
+                engine.blas_from(threshold)
+                values.append(plan.loss_and_gradient(theta, X, y))
+        finally:
+            engine.blas_from(before)
+        (loss, gradient), (own_loss, own_gradient) = values
+        tolerance = 1e-5 if dtype == "float32" else 1e-13
+        assert loss == pytest.approx(own_loss, rel=tolerance)
+        np.testing.assert_allclose(gradient, own_gradient, rtol=0, atol=tolerance * abs(gradient).max())
+
+
+def test_shared_weights_are_the_twins(rng) -> None:
+    ops = [
+        OpSpec("dense", -1, 4, 5, 0, 20, "tanh"),
+        OpSpec("dense", 0, 5, 5, 25, 50, "tanh"),
+        OpSpec("dense", 1, 5, 5, 25, 50, "sigmoid"),
+        OpSpec("dense", 2, 5, 2, 55, 65, "linear"),
+    ]
+    theta = rng.standard_normal(67)
+    X, y = rng.standard_normal((9, 4)), rng.standard_normal((9, 2))
+    value, gradient = Plan(ops, 67, "squared_error", "float64").loss_and_gradient(theta, X, y, l2=0.1)
+    expected, expected_gradient = Twin(ops, 67, "squared_error", "float64").loss_and_gradient(theta, X, y, l2=0.1)
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)
+
+
+def test_divergence_does_not_apply_the_update(rng) -> None:
+    sizes = [3, 2]
+    ops, n_parameters = chain(sizes, ["linear"])
+    theta, X, y, _ = problem(sizes, "squared_error", "float32", 10, rng)
+    X[7] = 1e38
+    theta *= 100
+    trained = theta.copy()
+    plan = Plan(ops, n_parameters, "squared_error", "float32")
+    result = plan.train(trained, np.zeros((0, n_parameters), np.float32), X, y, None, 5, UpdateRule("sgd", 1e-3), 0)
+    assert (result.status, result.steps, result.losses) == ("diverged", 1, ())
+    assert np.isfinite(trained).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_leaves_whole_steps(workers, rng) -> None:
+    sizes = [64, 256, 10]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float32", 4000, rng)
+    theta *= 0.1
+    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float32"), UpdateRule("sgd", 1e-2)
+    state = np.zeros((0, n_parameters), np.float32)
+    order = np.arange(4000)[None].repeat(5000, axis=0)
+
+    class Alarm(Exception):
+        pass
+
+    def handler(*_):
+        raise Alarm
+
+    trained = theta.copy()
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Alarm):
+            plan.train(trained, state, X, y, order, 4000, rule, 0, threads=workers)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    replay = theta.copy()
+    for steps in range(5000):
+        if np.array_equal(replay, trained):
+            break
+        plan.train(replay, state, X, y, order[:1], 4000, rule, steps, threads=workers)
+    assert 0 < steps < 4999
+    np.testing.assert_array_equal(replay, trained)
+    assert np.isfinite(plan.loss_and_gradient(trained, X, y, threads=workers)[0])
+
+
+@pytest.mark.usefixtures("many_workers")
+def test_concurrent_trainings_do_not_disturb_each_other(rng) -> None:
+    sizes = [10, 30, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 300, rng)
+    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
+    order = np.stack([rng.permutation(300) for _ in range(20)])
+    results = [theta.copy() for _ in range(4)]
+
+    def train(trained):
+        plan.train(trained, np.zeros((2, n_parameters)), X, y, order, 16, rule, 0, threads=2)
+
+    runners = [threading.Thread(target=train, args=(trained,)) for trained in results]
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join()
+    train(alone := theta.copy())
+    for trained in results:
+        np.testing.assert_array_equal(trained, alone)
+
+
+def _train_in_child(queue):
+    rng = np.random.default_rng(0)
+    sizes = [10, 30, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 300, rng)
+    plan = Plan(ops, n_parameters, "cross_entropy", "float64")
+    queue.put(plan.loss_and_gradient(theta, X, y, threads=3)[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.usefixtures("many_workers")
+def test_workers_come_back_after_a_fork() -> None:
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    _train_in_child(queue)
+    expected = queue.get()
+    child = context.Process(target=_train_in_child, args=(queue,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert queue.get() == expected
+
+
+def test_overlapping_holds_restore_the_blas_limit() -> None:
+    before = threads.blas_threads()
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with threads.blas_held_to_one_thread():
+            inside.set()
+            leave.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert inside.wait(10)
+    with threads.blas_held_to_one_thread():
+        assert [library.get_num_threads() for library in threads._blas()] == [1] * len(threads._blas())
+        leave.set()
+        other.join()
+        assert [library.get_num_threads() for library in threads._blas()] == [1] * len(threads._blas())
+        assert threads.blas_threads() == before
+    assert threads.blas_threads() == before
+
+
+COUNTER = """
+#include <stddef.h>
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+long fastnn_allocations;
+void *malloc(size_t n) { __atomic_add_fetch(&fastnn_allocations, 1, 5); return __libc_malloc(n); }
+void *calloc(size_t n, size_t m) { __atomic_add_fetch(&fastnn_allocations, 1, 5); return __libc_calloc(n, m); }
+void *realloc(void *p, size_t n) { __atomic_add_fetch(&fastnn_allocations, 1, 5); return __libc_realloc(p, n); }
+void *aligned_alloc(size_t a, size_t n) { __atomic_add_fetch(&fastnn_allocations, 1, 5); return __libc_memalign(a, n); }
+int posix_memalign(void **p, size_t a, size_t n)
+{ __atomic_add_fetch(&fastnn_allocations, 1, 5); *p = __libc_memalign(a, n); return *p ? 0 : 12; }
+"""
+
+COUNTED = """
+import ctypes, sys
+import numpy as np
+from fastnn._core import engine
+from fastnn._core.engine import Plan
+from fastnn.plan import OpSpec, UpdateRule
+
+engine.worth_a_worker(1.0)
+count = ctypes.c_long.in_dll(ctypes.CDLL(None), "fastnn_allocations")
+rng = np.random.default_rng(0)
+ops = [OpSpec("dense", -1, 8, 16, 0, 128, "gelu"), OpSpec("dense", 0, 16, 3, 144, 192, "linear")]
+X, y = rng.standard_normal((400, 8)), rng.integers(0, 3, 400)
+plan, rule = Plan(ops, 195, "cross_entropy", "float32"), UpdateRule("adam", 1e-3)
+theta, state = rng.standard_normal(195).astype("f"), np.zeros((2, 195), "f")
+for workers in (1, 2):
+    counts = []
+    for epochs in (1, 1, 1, 40):
+        order = np.stack([rng.permutation(400) for _ in range(epochs)])
+        before = count.value
+        result = plan.train(theta, state, X, y, order, 8, rule, 0, l2=1e-3, clip_norm=1.0, threads=workers)
+        counts.append(count.value - before)
+        assert result.steps == 50 * epochs
+    print(*counts)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the calls of glibc's malloc")
+def test_steps_allocate_nothing(tmp_path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or os.confstr("CS_GNU_LIBC_VERSION") is None:
+        pytest.skip("needs a C compiler and glibc")
+    source, library = tmp_path / "counter.c", tmp_path / "counter.so"
+    source.write_text(COUNTER)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-fno-builtin", source, "-o", library], check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(COUNTED)],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    lines = [[int(number) for number in line.split()] for line in run.stdout.splitlines()]
+    assert len(lines) == 2
+    for _, _, one_epoch, forty_epochs in lines:
+        # 1,950 more steps; what differs is the list of the epochs' losses that goes back to Python
+        assert one_epoch > 0
+        assert forty_epochs - one_epoch < 20
+
+
+def test_plan_refuses_what_would_be_unsafe(rng) -> None:
+    ops, n_parameters = chain([3, 2], ["linear"])
+    plan = Plan(ops, n_parameters, "cross_entropy", "float32")
+    theta, X, y = np.zeros(8, np.float32), np.zeros((4, 3), np.float32), np.zeros(4, np.int64)
+    with pytest.raises(TypeError, match="theta: expected element type 'f', got 'd'"):
+        plan.forward(theta.astype(float), X)
+    with pytest.raises(ValueError, match="theta: expected 8 elements, got 7"):
+        plan.forward(theta[:7], X)
+    with pytest.raises(ValueError, match=r"X: expected shape \(N, 3\), got \(4, 2\)"):
+        plan.forward(theta, X[:, :2])
+    with pytest.raises(ValueError, match="contiguous"):
+        plan.forward(theta, np.zeros((3, 4), np.float32).T)
+    with pytest.raises(TypeError, match="X: expected dtype float32, float64 or uint8, got int64"):
+        plan.forward(theta, X.astype(np.int64))
+    with pytest.raises(ValueError, match=r"y: expected labels in \[0, 2\), got 0 to 2"):
+        plan.loss_and_gradient(theta, X, np.array([0, 1, 2, 0]))
+    with pytest.raises(ValueError, match="order: expected indices of the 4 rows of X"):
+        plan.train(theta, np.zeros((0, 8), np.float32), X, y, np.array([[0, 4]]), 2, UpdateRule("sgd", 0.1), 0)
+    frozen = theta.copy()
+    frozen.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        plan.train(frozen, np.zeros((0, 8), np.float32), X, y, None, 2, UpdateRule("sgd", 0.1), 0)
+    with pytest.raises(ValueError, match=r"ops\[0\]: .* does not fit"):
+        Plan(ops, 7, "cross_entropy", "float32")
+    with pytest.raises(ValueError, match=r"ops\[0\]: nothing reads its output"):
+        Plan([*ops, OpSpec("dense", -1, 3, 2, 0, 6, "linear")], 8, "cross_entropy", "float32")
+    assert reference.softmax(plan.forward(theta, X)).shape == (4, 2)

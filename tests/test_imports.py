@@ -1,0 +1,158 @@
+"""The order of the house: imports run one way, and the heavy ones wait until they are asked for."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+ROOT = Path(fastnn.__file__).parent
+
+# From the bottom up. A module may import what stands before it; members of one row may import each other.
+LEVELS = [
+    {"plan"},
+    {"reference"},
+    {"_core"},
+    {"kernels"},
+    {"initializers", "layers", "losses", "optimizers", "schedules"},
+    {"network"},
+    {"training"},
+    {"curvature", "solvers", "sweep", "gradcheck"},
+    {"datasets", "io", "plotting", "config", "estimators"},
+    {"cli", "__main__"},
+    {"__init__"},
+]
+RANK = {name: rank for rank, names in enumerate(LEVELS) for name in names}
+
+# Methods that are shorthands for a function above, imported inside the method: (from, to).
+SHORTHANDS = {("network", "training"), ("network", "io")}
+
+
+def top_level(path: Path) -> str:
+    """Member of the package that a file belongs to."""
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Names of the modules that a file imports when it runs, absolute, and whether inside a function."""
+    package = ("fastnn", *path.relative_to(ROOT).parts[:-1])
+    found: list[tuple[str, bool]] = []
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        if is_type_checking(node):
+            for child in node.orelse:
+                visit(child, inside)
+            return
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            found.extend((f"{module}.{alias.name}", inside) for alias in node.names)
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), False)
+    return found
+
+
+def member(module: str) -> str | None:
+    """Member of the package that an absolute name belongs to, None for other packages and the package's own names."""
+    parts = module.split(".")
+    if parts[0] != "fastnn" or len(parts) == 1:
+        return None
+    return parts[1] if parts[1] in RANK else None
+
+
+def backward(path: Path) -> list[str]:
+    """Arrows of a file that run from the bottom to the top."""
+    here = top_level(path)
+    wrong = []
+    for module, inside in imports(path):
+        there = member(module)
+        if there is None or RANK[there] <= RANK[here] or (inside and (here, there) in SHORTHANDS):
+            continue
+        wrong.append(f"{here} -> {there}")
+    return wrong
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_import_runs_backward(path: Path) -> None:
+    assert top_level(path) in RANK, f"{path.name} has no place in LEVELS"
+    assert backward(path) == []
+
+
+def test_a_backward_import_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "layers.py"
+    file.write_text("from .network import Sequential\n")
+    assert backward(file) == ["layers -> network"]
+    file = tmp_path / "network.py"
+    file.write_text("from . import training\ndef fit():\n    from .training import fit\n    import fastnn.cli\n")
+    assert backward(file) == ["network -> training", "network -> cli"]
+
+
+def test_reference_needs_numpy_alone() -> None:
+    outside = {
+        module.split(".")[0]
+        for path in ROOT.joinpath("reference").glob("*.py")
+        for module, _ in imports(path)
+        if module.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert outside == {"numpy", "fastnn"}
+    inside = {member(m) for path in ROOT.joinpath("reference").glob("*.py") for m, _ in imports(path)} - {None}
+    assert inside == {"plan", "reference"}
+
+
+def test_plan_needs_the_standard_library_alone() -> None:
+    assert {module.split(".")[0] for module, _ in imports(ROOT / "plan.py")} <= sys.stdlib_module_names
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = ["sklearn", "pandas", "matplotlib", "tqdm", "torch", "jax", "safetensors", "threadpoolctl", "argparse"]
+    code = f"import sys, fastnn; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name in fastnn.__all__ if name != "kernels"])
+def test_public_names_exist(name: str) -> None:
+    assert getattr(fastnn, name) is not None
+    assert name in dir(fastnn)
+
+
+def test_kernels_are_public(compiled) -> None:
+    assert fastnn.kernels.softmax.__name__ == "softmax"
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = fastnn.nothing
+
+
+def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = fastnn.show_config(mode="dict")
+    assert facts["fastnn"] == fastnn.__version__
+    assert facts["threads"] >= 1
+    assert set(facts["simd"]) >= {"active", "available"}
+    assert all(set(library) == {"library", "version", "threads", "file"} for library in facts["blas"])
+    assert fastnn.show_config() is None
+    printed = capsys.readouterr().out
+    assert fastnn.__version__ in printed
+    assert "instruction set" in printed
+    with pytest.raises(ValueError, match="mode must be 'stdout' or 'dict', got 'json'"):
+        fastnn.show_config(mode="json")

@@ -1,0 +1,42 @@
+"""Whole trainings on MNIST, 784-64-64-10: the accuracies of seed 000's table 2 and better."""
+
+from __future__ import annotations
+
+import pytest
+
+import fastnn as fnn
+
+
+@pytest.fixture
+def mnist(mnist_dir):
+    return fnn.datasets.load_mnist()
+
+
+def network(seed: int) -> fnn.Sequential:
+    layers = [fnn.Dense(64, "relu"), fnn.Dense(64, "relu"), fnn.Dense(10)]
+    return fnn.Sequential(layers, input_size=784, loss="cross_entropy", seed=seed, input_scale=1 / 255)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ten_epochs_of_adam(mnist, seed) -> None:
+    X, y, X_test, y_test = mnist
+    net = network(seed)
+    history = net.fit(X, y, optimizer=fnn.Adam(1e-3), epochs=10, batch_size=64)
+    assert len(history) == 10
+    assert net.evaluate(X_test, y_test)["accuracy"] >= 0.97
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "accuracy"),
+    [
+        (fnn.SGD(0.1), 0.9627),
+        (fnn.SGD(0.02, momentum=0.9, nesterov=True), 0.9665),
+        (fnn.Adam(1e-3), 0.9685),
+    ],
+    ids=["SGD", "Nesterov", "Adam"],
+)
+def test_a_hundred_epochs_reach_table_2(mnist, optimizer, accuracy) -> None:
+    X, y, X_test, y_test = mnist
+    net = network(0)
+    net.fit(X, y, optimizer=optimizer, epochs=100, batch_size=64)
+    assert net.evaluate(X_test, y_test)["accuracy"] >= accuracy

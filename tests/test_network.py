@@ -1,0 +1,655 @@
+"""Sequential: derivatives against oracles, predictions, scores, one parameter vector, what it accepts and refuses."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import threadpoolctl
+
+import fastnn as fnn
+from fastnn.layers import ACTIVATIONS
+
+LOSSES = ["cross_entropy", "binary_cross_entropy", "squared_error"]
+
+
+def network(backend: str, loss: str = "cross_entropy", hidden: str = "tanh", outputs: int = 3, **options):
+    layers = [
+        fnn.Dense(5, hidden, bias_init="normal"),
+        fnn.Dense(4, hidden, bias=False),
+        fnn.Dense(outputs, bias_init="normal"),
+    ]
+    options = {"dtype": "float64", "seed": 0, **options}
+    return fnn.Sequential(layers, input_size=6, loss=loss, backend=backend, **options)
+
+
+def data(loss: str, n: int = 11, outputs: int = 3, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 6))
+    if loss == "cross_entropy":
+        y = rng.integers(0, outputs, size=n)
+    elif loss == "binary_cross_entropy":
+        y = rng.integers(0, 2, size=(n, outputs))
+    else:
+        y = rng.normal(size=(n, outputs))
+    return X, y, rng.random(n)
+
+
+# The objective and its gradient.
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_against_finite_differences(loss, activation, backend, numerical_gradient) -> None:
+    net = network(backend, loss, activation)
+    X, y, w = data(loss)
+    theta = net.theta.copy()
+
+    def value(t: np.ndarray) -> float:
+        net.theta = t
+        return net.loss(X, y, sample_weight=w, l1=0.02, l2=0.3)
+
+    expected = numerical_gradient(value, theta)
+    net.theta = theta
+    loss_value, gradient = net.loss_and_gradient(X, y, sample_weight=w, l1=0.02, l2=0.3)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-8)
+    assert loss_value == value(theta)
+    np.testing.assert_array_equal(net.gradient(X, y, sample_weight=w, l1=0.02, l2=0.3), gradient)
+
+
+COMPLEX = {
+    "linear": lambda z: z,
+    "tanh": np.tanh,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "softplus": lambda z: np.log(1 + np.exp(z)),
+    "silu": lambda z: z / (1 + np.exp(-z)),
+}
+
+
+@pytest.mark.parametrize("activation", COMPLEX)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_against_complex_step(loss, activation, backend, complex_step_gradient) -> None:
+    net = network(backend, loss, activation, input_scale=0.5)
+    X, y, w = data(loss)
+    Y = np.eye(3)[y] if y.ndim == 1 else y
+    sigma = COMPLEX[activation]
+
+    def value(t: np.ndarray) -> complex:
+        W1, b1, W2, W3, b3 = np.split(t, np.cumsum([30, 5, 20, 12]))
+        Z = sigma(sigma(0.5 * X @ W1.reshape(6, 5) + b1) @ W2.reshape(5, 4)) @ W3.reshape(4, 3) + b3
+        if loss == "cross_entropy":
+            rows = -(Y * (Z - np.log(np.exp(Z).sum(axis=1, keepdims=True)))).sum(axis=1)
+        elif loss == "binary_cross_entropy":
+            S = 1 / (1 + np.exp(-Z))
+            rows = -(Y * np.log(S) + (1 - Y) * np.log(1 - S)).sum(axis=1)
+        else:
+            rows = 0.5 * ((Z - Y) ** 2).sum(axis=1)
+        penalty = 0.15 * ((W1**2).sum() + (W2**2).sum() + (W3**2).sum())
+        return (w * rows).sum() / w.sum() + penalty
+
+    loss_value, gradient = net.loss_and_gradient(X, y, sample_weight=w, l2=0.3)
+    assert loss_value == pytest.approx(value(net.theta), rel=1e-13)
+    np.testing.assert_allclose(gradient, complex_step_gradient(value, net.theta), rtol=0, atol=1e-13)
+
+
+def test_soft_targets(backend, numerical_gradient) -> None:
+    net = network(backend)
+    X, _, w = data("cross_entropy")
+    Y = np.random.default_rng(0).dirichlet(np.ones(3), size=len(X))
+    theta = net.theta.copy()
+
+    def value(t: np.ndarray) -> float:
+        net.theta = t
+        return net.loss(X, Y, sample_weight=w)
+
+    gradient = net.gradient(X, Y, sample_weight=w)
+    np.testing.assert_allclose(gradient, numerical_gradient(value, theta), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_single_precision_agrees_with_double(loss, backend) -> None:
+    X, y, w = data(loss, n=40)
+    results = []
+    for dtype in ("float32", "float64"):
+        net = network(backend, loss, dtype=dtype)
+        value, gradient = net.loss_and_gradient(X, y, sample_weight=w, l2=0.1)
+        assert type(value) is float
+        assert gradient.dtype == dtype
+        results.append((value, gradient, net.decision_function(X)))
+    for single, double in zip(*results, strict=True):
+        np.testing.assert_allclose(single, double, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_give_the_same_to_rounding(threads, backend) -> None:
+    X, y, w = data("cross_entropy", n=301)
+    net = network(backend)
+    value, gradient = net.loss_and_gradient(X, y, sample_weight=w, threads=1)
+    other_value, other_gradient = net.loss_and_gradient(X, y, sample_weight=w, threads=threads)
+    assert other_value == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(other_gradient, gradient, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(net.predict_proba(X, threads=threads), net.predict_proba(X), rtol=1e-12)
+
+
+def test_threads_default_to_the_present_limit(monkeypatch) -> None:
+    net = network("reference")
+    X, y, _ = data("cross_entropy")
+    asked = []
+    plan = net._plan
+
+    class Spy:
+        def loss_and_gradient(self, *args, threads, **kwargs):
+            asked.append(threads)
+            return plan.loss_and_gradient(*args, threads=threads, **kwargs)
+
+    net._plan = Spy()
+    for limit in (1, 2):
+        with threadpoolctl.threadpool_limits(limit, user_api="blas"):
+            net.loss(X, y)
+    net.loss(X, y, threads=3)
+    assert asked[0] == 1
+    assert asked[2] == 3
+    assert 1 <= asked[1] <= 2
+
+
+# Predictions and scores.
+
+
+def test_predictions_of_classes(backend) -> None:
+    net = network(backend)
+    X, _, _ = data("cross_entropy")
+    Z, P = net.decision_function(X), net.predict_proba(X)
+    assert Z.shape == P.shape == (11, 3)
+    np.testing.assert_allclose(P, np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True), rtol=1e-12)
+    labels = net.predict(X)
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, Z.argmax(axis=1))
+
+
+def test_predictions_of_one_binary_output(backend) -> None:
+    net = network(backend, "binary_cross_entropy", outputs=1)
+    X, _, _ = data("binary_cross_entropy")
+    z, P, labels = net.decision_function(X), net.predict_proba(X), net.predict(X)
+    assert z.shape == labels.shape == (11,)
+    assert P.shape == (11, 2)
+    np.testing.assert_allclose(P[:, 1], 1 / (1 + np.exp(-z)), rtol=1e-12)
+    np.testing.assert_allclose(P.sum(axis=1), 1.0, rtol=1e-14)
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, z > 0)
+
+
+def test_small_probabilities_of_a_binary_output_keep_their_digits(backend) -> None:
+    net = fnn.Sequential([fnn.Dense(1)], input_size=1, loss="binary_cross_entropy", dtype="float64", backend=backend)
+    net.theta = np.array([1.0, 0.0])
+    P = net.predict_proba([[50.0], [-50.0]])
+    np.testing.assert_allclose(P, [[np.exp(-50), 1.0], [1.0, np.exp(-50)]], rtol=1e-12)
+
+
+def test_predictions_of_binary_outputs(backend) -> None:
+    net = network(backend, "binary_cross_entropy")
+    X, _, _ = data("binary_cross_entropy")
+    Z, P = net.decision_function(X), net.predict_proba(X)
+    np.testing.assert_allclose(P, 1 / (1 + np.exp(-Z)), rtol=1e-12)
+    np.testing.assert_array_equal(net.predict(X), (Z > 0).astype(np.int64))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_predictions_of_values(outputs, backend, dtype) -> None:
+    net = network(backend, "squared_error", outputs=outputs, dtype=dtype)
+    X, _, _ = data("squared_error")
+    values = net.predict(X)
+    assert values.dtype == dtype
+    assert values.shape == ((11,) if outputs == 1 else (11, 3))
+    np.testing.assert_array_equal(values, net.decision_function(X))
+    with pytest.raises(ValueError, match="predict_proba needs a classifier, got loss 'squared_error'; use predict"):
+        net.predict_proba(X)
+
+
+def test_no_rows_give_no_predictions(backend) -> None:
+    X = np.empty((0, 6))
+    assert network(backend).predict(X).shape == (0,)
+    assert network(backend).predict_proba(X).shape == (0, 3)
+    assert network(backend, "binary_cross_entropy", outputs=1).predict_proba(X).shape == (0, 2)
+    assert network(backend, "squared_error").predict(X).shape == (0, 3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_of_a_regression_against_sklearn(weighted, backend) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    net = network(backend, "squared_error")
+    X, y, w = data("squared_error", n=30)
+    options = {"sample_weight": w if weighted else None}
+    scores, predicted = net.evaluate(X, y, **options), net.predict(X)
+    assert list(scores) == ["loss", "mse", "mae", "r2"]
+    assert all(type(value) is float for value in scores.values())
+    assert scores["mse"] == pytest.approx(metrics.mean_squared_error(y, predicted, **options), rel=1e-12)
+    assert scores["mae"] == pytest.approx(metrics.mean_absolute_error(y, predicted, **options), rel=1e-12)
+    assert scores["r2"] == pytest.approx(metrics.r2_score(y, predicted, **options), rel=1e-12)
+    assert scores["loss"] == pytest.approx(1.5 * scores["mse"], rel=1e-12)
+    assert scores["loss"] == pytest.approx(net.loss(X, y, **options), rel=1e-12)
+
+
+def test_score_of_a_constant(backend) -> None:
+    net = fnn.Sequential([fnn.Dense(1, init="zeros")], input_size=1, loss="squared_error", backend=backend)
+    X = np.ones((4, 1))
+    assert net.evaluate(X, np.zeros(4))["r2"] == 1.0
+    assert net.evaluate(X, np.ones(4))["r2"] == 0.0
+
+
+@pytest.mark.parametrize("loss", LOSSES[:2])
+def test_scores_of_a_classifier(loss, backend) -> None:
+    net = network(backend, loss)
+    X, y, w = data(loss, n=60)
+    for options in ({}, {"sample_weight": w}):
+        scores = net.evaluate(X, y, **options)
+        assert list(scores) == ["loss", "accuracy"]
+        hits = (net.predict(X).reshape(60, -1) == y.reshape(60, -1)).all(axis=1)
+        assert scores["accuracy"] == pytest.approx(np.average(hits, weights=options.get("sample_weight")), rel=1e-12)
+        assert scores["loss"] == pytest.approx(net.loss(X, y, **options), rel=1e-12)
+
+
+def test_scores_of_one_binary_output_and_of_soft_targets(backend) -> None:
+    net = network(backend, "binary_cross_entropy", outputs=1)
+    X, y, _ = data("cross_entropy", n=60, outputs=2)
+    assert net.evaluate(X, y)["accuracy"] == pytest.approx((net.predict(X) == y).mean())
+    net = network(backend)
+    Y = np.random.default_rng(0).dirichlet(np.ones(3), size=60)
+    assert net.evaluate(X, Y)["accuracy"] == pytest.approx((net.predict(X) == Y.argmax(axis=1)).mean())
+
+
+# One parameter vector.
+
+
+def test_layout(backend) -> None:
+    net = network(backend)
+    assert list(net.parameters) == ["0.weight", "0.bias", "1.weight", "2.weight", "2.bias"]
+    assert [view.shape for view in net.parameters.values()] == [(6, 5), (5,), (5, 4), (4, 3), (3,)]
+    np.testing.assert_array_equal(np.concatenate([view.ravel() for view in net.parameters.values()]), net.theta)
+    assert net.n_parameters == net.theta.size == 70
+    assert net.theta.flags.c_contiguous
+    assert net.state.shape == (0,)
+    assert net.n_outputs == 3
+
+
+def test_parameters_are_views(backend) -> None:
+    net = network(backend)
+    X, _, _ = data("cross_entropy")
+    assert all(np.shares_memory(view, net.theta) for view in net.parameters.values())
+    for view in net.parameters.values():
+        view[...] = 0.0
+    assert not net.theta.any()
+    assert not net.decision_function(X).any()
+    net.parameters["2.bias"] = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(net.theta[-3:], [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(net.decision_function(X)[4], [1.0, 2.0, 3.0])
+
+
+def test_setting_theta_writes_through(backend) -> None:
+    net = network(backend)
+    kept, bias = net.theta, net.parameters["2.bias"]
+    values = np.arange(70.0)
+    net.theta = values
+    assert net.theta is kept
+    np.testing.assert_array_equal(bias, [67.0, 68.0, 69.0])
+    values[:] = 0.0
+    assert kept[1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.zeros(69), ValueError, r"theta: expected shape \(70,\), got \(69,\)"),
+        (np.zeros((70, 1)), ValueError, r"theta: expected shape \(70,\), got \(70, 1\)"),
+        (np.zeros(70, np.float32), TypeError, r"theta: expected dtype float64, got float32; use .astype\(np.float64\)"),
+        (np.full(70, np.nan), ValueError, "theta: expected finite values, got nan among them"),
+    ],
+)
+def test_bad_theta(value, error, message, backend) -> None:
+    net = network(backend)
+    before = net.theta.copy()
+    with pytest.raises(error, match=message):
+        net.theta = value
+    np.testing.assert_array_equal(net.theta, before)
+
+
+def test_bad_parameters(backend) -> None:
+    parameters = network(backend).parameters
+    with pytest.raises(KeyError, match=r"no parameter '1.bias'; there are 0.weight, 0.bias, 1.weight"):
+        parameters["1.bias"] = np.zeros(4)
+    with pytest.raises(ValueError, match=r"0.bias: expected shape \(5,\), got \(4,\)"):
+        parameters["0.bias"] = np.zeros(4)
+    for call in (lambda: parameters.pop("0.bias"), parameters.clear, lambda: parameters.__delitem__("0.bias")):
+        with pytest.raises(TypeError, match="belong to the network and cannot be removed or added"):
+            call()
+
+
+def test_updating_and_copying_parameters(backend) -> None:
+    net = network(backend)
+    values = {name: np.full_like(view, i) for i, (name, view) in enumerate(net.parameters.items())}
+    parameters = net.parameters
+    parameters.update(values)
+    assert (net.theta[-3:] == 4.0).all()
+    parameters |= {"2.bias": np.ones(3)}
+    assert (net.theta[-3:] == 1.0).all()
+    for duplicate in (copy.deepcopy(parameters), pickle.loads(pickle.dumps(parameters))):
+        assert type(duplicate) is dict
+        assert list(duplicate) == list(parameters)
+        duplicate["2.bias"][:] = 7.0
+    assert (net.theta[-3:] == 1.0).all()
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, fnn.Sequential.copy, lambda n: pickle.loads(pickle.dumps(n))]
+)
+def test_copies_are_whole_and_independent(duplicate, backend) -> None:
+    X, y, _ = data("cross_entropy")
+    net = network(backend, input_scale=0.5)
+    net.fit(X, y, epochs=2, batch_size=4)
+    other = duplicate(net)
+    np.testing.assert_array_equal(other.theta, net.theta)
+    np.testing.assert_array_equal(other.predict_proba(X), net.predict_proba(X))
+    assert other.layers == net.layers
+    assert other.history.to_dict() == net.history.to_dict()
+    assert all(np.shares_memory(view, other.theta) for view in other.parameters.values())
+    # Both go on in the same way, and neither changes the other.
+    theta = net.theta.copy()
+    other.fit(X, y, epochs=2, batch_size=4, threads=1)
+    np.testing.assert_array_equal(net.theta, theta)
+    net.fit(X, y, epochs=2, batch_size=4, threads=1)
+    np.testing.assert_array_equal(net.theta, other.theta)
+    net.theta[:] = 0.0
+    assert other.theta.any()
+
+
+def test_seeds(backend) -> None:
+    first, same, other = network(backend, seed=3), network(backend, seed=3), network(backend, seed=4)
+    np.testing.assert_array_equal(first.theta, same.theta)
+    assert (first.theta != other.theta).any()
+    np.testing.assert_array_equal(network(backend, seed=np.random.default_rng(3)).theta, first.theta)
+    np.testing.assert_array_equal(network(backend, seed=3, dtype="float32").theta, first.theta.astype(np.float32))
+    assert (network(backend, seed=None).theta != network(backend, seed=None).theta).any()
+
+
+def test_initial_parameters_use_the_fans_of_the_layer(backend) -> None:
+    layers = [fnn.Dense(40, init="xavier_half", bias_init="xavier_half"), fnn.Dense(3, init=0.5, bias_init=-1)]
+    net = fnn.Sequential(layers, input_size=60, loss="squared_error", dtype="float64", seed=0, backend=backend)
+    limit = np.sqrt(0.5 / 100)
+    for name in ("0.weight", "0.bias"):
+        assert 0.8 * limit < np.abs(net.parameters[name]).max() <= limit
+    assert (net.parameters["1.weight"] == 0.5).all()
+    assert (net.parameters["1.bias"] == -1.0).all()
+
+
+def test_summary(backend) -> None:
+    net = network(backend)
+    lines = net.summary().splitlines()
+    assert lines[3].split() == ["0", "Dense", "tanh", "(N,", "5)", "35"]
+    assert lines[4].split() == ["1", "Dense", "tanh", "(N,", "4)", "20"]
+    assert lines[7] == "total: 70 parameters, 560 bytes in float64"
+    assert f"loss: cross_entropy; backend: {backend}" in lines[8]
+    assert repr(net) == "Sequential(6-5-4-3, loss='cross_entropy', dtype='float64', 70 parameters)"
+
+
+# What X may be.
+
+
+def variants(X: np.ndarray) -> dict[str, object]:
+    wide = np.empty((len(X) * 2, X.shape[1] * 2), X.dtype)
+    wide[::2, ::2] = X
+    locked = X.copy()
+    locked.flags.writeable = False
+    return {
+        "F order": np.asfortranarray(X),
+        "view": wide[::2, ::2],
+        "reversed": np.ascontiguousarray(X[::-1])[::-1],
+        "read-only": locked,
+        "list": X.tolist(),
+        "DataFrame": pd.DataFrame(X, columns=list("abcdef")),
+        "byte order": X.astype(X.dtype.newbyteorder()),
+        "longdouble": X.astype(np.longdouble),
+    }
+
+
+def test_kinds_of_input(backend) -> None:
+    X, y, _ = data("cross_entropy")
+    net = network(backend)
+    expected = net.decision_function(X), net.gradient(X, y)
+    for name, variant in variants(X).items():
+        kept = copy.deepcopy(variant)
+        np.testing.assert_array_equal(net.decision_function(variant), expected[0], err_msg=name)
+        np.testing.assert_array_equal(net.gradient(variant, y), expected[1], err_msg=name)
+        other = network(backend)
+        other.fit(variant, y, epochs=1, threads=1)
+        np.testing.assert_array_equal(np.asarray(variant), np.asarray(kept), err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "uint64", "bool"])
+def test_types_of_input(kind, backend, dtype, rng) -> None:
+    X = rng.integers(0, 2 if kind == "bool" else 100, size=(9, 6)).astype(kind)
+    y = rng.integers(0, 3, size=9)
+    net = network(backend, dtype=dtype, input_scale=1 / 64)
+    plain = network(backend, dtype=dtype)
+    scaled = (X.astype(dtype) * np.dtype(dtype).type(1 / 64)).astype(dtype)
+    np.testing.assert_array_equal(net.decision_function(X), plain.decision_function(scaled))
+    np.testing.assert_array_equal(net.gradient(X, y), plain.gradient(scaled, y))
+    net.fit(X, y, epochs=2, batch_size=4, threads=1)
+    plain.fit(scaled, y, epochs=2, batch_size=4, threads=1)
+    np.testing.assert_array_equal(net.theta, plain.theta)
+
+
+def test_large_sums_are_not_mistaken_for_infinities(backend) -> None:
+    net = network(backend, dtype="float32", hidden="linear")
+    X = np.full((2, 6), 2e38, np.float32)
+    with np.errstate(all="ignore"):
+        assert net.decision_function(X).shape == (2, 3)
+
+
+NAN_AT = np.zeros((3, 6))
+NAN_AT[1, 4] = np.nan
+MASKED = np.ma.masked_array(np.zeros((3, 6)), mask=np.eye(3, 6, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros(6), ValueError, r"X: expected shape \(N, 6\), got \(6,\); use X.reshape\(1, -1\) for one sample"),
+        (
+            np.zeros((3, 2, 3)),
+            ValueError,
+            r"X: expected shape \(N, 6\), got \(3, 2, 3\); use X.reshape\(len\(X\), -1\)",
+        ),
+        (np.zeros((3, 5)), ValueError, r"X: expected 6 features \(columns\), got 5"),
+        (3.0, ValueError, r"X: expected shape \(N, 6\), got \(\)"),
+        (np.zeros((3, 6), object), TypeError, "X: expected real numbers, got dtype object"),
+        (np.zeros((3, 6), complex), TypeError, "X: expected real numbers, got dtype complex128"),
+        (np.full((3, 6), "1"), TypeError, "X: expected real numbers, got dtype <U1"),
+        (np.zeros((3, 6), "M8[s]"), TypeError, "X: expected real numbers, got dtype datetime64"),
+        (
+            pd.DataFrame({c: ["a", 1, 2] for c in "abcdef"}, dtype=object),
+            TypeError,
+            "X: expected real .* got dtype object",
+        ),
+        (
+            scipy.sparse.csr_array((3, 6)),
+            TypeError,
+            r"X: expected a dense array, got a sparse csr_array; use X.toarray\(\)",
+        ),
+        (NAN_AT, ValueError, "X: expected finite values of float64, got nan in row 1, column 4"),
+        (np.where(np.isnan(NAN_AT), -np.inf, 0).astype("f4"), ValueError, "got -inf in row 1, column 4"),
+        (np.where(np.isnan(NAN_AT), np.inf, 0).astype("f2"), ValueError, "got inf in row 1, column 4"),
+        (MASKED, ValueError, "X: expected values everywhere, got a masked array; fill the masked values first"),
+    ],
+)
+def test_bad_input(X, error, message, backend) -> None:
+    net = network(backend)
+    before = net.theta.copy()
+    for call in (net.predict, lambda X: net.fit(X, np.zeros(3, int)), lambda X: net.loss(X, np.zeros(3, int))):
+        with pytest.raises(error, match=message):
+            call(X)
+    np.testing.assert_array_equal(net.theta, before)
+
+
+def test_input_too_large_for_single_precision(backend) -> None:
+    X = np.zeros((3, 6))
+    X[2, 1] = -1e300
+    with pytest.raises(ValueError, match=r"X: expected finite values of float32, got -1e\+300 in row 2, column 1"):
+        network(backend, dtype="float32").predict(X)
+    assert network(backend).predict(X).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"y": np.zeros(4, int)}, ValueError, r"y: expected 11 rows like X, got shape \(4,\)"),
+        ({"y": np.full(11, 3)}, ValueError, r"y: expected labels in \[0, 3\), got 3 in row 0"),
+        ({"l2": -1.0}, ValueError, "l2 must be a finite number >= 0, got -1.0"),
+        ({"l1": "a"}, TypeError, "l1 must be a finite number >= 0, got 'a'"),
+        ({"threads": 0}, ValueError, "threads must be an integer >= 1, got 0"),
+        ({"training": 1}, TypeError, "training must be True or False, got 1"),
+        ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight: expected shape \(11,\), got \(3,\)"),
+        ({"X": np.empty((0, 6)), "y": np.empty(0, int)}, ValueError, "X: expected at least one row"),
+    ],
+)
+def test_objective_refuses(options, error, message, backend) -> None:
+    X, y, _ = data("cross_entropy")
+    net = network(backend)
+    arguments = {"X": X, "y": y, **options}
+    for call in (net.loss, net.gradient, net.loss_and_gradient):
+        with pytest.raises(error, match=message):
+            call(**arguments)
+
+
+def test_training_mode_makes_no_difference_yet(backend) -> None:
+    X, y, _ = data("cross_entropy")
+    net = network(backend)
+    assert net.loss(X, y, training=True) == net.loss(X, y)
+
+
+# What a network may be.
+
+
+def wrong_shape(fan_in, fan_out, shape, rng) -> np.ndarray:
+    return np.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"layers": []}, ValueError, "layers: expected at least one layer, got none"),
+        ({"layers": fnn.Dense(3)}, TypeError, "layers must be a list of layers, got Dense"),
+        ({"layers": 3}, TypeError, "layers must be a list of layers, got 3"),
+        ({"layers": [fnn.Dense(3), "relu"]}, TypeError, "layers: expected a Dense layer at position 1, got 'relu'"),
+        ({"layers": [fnn.Dense(1)]}, ValueError, "at least 2 units .*; use loss='binary_cross_entropy' for one output"),
+        (
+            {"layers": [fnn.Dense(3, "sigmoid")]},
+            ValueError,
+            "expected a linear last layer .* softmax .* got .* 'sigmoid'",
+        ),
+        (
+            {"layers": [fnn.Dense(1, "sigmoid")], "loss": "binary_cross_entropy"},
+            ValueError,
+            "expected a linear last layer for loss 'binary_cross_entropy', whose sigmoid is inside the loss",
+        ),
+        ({"input_size": 0}, ValueError, "input_size must be an integer >= 1, got 0"),
+        ({"input_size": 2.5}, TypeError, "input_size must be an integer >= 1, got 2.5"),
+        ({"loss": "mse"}, ValueError, "loss: unknown name 'mse'; known: cross_entropy"),
+        ({"loss": None}, TypeError, r"loss must be a name \(str\), got None"),
+        ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64', got 'float16'"),
+        ({"dtype": "single?"}, ValueError, r"dtype must be 'float32' or 'float64', got 'single\?'"),
+        ({"dtype": None}, ValueError, "dtype must be 'float32' or 'float64', got None"),
+        ({"seed": -1}, ValueError, "seed must be an integer >= 0, got -1"),
+        ({"seed": "a"}, TypeError, "seed must be an integer >= 0, got 'a'"),
+        ({"input_scale": 0}, ValueError, "input_scale must be a finite number > 0, got 0"),
+        ({"backend": "torch"}, ValueError, "backend must be one of 'compiled', 'reference', got 'torch'"),
+        ({"layers": [fnn.Dense(3, init=wrong_shape)]}, ValueError, r"init: expected an array of shape \(6, 3\)"),
+    ],
+)
+def test_network_refuses(options, error, message) -> None:
+    arguments = {"layers": [fnn.Dense(3)], "input_size": 6, "loss": "cross_entropy", "backend": "reference", **options}
+    with pytest.raises(error, match=message):
+        fnn.Sequential(**arguments)
+
+
+def test_dtype_may_be_a_type() -> None:
+    for dtype in (np.float32, np.dtype("float32"), "f4"):
+        assert network("reference", dtype=dtype).theta.dtype == np.float32
+
+
+def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
+    layers = [fnn.Dense(2, "sigmoid")]
+    net = fnn.Sequential(layers, input_size=6, loss="squared_error", backend=backend, seed=0)
+    X, y, _ = data("squared_error", outputs=2)
+    values = net.predict(X)
+    assert (values > 0).all()
+    assert (values < 1).all()
+    assert net.gradient(X, y).shape == (14,)
+
+
+def test_signature_of_fit() -> None:
+    names = (
+        "X y optimizer epochs batch_size shuffle sample_weight class_weight validation_data validation_split l1 l2 "
+        "clip_norm clip_value callbacks verbose threads seed"
+    )
+    parameters = inspect.signature(fnn.Sequential.fit).parameters
+    assert list(parameters)[1:] == names.split()
+    assert {name: p.default for name, p in parameters.items() if p.default is not p.empty} == {
+        "optimizer": "adam",
+        "epochs": 10,
+        "batch_size": 64,
+        "shuffle": True,
+        "sample_weight": None,
+        "class_weight": None,
+        "validation_data": None,
+        "validation_split": 0.0,
+        "l1": 0.0,
+        "l2": 0.0,
+        "clip_norm": None,
+        "clip_value": None,
+        "callbacks": (),
+        "verbose": 0,
+        "threads": None,
+        "seed": None,
+    }
+
+
+# Backends.
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_backends_train_alike(activation, compiled, dtype) -> None:
+    X, y, w = data("cross_entropy", n=50)
+    nets = [network(name, hidden=activation, dtype=dtype) for name in ("compiled", "reference")]
+    for net in nets:
+        net.fit(X, y, optimizer=fnn.SGD(0.1, 0.9), epochs=3, batch_size=8, sample_weight=w, l2=0.01, threads=1)
+    rtol = 1e-4 if dtype == "float32" else 1e-11
+    np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(nets[0].history["loss"], nets[1].history["loss"], rtol=rtol)
+    assert nets[0].history["accuracy"] == pytest.approx(nets[1].history["accuracy"], abs=0.02)
+
+
+def test_save_and_load(backend, tmp_path) -> None:
+    X, _, _ = data("cross_entropy")
+    net = network(backend)
+    net.save(tmp_path / "net.safetensors")
+    other = fnn.load(tmp_path / "net.safetensors", backend=backend)
+    np.testing.assert_array_equal(other.predict_proba(X), net.predict_proba(X))
+
+
+def test_mnist_images_as_bytes(mnist_dir, backend) -> None:
+    X, y, X_test, y_test = fnn.datasets.load_mnist(download=False)
+    net = fnn.Sequential(
+        [fnn.Dense(32, "relu", init="he_normal"), fnn.Dense(10)],
+        input_size=784,
+        loss="cross_entropy",
+        seed=0,
+        input_scale=1 / 255,
+        backend=backend,
+    )
+    assert X.dtype == np.uint8
+    net.fit(X[:6000], y[:6000], optimizer=fnn.Adam(2e-3), epochs=2, batch_size=32)
+    assert net.evaluate(X_test, y_test)["accuracy"] > 0.85

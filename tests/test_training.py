@@ -1,0 +1,534 @@
+"""Training runs: trajectories against loops written out by hand, epochs, history, divergence, interruption."""
+
+from __future__ import annotations
+
+import _thread
+import builtins
+import math
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import training
+
+RTOL = {"float32": 2e-5, "float64": 1e-12}
+
+
+def linear_network(backend: str, dtype: str = "float64", n_in: int = 3, seed: int = 1) -> fnn.Sequential:
+    layers = [fnn.Dense(2, bias_init="normal")]
+    return fnn.Sequential(layers, input_size=n_in, loss="squared_error", dtype=dtype, seed=seed, backend=backend)
+
+
+def classifier(backend: str, **options) -> fnn.Sequential:
+    layers = [fnn.Dense(8, "tanh"), fnn.Dense(3)]
+    return fnn.Sequential(layers, input_size=4, loss="cross_entropy", seed=0, backend=backend, **options)
+
+
+def blobs(n: int = 90, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, size=n)
+    return rng.normal(size=(n, 4)) + 2.0 * np.eye(3, 4)[y], y
+
+
+def by_hand(net, X, Y, rows_of_epochs, batch, step, *, w=None, l1=0.0, l2=0.0, clip_norm=None, clip_value=None):
+    """Train a linear layer with squared error in float64; returns theta and the losses of the epochs."""
+    D, K = X.shape[1], Y.shape[1]
+    theta = net.theta.astype(np.float64)
+    X, Y = X.astype(np.float64), Y.astype(np.float64)
+    w = np.ones(len(X)) if w is None else w.astype(np.float64)
+    is_weight = np.arange(theta.size) < D * K
+    update, losses = step(theta, is_weight), []
+    for rows in rows_of_epochs:
+        total = weight = 0.0
+        for start in range(0, len(rows), batch):
+            take = rows[start : start + batch]
+            if w[take].sum() == 0:
+                continue
+            W, b = theta[: D * K].reshape(D, K), theta[D * K :]
+            error = X[take] @ W + b - Y[take]
+            v = w[take] / w[take].sum()
+            objective = 0.5 * (v[:, None] * error**2).sum() + 0.5 * l2 * (W**2).sum() + l1 * np.abs(W).sum()
+            gW = X[take].T @ (v[:, None] * error) + l2 * W + l1 * np.sign(W)
+            g = np.concatenate([gW.ravel(), (v[:, None] * error).sum(axis=0)])
+            if clip_norm is not None and np.linalg.norm(g) > clip_norm:
+                g = g * (clip_norm / np.linalg.norm(g))
+            if clip_value is not None:
+                g = np.clip(g, -clip_value, clip_value)
+            update(g)
+            total += w[take].sum() * objective
+            weight += w[take].sum()
+        losses.append(total / weight)
+    return theta, losses
+
+
+def plain(lr):
+    def make(theta, is_weight):
+        def update(g):
+            theta[:] = theta - lr * g
+
+        return update
+
+    return make
+
+
+def heavy_ball(lr, mu, nesterov=False):
+    def make(theta, is_weight):
+        v = np.zeros_like(theta)
+
+        def update(g):
+            v[:] = mu * v - lr * g
+            theta[:] = theta + (mu * v - lr * g if nesterov else v)
+
+        return update
+
+    return make
+
+
+def adagrad(lr, eps):
+    def make(theta, is_weight):
+        s = np.zeros_like(theta)
+
+        def update(g):
+            s[:] = s + g**2
+            theta[:] = theta - lr * g / (np.sqrt(s) + eps)
+
+        return update
+
+    return make
+
+
+def rmsprop(lr, rho, eps):
+    def make(theta, is_weight):
+        s = np.zeros_like(theta)
+
+        def update(g):
+            s[:] = rho * s + (1 - rho) * g**2
+            theta[:] = theta - lr * g / (np.sqrt(s) + eps)
+
+        return update
+
+    return make
+
+
+def adam(lr, b1, b2, eps, decay=0.0):
+    def make(theta, is_weight):
+        m, v, t = np.zeros_like(theta), np.zeros_like(theta), [0]
+
+        def update(g):
+            t[0] += 1
+            m[:] = b1 * m + (1 - b1) * g
+            v[:] = b2 * v + (1 - b2) * g**2
+            theta[is_weight] *= 1 - lr * decay
+            theta[:] = theta - lr * (m / (1 - b1 ** t[0])) / (np.sqrt(v / (1 - b2 ** t[0])) + eps)
+
+        return update
+
+    return make
+
+
+CASES = [
+    (fnn.SGD(0.05), plain(0.05)),
+    (fnn.SGD(0.05, momentum=0.9), heavy_ball(0.05, 0.9)),
+    (fnn.SGD(0.05, momentum=0.9, nesterov=True), heavy_ball(0.05, 0.9, True)),
+    (fnn.AdaGrad(0.05), adagrad(0.05, 1e-10)),
+    (fnn.RMSProp(0.05, rho=0.9), rmsprop(0.05, 0.9, 1e-8)),
+    (fnn.Adam(0.05), adam(0.05, 0.9, 0.999, 1e-8)),
+    (fnn.AdamW(0.05, weight_decay=0.2), adam(0.05, 0.9, 0.999, 1e-8, 0.2)),
+]
+OPTIONS = [
+    {},
+    {"l2": 0.3},
+    {"l1": 0.1, "l2": 0.2},
+    {"clip_norm": 0.5},
+    {"clip_value": 0.2},
+    {"clip_norm": 0.5, "clip_value": 0.2, "l1": 0.1, "l2": 0.2, "w": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("optimizer", "step"), CASES, ids=[str(case[0]) for case in CASES])
+def test_trajectory(optimizer, step, options, backend, dtype, rng) -> None:
+    X, Y = rng.normal(size=(13, 3)).astype(dtype), rng.normal(size=(13, 2)).astype(dtype)
+    options = dict(options)
+    w = rng.random(13).astype(dtype) if options.pop("w", False) else None
+    net = linear_network(backend, dtype)
+    order = np.random.default_rng(5)
+    rows = [order.permutation(13) for _ in range(4)]
+    theta, losses = by_hand(net, X, Y, rows, 5, step, w=w, **options)
+    history = net.fit(X, Y, optimizer=optimizer, epochs=4, batch_size=5, sample_weight=w, seed=5, threads=1, **options)
+    np.testing.assert_allclose(net.theta, theta, rtol=RTOL[dtype], atol=RTOL[dtype])
+    np.testing.assert_allclose(history["loss"], losses, rtol=RTOL[dtype])
+
+
+def test_rows_in_order_without_shuffling(backend, rng) -> None:
+    X, Y = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
+    net = linear_network(backend)
+    theta, losses = by_hand(net, X, Y, [np.arange(7)] * 3, 3, plain(0.1))
+    history = net.fit(X, Y, optimizer=fnn.SGD(0.1), epochs=3, batch_size=3, shuffle=False)
+    np.testing.assert_allclose(net.theta, theta, rtol=1e-12)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [None, 7, 8, 1000])
+def test_full_batch(batch_size, backend, rng) -> None:
+    X, Y = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
+    net = linear_network(backend)
+    theta, _ = by_hand(net, X, Y, [np.arange(7)] * 3, 7, plain(0.1))
+    net.fit(X, Y, optimizer=fnn.SGD(0.1), epochs=3, batch_size=batch_size, shuffle=False)
+    np.testing.assert_allclose(net.theta, theta, rtol=1e-12)
+
+
+def test_the_first_step_is_the_gradient(backend) -> None:
+    X, y = blobs(20)
+    net = classifier(backend, dtype="float64")
+    before, gradient = net.theta.copy(), net.gradient(X, y, l1=0.01, l2=0.1)
+    net.fit(X, y, optimizer=fnn.SGD(0.5), epochs=1, batch_size=None, l1=0.01, l2=0.1, shuffle=False)
+    np.testing.assert_allclose(net.theta, before - 0.5 * gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_batches_without_weight_are_skipped(backend, rng) -> None:
+    X, Y = rng.normal(size=(9, 3)), rng.normal(size=(9, 2))
+    w = np.array([1.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.5, 0.0, 1.0])
+    net = linear_network(backend)
+    theta, losses = by_hand(net, X, Y, [np.arange(9)] * 2, 3, adam(0.1, 0.9, 0.999, 1e-8), w=w, l2=0.1)
+    trainer = fnn.Trainer(net, X, Y, optimizer=fnn.Adam(0.1), batch_size=3, shuffle=False, sample_weight=w, l2=0.1)
+    results = list(trainer.epochs(2))
+    assert trainer.steps == 4
+    np.testing.assert_allclose(net.theta, theta, rtol=1e-11)
+    np.testing.assert_allclose([result.loss for result in results], losses, rtol=1e-12)
+
+
+def test_a_weight_is_a_repetition(backend) -> None:
+    X, y = blobs(30)
+    w = np.arange(30) % 3
+    nets = [classifier(backend, dtype="float64"), classifier(backend, dtype="float64")]
+    nets[0].fit(X, y, epochs=5, batch_size=None, sample_weight=w, shuffle=False, l2=0.01)
+    nets[1].fit(np.repeat(X, w, axis=0), np.repeat(y, w), epochs=5, batch_size=None, shuffle=False, l2=0.01)
+    np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=1e-9, atol=1e-12)
+    assert nets[0].history["accuracy"] == pytest.approx(nets[1].history["accuracy"], rel=1e-12)
+
+
+def test_accuracy_is_measured_on_the_way(backend) -> None:
+    X, y = blobs(40)
+    net = classifier(backend)
+    expected = float((net.predict(X) == y).mean())
+    history = net.fit(X, y, epochs=2, batch_size=None, shuffle=False)
+    assert history["accuracy"][0] == pytest.approx(expected, rel=1e-12)
+    net = classifier(backend)
+    w = np.linspace(0, 1, 40)
+    history = net.fit(X, np.eye(3)[y], epochs=1, batch_size=None, sample_weight=w)
+    expected = float(w[classifier(backend).predict(X) == y].sum() / w.sum())
+    assert history["accuracy"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_accuracy_of_binary_outputs(backend, rng) -> None:
+    X, Y = rng.normal(size=(30, 4)), rng.integers(0, 2, size=(30, 2))
+    net = fnn.Sequential([fnn.Dense(2)], input_size=4, loss="binary_cross_entropy", seed=0, backend=backend)
+    expected = float((net.predict(X) == Y).all(axis=1).mean())
+    history = net.fit(X, Y, epochs=1, batch_size=None)
+    assert history["accuracy"] == [pytest.approx(expected, rel=1e-12)]
+
+
+def test_it_learns(backend, dtype) -> None:
+    X, y = blobs(300)
+    net = classifier(backend, dtype=dtype)
+    history = net.fit(X, y, optimizer=fnn.Adam(0.01), epochs=30, batch_size=16)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert net.evaluate(X, y)["accuracy"] > 0.85
+
+
+# Seeds and blocks.
+
+
+def test_one_seed_one_result(backend) -> None:
+    X, y = blobs()
+    nets = [classifier(backend) for _ in range(3)]
+    for net, seed in zip(nets, (None, None, 3), strict=True):
+        net.fit(X, y, epochs=3, batch_size=8, seed=seed, threads=1)
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+    assert (nets[0].theta != nets[2].theta).any()
+
+
+def test_the_generator_of_the_network_goes_on(backend) -> None:
+    X, y = blobs()
+    nets = [classifier(backend) for _ in range(2)]
+    # The optimizer starts anew at every fit: plain SGD has no state, so two fits are one.
+    for _ in range(2):
+        nets[0].fit(X, y, optimizer=fnn.SGD(0.1), epochs=2, batch_size=8)
+    nets[1].fit(X, y, optimizer=fnn.SGD(0.1), epochs=4, batch_size=8)
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_blocks_change_nothing(shuffle, backend, monkeypatch) -> None:
+    monkeypatch.setattr(training, "BLOCK_SECONDS", 1e9)
+    X, y = blobs()
+    nets = [classifier(backend) for _ in range(2)]
+    results = []
+    for net, block in zip(nets, (False, True), strict=True):
+        trainer = fnn.Trainer(net, X, y, batch_size=8, shuffle=shuffle, threads=1)
+        results.append([(r.epoch, r.loss, r.accuracy) for r in trainer.epochs(9, block=block)])
+        results[-1] += [(r.epoch, r.loss, r.accuracy) for r in trainer.epochs(2, block=block)]
+    assert results[0] == results[1]
+    assert [epoch for epoch, _, _ in results[0]] == list(range(1, 12))
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+
+
+def test_blocks_are_bounded(backend, monkeypatch) -> None:
+    X, y = blobs()
+    trainer = fnn.Trainer(classifier(backend), X, y)
+    sizes, order = [], trainer._order
+
+    def spy(count):
+        sizes.append(count)
+        return order(count)
+
+    monkeypatch.setattr(trainer, "_order", spy)
+    monkeypatch.setattr(training, "BLOCK_SECONDS", 1e9)
+    monkeypatch.setattr(training, "BLOCK_BYTES", 4 * 8 * 90)
+    assert len(list(trainer.epochs(11, block=True))) == 11
+    assert sizes == [1, 4, 4, 2]
+
+
+def test_without_blocks_the_network_is_at_the_epoch(backend) -> None:
+    X, y = blobs()
+    net, other = classifier(backend), classifier(backend)
+    for count, result in enumerate(fnn.Trainer(net, X, y, threads=1).epochs(3), start=1):
+        assert result.epoch == count
+        fresh = other.copy()
+        fresh.fit(X, y, epochs=count, threads=1)
+        np.testing.assert_array_equal(net.theta, fresh.theta)
+
+
+def test_stopping_the_generator_early(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    trainer = fnn.Trainer(net, X, y, batch_size=9)
+    for result in trainer.epochs(100):
+        if result.epoch == 2:
+            break
+    assert trainer.steps == 20
+
+
+# History.
+
+
+def test_history(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    assert net.history is None
+    history = net.fit(X, y, optimizer=fnn.Adam(0.02), epochs=3)
+    assert net.history is history
+    assert history.keys() == ("epoch", "loss", "accuracy", "learning_rate", "seconds")
+    assert len(history) == 3
+    assert history["epoch"] == [1, 2, 3]
+    assert history["learning_rate"] == [0.02] * 3
+    assert all(seconds > 0 for seconds in history["seconds"])
+    assert all(type(value) is float for key in ("loss", "accuracy", "seconds") for value in history[key])
+    assert "accuracy" in history
+    assert list(history) == list(history.keys())
+    assert repr(history).startswith("History(3 epochs, last loss=")
+    table = history.to_dict()
+    table["loss"].clear()
+    assert len(history["loss"]) == 3
+    with pytest.raises(KeyError, match="no record 'val_loss'; there are epoch, loss, accuracy"):
+        history["val_loss"]
+
+
+def test_history_of_a_regression(backend, rng) -> None:
+    net = linear_network(backend)
+    history = net.fit(rng.normal(size=(5, 3)), rng.normal(size=(5, 2)), epochs=2)
+    assert history.keys() == ("epoch", "loss", "learning_rate", "seconds")
+    assert "accuracy" not in repr(history)
+    assert repr(fnn.History()) == "History(0 epochs)"
+
+
+# Progress.
+
+
+def test_progress_without_tqdm(backend, monkeypatch, capsys) -> None:
+    original = builtins.__import__
+
+    def without_tqdm(name, *args, **kwargs):
+        if name.startswith("tqdm"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_tqdm)
+    X, y = blobs()
+    classifier(backend).fit(X, y, epochs=2, verbose=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "loss " in lines[0]
+    assert "accuracy " in lines[0]
+
+
+def test_progress_with_tqdm(backend, capsys) -> None:
+    pytest.importorskip("tqdm")
+    X, y = blobs()
+    net, other = classifier(backend), classifier(backend)
+    net.fit(X, y, epochs=2, verbose=1, threads=1)
+    assert "2/2" in capsys.readouterr().err
+    other.fit(X, y, epochs=2, threads=1)
+    assert capsys.readouterr().err == ""
+    np.testing.assert_array_equal(net.theta, other.theta)
+
+
+# Divergence and interruption.
+
+
+@pytest.mark.parametrize("block", [1e9, 0.0])
+def test_divergence_keeps_the_last_good_epoch(block, backend, dtype, rng, monkeypatch) -> None:
+    monkeypatch.setattr(training, "BLOCK_SECONDS", block)
+    X, Y = rng.normal(size=(12, 3)), rng.normal(size=(12, 2))
+    net, other = linear_network(backend, dtype), linear_network(backend, dtype)
+    optimizer = fnn.SGD(1e4)
+    with pytest.raises(fnn.DivergenceError, match=r"training diverged: .* \(learning_rate=10000\)") as info:
+        net.fit(X, Y, optimizer=optimizer, epochs=500, batch_size=4, threads=1)
+    assert isinstance(info.value, ArithmeticError)
+    assert "Try a smaller learning_rate" in str(info.value)
+    good = len(net.history)
+    assert 0 < good < 500
+    assert f"in epoch {good + 1} " in str(info.value)
+    assert np.isfinite(net.theta).all()
+    assert np.isfinite(net.history["loss"]).all()
+    # Exactly where the last good epoch ended, however the epochs were blocked.
+    other.fit(X, Y, optimizer=optimizer, epochs=good, batch_size=4, threads=1)
+    np.testing.assert_array_equal(net.theta, other.theta)
+    assert net.history["loss"] == other.history["loss"]
+
+
+def test_divergence_in_the_first_epoch_keeps_the_start(backend, rng) -> None:
+    net = linear_network(backend, "float32")
+    before = net.theta.copy()
+    with pytest.raises(fnn.DivergenceError, match="in epoch 1 "):
+        net.fit(rng.normal(size=(50, 3)), rng.normal(size=(50, 2)), optimizer=fnn.SGD(1e30), batch_size=1, epochs=3)
+    np.testing.assert_array_equal(net.theta, before)
+    assert len(net.history) == 0
+
+
+def test_a_last_step_to_infinity_is_noticed(backend) -> None:
+    # One batch, one epoch: the loss before the step is finite, the parameters after it are not.
+    net = linear_network(backend, "float32")
+    before = net.theta.copy()
+    with pytest.raises(fnn.DivergenceError, match="the parameters stopped being finite in epoch 1"):
+        net.fit(np.full((4, 3), 1e15), np.ones((4, 2)), optimizer=fnn.SGD(1e30), epochs=1)
+    np.testing.assert_array_equal(net.theta, before)
+
+
+def test_interruption_leaves_a_usable_network(backend, monkeypatch) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    original, calls = net._plan.train, []
+
+    class Interrupted:
+        def __getattr__(self, name):
+            return getattr(plan, name)
+
+        def train(self, *args, **kwargs):
+            calls.append(None)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return original(*args, **kwargs)
+
+    plan = net._plan
+    net._plan = Interrupted()
+    monkeypatch.setattr(training, "BLOCK_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y, epochs=10)
+    assert net.history["epoch"] == [1, 2]
+    net._plan = plan
+    assert np.isfinite(net.evaluate(X, y)["loss"])
+    assert len(net.fit(X, y, epochs=1)) == 1
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch(backend) -> None:
+    # One epoch of a tiny batch over many rows takes seconds; the interruption comes long before its end.
+    X, y = blobs(400_000)
+    net = classifier(backend)
+    before = net.theta.copy()
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(X, y, epochs=1000, batch_size=1, threads=1)
+    finally:
+        timer.join()
+    assert np.isfinite(net.theta).all()
+    assert (net.theta != before).any()
+    assert np.isfinite(net.fit(X[:90], y[:90], epochs=1)["loss"][0])
+
+
+def test_an_interrupted_status_is_an_interruption(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    trainer = fnn.Trainer(net, X, y)
+    result = fnn.plan.TrainResult((), (), 0, "interrupted")
+    net._plan = type("Plan", (), {"train": lambda *args, **kwargs: result})()
+    with pytest.raises(KeyboardInterrupt):
+        next(trainer.epochs(1))
+
+
+# Bad arguments.
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"optimizer": "admm"}, ValueError, "optimizer: unknown name 'admm'"),
+        ({"epochs": 0}, ValueError, "epochs must be an integer >= 1, got 0"),
+        ({"epochs": 1.5}, TypeError, "epochs must be an integer >= 1, got 1.5"),
+        ({"batch_size": 0}, ValueError, "batch_size must be an integer >= 1, got 0"),
+        ({"batch_size": 8.0}, TypeError, "batch_size must be an integer >= 1, got 8.0"),
+        ({"shuffle": "no"}, TypeError, "shuffle must be True or False, got 'no'"),
+        ({"l1": -1}, ValueError, "l1 must be a finite number >= 0, got -1"),
+        ({"l2": math.nan}, ValueError, "l2 must be a finite number >= 0, got nan"),
+        ({"clip_norm": 0}, ValueError, "clip_norm must be a finite number > 0, got 0"),
+        ({"clip_value": math.inf}, ValueError, "clip_value must be a finite number > 0, got inf"),
+        ({"threads": 0}, ValueError, "threads must be an integer >= 1, got 0"),
+        ({"threads": 1.0}, TypeError, "threads must be an integer >= 1, got 1.0"),
+        ({"seed": -1}, ValueError, "seed must be an integer >= 0, got -1"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer >= 0, got 0.5"),
+        ({"verbose": "yes"}, TypeError, "verbose must be an integer >= 0, got 'yes'"),
+        ({"class_weight": "balanced"}, NotImplementedError, "class_weight is not available in this version"),
+        ({"validation_data": (1, 2)}, NotImplementedError, "validation_data is not available in this version"),
+        ({"validation_split": 0.1}, NotImplementedError, "validation_split is not available in this version"),
+        ({"callbacks": [print]}, NotImplementedError, "callbacks is not available in this version"),
+        ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight: expected shape \(90,\), got \(3,\)"),
+        ({"sample_weight": np.zeros(90)}, ValueError, "sample_weight: expected a positive sum, got zeros only"),
+        ({"sample_weight": -np.ones(90)}, ValueError, "sample_weight: expected finite values >= 0, got -1.0 in row 0"),
+        ({"sample_weight": np.full(90, np.nan)}, ValueError, "sample_weight: .* got nan in row 0"),
+        ({"sample_weight": ["a"] * 90}, TypeError, "sample_weight: expected real numbers, got dtype <U1"),
+    ],
+)
+def test_fit_refuses(options, error, message, backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    before, generator = net.theta.copy(), net._rng.bit_generator.state
+    with pytest.raises(error, match=message):
+        net.fit(X, y, **options)
+    np.testing.assert_array_equal(net.theta, before)
+    assert net._rng.bit_generator.state == generator
+    assert net.history is None
+
+
+def test_fit_refuses_no_rows(backend) -> None:
+    with pytest.raises(ValueError, match=r"X: expected at least one row, got shape \(0, 4\)"):
+        classifier(backend).fit(np.empty((0, 4)), np.empty(0, int))
+
+
+def test_trainer_refuses(backend) -> None:
+    X, y = blobs()
+    with pytest.raises(TypeError, match="net must be a Sequential, got str"):
+        fnn.Trainer("net", X, y)
+    with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
+        fnn.Trainer(classifier(backend), X, y).epochs(0)
+
+
+def test_default_arguments_of_later_versions_are_accepted(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    net.fit(X, y, epochs=1, class_weight=None, validation_data=None, validation_split=0.0, callbacks=[], verbose=False)
+    assert len(net.history) == 1
