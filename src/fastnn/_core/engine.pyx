@@ -181,6 +181,14 @@ def worth_a_worker(value=None):
 # Bytes of one chunk's rows, with everything that is kept for them: a part of a second-level cache.
 cdef double CHUNK_BYTES = 1 << 20
 
+def chunk_bytes(value=None):
+    """That size, after setting it if a value is given."""
+    global CHUNK_BYTES
+    if value is not None:
+        CHUNK_BYTES = value
+    return CHUNK_BYTES
+
+
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
 # one at every size that was measured (bench/test_kernels.py); elsewhere BLAS has code for the processor that it finds.
 cdef double BLAS_FROM = 32.0 ** 3 if _kernels.simd()["active"] in ("baseline", "generic") else INFINITY
