@@ -1,4 +1,4 @@
-/* Rows on their way into a batch: gathered, converted and scaled in one pass; and the check that they are finite. */
+/* Rows on their way into a batch: gathered, converted and scaled in one pass. */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define PREFETCH_(p) __builtin_prefetch(p)
@@ -42,29 +42,6 @@ void FN(gather_rows)(ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, co
         FN(gather_double)(rows, cols, (const double *)x, index, scale, out);
     else
         FN(gather_uint8)(rows, cols, (const uint8_t *)x, index, scale, out);
-}
-
-ptrdiff_t FN(first_not_finite)(ptrdiff_t n, const REAL *x)
-{
-    /* all exponent bits set: infinite or NaN; blocks, so that a bad element ends the search early */
-    for (ptrdiff_t start = 0; start < n; start += 4096) {
-        ptrdiff_t end = n - start < 4096 ? n : start + 4096;
-        UINT_T bad = 0;
-        for (ptrdiff_t i = start; i < end; i++) {
-            UINT_T u;
-            memcpy(&u, x + i, sizeof u);
-#if REAL_F32
-            bad |= (u & 0x7f800000u) == 0x7f800000u;
-#else
-            bad |= (u & 0x7ff0000000000000u) == 0x7ff0000000000000u;
-#endif
-        }
-        if (bad)
-            for (ptrdiff_t i = start; i < end; i++)
-                if (!(x[i] - x[i] == 0))
-                    return i;
-    }
-    return -1;
 }
 
 #undef GATHER_

@@ -38,13 +38,13 @@ static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, 
 static void FN(dense_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, const REAL *pre,
                                const REAL *out, int accumulate, REAL *pack, REAL *delta, REAL *gradient, REAL *dx)
 {
-    accumulate |= op->shared;
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
-    FN(product)(job, op->n_in, op->n_out, rows, x, 1, op->n_in, delta, op->n_out, 1, NULL, accumulate, pack,
+    FN(product)(job, op->n_in, op->n_out, rows, x, 1, op->n_in, delta, op->n_out, 1, NULL,
+                accumulate || op->shared_weight, pack,
                 gradient + op->weight);
     if (op->bias >= 0)
-        job->kernels->column_sums(rows, op->n_out, delta, accumulate, gradient + op->bias);
+        job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
     if (dx)
         FN(product)(job, rows, op->n_in, op->n_out, delta, op->n_out, 1, job->theta + op->weight, 1, op->n_out, NULL,
                     op->accumulate, pack, dx);

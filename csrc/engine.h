@@ -13,12 +13,13 @@
 #include "plan.h"
 #include "pool.h"
 
-/* What a worker reports to the others; padded so that two workers never write to one cache line. */
+/* What a worker reports to the others. A field is written between two barriers and read after the second, before the
+ * first of the next round. Padded so that two workers never write to one cache line. */
 typedef struct {
     double loss, weight, correct, norm2, penalty;
     int active; /* had rows */
     char pad[FNN_POOL_PAD];
-} fnn_slot;
+} fnn_report;
 
 /* Polled by worker 0 about every 20 ms; not zero: stop. */
 typedef int (*fnn_poll)(void *arg);
@@ -56,7 +57,7 @@ typedef int (*fnn_poll)(void *arg);
         int n_workers;                                                                                      \
         ptrdiff_t chunk; /* rows */                                                                         \
         char *workspace; /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                              \
-        fnn_slot *slots; /* n_workers */                                                                    \
+        fnn_report *reports; /* n_workers */                                                                    \
         fnn_barrier *barrier;                                                                               \
         fnn_poll poll;                                                                                      \
         void *poll_arg;                                                                                     \

@@ -146,31 +146,31 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
     return job->kernels->squared_error(rows, k, z, target, weight, delta);
 }
 
-/* One worker's shard of rows first .. first+rows: fills its slot and, if asked, its gradient. Returns 1 when told to
+/* One worker's shard of rows first .. first+rows: fills its report and, if asked, its gradient. Returns 1 when told to
  * stop. */
 static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first, ptrdiff_t rows,
                      int with_gradient)
 {
-    fnn_slot *slot = job->slots + worker;
+    fnn_report *report = job->reports + worker;
     const ptrdiff_t begin = first + rows * worker / job->n_workers;
     const ptrdiff_t count = first + rows * (worker + 1) / job->n_workers - begin;
     const ptrdiff_t pieces = (count + job->chunk - 1) / job->chunk;
     double correct = 0;
-    slot->loss = slot->weight = 0;
-    slot->active = count > 0;
+    report->loss = report->weight = 0;
+    report->active = count > 0;
     for (ptrdiff_t p = 0; p < pieces; p++) {
         const ptrdiff_t lo = begin + count * p / pieces, n = begin + count * (p + 1) / pieces - lo;
         double weight;
-        if (worker == 0 && FN(interrupted)(job, n))
+        if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
             return 1;
         const REAL *x = FN(fetch)(job, b, index, lo, n);
         const REAL *z = FN(forward)(job, b, x, n, NULL);
-        slot->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct);
-        slot->weight += weight;
+        report->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct);
+        report->weight += weight;
         if (with_gradient)
             FN(backward)(job, b, x, n, p > 0);
     }
-    slot->correct = correct;
+    report->correct = correct;
     return 0;
 }
 
@@ -179,7 +179,7 @@ static int FN(shards_at)(const JOB *job, ptrdiff_t begin, const REAL **shards)
 {
     int n = 0;
     for (int w = 0; w < job->n_workers; w++)
-        if (job->slots[w].active)
+        if (job->reports[w].active)
             shards[n++] = FN(buffers_of)(job, w).gradient + begin;
     return n;
 }
@@ -220,25 +220,26 @@ static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay,
 }
 
 /* A worker's range of the parameters, segment by segment: the shards are summed and used block by block, so that the
- * sum is still in the first-level cache when it is used. `summed`: shard 0 holds the sum already. */
+ * sum is still in the first-level cache when it is used. `summed`: a sweep for the norm has
+ * left the sum in worker 0's buffer, unless there was only one shard. */
 static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, fnn_terms terms)
 {
     const fnn_plan *plan = job->plan;
-    fnn_slot *slot = job->slots + worker;
+    fnn_report *report = job->reports + worker;
     const REAL *shards[FNN_MAX_WORKERS];
     const double l1 = terms.l1, l2 = terms.l2, decay = action == FN(UPDATE) ? job->rule->weight_decay : 0;
     const int penalised = l1 != 0 || l2 != 0;
     const int whole = !penalised && decay == 0; /* segments do not differ */
     ptrdiff_t begin, end;
     if (action == FN(NORM))
-        slot->norm2 = 0;
+        report->norm2 = 0;
     else
-        slot->penalty = 0;
+        report->penalty = 0;
     if (!FN(range_of)(job, worker, &begin, &end))
         return;
     int n_shards = FN(shards_at)(job, begin, shards);
     REAL *sum = FN(buffers_of)(job, 0).gradient + begin;
-    if (summed)
+    if (summed && n_shards > 1)
         n_shards = 1, shards[0] = sum;
     const ptrdiff_t block = n_shards == 1 ? end - begin : 2048;
     for (int s = 0; s < (whole ? 1 : plan->n_segments); s++) {
@@ -260,11 +261,11 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
                 g = (REAL *)(uintptr_t)(shards[0] + (at - begin));
             }
             if (action == FN(NORM)) {
-                slot->norm2 += job->kernels->gradient_norm2(n, &terms, theta, g);
+                report->norm2 += job->kernels->gradient_norm2(n, &terms, theta, g);
                 continue;
             }
             if (penalised && segment->penalised)
-                slot->penalty += job->kernels->penalty(n, l1, l2, theta);
+                report->penalty += job->kernels->penalty(n, l1, l2, theta);
             if (action == FN(UPDATE))
                 FN(apply_rule)(job, &terms, whole || segment->penalised ? decay : 0, at, n, g);
             else {
@@ -275,20 +276,35 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
     }
 }
 
-/* Totals of the slots, in the workers' order; every worker computes the same. */
-static fnn_slot FN(total)(const JOB *job)
+/* Totals of the reports, in the workers' order: every worker computes the same. */
+typedef struct {
+    double loss, weight, correct;
+} FN(sums);
+
+static FN(sums) FN(total)(const JOB *job)
 {
-    fnn_slot sum;
-    sum.loss = sum.weight = sum.correct = sum.norm2 = sum.penalty = 0;
-    sum.active = 0;
+    FN(sums) sum = {0, 0, 0};
     for (int w = 0; w < job->n_workers; w++) {
-        const fnn_slot *slot = job->slots + w;
-        sum.loss += slot->loss;
-        sum.weight += slot->weight;
-        sum.norm2 += slot->norm2;
-        sum.penalty += slot->penalty;
-        sum.correct += slot->correct;
+        sum.loss += job->reports[w].loss;
+        sum.weight += job->reports[w].weight;
+        sum.correct += job->reports[w].correct;
     }
+    return sum;
+}
+
+static double FN(total_norm2)(const JOB *job)
+{
+    double sum = 0;
+    for (int w = 0; w < job->n_workers; w++)
+        sum += job->reports[w].norm2;
+    return sum;
+}
+
+static double FN(total_penalty)(const JOB *job)
+{
+    double sum = 0;
+    for (int w = 0; w < job->n_workers; w++)
+        sum += job->reports[w].penalty;
     return sum;
 }
 
@@ -303,9 +319,7 @@ void FN(engine_forward)(void *arg, int worker)
     const ptrdiff_t end = job->rows * (worker + 1) / job->n_workers;
     for (ptrdiff_t lo = begin; lo < end; lo += job->chunk) {
         const ptrdiff_t n = end - lo < job->chunk ? end - lo : job->chunk;
-        if (worker == 0 && FN(interrupted)(job, n))
-            return;
-        if (worker != 0 && fnn_barrier_aborted(job->barrier))
+        if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
             return;
         FN(forward)(job, &b, FN(fetch)(job, &b, NULL, lo, n), n, job->out + lo * job->plan->n_out);
     }
@@ -318,7 +332,7 @@ void FN(engine_gradient)(void *arg, int worker)
     FN(buffers) b = FN(buffers_of)(job, worker);
     if (FN(shard)(job, &b, worker, NULL, 0, job->rows, job->gradient != NULL) || FN(meet)(job))
         return;
-    const fnn_slot sum = FN(total)(job);
+    const FN(sums) sum = FN(total)(job);
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
     const fnn_terms terms = {inverse, job->l1, job->l2, 1, INFINITY};
     if (job->gradient)
@@ -350,7 +364,7 @@ void FN(engine_train)(void *arg, int worker)
             const ptrdiff_t rows = job->rows - first < job->batch ? job->rows - first : job->batch;
             if (FN(shard)(job, &b, worker, order, first, rows, 1) || FN(meet)(job))
                 return;
-            fnn_slot sum = FN(total)(job);
+            const FN(sums) sum = FN(total)(job);
             if (!isfinite(sum.loss)) {
                 if (worker == 0)
                     job->status = FNN_DIVERGED;
@@ -362,7 +376,7 @@ void FN(engine_train)(void *arg, int worker)
                     FN(sweep)(job, worker, FN(NORM), 0, terms);
                     if (FN(meet)(job))
                         return;
-                    const double norm = sqrt(FN(total)(job).norm2);
+                    const double norm = sqrt(FN(total_norm2)(job));
                     if (norm > job->clip_norm)
                         terms.factor = job->clip_norm / norm;
                 }
@@ -373,7 +387,7 @@ void FN(engine_train)(void *arg, int worker)
             if (worker == 0) {
                 correct += sum.correct;
                 if (sum.weight > 0) {
-                    loss += sum.loss + (penalised ? FN(total)(job).penalty * sum.weight : 0);
+                    loss += sum.loss + (penalised ? FN(total_penalty)(job) * sum.weight : 0);
                     weight += sum.weight;
                     job->step++;
                 }

@@ -7,6 +7,15 @@
  * (softmax and sigmoid are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight.
  */
 
+/* Of equal logits the first is the prediction: whether none before column y equals it. */
+FNN_INLINE int FN(first_at)(const REAL *z, ptrdiff_t y)
+{
+    for (ptrdiff_t j = 0; j < y; j++)
+        if (z[j] == z[y])
+            return 0;
+    return 1;
+}
+
 double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const int64_t *restrict labels,
                          const REAL *restrict target, const REAL *restrict weight, double *correct,
                          REAL *restrict delta)
@@ -31,7 +40,7 @@ double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z,
                 for (ptrdiff_t j = 0; j < cols; j++)
                     di[j] *= inverse;
                 di[y] -= wi;
-                hits += zi[y] >= top[i] ? (double)wi : 0;
+                hits += zi[y] >= top[i] && FN(first_at)(zi, y) ? (double)wi : 0;
             }
         } else {
             for (ptrdiff_t i = 0; i < block; i++) {
@@ -48,7 +57,7 @@ double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z,
                     ptrdiff_t best = 0;
                     for (ptrdiff_t j = 1; j < cols; j++)
                         best = yi[j] > yi[best] ? j : best;
-                    hits += zi[best] >= top[i] ? (double)wi : 0;
+                    hits += zi[best] >= top[i] && FN(first_at)(zi, best) ? (double)wi : 0;
                 }
             }
         }

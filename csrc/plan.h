@@ -14,7 +14,8 @@ typedef struct {
     int input;      /* the op whose output it reads; -1: the batch */
     int activation; /* enum fnn_activation */
     int accumulate; /* backward adds to its input's delta: a later op has written there already */
-    int shared;     /* its parameters are those of a later op, which has written their gradient already */
+    int shared_weight; /* a later op has the same weight, and has written its gradient already */
+    int shared_bias;
     ptrdiff_t n_in, n_out;
     ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */
     /* places in a worker's workspace, in elements per row of a chunk */

@@ -236,7 +236,7 @@ typedef struct {
     fnn_gate done;
     int state;
     fnn_thread thread;
-} fnn_slot;
+} pool_slot;
 
 static struct {
     fnn_mutex lock;
@@ -244,7 +244,7 @@ static struct {
     unsigned life;     /* written only in the child of a fork, where there is one thread */
     fnn_word may_spin; /* does every running worker have a processor? If not, looking only keeps another from running */
     char pad[FNN_POOL_PAD];
-    fnn_slot slots[FNN_MAX_WORKERS];
+    pool_slot slots[FNN_MAX_WORKERS];
 } pool = {.lock = FNN_MUTEX_STATIC};
 
 /* Under the lock. */
@@ -361,7 +361,7 @@ static void watch_forks(void)
 
 static void thread_main(int index)
 {
-    fnn_slot *slot = &pool.slots[index];
+    pool_slot *slot = &pool.slots[index];
     for (uint32_t seen = 0;;) {
         seen = gate_wait(&slot->command, seen);
         if (slot->task == NULL)
@@ -374,7 +374,7 @@ static void thread_main(int index)
 /* Under the lock. Returns 0 when the slot has a thread. */
 static int slot_start(int index)
 {
-    fnn_slot *slot = &pool.slots[index];
+    pool_slot *slot = &pool.slots[index];
     gate_init(&slot->command);
     gate_init(&slot->done);
     if (thread_create(&slot->thread, index) == 0)
@@ -422,7 +422,7 @@ int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
     if (team->n_workers > 1 && team->life != pool.life)
         return 1;
     for (int i = 1; i < team->n_workers; ++i) {
-        fnn_slot *slot = &pool.slots[team->slots[i]];
+        pool_slot *slot = &pool.slots[team->slots[i]];
         slot->task = task;
         slot->arg = arg;
         slot->worker = i;
@@ -430,7 +430,7 @@ int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
     }
     task(arg, 0);
     for (int i = 1; i < team->n_workers; ++i) {
-        fnn_slot *slot = &pool.slots[team->slots[i]];
+        pool_slot *slot = &pool.slots[team->slots[i]];
         gate_wait(&slot->done, word_load(&slot->command.word) - 1);
     }
     return 0;
@@ -460,7 +460,7 @@ void fnn_pool_shutdown(void)
         }
     }
     for (int i = 0; i < FNN_MAX_WORKERS; ++i) {
-        fnn_slot *slot = &pool.slots[i];
+        pool_slot *slot = &pool.slots[i];
         if (slot->state == SLOT_IDLE) {
             thread_join(slot->thread);
             gate_destroy(&slot->done);

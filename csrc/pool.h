@@ -89,6 +89,9 @@ int fnn_barrier_wait(fnn_barrier *barrier);
  * by any thread, any number of times. */
 void fnn_barrier_abort(fnn_barrier *barrier);
 
+/* Whether it is aborted: for work between two waits. */
+int fnn_barrier_aborted(const fnn_barrier *barrier);
+
 /* Only when no thread is inside fnn_barrier_wait or _abort any more: for workers, after fnn_team_run has returned. */
 void fnn_barrier_destroy(fnn_barrier *barrier);
 

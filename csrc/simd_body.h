@@ -16,7 +16,6 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm512_storeu_ps(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_ps(a, b, c); }
-FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm512_add_ps(a, b); }
 #else
 #define LANES 8
 typedef __m512d VEC;
@@ -27,7 +26,6 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm512_storeu_pd(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1u), p); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1u), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_pd(a, b, c); }
-FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm512_add_pd(a, b); }
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -45,7 +43,6 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm256_storeu_ps(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_ps(p, FN(v_mask)(n)); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_ps(p, FN(v_mask)(n), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_ps(a, b, c); }
-FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm256_add_ps(a, b); }
 #else
 #define LANES 4
 typedef __m256d VEC;
@@ -60,7 +57,6 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm256_storeu_pd(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_pd(p, FN(v_mask)(n)); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_pd(p, FN(v_mask)(n), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_pd(a, b, c); }
-FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return _mm256_add_pd(a, b); }
 #endif
 #else
 #if defined(__aarch64__)
@@ -99,7 +95,6 @@ FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n)
     for (int i = 0; i < n; i++)
         p[i] = t[i];
 }
-FNN_INLINE VEC FN(v_add)(VEC a, VEC b) { return a + b; }
 #if defined(__aarch64__) && defined(__GNUC__)
 #if REAL_F32
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return (VEC)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }

@@ -504,3 +504,85 @@ def test_plan_refuses_what_would_be_unsafe(rng) -> None:
     with pytest.raises(ValueError, match=r"ops\[0\]: nothing reads its output"):
         Plan([*ops, OpSpec("dense", -1, 3, 2, 0, 6, "linear")], 8, "cross_entropy", "float32")
     assert reference.softmax(plan.forward(theta, X)).shape == (4, 2)
+
+
+@pytest.mark.parametrize("rows", [1, 17, 33])
+@pytest.mark.usefixtures("many_workers")
+def test_a_batch_with_fewer_rows_than_workers_is_clipped_by_its_own_norm(rows, rng) -> None:
+    sizes = [5, 4, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float64", rows, rng)
+    rule, options = UpdateRule("sgd", 0.1), {"clip_norm": 0.05, "l2": 0.01}
+    expected = theta.copy()
+    Twin(ops, n_parameters, "cross_entropy", "float64").train(
+        expected, np.zeros((0, n_parameters)), X, y, None, 16, rule, 0, **options
+    )
+    plan = Plan(ops, n_parameters, "cross_entropy", "float64")
+    for workers in (1, 2, 5):
+        trained = theta.copy()
+        plan.train(trained, np.zeros((0, n_parameters)), X, y, None, 16, rule, 0, threads=workers, **options)
+        np.testing.assert_allclose(trained, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_of_equal_logits_the_first_is_the_prediction(soft) -> None:
+    ops, n_parameters = chain([2, 3], ["linear"])
+    theta, X, labels = np.zeros(n_parameters), np.ones((6, 2)), np.array([0, 0, 1, 2, 1, 2])
+    y = np.eye(3)[labels] if soft else labels
+    rule = UpdateRule("sgd", 0.0)
+    results = [
+        plan(ops, n_parameters, "cross_entropy", "float64").train(
+            theta, np.zeros((0, n_parameters)), X, y, None, 6, rule, 0
+        )
+        for plan in (Plan, Twin)
+    ]
+    assert results[0].correct == pytest.approx((1 / 3,))
+    assert results[0].correct == pytest.approx(results[1].correct)
+
+
+def test_a_shared_weight_with_biases_of_its_own(rng) -> None:
+    ops = [
+        OpSpec("dense", -1, 4, 4, 0, 16, "tanh"),
+        OpSpec("dense", 0, 4, 4, 0, 20, "sigmoid"),
+        OpSpec("dense", 1, 4, 2, 24, -1, "linear"),
+    ]
+    theta, X, y = rng.standard_normal(32), rng.standard_normal((9, 4)), rng.standard_normal((9, 2))
+    plan = Plan(ops, 32, "squared_error", "float64")
+    expected = Twin(ops, 32, "squared_error", "float64").loss_and_gradient(theta, X, y)[1]
+    for _ in range(3):  # the same again: nothing adds up from call to call
+        np.testing.assert_allclose(plan.loss_and_gradient(theta, X, y)[1], expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("specs", "n_parameters"),
+    [
+        ([OpSpec("dense", -1, 3, 2, 0, 6, "linear")], 9),
+        ([OpSpec("dense", -1, 3, 2, 1, 7, "linear")], 9),
+        ([OpSpec("dense", -1, 3, 2, 0, 5, "linear")], 7),
+    ],
+    ids=["gap at the end", "gap at the start", "overlap"],
+)
+def test_parameters_cover_theta_exactly(specs, n_parameters) -> None:
+    with pytest.raises(ValueError, match="without gaps or overlaps"):
+        Plan(specs, n_parameters, "squared_error", "float32")
+
+
+def test_a_missing_target_is_refused() -> None:
+    ops, n_parameters = chain([3, 2], ["linear"])
+    plan, theta, X = Plan(ops, n_parameters, "cross_entropy", "float32"), np.zeros(8, "f"), np.zeros((4, 3), "f")
+    with pytest.raises(TypeError, match="y: expected an array, got None"):
+        plan.loss_and_gradient(theta, X, None)
+    with pytest.raises(TypeError, match="y: expected an array, got None"):
+        plan.train(theta, np.zeros((0, 8), "f"), X, None, None, 2, UpdateRule("sgd", 0.1), 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_fork_while_blas_is_held_leaves_the_child_free() -> None:
+    before = threads.blas_threads()
+    with threads.blas_held_to_one_thread():
+        pid = os.fork()
+        if pid == 0:
+            limits = {library.get_num_threads() for library in threads._blas()}
+            os._exit(0 if threads.blas_threads() == before and max(limits) == before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

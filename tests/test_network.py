@@ -653,3 +653,23 @@ def test_mnist_images_as_bytes(mnist_dir, backend) -> None:
     assert X.dtype == np.uint8
     net.fit(X[:6000], y[:6000], optimizer=fnn.Adam(2e-3), epochs=2, batch_size=32)
     assert net.evaluate(X_test, y_test)["accuracy"] > 0.85
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-42, 1.0, 1e38, 1e300])
+def test_only_the_ratios_of_sample_weights_matter(scale, backend, dtype, rng) -> None:
+    net = fnn.Sequential([fnn.Dense(3)], input_size=4, loss="cross_entropy", backend=backend, dtype=dtype, seed=0)
+    X, y, w = rng.normal(size=(20, 4)), rng.integers(0, 3, 20), rng.uniform(0.5, 1.0, 20)
+    expected = net.gradient(X, y, sample_weight=w)
+    np.testing.assert_allclose(net.gradient(X, y, sample_weight=w * scale), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_input_scale_that_the_dtype_cannot_hold_is_refused() -> None:
+    for scale in (1e300, 1e-50):
+        with pytest.raises(ValueError, match="input_scale must be a normal number in float32"):
+            fnn.Sequential([fnn.Dense(3)], input_size=4, loss="squared_error", input_scale=scale)
+
+
+def test_more_threads_than_there_can_be_are_as_many_as_there_can_be(rng) -> None:
+    net = fnn.Sequential([fnn.Dense(3)], input_size=4, loss="squared_error", seed=0)
+    X = rng.normal(size=(20, 4))
+    np.testing.assert_array_equal(net.predict(X, threads=2**40), net.predict(X, threads=1))

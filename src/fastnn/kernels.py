@@ -45,7 +45,7 @@ __all__ = [
 
 INF = math.inf
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+_CODES = _core.ACTIVATION_CODES
 _NO_LABELS = np.empty(0, np.int64)
 _NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Parameters", "Sequential"]
 
 BACKENDS = ("compiled", "reference")
+MAX_THREADS = 256  # workers of one team; asking for more is not an error
 
 
 class _Backend(NamedTuple):
@@ -165,15 +166,17 @@ def check_sample_weight(sample_weight: Any, n_rows: int, dtype: np.dtype[Any]) -
         raise TypeError(f"sample_weight: expected real numbers, got dtype {array.dtype}")
     if array.shape != (n_rows,):
         raise ValueError(f"sample_weight: expected shape ({n_rows},), got {array.shape}")
-    with np.errstate(over="ignore"):
-        weights = np.ascontiguousarray(array, dtype=dtype)
+    weights = array.astype(np.float64)
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"sample_weight: expected finite values >= 0, got {array[row]} in row {row}")
     if n_rows and not weights.any():
         raise ValueError("sample_weight: expected a positive sum, got zeros only")
-    return weights
+    # Only ratios matter. A power of two brings the largest to [0.5, 1), so that no sum or product leaves the range of
+    # the dtype, and changes no ratio.
+    exponent = int(np.frexp(weights.max())[1]) if n_rows else 0
+    return np.ldexp(weights, -exponent).astype(dtype)
 
 
 def check_threads(threads: Any) -> int:
@@ -186,7 +189,7 @@ def check_threads(threads: Any) -> int:
     ValueError
         If it is below 1.
     """
-    return blas_threads() if threads is None else check_integer("threads", threads)
+    return blas_threads() if threads is None else min(check_integer("threads", threads), MAX_THREADS)
 
 
 class Sequential:
@@ -262,6 +265,9 @@ class Sequential:
         self._loss = losses.get(loss)
         self.dtype = _check_dtype(dtype)
         self.input_scale = None if input_scale is None else check_number("input_scale", input_scale, above=0.0)
+        info = np.finfo(self.dtype)
+        if self.input_scale is not None and not float(info.tiny) <= self.input_scale <= float(info.max):
+            raise ValueError(f"input_scale must be a normal number in {self.dtype}, got {self.input_scale:g}")
         self._rng = check_seed(seed)
         if not isinstance(backend, str) or backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")

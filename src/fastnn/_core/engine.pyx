@@ -13,7 +13,6 @@ import atexit
 import numpy as np
 
 from ..plan import TrainResult
-from ..reference.activations import ACTIVATIONS
 from .threads import blas_held_to_one_thread
 
 from . cimport blas
@@ -37,7 +36,7 @@ cdef extern from "plan.h" nogil:
     enum: FNN_ALIGN
 
     ctypedef struct fnn_op:
-        int kind, input, activation, accumulate, shared
+        int kind, input, activation, accumulate, shared_weight, shared_bias
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
 
     ctypedef struct fnn_segment:
@@ -71,7 +70,7 @@ cdef extern from "pool.h" nogil:
 
 # Pointers to elements are declared void: one body then serves both element types.
 cdef extern from "engine.h" nogil:
-    ctypedef struct fnn_slot:
+    ctypedef struct fnn_report:
         pass
     ctypedef int (*fnn_poll)(void *arg) noexcept nogil
     ctypedef void (*fnn_blas_f32)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, ptrdiff_t, const float *,
@@ -107,7 +106,7 @@ cdef extern from "engine.h" nogil:
         int status, n_workers
         ptrdiff_t chunk
         char *workspace
-        fnn_slot *slots
+        fnn_report *reports
         fnn_barrier *barrier
         fnn_poll poll
         void *poll_arg
@@ -141,7 +140,7 @@ cdef extern from "engine.h" nogil:
         int status, n_workers
         ptrdiff_t chunk
         char *workspace
-        fnn_slot *slots
+        fnn_report *reports
         fnn_barrier *barrier
         fnn_poll poll
         void *poll_arg
@@ -282,16 +281,17 @@ cdef class Plan:
             spec = ops[i]
             op = self.ops + i
             width = ops[0].n_in if spec.input < 0 else ops[spec.input].n_out if spec.input < i else None
-            if not (spec.kind == "dense" and spec.n_in == width and spec.n_in > 0 and spec.n_out > 0
+            if not (spec.kind == "dense" and spec.input >= -1 and spec.n_in == width and spec.n_in > 0 and spec.n_out > 0
                     and 0 <= spec.weight <= n_parameters - spec.n_in * spec.n_out
                     and -1 <= spec.bias <= n_parameters - spec.n_out):
                 raise ValueError(f"ops[{i}]: {spec} does not fit its input or theta of length {n_parameters}")
             op.kind = FNN_DENSE
             op.input = spec.input
             op.n_in, op.n_out, op.weight, op.bias = spec.n_in, spec.n_out, spec.weight, spec.bias
-            op.activation = ACTIVATIONS.index(spec.activation)
+            op.activation = _kernels.ACTIVATION_CODES[spec.activation]
             op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
-            op.shared = any(ops[j].weight == spec.weight for j in range(i + 1, n))
+            op.shared_weight = any(ops[j].weight == spec.weight for j in range(i + 1, n))
+            op.shared_bias = any(ops[j].bias == spec.bias for j in range(i + 1, n))
             op.out = at
             at += op.n_out
             op.pre = -1
@@ -301,6 +301,11 @@ cdef class Plan:
         for i in range(n - 1):
             if not any(ops[j].input == i for j in range(i + 1, n)):
                 raise ValueError(f"ops[{i}]: nothing reads its output")
+        ranges = {(spec.weight, spec.weight + spec.n_in * spec.n_out) for spec in ops}
+        ranges |= {(spec.bias, spec.bias + spec.n_out) for spec in ops if spec.bias >= 0}
+        borders = [(0, 0), *sorted(ranges), (n_parameters, n_parameters)]
+        if any(left[1] != right[0] for left, right in zip(borders, borders[1:])):
+            raise ValueError(f"ops: their parameters must cover theta of length {n_parameters} without gaps or overlaps")
         at = self.place_deltas(at)
         self.plan.row_elements = at
         self.cut_segments(ops)
@@ -363,6 +368,8 @@ cdef class Plan:
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
         cdef double loss = 0.0, correct = 0.0
+        if y is None:
+            raise TypeError("y: expected an array, got None")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
         grad = np.empty(self.plan.n_parameters, self.dtype) if gradient else None
@@ -393,6 +400,8 @@ cdef class Plan:
         rule.weight_decay = optimizer.weight_decay
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if y is None:
+            raise TypeError("y: expected an array, got None")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
         cdef ptrdiff_t epochs = 1 if order is None else order.shape[0]
@@ -448,7 +457,7 @@ cdef class Plan:
         job.x = address("X", X, kind, n * self.plan.n_in)
         job.rows = n
         job.labels = job.target = job.weight = job.order = NULL
-        if y is not None:
+        if y is not None:  # all but forward
             if y.dtype.kind == "i":
                 if self.plan.loss != FNN_CROSS_ENTROPY:
                     raise TypeError(f"y: expected dtype {self.dtype}, got {y.dtype}")
@@ -504,7 +513,7 @@ cdef class Plan:
         """Run the job on as many workers as its batches are worth, with a workspace and a watch on signals."""
         cdef fnn_team team
         cdef fnn_barrier barrier
-        cdef int workers, element = 4 if job_t is fnn_job_f32 else 8
+        cdef int ran, workers, element = 4 if job_t is fnn_job_f32 else 8
         cdef ptrdiff_t rows = min(rows_at_once, job.rows)
         cdef double work = <double>rows * <double>self.plan.n_parameters
         cdef _Workspace space
@@ -517,32 +526,37 @@ cdef class Plan:
         try:
             job.n_workers = workers
             job.chunk = <ptrdiff_t>(CHUNK_BYTES / element / (self.plan.n_in + self.plan.row_elements))
-            job.chunk = max(16, min(job.chunk, (rows + workers - 1) // workers))
+            # so few that Ctrl-C need not wait for long, too
+            job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)),
+                            (rows + workers - 1) // workers)
             if job_t is fnn_job_f32:
                 needed = fnn_engine_workspace_f32(job)
             else:
                 needed = fnn_engine_workspace_f64(job)
             space, self.spare = self.spare, None  # another thread's call gets one of its own
-            if space is None or space.size < needed + workers * sizeof(fnn_slot):
-                space = _Workspace(needed + workers * sizeof(fnn_slot))
+            if space is None or space.size < needed + workers * sizeof(fnn_report):
+                space = _Workspace(needed + workers * sizeof(fnn_report))
             job.workspace = space.start
-            job.slots = <fnn_slot *>(space.start + needed)
+            job.reports = <fnn_report *>(space.start + needed)
             job.barrier = &barrier
             job.poll = poll
             job.poll_arg = <void *>errors
             job.polled = job.work = 0.0
             fnn_barrier_init(&barrier, workers)
+            ran = 0
             try:
                 if job.blas != NULL:
                     with blas_held_to_one_thread():
                         with nogil:
-                            fnn_team_run(&team, task, job)
+                            ran = fnn_team_run(&team, task, job)
                 else:
                     with nogil:
-                        fnn_team_run(&team, task, job)
+                        ran = fnn_team_run(&team, task, job)
             finally:
                 fnn_barrier_destroy(&barrier)
             self.spare = space
+            if ran != 0:
+                raise RuntimeError("a fork in the middle of a call is not supported")
         finally:
             fnn_team_release(&team)
         if own_errors and errors:

@@ -32,7 +32,6 @@ cdef extern from "dispatch.h" nogil:
         void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, const float *, float *, float *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
                             const float *, float *, float *, float *) noexcept nogil
-        ptrdiff_t (*first_not_finite)(ptrdiff_t, const float *) noexcept nogil
 
     ctypedef struct fnn_kernels_f64:
         void (*exp)(ptrdiff_t, const double *, double *) noexcept nogil
@@ -60,7 +59,6 @@ cdef extern from "dispatch.h" nogil:
                                double *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
                             const double *, double *, double *, double *) noexcept nogil
-        ptrdiff_t (*first_not_finite)(ptrdiff_t, const double *) noexcept nogil
 
     ctypedef struct fnn_kernels:
         const char *name

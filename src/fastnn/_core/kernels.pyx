@@ -11,6 +11,16 @@ ctypedef fused real:
     float
     double
 
+cdef extern from "common.h" nogil:
+    enum: FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_HARD_TANH, FNN_LEAKY_TANH, FNN_SIGMOID, FNN_SOFTPLUS
+    enum: FNN_ELU, FNN_GELU, FNN_SILU, FNN_SIGN, FNN_N_ACTIVATIONS
+
+ACTIVATION_CODES = {
+    "linear": FNN_LINEAR, "relu": FNN_RELU, "leaky_relu": FNN_LEAKY_RELU, "tanh": FNN_TANH,
+    "hard_tanh": FNN_HARD_TANH, "leaky_tanh": FNN_LEAKY_TANH, "sigmoid": FNN_SIGMOID, "softplus": FNN_SOFTPLUS,
+    "elu": FNN_ELU, "gelu": FNN_GELU, "silu": FNN_SILU, "sign": FNN_SIGN,
+}
+
 cdef const fnn_kernels *table = NULL
 
 
@@ -250,16 +260,3 @@ def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v,
         else:
             table.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
                                   weight_decay, &grad[0], &theta[0], &m[0], &v[0])
-
-
-# -- data -------------------------------------------------------------------------------------------------------------
-
-def first_not_finite(const real[::1] x):
-    """Position of the first element that is infinite or NaN, or -1."""
-    cdef Py_ssize_t where
-    with nogil:
-        if real is float:
-            where = table.f32.first_not_finite(x.shape[0], &x[0])
-        else:
-            where = table.f64.first_not_finite(x.shape[0], &x[0])
-    return where

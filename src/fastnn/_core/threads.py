@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,3 +61,16 @@ def blas_held_to_one_thread() -> Iterator[None]:
                 for library, limit in _saved:
                     _limit(library, limit)
                 _saved = []
+
+
+def _after_fork_in_child() -> None:
+    """The threads that were inside are not in the child; neither may their lock and their limit be."""
+    global _lock, _holders, _saved
+    _lock = threading.Lock()
+    for library, limit in _saved:
+        _limit(library, limit)
+    _holders, _saved = 0, []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
