@@ -41,8 +41,7 @@ static void FN(dense_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows,
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
     FN(product)(job, op->n_in, op->n_out, rows, x, 1, op->n_in, delta, op->n_out, 1, NULL,
-                accumulate || op->shared_weight, pack,
-                gradient + op->weight);
+                accumulate || op->shared_weight, pack, gradient + op->weight);
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
     if (dx)

@@ -55,9 +55,9 @@ typedef int (*fnn_poll)(void *arg);
         int status; /* enum fnn_status */                                                                   \
         /* running */                                                                                       \
         int n_workers;                                                                                      \
-        ptrdiff_t chunk; /* rows */                                                                         \
-        char *workspace; /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                              \
-        fnn_report *reports; /* n_workers */                                                                    \
+        ptrdiff_t chunk;     /* rows */                                                                     \
+        char *workspace;     /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                          \
+        fnn_report *reports; /* n_workers */                                                                \
         fnn_barrier *barrier;                                                                               \
         fnn_poll poll;                                                                                      \
         void *poll_arg;                                                                                     \

@@ -10,10 +10,10 @@ enum fnn_rule_kind { FNN_SGD = 0, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
 typedef struct {
-    int kind;       /* enum fnn_op_kind */
-    int input;      /* the op whose output it reads; -1: the batch */
-    int activation; /* enum fnn_activation */
-    int accumulate; /* backward adds to its input's delta: a later op has written there already */
+    int kind;          /* enum fnn_op_kind */
+    int input;         /* the op whose output it reads; -1: the batch */
+    int activation;    /* enum fnn_activation */
+    int accumulate;    /* backward adds to its input's delta: a later op has written there already */
     int shared_weight; /* a later op has the same weight, and has written its gradient already */
     int shared_bias;
     ptrdiff_t n_in, n_out;

@@ -1,0 +1,128 @@
+/* The engine without Python, for ThreadSanitizer: trains a small network on one and on several workers, with and
+ * without clipping and in batches of fewer rows than workers, and compares. Prints "ok" or what failed.
+ *
+ * tools/sanitize says how it is built.
+ */
+#include "../engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+extern const fnn_kernels fnn_kernels_baseline;
+
+enum { ROWS = 129, IN = 24, HIDDEN = 16, OUT = 5, FIRST = IN * HIDDEN, SECOND = HIDDEN * OUT };
+enum { PARAMETERS = FIRST + HIDDEN + SECOND + OUT, EPOCHS = 5 };
+
+static int never(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static double train(int workers, double clip_norm, float *theta)
+{
+    const fnn_op ops[] = {
+        {.kind = FNN_DENSE,
+         .input = -1,
+         .activation = FNN_TANH,
+         .n_in = IN,
+         .n_out = HIDDEN,
+         .weight = 0,
+         .bias = FIRST,
+         .out = 0,
+         .pre = -1,
+         .delta = HIDDEN + OUT},
+        {.kind = FNN_DENSE,
+         .input = 0,
+         .activation = FNN_LINEAR,
+         .n_in = HIDDEN,
+         .n_out = OUT,
+         .weight = FIRST + HIDDEN,
+         .bias = FIRST + HIDDEN + SECOND,
+         .out = HIDDEN,
+         .pre = -1,
+         .delta = 2 * HIDDEN + OUT},
+    };
+    const fnn_segment segments[] = {{0, FIRST, 1},
+                                    {FIRST, FIRST + HIDDEN, 0},
+                                    {FIRST + HIDDEN, FIRST + HIDDEN + SECOND, 1},
+                                    {FIRST + HIDDEN + SECOND, PARAMETERS, 0}};
+    const fnn_plan plan = {.ops = ops,
+                           .segments = segments,
+                           .n_ops = 2,
+                           .n_segments = 4,
+                           .loss = FNN_CROSS_ENTROPY,
+                           .n_parameters = PARAMETERS,
+                           .n_in = IN,
+                           .n_out = OUT,
+                           .row_elements = 3 * HIDDEN + OUT,
+                           .input_scale = 1};
+    const fnn_rule rule = {.kind = FNN_ADAM, .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8};
+    static float x[ROWS * IN];
+    static int64_t labels[ROWS];
+    float state[2 * PARAMETERS] = {0};
+    double losses[EPOCHS], correct[EPOCHS];
+    for (int i = 0; i < ROWS * IN; i++)
+        x[i] = (float)(i * 37 % 17) / 17;
+    for (int i = 0; i < ROWS; i++)
+        labels[i] = i % OUT;
+    for (int i = 0; i < PARAMETERS; i++)
+        theta[i] = (float)(i * 7 % 13) / 50 - 0.1f;
+
+    fnn_team team;
+    fnn_barrier barrier;
+    fnn_job_f32 job = {.plan = &plan,
+                       .kernels = &fnn_kernels_baseline.f32,
+                       .x = x,
+                       .x_type = FNN_SOURCE_F32,
+                       .rows = ROWS,
+                       .labels = labels,
+                       .l2 = 1e-3,
+                       .theta = theta,
+                       .rule = &rule,
+                       .trained = theta,
+                       .state = state,
+                       .batch = 16,
+                       .epochs = EPOCHS,
+                       .clip_norm = clip_norm,
+                       .clip_value = INFINITY,
+                       .losses = losses,
+                       .correct = correct,
+                       .chunk = 8,
+                       .poll = never,
+                       .barrier = &barrier};
+    job.n_workers = fnn_team_acquire(&team, workers);
+    job.workspace = aligned_alloc(FNN_ALIGN, fnn_engine_workspace_f32(&job));
+    job.reports = calloc((size_t)job.n_workers, sizeof(fnn_report));
+    fnn_barrier_init(&barrier, job.n_workers);
+    fnn_team_run(&team, fnn_engine_train_f32, &job);
+    fnn_barrier_destroy(&barrier);
+    fnn_team_release(&team);
+    free(job.workspace);
+    free(job.reports);
+    return job.epochs_done == EPOCHS ? losses[EPOCHS - 1] : NAN;
+}
+
+int main(void)
+{
+    const double norms[] = {INFINITY, 0.05};
+    for (int c = 0; c < 2; c++) {
+        float alone[PARAMETERS], together[PARAMETERS];
+        const double loss = train(1, norms[c], alone);
+        for (int workers = 2; workers <= 4; workers++) {
+            const double other = train(workers, norms[c], together);
+            if (!(fabs(loss - other) < 1e-5)) {
+                fprintf(stderr, "clip_norm %g, %d workers: loss %.9g, alone %.9g\n", norms[c], workers, other, loss);
+                return 1;
+            }
+            for (int i = 0; i < PARAMETERS; i++)
+                if (!(fabsf(alone[i] - together[i]) < 1e-4f)) {
+                    fprintf(stderr, "clip_norm %g, %d workers: theta[%d] differs\n", norms[c], workers, i);
+                    return 1;
+                }
+        }
+    }
+    fnn_pool_shutdown();
+    puts("ok");
+    return 0;
+}
