@@ -2,49 +2,81 @@
  *
  * x (rows, n_in), W (n_in, n_out), b (n_out,). Backward, with δ = ∂ℓ/∂z = σ'(z) ⊙ ∂ℓ/∂a:
  *     ∂ℓ/∂W = xᵀ δ,   ∂ℓ/∂b = Σ_rows δ,   ∂ℓ/∂x = δ Wᵀ
+ * x and δ come as tables of row pointers, because the rows of x may lie anywhere in a data set.
  */
 
-/* The product by our kernel, or by BLAS where that is faster. */
-static void FN(product)(const JOB *job, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, ptrdiff_t ars,
-                        ptrdiff_t acs, const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate,
+/* Defined in engine_body.h: one step of the optimizer on a range of θ, given the sum of the rows' gradients there. */
+static void FN(update)(JOB *job, int worker, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
+                       const REAL *g);
+
+/* The product by our kernel, or by BLAS where that is faster; then the table's rows follow each other, lda apart. */
+static void FN(product)(const JOB *job, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t lda,
+                        int transpose_a, const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate,
                         REAL *pack, REAL *c)
 {
-    if (job->blas && (double)m * (double)n * (double)k >= job->blas_from) {
-        if (bias && !accumulate) {
-            for (ptrdiff_t i = 0; i < m; i++)
-                memcpy(c + i * n, bias, (size_t)n * sizeof(REAL));
-            accumulate = 1;
-        }
-        job->blas(m, n, k, a, ars, acs, b, brs, bcs, accumulate, c, n);
+    if (!job->blas || (double)m * (double)n * (double)k < job->blas_from) {
+        job->kernels->gemm(m, n, k, a, 0, transpose_a, b, brs, bcs, bias, accumulate, pack, c, n);
         return;
     }
-    job->kernels->gemm(m, n, k, a, ars, acs, b, brs, bcs, bias, accumulate, pack, c, n);
+    if (bias && !accumulate) {
+        for (ptrdiff_t i = 0; i < m; i++)
+            memcpy(c + i * n, bias, (size_t)n * sizeof(REAL));
+        accumulate = 1;
+    }
+    job->blas(m, n, k, a[0], transpose_a ? 1 : lda, transpose_a ? lda : 1, b, brs, bcs, accumulate, c, n);
 }
 
 /* pre: where z is kept for the backward pass; NULL where σ' is a function of a */
-static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, REAL *pack, REAL *pre,
-                              REAL *out)
+static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, REAL *pack,
+                              REAL *pre, REAL *out)
 {
     REAL *z = pre ? pre : out;
     const REAL *bias = op->bias >= 0 ? job->theta + op->bias : NULL;
-    FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 1, job->theta + op->weight, op->n_out, 1, bias, 0, pack,
+    FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 0, job->theta + op->weight, op->n_out, 1, bias, 0, pack,
                 z);
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_forward(op->activation, rows * op->n_out, z, out);
 }
 
+/* ∂ℓ/∂W of the whole batch, and at once the optimizer's step on W: a few rows of it at a time, while their gradient is
+ * in the first-level cache. Narrow layers only: a wide δ would be packed again for every few rows. */
+static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, REAL *pack,
+                             const REAL *delta, REAL *gradient, const fnn_terms *terms)
+{
+    enum { ELEMENTS = 2304, NARROW = 256 / (int)sizeof(REAL) };
+    REAL *g = gradient + op->weight;
+    if (op->n_out > NARROW || job->blas) {
+        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL, 0, pack, g);
+        FN(update)(job, 0, terms, 1, op->weight, op->n_in * op->n_out, g);
+        return;
+    }
+    const ptrdiff_t block = ELEMENTS / op->n_out / 12 * 12; /* whole tiles of every height */
+    for (ptrdiff_t i = 0; i < op->n_in; i += block) {
+        const ptrdiff_t n = op->n_in - i < block ? op->n_in - i : block;
+        job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, op->n_out, 1, NULL, 0, pack, g, op->n_out);
+        FN(update)(job, 0, terms, 1, op->weight + i * op->n_out, n * op->n_out, g);
+    }
+}
+
 /* delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's part is set, or with `accumulate`
- * added to. dx NULL: nobody asks. */
-static void FN(dense_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, const REAL *pre,
-                               const REAL *out, int accumulate, REAL *pack, REAL *delta, REAL *gradient, REAL *dx)
+ * added to. dx NULL: nobody asks. terms: NULL, or the gradient is that of the whole batch and is used at once. */
+static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *pre,
+                               const REAL *out, int accumulate, REAL *pack, REAL *delta, const REAL *const *delta_rows,
+                               REAL *gradient, REAL *dx, const fnn_terms *terms)
 {
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
-    FN(product)(job, op->n_in, op->n_out, rows, x, 1, op->n_in, delta, op->n_out, 1, NULL,
-                accumulate || op->shared_weight, pack, gradient + op->weight);
+    if (dx) /* before W changes */
+        FN(product)(job, rows, op->n_in, op->n_out, delta_rows, op->n_out, 0, job->theta + op->weight, 1, op->n_out,
+                    NULL, op->accumulate, pack, dx);
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
-    if (dx)
-        FN(product)(job, rows, op->n_in, op->n_out, delta, op->n_out, 1, job->theta + op->weight, 1, op->n_out, NULL,
-                    op->accumulate, pack, dx);
+    if (!terms) {
+        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL,
+                    accumulate || op->shared_weight, pack, gradient + op->weight);
+        return;
+    }
+    if (op->bias >= 0)
+        FN(update)(job, 0, terms, 0, op->bias, op->n_out, gradient + op->bias);
+    FN(dense_update)(job, op, rows, x, pack, delta, gradient, terms);
 }

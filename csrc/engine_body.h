@@ -7,6 +7,7 @@ typedef struct {
     REAL *rows; /* outputs, pre-activations and deltas: plan offsets times chunk */
     REAL *gradient;
     REAL *pack;
+    const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
 } FN(buffers);
 
 static size_t FN(round_up)(size_t bytes) { return (bytes + FNN_ALIGN - 1) / FNN_ALIGN * FNN_ALIGN; }
@@ -26,6 +27,7 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     TAKE_(weight, REAL, chunk)
     TAKE_(rows, REAL, chunk * (size_t)plan->row_elements)
     TAKE_(gradient, REAL, plan->n_parameters)
+    TAKE_(tables, const REAL *, chunk *(size_t)(2 * plan->n_ops + 1))
 #undef TAKE_
     /* an odd number of cache lines, so that the workers' buffers do not fall on the same sets of a shared cache */
     return at + FNN_ALIGN;
@@ -38,6 +40,32 @@ static FN(buffers) FN(buffers_of)(const JOB *job, int worker)
     FN(buffers) b;
     size_t bytes = FN(carve)(job, NULL, NULL);
     FN(carve)(job, job->workspace + bytes * (size_t)worker, &b);
+    return b;
+}
+
+/* The row pointers of op i's output and delta; for i = n_ops the first is that of x. */
+static const REAL **FN(output_rows)(const JOB *job, const FN(buffers) * b, int i)
+{
+    return b->tables + 2 * i * job->chunk;
+}
+
+static const REAL **FN(delta_rows)(const JOB *job, const FN(buffers) * b, int i)
+{
+    return b->tables + (2 * i + 1) * job->chunk;
+}
+
+/* A worker's buffers with the tables of what stays where it is. */
+static FN(buffers) FN(prepare)(const JOB *job, int worker)
+{
+    FN(buffers) b = FN(buffers_of)(job, worker);
+    for (int i = 0; i < job->plan->n_ops; i++) {
+        const fnn_op *op = job->plan->ops + i;
+        const REAL **out = FN(output_rows)(job, &b, i), **delta = FN(delta_rows)(job, &b, i);
+        for (ptrdiff_t row = 0; row < job->chunk; row++) {
+            out[row] = b.rows + op->out * job->chunk + row * op->n_out;
+            delta[row] = b.rows + op->delta * job->chunk + row * op->n_out;
+        }
+    }
     return b;
 }
 
@@ -61,47 +89,59 @@ static int FN(interrupted)(JOB *job, ptrdiff_t rows)
     return 1;
 }
 
-/* Rows first .. first+rows of the pass, gathered, converted and scaled where they are not usable as they lie. */
-static const REAL *FN(fetch)(const JOB *job, const FN(buffers) * b, const int64_t *index, ptrdiff_t first,
-                             ptrdiff_t rows)
+/* Pointers to the rows first .. first+rows of the pass: where they lie, or, where they must be converted or scaled,
+ * or BLAS wants them together, gathered. */
+static const REAL *const *FN(fetch)(const JOB *job, const FN(buffers) * b, const int64_t *index, ptrdiff_t first,
+                                    ptrdiff_t rows)
 {
     const fnn_plan *plan = job->plan;
     static const size_t size[] = {sizeof(float), sizeof(double), sizeof(uint8_t)};
     const int own_type = REAL_F32 ? FNN_SOURCE_F32 : FNN_SOURCE_F64;
+    const ptrdiff_t n_in = plan->n_in;
     const char *x = job->x;
-    if (!index)
-        x += (size_t)first * (size_t)plan->n_in * size[job->x_type];
-    if (!index && job->x_type == own_type && plan->input_scale == 1)
-        return (const REAL *)(const void *)x;
-    job->kernels->gather_rows(rows, plan->n_in, job->x_type, x, index ? index + first : NULL, plan->input_scale, b->x);
-    return b->x;
+    const REAL **table = FN(output_rows)(job, b, plan->n_ops);
+    if (index)
+        index += first;
+    else
+        x += (size_t)first * (size_t)n_in * size[job->x_type];
+    if (job->x_type == own_type && plan->input_scale == 1 && !(index && job->blas)) {
+        for (ptrdiff_t i = 0; i < rows; i++)
+            table[i] = (const REAL *)(const void *)x + (index ? index[i] : i) * n_in;
+        return table;
+    }
+    job->kernels->gather_rows(rows, n_in, job->x_type, x, index, plan->input_scale, b->x);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        table[i] = b->x + i * n_in;
+    return table;
 }
 
-static const REAL *FN(forward)(const JOB *job, const FN(buffers) * b, const REAL *x, ptrdiff_t rows, REAL *result)
+static const REAL *FN(forward)(const JOB *job, const FN(buffers) * b, const REAL *const *x, ptrdiff_t rows,
+                               REAL *result)
 {
     const fnn_plan *plan = job->plan;
     const ptrdiff_t chunk = job->chunk;
     REAL *out = NULL;
     for (int i = 0; i < plan->n_ops; i++) {
         const fnn_op *op = plan->ops + i;
-        const REAL *in = op->input < 0 ? x : b->rows + plan->ops[op->input].out * chunk;
+        const REAL *const *in = op->input < 0 ? x : FN(output_rows)(job, b, op->input);
         out = result && i == plan->n_ops - 1 ? result : b->rows + op->out * chunk;
         FN(dense_forward)(job, op, rows, in, b->pack, op->pre < 0 ? NULL : b->rows + op->pre * chunk, out);
     }
     return out;
 }
 
-/* The last op's delta holds ∂ℓ/∂output. */
-static void FN(backward)(const JOB *job, const FN(buffers) * b, const REAL *x, ptrdiff_t rows, int accumulate)
+/* The last op's delta holds ∂ℓ/∂output. terms: see dense_backward. */
+static void FN(backward)(JOB *job, const FN(buffers) * b, const REAL *const *x, ptrdiff_t rows, int accumulate,
+                         const fnn_terms *terms)
 {
     const fnn_plan *plan = job->plan;
     const ptrdiff_t chunk = job->chunk;
     for (int i = plan->n_ops - 1; i >= 0; i--) {
         const fnn_op *op = plan->ops + i, *source = op->input < 0 ? NULL : plan->ops + op->input;
-        FN(dense_backward)(job, op, rows, source ? b->rows + source->out * chunk : x,
+        FN(dense_backward)(job, op, rows, source ? FN(output_rows)(job, b, op->input) : x,
                            op->pre < 0 ? NULL : b->rows + op->pre * chunk, b->rows + op->out * chunk, accumulate,
-                           b->pack, b->rows + op->delta * chunk, b->gradient,
-                           source ? b->rows + source->delta * chunk : NULL);
+                           b->pack, b->rows + op->delta * chunk, FN(delta_rows)(job, b, i), b->gradient,
+                           source ? b->rows + source->delta * chunk : NULL, terms);
     }
 }
 
@@ -146,10 +186,12 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
     return job->kernels->squared_error(rows, k, z, target, weight, delta);
 }
 
-/* One worker's shard of rows first .. first+rows: fills its report and, if asked, its gradient. Returns 1 when told to
- * stop. */
+enum FN(purpose) { FN(LOSS), FN(GRADIENT), FN(STEP) };
+
+/* One worker's shard of rows first .. first+rows: fills its report and, if asked, its gradient, or, when it is the only
+ * worker and takes the batch in one chunk, does the whole step. Returns 1 when told to stop. */
 static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first, ptrdiff_t rows,
-                     int with_gradient)
+                     enum FN(purpose) purpose)
 {
     fnn_report *report = job->reports + worker;
     const ptrdiff_t begin = first + rows * worker / job->n_workers;
@@ -163,12 +205,17 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, const int64_t 
         double weight;
         if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
             return 1;
-        const REAL *x = FN(fetch)(job, b, index, lo, n);
+        const REAL *const *x = FN(fetch)(job, b, index, lo, n);
         const REAL *z = FN(forward)(job, b, x, n, NULL);
         report->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct);
         report->weight += weight;
-        if (with_gradient)
-            FN(backward)(job, b, x, n, p > 0);
+        if (purpose == FN(GRADIENT))
+            FN(backward)(job, b, x, n, p > 0, NULL);
+        if (purpose == FN(STEP) && isfinite(report->loss) && weight > 0) {
+            const fnn_terms terms = {1 / weight, job->l1, job->l2, 1, job->clip_value};
+            report->penalty = 0;
+            FN(backward)(job, b, x, n, 0, &terms);
+        }
     }
     report->correct = correct;
     return 0;
@@ -219,6 +266,17 @@ static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay,
     }
 }
 
+static void FN(update)(JOB *job, int worker, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
+                       const REAL *g)
+{
+    fnn_terms here = *terms;
+    if (!penalised)
+        here.l1 = here.l2 = 0;
+    if (here.l1 != 0 || here.l2 != 0)
+        job->reports[worker].penalty += job->kernels->penalty(n, here.l1, here.l2, job->theta + at);
+    FN(apply_rule)(job, &here, penalised ? job->rule->weight_decay : 0, at, n, g);
+}
+
 /* A worker's range of the parameters, segment by segment: the shards are summed and used block by block, so that the
  * sum is still in the first-level cache when it is used. `summed`: a sweep for the norm has
  * left the sum in worker 0's buffer, unless there was only one shard. */
@@ -264,10 +322,8 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
                 report->norm2 += job->kernels->gradient_norm2(n, &terms, theta, g);
                 continue;
             }
-            if (penalised && segment->penalised)
-                report->penalty += job->kernels->penalty(n, l1, l2, theta);
             if (action == FN(UPDATE))
-                FN(apply_rule)(job, &terms, whole || segment->penalised ? decay : 0, at, n, g);
+                FN(update)(job, worker, &terms, segment->penalised, at, n, g);
             else {
                 memcpy(job->gradient + at, g, (size_t)n * sizeof(REAL));
                 job->kernels->gradient_finish(n, &terms, theta, job->gradient + at);
@@ -314,7 +370,7 @@ static int FN(meet)(const JOB *job) { return job->n_workers > 1 && fnn_barrier_w
 void FN(engine_forward)(void *arg, int worker)
 {
     JOB *job = arg;
-    FN(buffers) b = FN(buffers_of)(job, worker);
+    FN(buffers) b = FN(prepare)(job, worker);
     const ptrdiff_t begin = job->rows * worker / job->n_workers;
     const ptrdiff_t end = job->rows * (worker + 1) / job->n_workers;
     for (ptrdiff_t lo = begin; lo < end; lo += job->chunk) {
@@ -329,8 +385,8 @@ void FN(engine_forward)(void *arg, int worker)
 void FN(engine_gradient)(void *arg, int worker)
 {
     JOB *job = arg;
-    FN(buffers) b = FN(buffers_of)(job, worker);
-    if (FN(shard)(job, &b, worker, NULL, 0, job->rows, job->gradient != NULL) || FN(meet)(job))
+    FN(buffers) b = FN(prepare)(job, worker);
+    if (FN(shard)(job, &b, worker, NULL, 0, job->rows, job->gradient ? FN(GRADIENT) : FN(LOSS)) || FN(meet)(job))
         return;
     const FN(sums) sum = FN(total)(job);
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
@@ -355,14 +411,18 @@ void FN(engine_gradient)(void *arg, int worker)
 void FN(engine_train)(void *arg, int worker)
 {
     JOB *job = arg;
-    FN(buffers) b = FN(buffers_of)(job, worker);
+    FN(buffers) b = FN(prepare)(job, worker);
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
+    int one_pass = job->n_workers == 1 && !clipped;
+    for (int i = 0; i < job->plan->n_ops; i++)
+        one_pass &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
     for (ptrdiff_t epoch = 0; epoch < job->epochs; epoch++) {
         const int64_t *order = job->order ? job->order + epoch * job->rows : NULL;
         double loss = 0, weight = 0, correct = 0;
         for (ptrdiff_t first = 0; first < job->rows; first += job->batch) {
             const ptrdiff_t rows = job->rows - first < job->batch ? job->rows - first : job->batch;
-            if (FN(shard)(job, &b, worker, order, first, rows, 1) || FN(meet)(job))
+            const int whole_step = one_pass && rows <= job->chunk;
+            if (FN(shard)(job, &b, worker, order, first, rows, whole_step ? FN(STEP) : FN(GRADIENT)) || FN(meet)(job))
                 return;
             const FN(sums) sum = FN(total)(job);
             if (!isfinite(sum.loss)) {
@@ -371,7 +431,7 @@ void FN(engine_train)(void *arg, int worker)
                 return;
             }
             fnn_terms terms = {sum.weight > 0 ? 1 / sum.weight : 0, job->l1, job->l2, 1, job->clip_value};
-            if (sum.weight > 0) {
+            if (sum.weight > 0 && !whole_step) {
                 if (clipped) {
                     FN(sweep)(job, worker, FN(NORM), 0, terms);
                     if (FN(meet)(job))

@@ -1,11 +1,11 @@
 /* C = init + op(A) op(B), for the shapes of a training step.
  *
  * One register tile of MR x (NV * LANES) elements of C is held while k runs: a row of B is NV vectors, an element of A
- * is broadcast. A is read where it lies through two strides, so A, Aᵀ and gathered rows need no copy: a tile
- * touches one or two cache lines of A per k either way. B is copied into contiguous panels (padded with zeros to whole
- * vectors) where it is transposed, where its last vector is partial, and where its rows are far apart and read often; a
- * panel of KC rows stays in the first-level cache. The sum over k has one order whatever m is split into: a row of C
- * does not depend on the other rows of the call.
+ * is broadcast. A is a table of pointers to its rows, so that rows picked at random from a data set need no copy,
+ * nor does Aᵀ: a tile touches one or two cache lines of A per k either way. B is copied into contiguous panels (padded
+ * with zeros to whole vectors) where it is transposed, where its last vector is partial, and where its rows are far
+ * apart and read often; a panel of KC rows stays in the first-level cache. The sum over k has one order whatever m is
+ * split into: a row of C does not depend on the other rows of the call.
  */
 #if defined(__AVX512F__)
 #define GEMM_NV 4
@@ -20,10 +20,16 @@
 #endif
 #define GEMM_KC ((ptrdiff_t)(FNN_GEMM_PACK_BYTES / (GEMM_NV * LANES * sizeof(REAL))))
 
-FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, ptrdiff_t k, const REAL *restrict a, ptrdiff_t ars,
-                              ptrdiff_t acs, const REAL *restrict b, ptrdiff_t ldb, const REAL *bias, int accumulate,
-                              REAL *restrict c, ptrdiff_t ldc, int last)
+FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, ptrdiff_t k,
+                              const REAL *const *restrict a, ptrdiff_t at, const REAL *restrict b, ptrdiff_t ldb,
+                              const REAL *bias, int accumulate, REAL *restrict c, ptrdiff_t ldc, int last)
 {
+    const REAL *row_of_a[12];
+    if (!transpose) {
+#pragma GCC unroll 12
+        for (int i = 0; i < mr; i++)
+            row_of_a[i] = a[i] + at;
+    }
     VEC acc[12][4];
     if (accumulate) {
 #pragma GCC unroll 12
@@ -49,17 +55,17 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, ptrdiff_t k, const REA
     }
     for (ptrdiff_t p = 0; p < k; p++) {
         VEC row[4];
+        const REAL *column_of_a = transpose ? a[p] + at : NULL;
 #pragma GCC unroll 4
         for (int j = 0; j < nv; j++)
             row[j] = FN(v_load)(b + j * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
-            VEC x = FN(v_set1)(a[i * ars]);
+            VEC x = FN(v_set1)(transpose ? column_of_a[i] : row_of_a[i][p]);
 #pragma GCC unroll 4
             for (int j = 0; j < nv; j++)
                 acc[i][j] = FN(v_fma)(x, row[j], acc[i][j]);
         }
-        a += acs;
         b += ldb;
     }
 #pragma GCC unroll 12
@@ -74,23 +80,31 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, ptrdiff_t k, const REA
     }
 }
 
-/* All rows of one panel: nv vectors wide, the last of them `last` elements. */
-#define GEMM_PANEL(NV, MR)                                                                                  \
-    static void FN(gemm_panel##NV)(ptrdiff_t m, ptrdiff_t k, const REAL *a, ptrdiff_t ars, ptrdiff_t acs,   \
-                                   const REAL *b, ptrdiff_t ldb, const REAL *bias, int accumulate, REAL *c, \
-                                   ptrdiff_t ldc, int last)                                                 \
-    {                                                                                                       \
-        for (; m >= MR; m -= MR, a += MR * ars, c += MR * ldc)                                              \
-            FN(gemm_tile)(MR, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                  \
-        for (; m >= 4; m -= 4, a += 4 * ars, c += 4 * ldc)                                                  \
-            FN(gemm_tile)(4, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                   \
-        if (m >= 2) {                                                                                       \
-            FN(gemm_tile)(2, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                   \
-            m -= 2, a += 2 * ars, c += 2 * ldc;                                                             \
-        }                                                                                                   \
-        if (m)                                                                                              \
-            FN(gemm_tile)(1, NV, k, a, ars, acs, b, ldb, bias, accumulate, c, ldc, last);                   \
+/* All rows of one panel: NV vectors wide, the last of them `last` elements. `at`: the first column of a's rows, which
+ * moves with the rows of C when a is transposed, while the table does not. */
+#define GEMM_ROWS_(MR, NV, T)                                                   \
+    FN(gemm_tile)(MR, NV, T, k, a, at, b, ldb, bias, accumulate, c, ldc, last); \
+    m -= MR, a += T ? 0 : MR, at += T ? MR : 0, c += MR * ldc;
+#define GEMM_PANEL_(NAME, NV, MR, T)                                                                                 \
+    static void FN(NAME)(ptrdiff_t m, ptrdiff_t k, const REAL *const *a, ptrdiff_t at, const REAL *b, ptrdiff_t ldb, \
+                         const REAL *bias, int accumulate, REAL *c, ptrdiff_t ldc, int last)                         \
+    {                                                                                                                \
+        while (m >= MR) {                                                                                            \
+            GEMM_ROWS_(MR, NV, T)                                                                                    \
+        }                                                                                                            \
+        while (m >= 4) {                                                                                             \
+            GEMM_ROWS_(4, NV, T)                                                                                     \
+        }                                                                                                            \
+        if (m >= 2) {                                                                                                \
+            GEMM_ROWS_(2, NV, T)                                                                                     \
+        }                                                                                                            \
+        if (m) {                                                                                                     \
+            GEMM_ROWS_(1, NV, T)                                                                                     \
+        }                                                                                                            \
     }
+#define GEMM_PANEL(NV, MR)                 \
+    GEMM_PANEL_(gemm_panel##NV, NV, MR, 0) \
+    GEMM_PANEL_(gemm_panel##NV##_transposed, NV, MR, 1)
 #if GEMM_NV == 4
 GEMM_PANEL(4, GEMM_MR)
 GEMM_PANEL(3, GEMM_MR3)
@@ -122,18 +136,19 @@ static void FN(gemm_pack)(ptrdiff_t k, ptrdiff_t cols, ptrdiff_t width, const RE
             panel[p * width + j] = 0;
 }
 
-void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, ptrdiff_t ars, ptrdiff_t acs, const REAL *b,
-              ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc)
+void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a,
+              const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c,
+              ptrdiff_t ldc)
 {
     ptrdiff_t kc = 0;
     do { /* once for k = 0, which leaves the initial value */
-        ptrdiff_t kb = k - kc < GEMM_KC ? k - kc : GEMM_KC;
-        const REAL *ab = a + kc * acs;
-        int acc = accumulate || kc > 0;
+        const ptrdiff_t kb = k - kc < GEMM_KC ? k - kc : GEMM_KC;
+        const REAL *const *ab = transpose_a ? a + kc : a;
+        const ptrdiff_t at = transpose_a ? a_column : a_column + kc;
+        const int acc = accumulate || kc > 0;
         for (ptrdiff_t jc = 0; jc < n; jc += GEMM_NV * LANES) {
-            ptrdiff_t cols = n - jc < GEMM_NV * LANES ? n - jc : GEMM_NV * LANES;
-            int nv = (int)((cols + LANES - 1) / LANES);
-            int last = (int)(cols - (nv - 1) * LANES);
+            const ptrdiff_t cols = n - jc < GEMM_NV * LANES ? n - jc : GEMM_NV * LANES;
+            const int nv = (int)((cols + LANES - 1) / LANES), last = (int)(cols - (nv - 1) * LANES);
             const REAL *panel = b + kc * brs + jc * bcs, *start = bias ? bias + jc : NULL;
             ptrdiff_t ldb = brs;
             if (bcs != 1 || last < LANES || (brs > GEMM_NV * LANES && m > 2 * GEMM_MR2)) {
@@ -141,21 +156,25 @@ void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, ptrdiff_t ar
                 FN(gemm_pack)(kb, cols, ldb, panel, brs, bcs, pack);
                 panel = pack;
             }
+#define GEMM_CASE_(NV)                                                                             \
+    if (transpose_a)                                                                               \
+        FN(gemm_panel##NV##_transposed)(m, kb, ab, at, panel, ldb, start, acc, c + jc, ldc, last); \
+    else                                                                                           \
+        FN(gemm_panel##NV)(m, kb, ab, at, panel, ldb, start, acc, c + jc, ldc, last);              \
+    break;
             switch (nv) {
 #if GEMM_NV == 4
             case 4:
-                FN(gemm_panel4)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
-                break;
+                GEMM_CASE_(4)
             case 3:
-                FN(gemm_panel3)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
-                break;
+                GEMM_CASE_(3)
 #endif
             case 2:
-                FN(gemm_panel2)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
-                break;
+                GEMM_CASE_(2)
             default:
-                FN(gemm_panel1)(m, kb, ab, ars, acs, panel, ldb, start, acc, c + jc, ldc, last);
+                GEMM_CASE_(1)
             }
+#undef GEMM_CASE_
         }
         kc += kb;
     } while (kc < k);
@@ -184,5 +203,7 @@ void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict x, int
 #undef GEMM_MR1
 #undef GEMM_KC
 #undef GEMM_PANEL
+#undef GEMM_PANEL_
+#undef GEMM_ROWS_
 #undef VEC
 #undef LANES

@@ -20,11 +20,12 @@ KERNEL(void, activation_backward, (int kind, ptrdiff_t n, const REAL *saved, REA
 KERNEL(void, activation_derivatives, (int kind, ptrdiff_t n, const REAL *z, REAL *a, REAL *d1, REAL *d2))
 
 /* -- gemm (gemm_body.h) ------------------------------------------------------------------------------------------ */
-/* c (m, n; row stride ldc) = start + a (m, k) b (k, n), where start is c itself if `accumulate`, else the row `bias`
- * (n,) or, where that is NULL, zero. a and b have a row and a column stride each, in elements: swap them for the
- * transpose. `pack` is scratch of FNN_GEMM_PACK_BYTES. */
+/* c (m, n; row stride ldc) = start + op(A) b (k, n), where start is c itself if `accumulate`, else the row `bias` (n,)
+ * or, where that is NULL, zero. a: pointers to rows, of which A is the columns from a_column on: (m, k), or with
+ * transpose_a (k, m) and op(A) = Aᵀ. b has a row and a column stride in elements: swap them for the transpose. `pack`
+ * is scratch of FNN_GEMM_PACK_BYTES. */
 KERNEL(void, gemm,
-       (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, ptrdiff_t ars, ptrdiff_t acs, const REAL *b,
+       (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a, const REAL *b,
         ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc))
 /* sums[j] (+)= Σ_i x[i, j]; the gradient of a bias */
 KERNEL(void, column_sums, (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, int accumulate, REAL *sums))

@@ -140,15 +140,21 @@ def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, 
 # -- products ---------------------------------------------------------------------------------------------------------
 
 
-def _product(A: np.ndarray, B: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """A B + bias, where each operand is contiguous or the transpose of a contiguous array."""
-    (m, k), n, size = A.shape, B.shape[1], A.itemsize
+def _product(
+    A: np.ndarray,
+    B: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+) -> np.ndarray:
+    """op(A) op(B) + bias of contiguous arrays."""
+    m, k = A.shape[::-1] if transpose_a else A.shape
+    n = B.shape[0] if transpose_b else B.shape[1]
     C = np.empty((m, n), A.dtype)
-    strides = [stride // size for array in (A, B) for stride in array.strides]
-    flat_a, flat_b = (array.ravel(order="K") for array in (A, B))
-    pack = np.empty(_core.gemm_pack_bytes() // size, A.dtype)
-    none = _NONE[A.dtype]
-    _core.gemm(m, n, k, flat_a, *strides[:2], flat_b, *strides[2:], none if bias is None else bias, pack, C.ravel())
+    pack = np.empty(_core.gemm_pack_bytes() // A.itemsize, A.dtype)
+    start = _NONE[A.dtype] if bias is None else bias
+    _core.gemm(m, n, k, A.ravel(), transpose_a, B.ravel(), transpose_b, start, pack, C.ravel())
     return C
 
 
@@ -162,7 +168,7 @@ def matmul(A: np.ndarray, B: np.ndarray, transpose_a: bool = False, transpose_b:
             f"B: expected {left.shape[1]} {'columns' if transpose_b else 'rows'} to multiply A of shape {A.shape}"
             f"{' transposed' if transpose_a else ''}, got shape {B.shape}"
         )
-    return _product(left, right)
+    return _product(A, B, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
 @_twin
@@ -197,7 +203,7 @@ def dense_backward(
     _core.activation_backward(code, saved.ravel(), delta.ravel())
     db = np.empty(W.shape[1], X.dtype)
     _core.column_sums(X.shape[0], delta.ravel(), db)
-    return (_product(delta, W.T) if input_gradient else None), _product(X.T, delta), db
+    return (_product(delta, W, transpose_b=True) if input_gradient else None), _product(X, delta, transpose_a=True), db
 
 
 # -- softmax and losses -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ cdef extern from "dispatch.h" nogil:
         void (*activation_forward)(int, ptrdiff_t, const float *, float *) noexcept nogil
         void (*activation_backward)(int, ptrdiff_t, const float *, float *) noexcept nogil
         void (*activation_derivatives)(int, ptrdiff_t, const float *, float *, float *, float *) noexcept nogil
-        void (*gemm)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t,
+        void (*gemm)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const float **, ptrdiff_t, int, const float *, ptrdiff_t,
                      ptrdiff_t, const float *, int, float *, float *, ptrdiff_t) noexcept nogil
         void (*column_sums)(ptrdiff_t, ptrdiff_t, const float *, int, float *) noexcept nogil
         void (*softmax)(ptrdiff_t, ptrdiff_t, const float *, float *) noexcept nogil
@@ -40,7 +40,7 @@ cdef extern from "dispatch.h" nogil:
         void (*activation_forward)(int, ptrdiff_t, const double *, double *) noexcept nogil
         void (*activation_backward)(int, ptrdiff_t, const double *, double *) noexcept nogil
         void (*activation_derivatives)(int, ptrdiff_t, const double *, double *, double *, double *) noexcept nogil
-        void (*gemm)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const double *, ptrdiff_t, ptrdiff_t, const double *, ptrdiff_t,
+        void (*gemm)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const double **, ptrdiff_t, int, const double *, ptrdiff_t,
                      ptrdiff_t, const double *, int, double *, double *, ptrdiff_t) noexcept nogil
         void (*column_sums)(ptrdiff_t, ptrdiff_t, const double *, int, double *) noexcept nogil
         void (*softmax)(ptrdiff_t, ptrdiff_t, const double *, double *) noexcept nogil

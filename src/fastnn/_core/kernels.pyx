@@ -6,6 +6,7 @@ Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; 
 import os
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
 
 ctypedef fused real:
     float
@@ -21,11 +22,11 @@ ACTIVATION_CODES = {
     "elu": FNN_ELU, "gelu": FNN_GELU, "silu": FNN_SILU, "sign": FNN_SIGN,
 }
 
-cdef const fnn_kernels *table = NULL
+cdef const fnn_kernels *table_in_use = NULL
 
 
 cdef const fnn_kernels *active() noexcept nogil:
-    return table
+    return table_in_use
 
 
 def available():
@@ -40,16 +41,16 @@ def available():
 
 def simd():
     """The instruction sets: {"active": name, "available": names}."""
-    return {"active": table.name.decode(), "available": available()}
+    return {"active": table_in_use.name.decode(), "available": available()}
 
 
 cdef int choose() except -1:
-    global table
+    global table_in_use
     names = available()
     wanted = os.environ.get("FASTNN_SIMD", "").strip().lower() or names[len(names) - 1]
     if wanted not in names:
         raise ImportError(f"FASTNN_SIMD: expected one of {', '.join(names)} on this machine, got {wanted!r}")
-    table = fnn_kernels_available(names.index(wanted))
+    table_in_use = fnn_kernels_available(names.index(wanted))
     return 0
 
 
@@ -61,62 +62,70 @@ choose()
 def exp(const real[::1] x, real[::1] y):
     with nogil:
         if real is float:
-            table.f32.exp(x.shape[0], &x[0], &y[0])
+            table_in_use.f32.exp(x.shape[0], &x[0], &y[0])
         else:
-            table.f64.exp(x.shape[0], &x[0], &y[0])
+            table_in_use.f64.exp(x.shape[0], &x[0], &y[0])
 
 
 def log(const real[::1] x, real[::1] y):
     with nogil:
         if real is float:
-            table.f32.log(x.shape[0], &x[0], &y[0])
+            table_in_use.f32.log(x.shape[0], &x[0], &y[0])
         else:
-            table.f64.log(x.shape[0], &x[0], &y[0])
+            table_in_use.f64.log(x.shape[0], &x[0], &y[0])
 
 
 def tanh(const real[::1] x, real[::1] y):
     with nogil:
         if real is float:
-            table.f32.tanh(x.shape[0], &x[0], &y[0])
+            table_in_use.f32.tanh(x.shape[0], &x[0], &y[0])
         else:
-            table.f64.tanh(x.shape[0], &x[0], &y[0])
+            table_in_use.f64.tanh(x.shape[0], &x[0], &y[0])
 
 
 def activation_forward(int kind, const real[::1] z, real[::1] a):
     with nogil:
         if real is float:
-            table.f32.activation_forward(kind, z.shape[0], &z[0], &a[0])
+            table_in_use.f32.activation_forward(kind, z.shape[0], &z[0], &a[0])
         else:
-            table.f64.activation_forward(kind, z.shape[0], &z[0], &a[0])
+            table_in_use.f64.activation_forward(kind, z.shape[0], &z[0], &a[0])
 
 
 def activation_backward(int kind, const real[::1] saved, real[::1] delta):
     with nogil:
         if real is float:
-            table.f32.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
+            table_in_use.f32.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
         else:
-            table.f64.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
+            table_in_use.f64.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
 
 
 def activation_derivatives(int kind, const real[::1] z, real[::1] a, real[::1] d1, real[::1] d2):
     with nogil:
         if real is float:
-            table.f32.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
+            table_in_use.f32.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
         else:
-            table.f64.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
+            table_in_use.f64.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
 
 
 # -- products ---------------------------------------------------------------------------------------------------------
 
-def gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real[::1] a, Py_ssize_t ars, Py_ssize_t acs,
-         const real[::1] b, Py_ssize_t brs, Py_ssize_t bcs, const real[::1] bias, real[::1] pack, real[::1] c):
-    """c (m, n) = bias + a b; an empty `bias` is none. `pack`: scratch of gemm_pack_bytes()."""
+def gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real[::1] a, bint transpose_a, const real[::1] b,
+         bint transpose_b, const real[::1] bias, real[::1] pack, real[::1] c):
+    """c (m, n) = bias + op(a) op(b); an empty `bias` is none. `pack`: scratch of gemm_pack_bytes()."""
     cdef const real *start = &bias[0] if bias.shape[0] else NULL
+    cdef Py_ssize_t brs = 1 if transpose_b else n, bcs = k if transpose_b else 1
+    cdef Py_ssize_t i, rows = k if transpose_a else m, width = m if transpose_a else k
+    cdef const real **table = <const real **>malloc(max(rows, <Py_ssize_t>1) * sizeof(real *))
+    if table == NULL:
+        raise MemoryError(f"table of {rows} rows")
+    for i in range(rows):
+        table[i] = &a[0] + i * width
     with nogil:
         if real is float:
-            table.f32.gemm(m, n, k, &a[0], ars, acs, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+            table_in_use.f32.gemm(m, n, k, table, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
         else:
-            table.f64.gemm(m, n, k, &a[0], ars, acs, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+            table_in_use.f64.gemm(m, n, k, table, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+    free(table)
 
 
 def gemm_pack_bytes():
@@ -126,9 +135,9 @@ def gemm_pack_bytes():
 def column_sums(Py_ssize_t rows, const real[::1] x, real[::1] sums):
     with nogil:
         if real is float:
-            table.f32.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+            table_in_use.f32.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
         else:
-            table.f64.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+            table_in_use.f64.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
 
 
 # -- softmax and losses -----------------------------------------------------------------------------------------------
@@ -136,33 +145,33 @@ def column_sums(Py_ssize_t rows, const real[::1] x, real[::1] sums):
 def softmax(Py_ssize_t cols, const real[::1] z, real[::1] p):
     with nogil:
         if real is float:
-            table.f32.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+            table_in_use.f32.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
         else:
-            table.f64.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+            table_in_use.f64.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
 
 
 def log_softmax(Py_ssize_t cols, const real[::1] z, real[::1] log_p):
     with nogil:
         if real is float:
-            table.f32.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
+            table_in_use.f32.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
         else:
-            table.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
+            table_in_use.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
 
 
 def softmax_jacobian(Py_ssize_t cols, const real[::1] p, real[::1] jacobian):
     with nogil:
         if real is float:
-            table.f32.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
+            table_in_use.f32.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
         else:
-            table.f64.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
+            table_in_use.f64.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
 
 
 def softmax_vjp(Py_ssize_t cols, const real[::1] p, const real[::1] v, real[::1] dz):
     with nogil:
         if real is float:
-            table.f32.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
+            table_in_use.f32.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
         else:
-            table.f64.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
+            table_in_use.f64.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
 
 
 def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels, const real[::1] target,
@@ -174,9 +183,9 @@ def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels,
     cdef double loss
     with nogil:
         if real is float:
-            loss = table.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+            loss = table_in_use.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
         else:
-            loss = table.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+            loss = table_in_use.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
     return loss
 
 
@@ -186,9 +195,9 @@ def binary_cross_entropy(Py_ssize_t cols, const real[::1] z, const real[::1] tar
     cdef double loss
     with nogil:
         if real is float:
-            loss = table.f32.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
+            loss = table_in_use.f32.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
         else:
-            loss = table.f64.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
+            loss = table_in_use.f64.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
     return loss
 
 
@@ -198,9 +207,9 @@ def squared_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, co
     cdef double loss
     with nogil:
         if real is float:
-            loss = table.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+            loss = table_in_use.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
         else:
-            loss = table.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+            loss = table_in_use.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
     return loss
 
 
@@ -211,9 +220,9 @@ def gradient_norm2(const real[::1] theta, const real[::1] grad, tuple terms):
     cdef double norm2
     with nogil:
         if real is float:
-            norm2 = table.f32.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
+            norm2 = table_in_use.f32.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
         else:
-            norm2 = table.f64.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
+            norm2 = table_in_use.f64.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
     return norm2
 
 
@@ -224,9 +233,9 @@ def sgd_update(real[::1] theta, const real[::1] grad, real[::1] velocity, double
     cdef real *v = &velocity[0] if velocity.shape[0] else NULL
     with nogil:
         if real is float:
-            table.f32.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+            table_in_use.f32.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
         else:
-            table.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+            table_in_use.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
 
 
 def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double epsilon,
@@ -234,9 +243,9 @@ def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double le
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
     with nogil:
         if real is float:
-            table.f32.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
+            table_in_use.f32.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
         else:
-            table.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
+            table_in_use.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
 
 
 def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double rho,
@@ -244,9 +253,9 @@ def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, double le
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
     with nogil:
         if real is float:
-            table.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+            table_in_use.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
         else:
-            table.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+            table_in_use.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
 
 
 def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, long long step,
@@ -255,8 +264,8 @@ def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v,
     cdef double bias1 = 1 - beta1 ** <double>step, bias2 = 1 - beta2 ** <double>step
     with nogil:
         if real is float:
-            table.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
+            table_in_use.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
                                   weight_decay, &grad[0], &theta[0], &m[0], &v[0])
         else:
-            table.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
+            table_in_use.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
                                   weight_decay, &grad[0], &theta[0], &m[0], &v[0])
