@@ -15,8 +15,10 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define FNN_INLINE static inline __attribute__((always_inline, unused))
+#define FNN_PREFETCH(p) __builtin_prefetch(p)
 #else
 #define FNN_INLINE static inline
+#define FNN_PREFETCH(p) ((void)(p))
 #endif
 
 /* Precedes a loop whose iterations touch only their own elements, which the compiler cannot know of pointers that may

@@ -1,11 +1,5 @@
 /* Rows on their way into a batch: gathered, converted and scaled in one pass. */
 
-#if defined(__GNUC__) || defined(__clang__)
-#define PREFETCH_(p) __builtin_prefetch(p)
-#else
-#define PREFETCH_(p) ((void)(p))
-#endif
-
 /* Shuffled rows come from memory, and the hardware sees no pattern from one to the next: the lines of the row after
  * next are asked for while this one is copied. */
 #define GATHER_(TYPE, NAME)                                                                                          \
@@ -19,7 +13,7 @@
             const TYPE *next = x + (index && i + 2 < rows ? index[i + 2] : index ? index[i] : i) * cols;             \
             if (index && cols >= 2 * line)                                                                           \
                 for (ptrdiff_t j = 0; j < cols; j += line)                                                           \
-                    PREFETCH_(next + j);                                                                             \
+                    FNN_PREFETCH(next + j);                                                                          \
             if (scale == 1)                                                                                          \
                 for (ptrdiff_t j = 0; j < cols; j++)                                                                 \
                     out[j] = (REAL)row[j];                                                                           \
@@ -45,4 +39,3 @@ void FN(gather_rows)(ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, co
 }
 
 #undef GATHER_
-#undef PREFETCH_

@@ -21,8 +21,9 @@
 #define GEMM_KC ((ptrdiff_t)(FNN_GEMM_PACK_BYTES / (GEMM_NV * LANES * sizeof(REAL))))
 
 FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, ptrdiff_t k,
-                              const REAL *const *restrict a, ptrdiff_t at, const REAL *restrict b, ptrdiff_t ldb,
-                              const REAL *bias, int accumulate, REAL *restrict c, ptrdiff_t ldc, int last)
+                              const REAL *const *restrict a, ptrdiff_t at, const REAL *const *next, ptrdiff_t next_at,
+                              const REAL *restrict b, ptrdiff_t ldb, const REAL *bias, int accumulate, REAL *restrict c,
+                              ptrdiff_t ldc, int last)
 {
     const REAL *row_of_a[12];
     if (!transpose) {
@@ -54,6 +55,11 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, p
         }
     }
     for (ptrdiff_t p = 0; p < k; p++) {
+        /* rows of a data set come from memory, each from a place of its own: ask for those of the next tile now */
+        if (!transpose && nv == GEMM_NV && p % (64 / (ptrdiff_t)sizeof(REAL)) == 0)
+#pragma GCC unroll 12
+            for (int i = 0; i < mr; i++)
+                FNN_PREFETCH(next[i] + next_at + p);
         VEC row[4];
         const REAL *column_of_a = transpose ? a[p] + at : NULL;
 #pragma GCC unroll 4
@@ -81,26 +87,28 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, p
 }
 
 /* All rows of one panel: NV vectors wide, the last of them `last` elements. `at`: the first column of a's rows, which
- * moves with the rows of C when a is transposed, while the table does not. */
-#define GEMM_ROWS_(MR, NV, T)                                                   \
-    FN(gemm_tile)(MR, NV, T, k, a, at, b, ldb, bias, accumulate, c, ldc, last); \
-    m -= MR, a += T ? 0 : MR, at += T ? MR : 0, c += MR * ldc;
+ * moves with the rows of C when a is transposed, while the table does not. After the last tile comes the first one, at
+ * the next k. */
+#define GEMM_ROWS_(MR, NV, T)                                                                                        \
+    {                                                                                                                \
+        const int more = m >= 2 * (MR);                                                                              \
+        FN(gemm_tile)(MR, NV, T, k, a, at, more ? a + (MR) : first, more ? at : at + k, b, ldb, bias, accumulate, c, \
+                      ldc, last);                                                                                    \
+        m -= MR, a += T ? 0 : MR, at += T ? MR : 0, c += (MR) * ldc;                                                 \
+    }
 #define GEMM_PANEL_(NAME, NV, MR, T)                                                                                 \
     static void FN(NAME)(ptrdiff_t m, ptrdiff_t k, const REAL *const *a, ptrdiff_t at, const REAL *b, ptrdiff_t ldb, \
                          const REAL *bias, int accumulate, REAL *c, ptrdiff_t ldc, int last)                         \
     {                                                                                                                \
-        while (m >= MR) {                                                                                            \
+        const REAL *const *const first = a;                                                                          \
+        while (m >= MR)                                                                                              \
             GEMM_ROWS_(MR, NV, T)                                                                                    \
-        }                                                                                                            \
-        while (m >= 4) {                                                                                             \
+        while (m >= 4)                                                                                               \
             GEMM_ROWS_(4, NV, T)                                                                                     \
-        }                                                                                                            \
-        if (m >= 2) {                                                                                                \
+        if (m >= 2)                                                                                                  \
             GEMM_ROWS_(2, NV, T)                                                                                     \
-        }                                                                                                            \
-        if (m) {                                                                                                     \
+        if (m)                                                                                                       \
             GEMM_ROWS_(1, NV, T)                                                                                     \
-        }                                                                                                            \
     }
 #define GEMM_PANEL(NV, MR)                 \
     GEMM_PANEL_(gemm_panel##NV, NV, MR, 0) \
