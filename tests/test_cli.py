@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import cli, datasets, plotting
+from fastnn import cli, datasets, plotting, tables
 from fastnn.io import load, save
 
 pytest.importorskip("sklearn")
@@ -457,7 +457,7 @@ def test_bad_npz(refused, tmp_path):
 def test_unknown_target(refused):
     write_csv("t.csv", *flowers())
     message = refused("train", "t.csv", "--target", "bloom")
-    assert "no column 'bloom' for --target; the columns are length, width, constant, blooms" in message
+    assert "no column 'bloom' for the target; the columns are length, width, constant, blooms" in message
     assert "did you mean 'blooms'?" in message
     assert "--target is for a .csv" in refused("train", "digits", "--target", "digit")
 
@@ -518,7 +518,7 @@ def test_outputs_are_checked_before_training(refused, monkeypatch, tmp_path):
     def never(*args, **kwargs):
         raise AssertionError("data were loaded before the outputs were checked")
 
-    monkeypatch.setattr(cli, "_built_in", never)
+    monkeypatch.setattr(tables, "_built_in", never)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     for option in ("--save", "--plot"):
@@ -583,7 +583,7 @@ def test_interrupt_elsewhere(run, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_built_in", interrupt)
+    monkeypatch.setattr(tables, "_built_in", interrupt)
     assert run("train", "iris") == (130, "", "fastnn: interrupted\n")
 
 

@@ -23,7 +23,8 @@ LEVELS = [
     {"network"},
     {"training"},
     {"curvature", "solvers", "sweep", "gradcheck"},
-    {"datasets", "io", "plotting", "config", "estimators"},
+    {"datasets", "io", "plotting", "config", "estimators", "tables"},
+    {"problem"},
     {"cli", "__main__"},
     {"__init__"},
 ]
