@@ -722,6 +722,11 @@ def test_whole_number_classes_written_as_decimals(run):
     _, _, before = run("predict", "m", "t.csv")
     write_csv("t.csv", ["x", "y"], [[x, f"{y}.0"] for x, y in rows])
     assert run("predict", "m", "t.csv")[2] == before
+    code, out, _ = run("train", "t.csv", "--epochs", 1)
+    assert code == 0
+    assert "task: classification, 2 classes (0, 1); the target has 2 different whole numbers" in out
+    np.savez("t.npz", X=np.array([[float(x)] for x, _ in rows]), y=np.array([float(y) for _, y in rows]))
+    assert "task: classification, 2 classes (0, 1)" in run("train", "t.npz", "--epochs", 1)[1]
 
 
 # ------------------------------------------------------------------ info, whole program

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import problem, tables
+from fastnn import tables
 from fastnn.problem import Problem, prepare
 from fastnn.tables import Table
 
@@ -66,6 +66,30 @@ def test_labels_are_text() -> None:
     assert list(found.labels(np.array([2.0, 1.0, 1.5]))) == ["2", "1", "1.5"]
 
 
+@pytest.mark.parametrize(
+    ("values", "task", "why"),
+    [
+        ([0.0, 1.0], "classification", "the target has 2 different whole numbers"),
+        ([-1.0, 0.0, 3.0], "classification", "the target has 3 different whole numbers"),
+        ([0, 1], "classification", "the target has 2 different whole numbers"),
+        (np.arange(40.0), "regression", "the target has 40 different whole numbers"),
+        ([0.0, 1.0, 1.5], "regression", "the target has decimal numbers"),
+        ([1e300, 2e300], "classification", "the target has 2 different whole numbers"),
+        ([False, True], "classification", "the target is True/False"),
+        (["a", "b"], "classification", "the target is text"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, np.float32])
+def test_task(values, task, why, dtype) -> None:
+    y = np.resize(np.asarray(values), 120)
+    if dtype is not None and y.dtype == np.float64 and np.abs(y).max() < 1e6:
+        y = y.astype(dtype)
+    found, _, reason = prepare(table(y))
+    assert (found.task, reason) == (task, why)
+    if task == "classification" and y.dtype.kind in "iuf":
+        assert found.classes == [str(int(value)) for value in sorted(values)]
+
+
 def test_errors_are_those_of_a_library(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         tables.read(str(tmp_path / "absent.csv"))
@@ -77,8 +101,3 @@ def test_errors_are_those_of_a_library(tmp_path) -> None:
         prepare(Table("t", np.ones((3, 2)), None, None))
     with pytest.raises(ValueError, match="only networks saved by fastnn train"):
         Problem.from_metadata("file", net_for(Problem("regression", None, None)), {})
-
-
-def test_modules_need_no_argparse() -> None:
-    for module in (problem, tables):
-        assert not hasattr(module, "argparse")

@@ -258,7 +258,7 @@ def _recognise(y: np.ndarray, task: str) -> tuple[str, str]:
         return task, ""
     if y.dtype.kind not in "iuf":
         return "classification", "the target is text" if y.dtype.kind != "b" else "the target is True/False"
-    if y.dtype.kind == "f":
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():  # 0.0 and 1.0 are what pandas makes of 0 and 1 beside a gap
         return "regression", "the target has decimal numbers"
     count = len(np.unique(y))
     if count <= MAX_INTEGER_CLASSES and count <= max(2, len(y) / 3):
