@@ -604,9 +604,7 @@ def _info(args: argparse.Namespace) -> int:
     if args.model is None:
         from . import show_config
 
-        text = show_config()
-        if isinstance(text, str):
-            print(text)
+        show_config()
         return 0
     from .io import load
 
