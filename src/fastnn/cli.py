@@ -34,6 +34,8 @@ OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 DEFAULT_UPDATES, MIN_EPOCHS, MAX_EPOCHS = 2000, 10, 200
 #: Without --l2: this divided by the number of training rows, and no more than the limit.
 DEFAULT_PENALTY, MAX_PENALTY = 3.0, 0.01
+#: More than any machine can use; beyond them a number is a slip of the keyboard.
+MAX_THREADS, MAX_WIDTH = 1024, 2**31 - 1
 
 
 class Failure(Exception):
@@ -104,14 +106,16 @@ class _Parser(argparse.ArgumentParser):
         raise Failure(f"{message} (see {self.prog} --help)")
 
 
-def _whole(minimum: int) -> Callable[[str], int]:
+def _whole(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:
+    limits = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
+
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, got {text!r}")
         return value
 
     return convert
@@ -140,7 +144,7 @@ def _widths(text: str) -> list[int]:
         widths = [int(part) for part in text.split(",")]
     except ValueError:
         widths = [0]
-    if min(widths) < 1:
+    if min(widths) < 1 or max(widths) > MAX_WIDTH:
         raise argparse.ArgumentTypeError(f"expected widths such as 64,64 or the word none, got {text!r}")
     return widths
 
@@ -220,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"penalty on weights (default: {DEFAULT_PENALTY:g} / training rows, at most {MAX_PENALTY:g})",
     )
     group.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of split, start and order (default: 0)")
-    group.add_argument("--threads", type=_whole(1), metavar="N", help="worker threads (default: what BLAS may use)")
+    group.add_argument(
+        "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="worker threads (default: what BLAS may use)"
+    )
     group.add_argument(
         "--test-fraction",
         type=_real(above=0, below=1),
@@ -246,7 +252,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("data", metavar="DATA", help="a .csv, .csv.gz or .npz, or the name of a built-in data set")
     predict.add_argument("--proba", action="store_true", help="also the probability of each class")
     predict.add_argument("--output", metavar="FILE", help="write to this file instead of stdout")
-    predict.add_argument("--threads", type=_whole(1), metavar="N", help="worker threads (default: what BLAS may use)")
+    predict.add_argument(
+        "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="worker threads (default: what BLAS may use)"
+    )
 
     info = commands.add_parser(
         "info",
