@@ -589,6 +589,15 @@ def test_interrupt_elsewhere(run, monkeypatch):
     assert run("train", "iris") == (130, "", "fastnn: interrupted\n")
 
 
+@pytest.mark.parametrize(
+    "program", [["-m", "fastnn", "info"], ["-c", "import sys; from fastnn.__main__ import main; sys.exit(main())"]]
+)
+def test_interrupt_while_importing(tmp_path, program):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run([sys.executable, *program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "fastnn: interrupted\n")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_real_interrupt(tmp_path):
     command = [sys.executable, "-m", "fastnn", "train", "digits", "--epochs", "1000000", "--save", "m"]

@@ -123,9 +123,15 @@ def test_plan_needs_the_standard_library_alone() -> None:
     assert {module.split(".")[0] for module, _ in imports(ROOT / "plan.py")} <= sys.stdlib_module_names
 
 
-def test_import_loads_nothing_heavy() -> None:
+def test_import_loads_nothing_at_all() -> None:
+    code = "import sys, fastnn; print([name for name in ('numpy', 'scipy', 'fastnn.network') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_network_loads_nothing_heavy() -> None:
     heavy = ["sklearn", "pandas", "matplotlib", "tqdm", "torch", "jax", "safetensors", "threadpoolctl", "argparse"]
-    code = f"import sys, fastnn; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, fastnn; fastnn.Sequential; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
