@@ -511,7 +511,7 @@ class _Progress:
         self.bar: Any = None
         if not quiet and sys.stderr.isatty():
             with contextlib.suppress(ImportError):
-                from tqdm import tqdm  # type: ignore[import-untyped]
+                from tqdm import tqdm
 
                 self.bar = tqdm(total=total, unit="epoch", dynamic_ncols=True, file=sys.stderr)
 
