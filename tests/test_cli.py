@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import cli, datasets, plotting
+from fastnn import cli, datasets, plotting, tables
 from fastnn.io import load, save
 
 pytest.importorskip("sklearn")
@@ -457,7 +457,7 @@ def test_bad_npz(refused, tmp_path):
 def test_unknown_target(refused):
     write_csv("t.csv", *flowers())
     message = refused("train", "t.csv", "--target", "bloom")
-    assert "no column 'bloom' for --target; the columns are length, width, constant, blooms" in message
+    assert "no column 'bloom' for the target; the columns are length, width, constant, blooms" in message
     assert "did you mean 'blooms'?" in message
     assert "--target is for a .csv" in refused("train", "digits", "--target", "digit")
 
@@ -471,7 +471,8 @@ def test_unknown_target(refused):
         (["--epochs", "0"], "argument --epochs: expected a whole number of at least 1, got '0'"),
         (["--epochs", "1.5"], "argument --epochs: expected a whole number of at least 1, got '1.5'"),
         (["--batch-size", "-3"], "argument --batch-size: expected a whole number of at least 1, got '-3'"),
-        (["--threads", "0"], "argument --threads"),
+        (["--threads", "0"], "argument --threads: expected a whole number from 1 to 1024, got '0'"),
+        (["--threads", "5000000000"], "argument --threads: expected a whole number from 1 to 1024, got '5000000000'"),
         (["--seed", "-1"], "argument --seed: expected a whole number of at least 0"),
         (["--learning-rate", "0"], "argument --learning-rate: expected a number above 0, got '0'"),
         (["--learning-rate", "nan"], "argument --learning-rate: expected a number above 0, got 'nan'"),
@@ -481,6 +482,7 @@ def test_unknown_target(refused):
         (["--l2", "inf"], "argument --l2"),
         (["--test-fraction", "1"], "argument --test-fraction: expected a number above 0 and below 1, got '1'"),
         (["--hidden", "64,0"], "argument --hidden: expected widths such as 64,64 or the word none, got '64,0'"),
+        (["--hidden", "64,99999999999999999999"], "argument --hidden: expected widths"),
         (["--hidden", "wide"], "argument --hidden"),
         (["--hidden", ""], "argument --hidden"),
         (["--activation", "swoosh"], "argument --activation: invalid choice: 'swoosh'"),
@@ -518,7 +520,7 @@ def test_outputs_are_checked_before_training(refused, monkeypatch, tmp_path):
     def never(*args, **kwargs):
         raise AssertionError("data were loaded before the outputs were checked")
 
-    monkeypatch.setattr(cli, "_built_in", never)
+    monkeypatch.setattr(tables, "_built_in", never)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     for option in ("--save", "--plot"):
@@ -583,8 +585,17 @@ def test_interrupt_elsewhere(run, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_built_in", interrupt)
+    monkeypatch.setattr(tables, "_built_in", interrupt)
     assert run("train", "iris") == (130, "", "fastnn: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "program", [["-m", "fastnn", "info"], ["-c", "import sys; from fastnn.__main__ import main; sys.exit(main())"]]
+)
+def test_interrupt_while_importing(tmp_path, program):
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run([sys.executable, *program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "fastnn: interrupted\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
@@ -722,6 +733,11 @@ def test_whole_number_classes_written_as_decimals(run):
     _, _, before = run("predict", "m", "t.csv")
     write_csv("t.csv", ["x", "y"], [[x, f"{y}.0"] for x, y in rows])
     assert run("predict", "m", "t.csv")[2] == before
+    code, out, _ = run("train", "t.csv", "--epochs", 1)
+    assert code == 0
+    assert "task: classification, 2 classes (0, 1); the target has 2 different whole numbers" in out
+    np.savez("t.npz", X=np.array([[float(x)] for x, _ in rows]), y=np.array([float(y) for _, y in rows]))
+    assert "task: classification, 2 classes (0, 1)" in run("train", "t.npz", "--epochs", 1)[1]
 
 
 # ------------------------------------------------------------------ info, whole program

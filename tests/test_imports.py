@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import fastnn
 
 ROOT = Path(fastnn.__file__).parent
+CORE = Path(__file__).resolve().parents[1] / "src" / "fastnn" / "_core"  # an installation has no .pyx
 
 # From the bottom up. A module may import what stands before it; members of one row may import each other.
 LEVELS = [
@@ -23,7 +26,8 @@ LEVELS = [
     {"network"},
     {"training"},
     {"curvature", "solvers", "sweep", "gradcheck"},
-    {"datasets", "io", "plotting", "config", "estimators"},
+    {"datasets", "io", "plotting", "config", "estimators", "tables"},
+    {"problem"},
     {"cli", "__main__"},
     {"__init__"},
 ]
@@ -63,8 +67,19 @@ def imports(path: Path) -> list[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
             visit(child, inside)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")), False)
+    text = path.read_text(encoding="utf-8")
+    visit(ast.parse(text if path.suffix == ".py" else cython_imports(text)), False)
     return found
+
+
+# A cimport counts as an import; both may be indented, and go on over lines within parentheses.
+CYTHON_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+[\w.]+[ \t]+)?c?import[ \t]+(?:\([^)]*\)|[^(\n][^\n]*)", re.MULTILINE)
+
+
+def cython_imports(text: str) -> str:
+    """The import and cimport lines of a Cython file, as Python; those within functions too."""
+    lines = (textwrap.dedent(match[0]) for match in CYTHON_IMPORT.finditer(text))
+    return "\n".join(re.sub(r"\bcimport\b", "import", line) for line in lines)
 
 
 def member(module: str) -> str | None:
@@ -96,6 +111,32 @@ def test_no_import_runs_backward(path: Path) -> None:
     assert backward(path) == []
 
 
+CYTHON = sorted(path for pattern in ("*.pyx", "*.pxd") for path in CORE.glob(pattern))
+
+
+@pytest.mark.skipif(not CYTHON, reason="the Cython sources are not here")
+def test_no_import_of_a_cython_file_runs_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", CORE.parent)
+    assert {path.name: backward(path) for path in CYTHON} == {path.name: [] for path in CYTHON}
+    found = {path.name: {module for module, _ in imports(path)} for path in CYTHON}
+    assert "fastnn.plan.TrainResult" in found["engine.pyx"]  # they are read at all
+    assert "fastnn._core.blas" in found["engine.pyx"]
+    assert [name for name, modules in found.items() if any(m.startswith("scipy.") for m in modules)] == ["blas.pyx"]
+
+
+def test_a_backward_import_of_a_cython_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "_core").mkdir()
+    file = tmp_path / "_core" / "engine.pyx"
+    file.write_text(
+        '"""Imports the network\nfrom afar."""\n'
+        "from libc.math cimport (\n    exp,\n    log)\nfrom ..plan import OpSpec  # (a tuple)\n"
+        "from ..network cimport thing\ncdef class Plan:\n    def run(self):\n        from .. import training, kernels\n"
+        'cdef extern from "x.h":\n    int f()\n'
+    )
+    assert backward(file) == ["_core -> network", "_core -> training", "_core -> kernels"]
+
+
 def test_a_backward_import_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     file = tmp_path / "layers.py"
@@ -106,7 +147,7 @@ def test_a_backward_import_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert backward(file) == ["network -> training", "network -> cli"]
 
 
-def test_reference_needs_numpy_alone() -> None:
+def test_reference_needs_numpy_and_plan_alone() -> None:
     outside = {
         module.split(".")[0]
         for path in ROOT.joinpath("reference").glob("*.py")
@@ -122,9 +163,15 @@ def test_plan_needs_the_standard_library_alone() -> None:
     assert {module.split(".")[0] for module, _ in imports(ROOT / "plan.py")} <= sys.stdlib_module_names
 
 
-def test_import_loads_nothing_heavy() -> None:
+def test_import_loads_nothing_at_all() -> None:
+    code = "import sys, fastnn; print([name for name in ('numpy', 'scipy', 'fastnn.network') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_network_loads_nothing_heavy() -> None:
     heavy = ["sklearn", "pandas", "matplotlib", "tqdm", "torch", "jax", "safetensors", "threadpoolctl", "argparse"]
-    code = f"import sys, fastnn; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, fastnn; fastnn.Sequential; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -11,16 +11,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import initializers, losses, optimizers
-from .layers import Dense
-from .network import Sequential
-from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
-from .training import DivergenceError, EpochResult, History, Trainer
-
 if TYPE_CHECKING:
-    from . import datasets, kernels, reference
+    from . import datasets, initializers, kernels, losses, optimizers, reference
     from .config import show_config
     from .io import load
+    from .layers import Dense
+    from .network import Sequential
+    from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .training import DivergenceError, EpochResult, History, Trainer
 
 __version__ = "0.1.0"
 
@@ -47,16 +45,27 @@ __all__ = [
     "show_config",
 ]
 
-# Loaded when first asked for, to keep `import fastnn` short: submodules, and functions of submodules.
-_LAZY_MODULES = ("datasets", "kernels", "reference")
-_LAZY_NAMES = {"load": "io", "show_config": "config"}
+# Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
+# while NumPy is being imported.
+_MODULES = (
+    *("datasets", "initializers", "kernels", "layers", "losses"),
+    *("network", "optimizers", "plan", "reference", "training"),
+)
+_NAMES = {
+    **dict.fromkeys(("SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
+    **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
+    "Dense": "layers",
+    "Sequential": "network",
+    "load": "io",
+    "show_config": "config",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY_MODULES:
+    if name in _MODULES:
         return import_module(f".{name}", __name__)
-    if name in _LAZY_NAMES:
-        value = getattr(import_module(f".{_LAZY_NAMES[name]}", __name__), name)
+    if name in _NAMES:
+        value = getattr(import_module(f".{_NAMES[name]}", __name__), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

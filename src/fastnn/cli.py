@@ -8,37 +8,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import difflib
-import importlib
 import io as text_io
 import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
+from . import tables
+from .problem import TASKS, Problem, Split, prepare
+from .tables import BUILT_IN, MissingPackageError, listed, need
 
+if TYPE_CHECKING:
     from .network import Sequential
     from .optimizers import Optimizer
 
 __all__ = ["main"]
 
-BUILT_IN = ("digits", "iris", "mnist", "fashion_mnist")
 OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
-#: A whole-number target with more different values than this is a quantity, not a class.
-MAX_INTEGER_CLASSES = 20
 #: Without --epochs: as many as make about this many updates, within the limits.
 DEFAULT_UPDATES, MIN_EPOCHS, MAX_EPOCHS = 2000, 10, 200
 #: Without --l2: this divided by the number of training rows, and no more than the limit.
 DEFAULT_PENALTY, MAX_PENALTY = 3.0, 0.01
+#: More than any machine can use; beyond them a number is a slip of the keyboard.
+MAX_THREADS, MAX_WIDTH = 1024, 2**31 - 1
 
 
 class Failure(Exception):
@@ -79,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except MemoryError as error:
         return _fail(f"not enough memory: {error}")
+    except MissingPackageError as error:
+        return _fail(str(error))
     except ImportError as error:
         return _fail(f"this installation is incomplete: {error}")
     except OSError as error:
@@ -107,14 +106,16 @@ class _Parser(argparse.ArgumentParser):
         raise Failure(f"{message} (see {self.prog} --help)")
 
 
-def _whole(minimum: int) -> Callable[[str], int]:
+def _whole(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:
+    limits = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
+
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
+        if not minimum <= value <= maximum:
+            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, got {text!r}")
         return value
 
     return convert
@@ -143,7 +144,7 @@ def _widths(text: str) -> list[int]:
         widths = [int(part) for part in text.split(",")]
     except ValueError:
         widths = [0]
-    if min(widths) < 1:
+    if min(widths) < 1 or max(widths) > MAX_WIDTH:
         raise argparse.ArgumentTypeError(f"expected widths such as 64,64 or the word none, got {text!r}")
     return widths
 
@@ -176,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--target", metavar="COLUMN", help="column to learn, of a .csv (default: the last one)")
     train.add_argument(
         "--task",
-        choices=("auto", "classification", "regression"),
+        choices=("auto", *TASKS),
         default="auto",
         help="what to make of the target (default: auto)",
     )
@@ -223,7 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"penalty on weights (default: {DEFAULT_PENALTY:g} / training rows, at most {MAX_PENALTY:g})",
     )
     group.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of split, start and order (default: 0)")
-    group.add_argument("--threads", type=_whole(1), metavar="N", help="worker threads (default: what BLAS may use)")
+    group.add_argument(
+        "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="worker threads (default: what BLAS may use)"
+    )
     group.add_argument(
         "--test-fraction",
         type=_real(above=0, below=1),
@@ -249,7 +252,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("data", metavar="DATA", help="a .csv, .csv.gz or .npz, or the name of a built-in data set")
     predict.add_argument("--proba", action="store_true", help="also the probability of each class")
     predict.add_argument("--output", metavar="FILE", help="write to this file instead of stdout")
-    predict.add_argument("--threads", type=_whole(1), metavar="N", help="worker threads (default: what BLAS may use)")
+    predict.add_argument(
+        "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="worker threads (default: what BLAS may use)"
+    )
 
     info = commands.add_parser(
         "info",
@@ -260,479 +265,6 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     info.add_argument("model", nargs="?", metavar="MODEL", help="a saved network")
     return parser
-
-
-def _need(module: str, purpose: str) -> Any:
-    """Import an optional package, or say how to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        name = {"sklearn.model_selection": "scikit-learn"}.get(module, module.split(".")[0])
-        raise Failure(f'{purpose} needs {name}: pip install "fastnn[cli]"') from None
-
-
-def _listed(names: Iterable[Any], limit: int = 8) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-# ------------------------------------------------------------------ data
-
-
-@dataclass
-class Data:
-    """A data set as it was read: nothing scaled, nothing split."""
-
-    title: str
-    X: np.ndarray  # (N, D), float64, or uint8 for pixels
-    y: np.ndarray | None  # (N,) raw values; codes where `classes` is given
-    features: list[str] | None  # None: only the number of columns is known
-    target: str | None = None
-    classes: list[str] | None = None
-    X_test: np.ndarray | None = None
-    y_test: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def _kind(spec: str) -> str:
-    """Which kind of data DATA names: "built-in", "csv" or "npz"; Failure when it is none of them."""
-    if spec.replace("-", "_").lower() in BUILT_IN:
-        return "built-in"
-    path = Path(spec)
-    suffix = "".join(path.suffixes[-2:]).lower()
-    kind = "csv" if suffix.endswith((".csv", ".csv.gz")) else "npz" if suffix.endswith(".npz") else None
-    if path.is_dir():
-        raise Failure(f"{spec}: is a folder, expected a .csv, .csv.gz or .npz file")
-    if not path.exists():
-        hint = "" if kind else f", and not one of the built-in data sets {', '.join(BUILT_IN)}"
-        close = difflib.get_close_matches(spec, BUILT_IN, 1)
-        raise Failure(f"{spec}: no such file{hint}" + (f"; did you mean {close[0]}?" if close and not kind else ""))
-    if kind is None:
-        raise Failure(f"{spec}: unknown kind of file {path.suffix!r}, expected .csv, .csv.gz or .npz")
-    if path.stat().st_size == 0:
-        raise Failure(f"{spec}: the file is empty")
-    return kind
-
-
-def _built_in(spec: str) -> Data:
-    from . import datasets
-
-    name = spec.replace("-", "_").lower()
-    if name in ("digits", "iris"):
-        load = datasets.load_digits if name == "digits" else datasets.load_iris
-        X, y, features, classes = load(return_names=True)
-        return Data(name, X, y, features, "digit" if name == "digits" else "species", classes)
-    load_images = datasets.load_mnist if name == "mnist" else datasets.load_fashion_mnist
-    X, y, X_test, y_test = load_images()
-    classes = [str(k) for k in range(10)] if name == "mnist" else list(datasets.FASHION_MNIST_CLASSES)
-    features = [f"pixel_{row}_{column}" for row in range(28) for column in range(28)]
-    return Data(name, X, y, features, "label", classes, X_test, y_test)
-
-
-def _read_csv(spec: str) -> pd.DataFrame:
-    """A table with named columns, at least one row."""
-    import gzip
-    import zlib
-
-    pandas = _need("pandas", "reading a .csv")
-    options: dict[str, Any] = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False}
-    try:
-        with warnings.catch_warnings():
-            # A row longer than the header is only a warning, and pandas cuts it.
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-            header = pandas.read_csv(spec, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-            frame = pandas.read_csv(spec, low_memory=False, **options)
-    except pandas.errors.EmptyDataError:
-        raise Failure(f"{spec}: the file is empty") from None
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
-        reason = str(error).replace("Error tokenizing data. C error: ", "")
-        raise Failure(f"{spec}: not a regular table: {reason}") from None
-    except UnicodeError as error:
-        raise Failure(f"{spec}: not a text file in UTF-8: {error}") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise Failure(f"{spec}: damaged gzip data: {error}") from None
-    names = [str(name).strip() for name in header.iloc[0]]
-    if len(names) != frame.shape[1]:
-        raise Failure(f"{spec}: not a regular table: {len(names)} names in the header, {frame.shape[1]} columns")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise Failure(f"{spec}: only one column, {names[0]!r:.60}: columns must be separated by commas")
-    # pandas names columns 0, 1, 2, … when it has no names; "0,1" alone is rather a row of data.
-    counted = len(names) > 2 and names == [str(i) for i in range(len(names))]
-    if all(_is_number(name) for name in names) and not counted:
-        raise Failure(
-            f"{spec}: the first line has only numbers ({_listed(names, 3)}), expected the names of the columns"
-        )
-    if len(frame) == 0:
-        raise Failure(f"{spec}: no rows below the header")
-    twice = {name for name in names if name and names.count(name) > 1}
-    if twice:
-        raise Failure(f"{spec}: column {min(twice)!r} appears more than once")
-    frame.columns = pandas.Index([name or f"(column {i + 1})" for i, name in enumerate(names)])
-    if names[0] == "" and frame.shape[1] > 1 and _is_row_number(frame.iloc[:, 0]):
-        frame = frame.iloc[:, 1:]  # an index that pandas wrote; as a feature it would leak the order of the rows
-    return frame
-
-
-def _is_row_number(column: pd.Series) -> bool:
-    if column.dtype.kind not in "iu":
-        return False
-    values = column.to_numpy()
-    return bool((values == np.arange(len(values)) + values[0]).all())
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _numbers(spec: str, frame: pd.DataFrame) -> np.ndarray:
-    """All columns as float64 (N, D); Failure that names column and row of the first value that is not a number."""
-    pandas = _need("pandas", "reading a .csv")
-    X = np.empty(frame.shape)
-    for index, name in enumerate(frame.columns):
-        column = frame.iloc[:, index]
-        if column.dtype.kind not in "buif":
-            parsed = pandas.to_numeric(column, errors="coerce")
-            wrong = (parsed.isna() & column.notna()).to_numpy()
-            if wrong.any():
-                row = int(wrong.argmax())
-                what = f"{spec}: column {name!r} has {str(column.iloc[row])!r:.50} in data row {row + 1}"
-                if wrong.sum() > len(wrong) / 2:
-                    raise Failure(f"{what}: features must be numbers; leave the column out, or encode it as numbers")
-                raise Failure(f"{what}, which is not a number")
-            column = parsed
-        X[:, index] = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        bad = ~np.isfinite(X[:, index])
-        if bad.any():
-            row = int(bad.argmax())
-            what = "a missing value" if np.isnan(X[row, index]) else "an infinite value"
-            raise Failure(f"{spec}: column {name!r} has {what} in data row {row + 1}")
-    return X
-
-
-def _target_column(spec: str, column: pd.Series) -> np.ndarray:
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise Failure(f"{spec}: target {column.name!r} has a missing value in data row {int(missing.argmax()) + 1}")
-    if column.dtype.kind in "buif":
-        return column.to_numpy()
-    return np.array([str(value) for value in column])
-
-
-def _csv_for_training(spec: str, target: str | None) -> Data:
-    frame = _read_csv(spec)
-    names = list(frame.columns)
-    notes = []
-    if target is None:
-        target = names[-1]
-        notes.append(f"target: {target} (the last column; --target names another)")
-    elif target not in names:
-        close = difflib.get_close_matches(target, names, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise Failure(f"{spec}: no column {target!r} for --target; the columns are {_listed(names)}{hint}")
-    else:
-        notes.append(f"target: {target}")
-    if len(names) < 2:
-        raise Failure(f"{spec}: only one column ({target!r}), expected features and a target, separated by commas")
-    y = _target_column(spec, frame[target])
-    features = frame.drop(columns=target)
-    return Data(Path(spec).name, _numbers(spec, features), y, list(features.columns), target, notes=notes)
-
-
-def _read_npz(spec: str) -> dict[str, np.ndarray]:
-    """Arrays of an .npz, names in lower case."""
-    import zipfile
-    import zlib
-
-    try:
-        with open(spec, "rb") as raw:
-            if raw.read(2) != b"PK":  # np.load would try other formats
-                raise Failure(f"{spec}: not an .npz file")
-            raw.seek(0)
-            with np.load(raw, allow_pickle=False) as file:
-                return {name.lower(): file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise Failure(f"{spec}: damaged .npz file: {error}") from None
-    except ValueError as error:
-        reason = "holds Python objects" if "allow_pickle" in str(error) else str(error)
-        raise Failure(f"{spec}: cannot be read as .npz: {reason}") from None
-
-
-def _npz_features(spec: str, name: str, X: np.ndarray) -> np.ndarray:
-    if X.dtype.kind not in "buif":
-        raise Failure(f"{spec}: array {name!r} must hold numbers, got dtype {X.dtype}")
-    if X.ndim < 2 or X.shape[0] == 0 or X[0].size == 0:
-        raise Failure(f"{spec}: array {name!r} must have shape (rows, features), got {X.shape}")
-    X = X.reshape(len(X), -1)
-    if X.dtype != np.uint8:
-        X = X.astype(np.float64)
-        bad = ~np.isfinite(X)
-        if bad.any():
-            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-            raise Failure(f"{spec}: array {name!r} has {X[row, column]} in row {row}, column {column}")
-    return X
-
-
-def _npz_target(spec: str, name: str, y: np.ndarray, n_rows: int) -> np.ndarray:
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise Failure(f"{spec}: array {name!r} must have shape (rows,), got {y.shape}")
-    if len(y) != n_rows:
-        raise Failure(f"{spec}: array {name!r} has {len(y)} rows, the features have {n_rows}")
-    if y.dtype.kind not in "buifUS":
-        raise Failure(f"{spec}: array {name!r} must hold numbers or text, got dtype {y.dtype}")
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise Failure(f"{spec}: array {name!r} has {y[~np.isfinite(y)][0]} in row {int((~np.isfinite(y)).argmax())}")
-    return np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
-
-
-def _npz_for_training(spec: str) -> Data:
-    arrays = _read_npz(spec)
-    title = Path(spec).name
-    for x_name, y_name in (("x", "y"), ("x_train", "y_train"), ("data", "target")):
-        if x_name in arrays and y_name in arrays:
-            X = _npz_features(spec, x_name, arrays[x_name])
-            data = Data(title, X, _npz_target(spec, y_name, arrays[y_name], len(X)), None, y_name)
-            break
-    else:
-        raise Failure(f"{spec}: expected arrays X and y, or x_train and y_train, got {_listed(arrays) or 'none'}")
-    if x_name == "x_train" and "x_test" in arrays and "y_test" in arrays:
-        data.X_test = _npz_features(spec, "x_test", arrays["x_test"])
-        data.y_test = _npz_target(spec, "y_test", arrays["y_test"], len(data.X_test))
-        if data.X_test.shape[1] != X.shape[1] or data.X_test.dtype != X.dtype:
-            raise Failure(
-                f"{spec}: x_test has {data.X_test.shape[1]} columns of {data.X_test.dtype}, x_train {X.shape[1]} of "
-                f"{X.dtype}"
-            )
-    return data
-
-
-# ------------------------------------------------------------------ what is learnt from the training rows
-
-
-@dataclass
-class Problem:
-    """How raw columns become the network's inputs, and its outputs become answers. Saved with the network."""
-
-    task: str
-    target: str | None
-    features: list[str] | None
-    classes: list[str] | None = None
-    mean: np.ndarray | None = None  # (D,); None: the inputs stay as they are (pixels)
-    scale: np.ndarray | None = None
-    target_mean: float = 0.0
-    target_scale: float = 1.0
-
-    def inputs(self, X: np.ndarray, dtype: Any) -> np.ndarray:
-        """What the network is given, in its dtype; pixels stay as they are, the network scales them."""
-        if self.mean is None or self.scale is None:
-            return X
-        with np.errstate(over="ignore"):  # the network refuses infinities
-            return ((X - self.mean) / self.scale).astype(dtype)
-
-    def outputs(self, y: np.ndarray) -> np.ndarray:
-        """What the network is to learn: codes of classes, or standardised values."""
-        return y if self.classes is not None else (y - self.target_mean) / self.target_scale
-
-    def answers(self, outputs: np.ndarray) -> np.ndarray:
-        """A regression's outputs in the target's units, float64 (N,)."""
-        return outputs.astype(np.float64).reshape(len(outputs)) * self.target_scale + self.target_mean
-
-    def to_metadata(self) -> dict[str, Any]:
-        def numbers(values: np.ndarray | None) -> list[float] | None:
-            return None if values is None else [float(value) for value in values]
-
-        return {
-            "task": self.task,
-            "target": self.target,
-            "features": self.features,
-            "classes": self.classes,
-            "feature_mean": numbers(self.mean),
-            "feature_scale": numbers(self.scale),
-            "target_mean": self.target_mean,
-            "target_scale": self.target_scale,
-        }
-
-    @classmethod
-    def from_metadata(cls, path: str, net: Sequential, metadata: dict[str, Any]) -> Problem:
-        """Rebuild from a model's metadata; Failure if they do not fit the network."""
-        if "task" not in metadata:
-            raise Failure(
-                f"{path}: has no description of its data; only networks saved by fastnn train can be used here"
-            )
-
-        def wrong(name: str) -> NoReturn:
-            raise Failure(f"{path}: damaged description of its data: {name}")
-
-        def names(key: str, count: int | None) -> list[str] | None:
-            values = metadata.get(key)
-            if values is None:
-                return None
-            fits = isinstance(values, list) and all(isinstance(value, str) for value in values)
-            if not fits or (count is not None and len(values) != count):
-                wrong(key)
-            return values
-
-        def numbers(key: str) -> np.ndarray | None:
-            values = metadata.get(key)
-            if values is None:
-                return None
-            try:
-                array = np.array(values, dtype=np.float64)
-            except (TypeError, ValueError):
-                wrong(key)
-            if array.shape != (net.input_size,) or not np.isfinite(array).all():
-                wrong(key)
-            return array
-
-        def number(key: str) -> float:
-            value = metadata.get(key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                wrong(key)
-            return float(value)
-
-        task, target = metadata["task"], metadata.get("target")
-        if task not in ("classification", "regression"):
-            wrong("task")
-        if target is not None and not isinstance(target, str):
-            wrong("target")
-        n_outputs = net.layers[-1].units
-        classes = names("classes", n_outputs if task == "classification" else None)
-        if task == "classification" and classes is None:
-            wrong("classes")
-        mean, scale = numbers("feature_mean"), numbers("feature_scale")
-        if (mean is None) != (scale is None) or (scale is not None and not (scale > 0).all()):
-            wrong("feature_scale")
-        return cls(
-            task,
-            target,
-            names("features", net.input_size),
-            classes,
-            mean,
-            scale,
-            number("target_mean"),
-            number("target_scale"),
-        )
-
-
-def _mean_and_scale(values: np.ndarray, what: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per column; 1 in place of the deviation of a constant column."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = values.mean(axis=0), values.std(axis=0)
-    bad = ~(np.isfinite(mean) & np.isfinite(scale))
-    if bad.any():
-        raise Failure(f"{what(int(bad.argmax()))} has values too large to standardise")
-    # The mean of equal values is off by rounding, which must not become a "deviation".
-    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-    return mean, np.where(constant, 1.0, scale)
-
-
-def _label(value: Any) -> str:
-    """A class as text: 3 and 3.0 are both "3"."""
-    if isinstance(value, (float, np.floating)):
-        return str(int(value)) if float(value).is_integer() else repr(float(value))
-    return str(value)
-
-
-def _recognise(y: np.ndarray, task: str) -> tuple[str, str]:
-    """Task and, when it was not given, why it is that one."""
-    if task == "regression" and y.dtype.kind not in "buif":
-        raise Failure(f"--task regression needs numbers in the target, got text such as {str(y[0])!r:.50}")
-    if task != "auto":
-        return task, ""
-    if y.dtype.kind not in "iuf":
-        return "classification", "the target is text" if y.dtype.kind != "b" else "the target is True/False"
-    if y.dtype.kind == "f":
-        return "regression", "the target has decimal numbers"
-    count = len(np.unique(y))
-    if count <= MAX_INTEGER_CLASSES and count <= max(2, len(y) / 3):
-        return "classification", f"the target has {count} different whole numbers"
-    return "regression", f"the target has {count} different whole numbers"
-
-
-@dataclass
-class Split:
-    """Rows to train and to test, raw; y as codes (classification) or float64 (regression)."""
-
-    X: np.ndarray
-    y: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-
-
-def _prepare(data: Data, args: argparse.Namespace) -> tuple[Problem, Split, str]:
-    """Recognise the task, encode the target, split, and learn means and scales from the training rows."""
-    assert data.y is not None
-    y, y_test, classes = data.y, data.y_test, data.classes
-    if classes is not None:
-        if args.task == "regression":
-            raise Failure(f"--task regression does not fit {data.title}, which has classes")
-        task, why = "classification", ""
-    else:
-        task, why = _recognise(y if y_test is None else np.concatenate([y, y_test]), args.task)
-        if task == "classification":
-            # Classes of a fixed test part count, too; a class without training rows is refused below.
-            both = y if y_test is None else np.concatenate([y, y_test])
-            values, codes = np.unique(both, return_inverse=True)
-            classes, codes = [_label(value) for value in values], codes.astype(np.int64)
-            y, y_test = codes[: len(y)], None if y_test is None else codes[len(y) :]
-        else:
-            y = y.astype(np.float64)
-            y_test = None if y_test is None else y_test.astype(np.float64)
-    if classes is not None:
-        if len(classes) < 2:
-            raise Failure(f"{data.title}: target {data.target!r} has only one class, {classes[0]!r}: nothing to learn")
-        counts = np.bincount(y, minlength=len(classes))
-        needed = 2 if y_test is None else 1
-        if counts.min() < needed:
-            rare = [classes[k] for k in np.flatnonzero(counts < needed)]
-            hint = "; --task regression if it is a quantity" if data.y.dtype.kind in "iuf" else ""
-            raise Failure(
-                f"{data.title}: target {data.target!r} has {len(classes)} classes, and {len(rare)} of them have fewer "
-                f"than {needed} rows to learn from ({_listed(rare, 3)}){hint}"
-            )
-    if y_test is None or data.X_test is None:
-        split = _split(data, y, classes, args)
-    else:
-        if args.test_fraction is not None:
-            raise Failure(f"--test-fraction does not apply: {data.title} has its own test part")
-        split = Split(data.X, y, data.X_test, y_test)
-    problem = Problem(task, data.target, data.features, classes)
-    if data.X.dtype != np.uint8:
-
-        def column(index: int) -> str:
-            return f"{data.title}: column {data.features[index] if data.features else index!r}"
-
-        problem.mean, problem.scale = _mean_and_scale(split.X, column)
-    if task == "regression":
-        mean, scale = _mean_and_scale(split.y[:, None], lambda index: f"{data.title}: target {data.target!r}")
-        problem.target_mean, problem.target_scale = float(mean[0]), float(scale[0])
-        if split.y.min() == split.y.max():
-            raise Failure(f"{data.title}: target {data.target!r} is {split.y[0]:g} in all rows: nothing to learn")
-    return problem, split, why
-
-
-def _split(data: Data, y: np.ndarray, classes: list[str] | None, args: argparse.Namespace) -> Split:
-    fraction = 0.2 if args.test_fraction is None else args.test_fraction
-    n_test = math.ceil(fraction * len(y))
-    needed = 2 if classes is None else len(classes)
-    if min(n_test, len(y) - n_test) < needed:
-        raise Failure(
-            f"{data.title}: too few rows: {len(y)} make {len(y) - n_test} to train and {n_test} to test, and each part "
-            f"needs {needed}"
-        )
-    selection = _need("sklearn.model_selection", "splitting the rows")
-    train, test = selection.train_test_split(
-        np.arange(len(y)),
-        test_size=n_test,
-        random_state=args.seed % 2**32,
-        stratify=None if classes is None else y,
-    )
-    return Split(data.X[train], y[train], data.X[test], y[test])
 
 
 # ------------------------------------------------------------------ train
@@ -774,7 +306,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.plot is not None:
         if Path(args.plot).suffix.lower() not in (".png", ".pdf", ".svg"):
             raise Failure(f"--plot {args.plot}: expected a name that ends in .png, .pdf or .svg")
-        _need("matplotlib", "--plot")
+        need("matplotlib", "--plot")
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -782,24 +314,21 @@ def _train(args: argparse.Namespace) -> int:
     from .network import check_threads
 
     optimizer = _optimizer(args)
-    kind = _kind(args.data)
+    kind = tables.kind(args.data)
     if kind != "csv" and args.target is not None:
         raise Failure(f"--target is for a .csv, {args.data} has one target")
     _check_outputs(args)
-    if kind == "built-in":
-        data = _built_in(args.data)
-    else:
-        data = _csv_for_training(args.data, args.target) if kind == "csv" else _npz_for_training(args.data)
-    problem, split, why = _prepare(data, args)
+    table = tables.read(args.data, args.target)
+    problem, split, why = prepare(table, args.task, test_fraction=args.test_fraction, seed=args.seed)
     run = _Run(args, problem, split, optimizer, check_threads(args.threads))
     out = _Output(args.quiet)
-    _introduce(out, args, data, run, why)
+    _introduce(out, args, table.title, run, why, name_target=kind == "csv")
     interrupted = run.train()
     if args.save is not None:
-        training = {"data": data.title, "epochs": run.done, "optimizer": args.optimizer, "seed": args.seed}
+        training = {"data": table.title, "epochs": run.done, "optimizer": args.optimizer, "seed": args.seed}
         io.save(run.net, args.save, metadata={**problem.to_metadata(), "training": training})
     if args.plot is not None and run.done:
-        plotting.plot_history(run.curves, args.plot, title=data.title)
+        plotting.plot_history(run.curves, args.plot, title=table.title)
     if interrupted:
         saved = f"; the network so far is in {args.save}" if args.save else ""
         raise KeyboardInterrupt(f"interrupted after {run.done} of {run.epochs} epochs{saved}")
@@ -888,15 +417,14 @@ class _Run:
         return False
 
 
-def _introduce(out: _Output, args: argparse.Namespace, data: Data, run: _Run, why: str) -> None:
+def _introduce(out: _Output, args: argparse.Namespace, title: str, run: _Run, why: str, name_target: bool) -> None:
     pixels = ", pixels / 255" if run.X.dtype == np.uint8 else ""
-    out.line(
-        f"{data.title}: {len(run.X):,} rows to train, {len(run.X_test):,} to test, {run.X.shape[1]:,} features{pixels}"
-    )
-    for note in data.notes:
-        out.line(note)
+    out.line(f"{title}: {len(run.X):,} rows to train, {len(run.X_test):,} to test, {run.X.shape[1]:,} features{pixels}")
+    if name_target:
+        hint = "" if args.target else " (the last column; --target names another)"
+        out.line(f"target: {run.problem.target}{hint}")
     classes = run.problem.classes
-    task = f"classification, {len(classes)} classes ({_listed(classes, 10)})" if classes else "regression"
+    task = f"classification, {len(classes)} classes ({listed(classes, 10)})" if classes else "regression"
     out.line(f"task: {task}" + (f"; {why}" if why else ""))
     widths = "-".join(map(str, [run.X.shape[1], *args.hidden, run.net.n_outputs]))
     out.line(f"network: {widths}, {args.activation if args.hidden else 'linear'}, {args.dtype}")
@@ -983,7 +511,7 @@ class _Progress:
         self.bar: Any = None
         if not quiet and sys.stderr.isatty():
             with contextlib.suppress(ImportError):
-                from tqdm import tqdm  # type: ignore[import-untyped]
+                from tqdm import tqdm
 
                 self.bar = tqdm(total=total, unit="epoch", dynamic_ncols=True, file=sys.stderr)
 
@@ -1015,46 +543,6 @@ class _Progress:
 # ------------------------------------------------------------------ predict
 
 
-def _load_for_model(spec: str, path: str, problem: Problem, n_features: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features in the model's order, and the raw target where DATA has it."""
-    kind = _kind(spec)
-    if kind == "npz":
-        arrays = _read_npz(spec)
-        # A file with a training and a test part: the test part is what one wants to see predicted.
-        pairs = (("x", "y"), ("x_test", "y_test"), ("data", "target"), ("x_train", "y_train"))
-        x_name, y_name = next((pair for pair in pairs if pair[0] in arrays), ("", ""))
-        if not x_name:
-            raise Failure(f"{spec}: expected an array X or x_test, got {_listed(arrays) or 'none'}")
-        X = _npz_features(spec, x_name, arrays[x_name])
-        y = _npz_target(spec, y_name, arrays[y_name], len(X)) if y_name in arrays else None
-        if X.shape[1] != n_features:
-            raise Failure(f"{spec}: array {x_name!r} has {X.shape[1]} features, {path} expects {n_features}")
-        return X, y
-    if kind == "built-in":
-        data = _built_in(spec)
-        X, codes = (data.X, data.y) if data.X_test is None else (data.X_test, data.y_test)
-        if data.features != problem.features:
-            raise Failure(f"{spec} does not have the features that {path} was trained on")
-        return X, np.array(data.classes)[codes]
-    frame = _read_csv(spec)
-    names = list(frame.columns)
-    y = None
-    if problem.target in names:
-        column = frame[problem.target]
-        y = None if column.isna().any() else _target_column(spec, column)
-        if y is None:
-            _say(f"fastnn: target {problem.target!r} has missing values: no score")
-    if problem.features is not None:
-        missing = [name for name in problem.features if name not in names]
-        if missing:
-            raise Failure(f"{spec}: {len(missing)} missing column(s) that {path} needs: {_listed(missing)}")
-        return _numbers(spec, frame[problem.features]), y
-    features = frame.drop(columns=[problem.target] if problem.target in names else [])
-    if features.shape[1] != n_features:
-        raise Failure(f"{spec}: {features.shape[1]} feature columns, {path} expects {n_features}")
-    return _numbers(spec, features), y
-
-
 def _predict(args: argparse.Namespace) -> int:
     from .io import check_writable, load, write_aside
 
@@ -1066,8 +554,10 @@ def _predict(args: argparse.Namespace) -> int:
         check_writable(args.output)
         if Path(args.output).resolve() in (Path(args.model).resolve(), Path(args.data).resolve()):
             raise Failure(f"--output {args.output} would overwrite an input")
-    X, y = _load_for_model(args.data, args.model, problem, net.input_size)
-    inputs = problem.inputs(X, net.dtype)
+    table = tables.read_features(args.data, problem.features, problem.target, net.input_size, args.model)
+    for note in table.notes:
+        _say(f"fastnn: {note}")
+    inputs, y = problem.inputs(table.X, net.dtype), table.y
 
     header, columns, score = ["prediction"], [], None
     if problem.classes is not None:
@@ -1079,7 +569,7 @@ def _predict(args: argparse.Namespace) -> int:
             header += [f"probability_{name}" for name in problem.classes]
             columns += [[f"{value:.6g}" for value in column] for column in probabilities.T]
         if y is not None:
-            right = np.array([_label(value) for value in y], dtype=object) == answers
+            right = problem.labels(y) == answers
             score = f"accuracy {100 * right.mean():.2f} % ({int(right.sum()):,} of {len(right):,})"
     else:
         answers = problem.answers(net.predict(inputs, threads=args.threads))
@@ -1122,9 +612,7 @@ def _info(args: argparse.Namespace) -> int:
     if args.model is None:
         from . import show_config
 
-        text = show_config()
-        if isinstance(text, str):
-            print(text)
+        show_config()
         return 0
     from .io import load
 
@@ -1138,8 +626,8 @@ def _info(args: argparse.Namespace) -> int:
     print()
     facts = [["task", problem.task], ["target", problem.target or "-"]]
     if problem.classes is not None:
-        facts.append(["classes", f"{len(problem.classes)}: {_listed(problem.classes, 12)}"])
-    features = f": {_listed(problem.features)}" if problem.features else ""
+        facts.append(["classes", f"{len(problem.classes)}: {listed(problem.classes, 12)}"])
+    features = f": {listed(problem.features)}" if problem.features else ""
     facts.append(["features", f"{net.input_size}{features}"])
     facts.append(["inputs", "standardised" if problem.mean is not None else "as they are"])
     training = metadata.get("training")

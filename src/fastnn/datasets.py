@@ -471,7 +471,7 @@ class _NoProgress:
 
 def _progress(total: int, title: str) -> Any:
     try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
     except ImportError:
         return _NoProgress()
     # disable=None: no bar unless stderr is a terminal

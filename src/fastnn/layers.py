@@ -6,25 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import initializers
-from .plan import check_integer
+from .plan import ACTIVATIONS, check_integer
 
 __all__ = ["ACTIVATIONS", "Dense"]
-
-#: Names of the activations, as in ``fastnn.reference.ACTIVATIONS``.
-ACTIVATIONS = (
-    "linear",
-    "relu",
-    "leaky_relu",
-    "tanh",
-    "hard_tanh",
-    "leaky_tanh",
-    "sigmoid",
-    "softplus",
-    "elu",
-    "gelu",
-    "silu",
-    "sign",
-)
 
 
 @dataclass(frozen=True)

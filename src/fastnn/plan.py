@@ -11,7 +11,23 @@ import math
 import operator
 from typing import Any, NamedTuple
 
-__all__ = ["OpSpec", "TrainResult", "UpdateRule"]
+__all__ = ["ACTIVATIONS", "OpSpec", "TrainResult", "UpdateRule"]
+
+#: Names of the activations; a name's place is its code in csrc/common.h.
+ACTIVATIONS = (
+    "linear",
+    "relu",
+    "leaky_relu",
+    "tanh",
+    "hard_tanh",
+    "leaky_tanh",
+    "sigmoid",
+    "softplus",
+    "elu",
+    "gelu",
+    "silu",
+    "sign",
+)
 
 
 class OpSpec(NamedTuple):

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..plan import ACTIVATIONS
+
 __all__ = [
     "ACTIVATIONS",
     "SAVES_OUTPUT",
@@ -21,22 +23,6 @@ __all__ = [
     "log",
     "tanh",
 ]
-
-#: Names of the activations, in the order of their codes.
-ACTIVATIONS = (
-    "linear",
-    "relu",
-    "leaky_relu",
-    "tanh",
-    "hard_tanh",
-    "leaky_tanh",
-    "sigmoid",
-    "softplus",
-    "elu",
-    "gelu",
-    "silu",
-    "sign",
-)
 
 #: The activations whose derivative is a function of their output, which is what their backward pass takes.
 SAVES_OUTPUT = frozenset(ACTIVATIONS) - {"gelu", "silu"}

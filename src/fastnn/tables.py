@@ -1,0 +1,362 @@
+"""Reading data: built-in sets by name, .csv and .npz files by path.
+
+Nothing is scaled or split here; :mod:`fastnn.problem` does that. Complaints are ValueErrors (OSErrors for a path) that
+begin with the path and say where in the file the fault is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BUILT_IN", "MissingPackageError", "Table", "kind", "listed", "need", "read", "read_features"]
+
+BUILT_IN = ("digits", "iris", "mnist", "fashion_mnist")
+
+
+class MissingPackageError(ImportError):
+    """An optional package is not installed; the message says how to get it."""
+
+
+def need(module: str, purpose: str) -> Any:
+    """Import an optional package; a MissingPackageError with `purpose` if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        name = {"sklearn.model_selection": "scikit-learn"}.get(module, module.split(".")[0])
+        raise MissingPackageError(f'{purpose} needs {name}: pip install "fastnn[cli]"') from None
+
+
+def listed(names: Iterable[Any], limit: int = 8) -> str:
+    """Names for a message, cut after `limit`: "a, b and 3 more"."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+@dataclass
+class Table:
+    """A data set as it was read: nothing scaled, nothing split; a test part only where the source has one."""
+
+    title: str
+    X: np.ndarray  # (N, D), float64, or uint8 for pixels
+    y: np.ndarray | None  # (N,) raw values; codes where `classes` is given; None: no target
+    features: list[str] | None  # None: only the number of columns is known
+    target: str | None = None
+    classes: list[str] | None = None
+    X_test: np.ndarray | None = None
+    y_test: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def kind(spec: str) -> str:
+    """Which kind of data a name or path means: "built-in", "csv" or "npz"; an error when it is none of them."""
+    if spec.replace("-", "_").lower() in BUILT_IN:
+        return "built-in"
+    path = Path(spec)
+    suffix = "".join(path.suffixes[-2:]).lower()
+    known = "csv" if suffix.endswith((".csv", ".csv.gz")) else "npz" if suffix.endswith(".npz") else None
+    if path.is_dir():
+        raise IsADirectoryError(f"{spec}: is a folder, expected a .csv, .csv.gz or .npz file")
+    if not path.exists() and known:
+        raise FileNotFoundError(f"{spec}: no such file")
+    if not path.exists():
+        close = difflib.get_close_matches(spec, BUILT_IN, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise FileNotFoundError(
+            f"{spec}: no such file, and not one of the built-in data sets {', '.join(BUILT_IN)}{hint}"
+        )
+    if known is None:
+        raise ValueError(f"{spec}: unknown kind of file {path.suffix!r}, expected .csv, .csv.gz or .npz")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{spec}: the file is empty")
+    return known
+
+
+def read(spec: str, target: str | None = None) -> Table:
+    """Features and target of a source to learn from.
+
+    Parameters
+    ----------
+    spec : str
+        One of `BUILT_IN`, or the path of a .csv, .csv.gz or .npz. An .npz has arrays X and y, or data and target, or
+        x_train and y_train with or without x_test and y_test, in any letter case.
+    target : str, optional
+        Column of a .csv to learn; the last one by default. Other sources have one target, and ignore it.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or features are not finite numbers, or there is no such target.
+    OSError
+        If it cannot be read.
+    MissingPackageError
+        If pandas is needed and not installed.
+    """
+    what = kind(spec)
+    if what == "built-in":
+        return _built_in(spec)
+    return _csv_with_target(spec, target) if what == "csv" else _npz_with_target(spec)
+
+
+def read_features(spec: str, features: list[str] | None, target: str | None, n_features: int, model: str) -> Table:
+    """The features that a model needs, in its order; y holds labels or values where the source has a good target.
+
+    Parameters
+    ----------
+    spec : str
+        As for `read`. Of a set with a test part this part is read.
+    features : list of str or None
+        Columns, matched by name; None: all but the target's, in the order of the file.
+    target : str or None
+        Column of the target.
+    n_features : int
+        Number of features.
+    model : str
+        What messages call the one who needs them.
+
+    Raises
+    ------
+    ValueError, OSError, MissingPackageError
+        As for `read`, and if the features do not fit.
+    """
+    what = kind(spec)
+    title = Path(spec).name
+    if what == "npz":
+        arrays = _read_npz(spec)
+        # A file with a training and a test part: the test part is what one wants to see predicted.
+        pairs = (("x", "y"), ("x_test", "y_test"), ("data", "target"), ("x_train", "y_train"))
+        x_name, y_name = next((pair for pair in pairs if pair[0] in arrays), ("", ""))
+        if not x_name:
+            raise ValueError(f"{spec}: expected an array X or x_test, got {listed(arrays) or 'none'}")
+        X = _npz_features(spec, x_name, arrays[x_name])
+        y = _npz_target(spec, y_name, arrays[y_name], len(X)) if y_name in arrays else None
+        if X.shape[1] != n_features:
+            raise ValueError(f"{spec}: array {x_name!r} has {X.shape[1]} features, {model} expects {n_features}")
+        return Table(title, X, y, features, target)
+    if what == "built-in":
+        table = _built_in(spec)
+        X, codes = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
+        if table.features != features:
+            raise ValueError(f"{spec} does not have the features that {model} was trained on")
+        return Table(title, X, np.array(table.classes)[codes], features, target)
+    frame = _read_csv(spec)
+    names = list(frame.columns)
+    y, notes = None, []
+    if target in names:
+        if frame[target].isna().any():
+            notes.append(f"target {target!r} has missing values: no score")
+        else:
+            y = _target_column(spec, frame[target])
+    if features is None:
+        columns = frame.drop(columns=[target] if target in names else [])
+        if columns.shape[1] != n_features:
+            raise ValueError(f"{spec}: {columns.shape[1]} feature columns, {model} expects {n_features}")
+    else:
+        missing = [name for name in features if name not in names]
+        if missing:
+            raise ValueError(f"{spec}: {len(missing)} missing column(s) that {model} needs: {listed(missing)}")
+        columns = frame[features]
+    return Table(title, _numbers(spec, columns), y, features, target, notes=notes)
+
+
+def _built_in(spec: str) -> Table:
+    from . import datasets
+
+    name = spec.replace("-", "_").lower()
+    if name in ("digits", "iris"):
+        load = datasets.load_digits if name == "digits" else datasets.load_iris
+        X, y, features, classes = load(return_names=True)
+        return Table(name, X, y, features, "digit" if name == "digits" else "species", classes)
+    load_images = datasets.load_mnist if name == "mnist" else datasets.load_fashion_mnist
+    X, y, X_test, y_test = load_images()
+    classes = [str(k) for k in range(10)] if name == "mnist" else list(datasets.FASHION_MNIST_CLASSES)
+    features = [f"pixel_{row}_{column}" for row in range(28) for column in range(28)]
+    return Table(name, X, y, features, "label", classes, X_test, y_test)
+
+
+def _csv_with_target(spec: str, target: str | None) -> Table:
+    frame = _read_csv(spec)
+    names = list(frame.columns)
+    if target is None:
+        target = names[-1]
+    elif target not in names:
+        close = difflib.get_close_matches(target, names, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{spec}: no column {target!r} for the target; the columns are {listed(names)}{hint}")
+    if len(names) < 2:
+        raise ValueError(f"{spec}: only one column ({target!r}), expected features and a target, separated by commas")
+    y = _target_column(spec, frame[target])
+    features = frame.drop(columns=target)
+    return Table(Path(spec).name, _numbers(spec, features), y, list(features.columns), target)
+
+
+def _npz_with_target(spec: str) -> Table:
+    arrays = _read_npz(spec)
+    title = Path(spec).name
+    for x_name, y_name in (("x", "y"), ("x_train", "y_train"), ("data", "target")):
+        if x_name in arrays and y_name in arrays:
+            X = _npz_features(spec, x_name, arrays[x_name])
+            table = Table(title, X, _npz_target(spec, y_name, arrays[y_name], len(X)), None, y_name)
+            break
+    else:
+        raise ValueError(f"{spec}: expected arrays X and y, or x_train and y_train, got {listed(arrays) or 'none'}")
+    if x_name == "x_train" and "x_test" in arrays and "y_test" in arrays:
+        table.X_test = _npz_features(spec, "x_test", arrays["x_test"])
+        table.y_test = _npz_target(spec, "y_test", arrays["y_test"], len(table.X_test))
+        if table.X_test.shape[1] != X.shape[1] or table.X_test.dtype != X.dtype:
+            raise ValueError(
+                f"{spec}: x_test has {table.X_test.shape[1]} columns of {table.X_test.dtype}, x_train {X.shape[1]} of "
+                f"{X.dtype}"
+            )
+    return table
+
+
+def _read_csv(spec: str) -> pd.DataFrame:
+    """A table with named columns, at least one row."""
+    import gzip
+    import zlib
+
+    pandas = need("pandas", "reading a .csv")
+    options: dict[str, Any] = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False}
+    try:
+        with warnings.catch_warnings():
+            # A row longer than the header is only a warning, and pandas cuts it.
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            header = pandas.read_csv(spec, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
+            frame = pandas.read_csv(spec, low_memory=False, **options)
+    except pandas.errors.EmptyDataError:
+        raise ValueError(f"{spec}: the file is empty") from None
+    except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
+        reason = str(error).replace("Error tokenizing data. C error: ", "")
+        raise ValueError(f"{spec}: not a regular table: {reason}") from None
+    except UnicodeError as error:
+        raise ValueError(f"{spec}: not a text file in UTF-8: {error}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{spec}: damaged gzip data: {error}") from None
+    names = [str(name).strip() for name in header.iloc[0]]
+    if len(names) != frame.shape[1]:
+        raise ValueError(f"{spec}: not a regular table: {len(names)} names in the header, {frame.shape[1]} columns")
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise ValueError(f"{spec}: only one column, {names[0]!r:.60}: columns must be separated by commas")
+    # pandas names columns 0, 1, 2, … when it has no names; "0,1" alone is rather a row of data.
+    counted = len(names) > 2 and names == [str(i) for i in range(len(names))]
+    if all(_is_number(name) for name in names) and not counted:
+        raise ValueError(
+            f"{spec}: the first line has only numbers ({listed(names, 3)}), expected the names of the columns"
+        )
+    if len(frame) == 0:
+        raise ValueError(f"{spec}: no rows below the header")
+    twice = {name for name in names if name and names.count(name) > 1}
+    if twice:
+        raise ValueError(f"{spec}: column {min(twice)!r} appears more than once")
+    frame.columns = pandas.Index([name or f"(column {i + 1})" for i, name in enumerate(names)])
+    if names[0] == "" and frame.shape[1] > 1 and _is_row_number(frame.iloc[:, 0]):
+        frame = frame.iloc[:, 1:]  # an index that pandas wrote; as a feature it would leak the order of the rows
+    return frame
+
+
+def _is_row_number(column: pd.Series) -> bool:
+    if column.dtype.kind not in "iu":
+        return False
+    values = column.to_numpy()
+    return bool((values == np.arange(len(values)) + values[0]).all())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(spec: str, frame: pd.DataFrame) -> np.ndarray:
+    """All columns as float64 (N, D); an error that names column and row of the first value that is not a number."""
+    pandas = need("pandas", "reading a .csv")
+    X = np.empty(frame.shape)
+    for index, name in enumerate(frame.columns):
+        column = frame.iloc[:, index]
+        if column.dtype.kind not in "buif":
+            parsed = pandas.to_numeric(column, errors="coerce")
+            wrong = (parsed.isna() & column.notna()).to_numpy()
+            if wrong.any():
+                row = int(wrong.argmax())
+                what = f"{spec}: column {name!r} has {str(column.iloc[row])!r:.50} in data row {row + 1}"
+                if wrong.sum() > len(wrong) / 2:
+                    raise ValueError(f"{what}: features must be numbers; leave the column out, or encode it as numbers")
+                raise ValueError(f"{what}, which is not a number")
+            column = parsed
+        X[:, index] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        bad = ~np.isfinite(X[:, index])
+        if bad.any():
+            row = int(bad.argmax())
+            what = "a missing value" if np.isnan(X[row, index]) else "an infinite value"
+            raise ValueError(f"{spec}: column {name!r} has {what} in data row {row + 1}")
+    return X
+
+
+def _target_column(spec: str, column: pd.Series) -> np.ndarray:
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise ValueError(f"{spec}: target {column.name!r} has a missing value in data row {int(missing.argmax()) + 1}")
+    if column.dtype.kind in "buif":
+        return column.to_numpy()
+    return np.array([str(value) for value in column])
+
+
+def _read_npz(spec: str) -> dict[str, np.ndarray]:
+    """Arrays of an .npz, names in lower case."""
+    import zipfile
+    import zlib
+
+    with open(spec, "rb") as raw:
+        if raw.read(2) != b"PK":  # np.load would try other formats
+            raise ValueError(f"{spec}: not an .npz file")
+        raw.seek(0)
+        try:
+            with np.load(raw, allow_pickle=False) as file:
+                return {name.lower(): file[name] for name in file.files}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise ValueError(f"{spec}: damaged .npz file: {error}") from None
+        except ValueError as error:
+            reason = "holds Python objects" if "allow_pickle" in str(error) else str(error)
+            raise ValueError(f"{spec}: cannot be read as .npz: {reason}") from None
+
+
+def _npz_features(spec: str, name: str, X: np.ndarray) -> np.ndarray:
+    if X.dtype.kind not in "buif":
+        raise ValueError(f"{spec}: array {name!r} must hold numbers, got dtype {X.dtype}")
+    if X.ndim < 2 or X.shape[0] == 0 or X[0].size == 0:
+        raise ValueError(f"{spec}: array {name!r} must have shape (rows, features), got {X.shape}")
+    X = X.reshape(len(X), -1)
+    if X.dtype != np.uint8:
+        X = X.astype(np.float64)
+        bad = ~np.isfinite(X)
+        if bad.any():
+            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
+            raise ValueError(f"{spec}: array {name!r} has {X[row, column]} in row {row}, column {column}")
+    return X
+
+
+def _npz_target(spec: str, name: str, y: np.ndarray, n_rows: int) -> np.ndarray:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(f"{spec}: array {name!r} must have shape (rows,), got {y.shape}")
+    if len(y) != n_rows:
+        raise ValueError(f"{spec}: array {name!r} has {len(y)} rows, the features have {n_rows}")
+    if y.dtype.kind not in "buifUS":
+        raise ValueError(f"{spec}: array {name!r} must hold numbers or text, got dtype {y.dtype}")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError(f"{spec}: array {name!r} has {y[~np.isfinite(y)][0]} in row {int((~np.isfinite(y)).argmax())}")
+    return np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y
