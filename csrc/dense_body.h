@@ -6,7 +6,7 @@
  */
 
 /* Defined in engine_body.h: one step of the optimizer on a range of θ, given the sum of the rows' gradients there. */
-static void FN(update)(JOB *job, int worker, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
+static void FN(update)(JOB *job, int part, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
                        const REAL *g);
 
 /* The product by our kernel, or by BLAS where that is faster; then the table's rows follow each other, lda apart. */

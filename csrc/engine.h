@@ -13,8 +13,8 @@
 #include "plan.h"
 #include "pool.h"
 
-/* What a worker reports to the others. A field is written between two barriers and read after the second, before the
- * first of the next round. Padded so that two workers never write to one cache line. */
+/* What a worker reports to the others of a shard. A field is written between two barriers and read after the second,
+ * before the first of the next round. Padded so that two workers never write to one cache line. */
 typedef struct {
     double loss, weight, correct, norm2, penalty;
     int active; /* had rows */
@@ -24,50 +24,51 @@ typedef struct {
 /* Polled by worker 0 about every 20 ms; not zero: stop. */
 typedef int (*fnn_poll)(void *arg);
 
-#define FNN_JOB(REAL, T)                                                                                    \
-    typedef struct {                                                                                        \
-        const fnn_plan *plan;                                                                               \
-        const fnn_kernels_##T *kernels;                                                                     \
-        fnn_blas_##T blas; /* takes products from blas_from multiplications on; NULL: never */              \
-        double blas_from;                                                                                   \
-        /* data: rows of x with labels (rows,) or target (rows, n_out), and weight (rows,) or NULL */       \
-        const void *x;                                                                                      \
-        int x_type;     /* enum fnn_source */                                                               \
-        ptrdiff_t rows; /* of one pass: of x, or of one row of order */                                     \
-        const int64_t *labels;                                                                              \
-        const REAL *target, *weight;                                                                        \
-        const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */                           \
-        double l1, l2;                                                                                      \
-        const REAL *theta;                                                                                  \
-        /* training */                                                                                      \
-        const fnn_rule *rule;                                                                               \
-        REAL *trained; /* theta again, to be written */                                                     \
-        REAL *state;   /* (slots, n_parameters) */                                                          \
-        ptrdiff_t batch, epochs;                                                                            \
-        int64_t step;                 /* updates done before; grows */                                      \
-        double clip_norm, clip_value; /* INFINITY: none */                                                  \
-        /* results */                                                                                       \
-        REAL *out;      /* forward: (rows, n_out) */                                                        \
-        REAL *gradient; /* (n_parameters,) or NULL: the loss alone */                                       \
-        double *losses; /* one for every epoch, or one; and the share of the weight classified correctly */ \
-        double *correct;                                                                                    \
-        ptrdiff_t epochs_done;                                                                              \
-        int status; /* enum fnn_status */                                                                   \
-        /* running */                                                                                       \
-        int n_workers;                                                                                      \
-        ptrdiff_t chunk;     /* rows */                                                                     \
-        char *workspace;     /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                          \
-        fnn_report *reports; /* n_workers */                                                                \
-        fnn_barrier *barrier;                                                                               \
-        fnn_poll poll;                                                                                      \
-        void *poll_arg;                                                                                     \
-        double polled, work; /* time of the last poll; multiplications since the clock was read */          \
-    } fnn_job_##T;                                                                                          \
-    /* bytes of workspace, of all workers, for chunks of job->chunk rows */                                 \
-    size_t fnn_engine_workspace_##T(const fnn_job_##T *job);                                                \
-    /* run by fnn_team_run on job->n_workers workers; arg is the job */                                     \
-    void fnn_engine_forward_##T(void *arg, int worker);                                                     \
-    void fnn_engine_gradient_##T(void *arg, int worker);                                                    \
+#define FNN_JOB(REAL, T)                                                                                      \
+    typedef struct {                                                                                          \
+        const fnn_plan *plan;                                                                                 \
+        const fnn_kernels_##T *kernels;                                                                       \
+        fnn_blas_##T blas; /* takes products from blas_from multiplications on; NULL: never */                \
+        double blas_from;                                                                                     \
+        /* data: rows of x with labels (rows,) or target (rows, n_out), and weight (rows,) or NULL */         \
+        const void *x;                                                                                        \
+        int x_type;     /* enum fnn_source */                                                                 \
+        ptrdiff_t rows; /* of one pass: of x, or of one row of order */                                       \
+        const int64_t *labels;                                                                                \
+        const REAL *target, *weight;                                                                          \
+        const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */                             \
+        double l1, l2;                                                                                        \
+        const REAL *theta;                                                                                    \
+        /* training */                                                                                        \
+        const fnn_rule *rule;                                                                                 \
+        REAL *trained; /* theta again, to be written */                                                       \
+        REAL *state;   /* (slots, n_parameters) */                                                            \
+        ptrdiff_t batch, epochs;                                                                              \
+        int64_t step;                 /* updates done before; grows */                                        \
+        double clip_norm, clip_value; /* INFINITY: none */                                                    \
+        /* results */                                                                                         \
+        REAL *out;      /* forward: (rows, n_out) */                                                          \
+        REAL *gradient; /* (n_parameters,) or NULL: the loss alone */                                         \
+        double *losses; /* one for every epoch, or one; and the share of the weight classified correctly */   \
+        double *correct;                                                                                      \
+        ptrdiff_t epochs_done;                                                                                \
+        int status; /* enum fnn_status */                                                                     \
+        /* running */                                                                                         \
+        int n_workers;                                                                                        \
+        int n_shards;        /* of a batch: n_workers, or fixed, so that sums do not depend on the workers */ \
+        ptrdiff_t chunk;     /* rows */                                                                       \
+        char *workspace;     /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                            \
+        fnn_report *reports; /* n_shards */                                                                   \
+        fnn_barrier *barrier;                                                                                 \
+        fnn_poll poll;                                                                                        \
+        void *poll_arg;                                                                                       \
+        double polled, work; /* time of the last poll; multiplications since the clock was read */            \
+    } fnn_job_##T;                                                                                            \
+    /* bytes of workspace, of all workers, for chunks of job->chunk rows */                                   \
+    size_t fnn_engine_workspace_##T(const fnn_job_##T *job);                                                  \
+    /* run by fnn_team_run on job->n_workers workers; arg is the job */                                       \
+    void fnn_engine_forward_##T(void *arg, int worker);                                                       \
+    void fnn_engine_gradient_##T(void *arg, int worker);                                                      \
     void fnn_engine_train_##T(void *arg, int worker);
 
 /* c (m, n) = [c +] op(a) op(b), strides as in gemm; of each operand one stride is 1 */

@@ -4,8 +4,8 @@
 typedef struct {
     REAL *x, *target, *weight;
     int64_t *labels;
-    REAL *rows; /* outputs, pre-activations and deltas: plan offsets times chunk */
-    REAL *gradient;
+    REAL *rows;     /* outputs, pre-activations and deltas: plan offsets times chunk */
+    REAL *gradient; /* of the shard in hand */
     REAL *pack;
     const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
 } FN(buffers);
@@ -26,21 +26,26 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     TAKE_(target, REAL, chunk * (size_t)plan->n_out)
     TAKE_(weight, REAL, chunk)
     TAKE_(rows, REAL, chunk * (size_t)plan->row_elements)
-    TAKE_(gradient, REAL, plan->n_parameters)
     TAKE_(tables, const REAL *, chunk *(size_t)(2 * plan->n_ops + 1))
 #undef TAKE_
     /* an odd number of cache lines, so that the workers' buffers do not fall on the same sets of a shared cache */
     return at + FNN_ALIGN;
 }
 
-size_t FN(engine_workspace)(const JOB *job) { return FN(carve)(job, NULL, NULL) * (size_t)job->n_workers; }
-
-static FN(buffers) FN(buffers_of)(const JOB *job, int worker)
+static size_t FN(gradient_bytes)(const JOB *job)
 {
-    FN(buffers) b;
-    size_t bytes = FN(carve)(job, NULL, NULL);
-    FN(carve)(job, job->workspace + bytes * (size_t)worker, &b);
-    return b;
+    return FN(round_up)((size_t)job->plan->n_parameters * sizeof(REAL));
+}
+
+size_t FN(engine_workspace)(const JOB *job)
+{
+    return FN(carve)(job, NULL, NULL) * (size_t)job->n_workers + FN(gradient_bytes)(job) * (size_t)job->n_shards;
+}
+
+static REAL *FN(gradient_of)(const JOB *job, int shard)
+{
+    const size_t at = FN(carve)(job, NULL, NULL) * (size_t)job->n_workers + FN(gradient_bytes)(job) * (size_t)shard;
+    return (REAL *)(void *)(job->workspace + at);
 }
 
 /* The row pointers of op i's output and delta; for i = n_ops the first is that of x. */
@@ -57,7 +62,8 @@ static const REAL **FN(delta_rows)(const JOB *job, const FN(buffers) * b, int i)
 /* A worker's buffers with the tables of what stays where it is. */
 static FN(buffers) FN(prepare)(const JOB *job, int worker)
 {
-    FN(buffers) b = FN(buffers_of)(job, worker);
+    FN(buffers) b;
+    FN(carve)(job, job->workspace + FN(carve)(job, NULL, NULL) * (size_t)worker, &b);
     for (int i = 0; i < job->plan->n_ops; i++) {
         const fnn_op *op = job->plan->ops + i;
         const REAL **out = FN(output_rows)(job, &b, i), **delta = FN(delta_rows)(job, &b, i);
@@ -188,14 +194,14 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
 
 enum FN(purpose) { FN(LOSS), FN(GRADIENT), FN(STEP) };
 
-/* One worker's shard of rows first .. first+rows: fills its report and, if asked, its gradient, or, when it is the only
- * worker and takes the batch in one chunk, does the whole step. Returns 1 when told to stop. */
-static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first, ptrdiff_t rows,
-                     enum FN(purpose) purpose)
+/* One shard of the rows first .. first+rows: fills its report and, if asked, its gradient, or, when it is the only
+ * shard and one chunk, does the whole step. Returns 1 when told to stop. */
+static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, const int64_t *index, ptrdiff_t first,
+                     ptrdiff_t rows, enum FN(purpose) purpose)
 {
-    fnn_report *report = job->reports + worker;
-    const ptrdiff_t begin = first + rows * worker / job->n_workers;
-    const ptrdiff_t count = first + rows * (worker + 1) / job->n_workers - begin;
+    fnn_report *report = job->reports + shard;
+    const ptrdiff_t begin = first + rows * shard / job->n_shards;
+    const ptrdiff_t count = first + rows * (shard + 1) / job->n_shards - begin;
     const ptrdiff_t pieces = (count + job->chunk - 1) / job->chunk;
     double correct = 0;
     report->loss = report->weight = 0;
@@ -221,21 +227,33 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, const int64_t 
     return 0;
 }
 
-/* The workers' gradients, from element `begin` on; those without rows have none. */
+/* A worker's shards, one after the other. */
+static int FN(shards)(JOB *job, FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first, ptrdiff_t rows,
+                      enum FN(purpose) purpose)
+{
+    for (int shard = worker; shard < job->n_shards; shard += job->n_workers) {
+        b->gradient = FN(gradient_of)(job, shard);
+        if (FN(shard)(job, b, worker, shard, index, first, rows, purpose))
+            return 1;
+    }
+    return 0;
+}
+
+/* The shards' gradients, from element `begin` on; those without rows have none. */
 static int FN(shards_at)(const JOB *job, ptrdiff_t begin, const REAL **shards)
 {
     int n = 0;
-    for (int w = 0; w < job->n_workers; w++)
-        if (job->reports[w].active)
-            shards[n++] = FN(buffers_of)(job, w).gradient + begin;
+    for (int s = 0; s < job->n_shards; s++)
+        if (job->reports[s].active)
+            shards[n++] = FN(gradient_of)(job, s) + begin;
     return n;
 }
 
-static int FN(range_of)(const JOB *job, int worker, ptrdiff_t *begin, ptrdiff_t *end)
+static int FN(range_of)(const JOB *job, int part, ptrdiff_t *begin, ptrdiff_t *end)
 {
     const ptrdiff_t line = FNN_ALIGN / (ptrdiff_t)sizeof(REAL), lines = (job->plan->n_parameters + line - 1) / line;
-    *begin = lines * worker / job->n_workers * line;
-    *end = lines * (worker + 1) / job->n_workers * line;
+    *begin = lines * part / job->n_shards * line;
+    *end = lines * (part + 1) / job->n_shards * line;
     if (*end > job->plan->n_parameters)
         *end = job->plan->n_parameters;
     return *begin < *end;
@@ -266,24 +284,24 @@ static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay,
     }
 }
 
-static void FN(update)(JOB *job, int worker, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
+static void FN(update)(JOB *job, int part, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
                        const REAL *g)
 {
     fnn_terms here = *terms;
     if (!penalised)
         here.l1 = here.l2 = 0;
     if (here.l1 != 0 || here.l2 != 0)
-        job->reports[worker].penalty += job->kernels->penalty(n, here.l1, here.l2, job->theta + at);
+        job->reports[part].penalty += job->kernels->penalty(n, here.l1, here.l2, job->theta + at);
     FN(apply_rule)(job, &here, penalised ? job->rule->weight_decay : 0, at, n, g);
 }
 
-/* A worker's range of the parameters, segment by segment: the shards are summed and used block by block, so that the
- * sum is still in the first-level cache when it is used. `summed`: a sweep for the norm has
- * left the sum in worker 0's buffer, unless there was only one shard. */
-static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, fnn_terms terms)
+/* One part of the parameters (there are as many as shards), segment by segment: the shards are summed and used block by
+ * block, so that the sum is still in the first-level cache when it is used. `summed`: a sweep for the norm has left the
+ * sum in the first shard's buffer, unless there was only one. */
+static void FN(sweep)(JOB *job, int part, enum FN(action) action, int summed, fnn_terms terms)
 {
     const fnn_plan *plan = job->plan;
-    fnn_report *report = job->reports + worker;
+    fnn_report *report = job->reports + part;
     const REAL *shards[FNN_MAX_WORKERS];
     const double l1 = terms.l1, l2 = terms.l2, decay = action == FN(UPDATE) ? job->rule->weight_decay : 0;
     const int penalised = l1 != 0 || l2 != 0;
@@ -293,10 +311,10 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
         report->norm2 = 0;
     else
         report->penalty = 0;
-    if (!FN(range_of)(job, worker, &begin, &end))
+    if (!FN(range_of)(job, part, &begin, &end))
         return;
     int n_shards = FN(shards_at)(job, begin, shards);
-    REAL *sum = FN(buffers_of)(job, 0).gradient + begin;
+    REAL *sum = FN(gradient_of)(job, 0) + begin;
     if (summed && n_shards > 1)
         n_shards = 1, shards[0] = sum;
     const ptrdiff_t block = n_shards == 1 ? end - begin : 2048;
@@ -323,7 +341,7 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
                 continue;
             }
             if (action == FN(UPDATE))
-                FN(update)(job, worker, &terms, segment->penalised, at, n, g);
+                FN(update)(job, part, &terms, segment->penalised, at, n, g);
             else {
                 memcpy(job->gradient + at, g, (size_t)n * sizeof(REAL));
                 job->kernels->gradient_finish(n, &terms, theta, job->gradient + at);
@@ -332,7 +350,14 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
     }
 }
 
-/* Totals of the reports, in the workers' order: every worker computes the same. */
+/* A worker's parts. */
+static void FN(sweeps)(JOB *job, int worker, enum FN(action) action, int summed, fnn_terms terms)
+{
+    for (int part = worker; part < job->n_shards; part += job->n_workers)
+        FN(sweep)(job, part, action, summed, terms);
+}
+
+/* Totals of the reports, in the shards' order: every worker computes the same. */
 typedef struct {
     double loss, weight, correct;
 } FN(sums);
@@ -340,7 +365,7 @@ typedef struct {
 static FN(sums) FN(total)(const JOB *job)
 {
     FN(sums) sum = {0, 0, 0};
-    for (int w = 0; w < job->n_workers; w++) {
+    for (int w = 0; w < job->n_shards; w++) {
         sum.loss += job->reports[w].loss;
         sum.weight += job->reports[w].weight;
         sum.correct += job->reports[w].correct;
@@ -351,7 +376,7 @@ static FN(sums) FN(total)(const JOB *job)
 static double FN(total_norm2)(const JOB *job)
 {
     double sum = 0;
-    for (int w = 0; w < job->n_workers; w++)
+    for (int w = 0; w < job->n_shards; w++)
         sum += job->reports[w].norm2;
     return sum;
 }
@@ -359,7 +384,7 @@ static double FN(total_norm2)(const JOB *job)
 static double FN(total_penalty)(const JOB *job)
 {
     double sum = 0;
-    for (int w = 0; w < job->n_workers; w++)
+    for (int w = 0; w < job->n_shards; w++)
         sum += job->reports[w].penalty;
     return sum;
 }
@@ -386,13 +411,13 @@ void FN(engine_gradient)(void *arg, int worker)
 {
     JOB *job = arg;
     FN(buffers) b = FN(prepare)(job, worker);
-    if (FN(shard)(job, &b, worker, NULL, 0, job->rows, job->gradient ? FN(GRADIENT) : FN(LOSS)) || FN(meet)(job))
+    if (FN(shards)(job, &b, worker, NULL, 0, job->rows, job->gradient ? FN(GRADIENT) : FN(LOSS)) || FN(meet)(job))
         return;
     const FN(sums) sum = FN(total)(job);
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
     const fnn_terms terms = {inverse, job->l1, job->l2, 1, INFINITY};
     if (job->gradient)
-        FN(sweep)(job, worker, FN(FINISH), 0, terms);
+        FN(sweeps)(job, worker, FN(FINISH), 0, terms);
     if (worker == 0) {
         double penalty = 0;
         if (job->l1 != 0 || job->l2 != 0)
@@ -413,7 +438,7 @@ void FN(engine_train)(void *arg, int worker)
     JOB *job = arg;
     FN(buffers) b = FN(prepare)(job, worker);
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
-    int one_pass = job->n_workers == 1 && !clipped;
+    int one_pass = job->n_shards == 1 && !clipped;
     for (int i = 0; i < job->plan->n_ops; i++)
         one_pass &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
     for (ptrdiff_t epoch = 0; epoch < job->epochs; epoch++) {
@@ -422,7 +447,7 @@ void FN(engine_train)(void *arg, int worker)
         for (ptrdiff_t first = 0; first < job->rows; first += job->batch) {
             const ptrdiff_t rows = job->rows - first < job->batch ? job->rows - first : job->batch;
             const int whole_step = one_pass && rows <= job->chunk;
-            if (FN(shard)(job, &b, worker, order, first, rows, whole_step ? FN(STEP) : FN(GRADIENT)) || FN(meet)(job))
+            if (FN(shards)(job, &b, worker, order, first, rows, whole_step ? FN(STEP) : FN(GRADIENT)) || FN(meet)(job))
                 return;
             const FN(sums) sum = FN(total)(job);
             if (!isfinite(sum.loss)) {
@@ -433,14 +458,14 @@ void FN(engine_train)(void *arg, int worker)
             fnn_terms terms = {sum.weight > 0 ? 1 / sum.weight : 0, job->l1, job->l2, 1, job->clip_value};
             if (sum.weight > 0 && !whole_step) {
                 if (clipped) {
-                    FN(sweep)(job, worker, FN(NORM), 0, terms);
+                    FN(sweeps)(job, worker, FN(NORM), 0, terms);
                     if (FN(meet)(job))
                         return;
                     const double norm = sqrt(FN(total_norm2)(job));
                     if (norm > job->clip_norm)
                         terms.factor = job->clip_norm / norm;
                 }
-                FN(sweep)(job, worker, FN(UPDATE), clipped && job->n_workers > 1, terms);
+                FN(sweeps)(job, worker, FN(UPDATE), clipped && job->n_shards > 1, terms);
             }
             if (FN(meet)(job))
                 return;

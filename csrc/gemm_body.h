@@ -136,12 +136,23 @@ static void FN(gemm_pack)(ptrdiff_t k, ptrdiff_t cols, ptrdiff_t width, const RE
         }
         return;
     }
-    for (ptrdiff_t j = 0; j < cols; j++)
-        for (ptrdiff_t p = 0; p < k; p++)
-            panel[p * width + j] = b[p * brs + j * bcs];
-    for (ptrdiff_t p = 0; p < k; p++)
-        for (ptrdiff_t j = cols; j < width; j++)
-            panel[p * width + j] = 0;
+    /* brs == 1: columns of the panel are rows of b */
+    for (ptrdiff_t j = 0; j < width; j += LANES) {
+        for (ptrdiff_t p = 0; p < k; p += LANES) {
+            const int n = k - p < LANES ? (int)(k - p) : LANES;
+            VEC block[LANES];
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) {
+                const REAL *src = b + (j + i) * bcs + p;
+                block[i] = j + i >= cols ? FN(v_zero)() : n < LANES ? FN(v_load_n)(src, n) : FN(v_load)(src);
+            }
+            FN(v_transpose)(block);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++)
+                if (i < n)
+                    FN(v_store)(panel + (p + i) * width + j, block[i]);
+        }
+    }
 }
 
 void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a,

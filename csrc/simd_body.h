@@ -64,7 +64,11 @@ FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_pd(a, b, c);
 #endif
 /* 16 bytes as a vector extension where the compiler has one (SSE2, NEON, ...), else one element. */
 #if defined(__GNUC__) || defined(__clang__)
-#define LANES (16 / (int)sizeof(REAL))
+#if REAL_F32
+#define LANES 4
+#else
+#define LANES 2
+#endif
 typedef REAL VEC __attribute__((vector_size(16)));
 FNN_INLINE VEC FN(v_zero)(void) { return (VEC){0}; }
 FNN_INLINE VEC FN(v_set1)(REAL x) { return x - (VEC){0}; }
@@ -104,4 +108,48 @@ FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return (VEC)vfmaq_f64((float64x2
 #else
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return a * b + c; }
 #endif
+#endif
+
+/* Transposes a square block in registers: log2(LANES) rounds, each interleaving the first half of the vectors with the
+ * second (a perfect shuffle of the LANES² elements). */
+#if LANES == 16
+#define SHUFFLE_LOW_ 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SHUFFLE_HIGH_ 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif LANES == 8
+#define SHUFFLE_LOW_ 0, 8, 1, 9, 2, 10, 3, 11
+#define SHUFFLE_HIGH_ 4, 12, 5, 13, 6, 14, 7, 15
+#elif LANES == 4
+#define SHUFFLE_LOW_ 0, 4, 1, 5
+#define SHUFFLE_HIGH_ 2, 6, 3, 7
+#elif LANES == 2
+#define SHUFFLE_LOW_ 0, 2
+#define SHUFFLE_HIGH_ 1, 3
+#endif
+#if LANES > 1
+#if defined(__clang__)
+#define SHUFFLE_(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef INT_T FN(vec_index) __attribute__((vector_size(LANES * sizeof(REAL))));
+#define SHUFFLE_(a, b, ...) __builtin_shuffle(a, b, (FN(vec_index)){__VA_ARGS__})
+#endif
+FNN_INLINE void FN(v_transpose)(VEC *rows)
+{
+#pragma GCC unroll 4
+    for (int round = 1; round < LANES; round *= 2) {
+        VEC shuffled[LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++) {
+            shuffled[2 * i] = SHUFFLE_(rows[i], rows[i + LANES / 2], SHUFFLE_LOW_);
+            shuffled[2 * i + 1] = SHUFFLE_(rows[i], rows[i + LANES / 2], SHUFFLE_HIGH_);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            rows[i] = shuffled[i];
+    }
+}
+#undef SHUFFLE_
+#undef SHUFFLE_LOW_
+#undef SHUFFLE_HIGH_
+#else
+FNN_INLINE void FN(v_transpose)(VEC *rows) { (void)rows; }
 #endif

@@ -213,6 +213,27 @@ def test_the_same_number_of_workers_gives_the_same_bits(rng) -> None:
         assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.usefixtures("many_workers")
+def test_deterministic_results_do_not_depend_on_the_workers(dtype, rng) -> None:
+    sizes = [20, 33, 10]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, w = problem(sizes, "cross_entropy", dtype, 1003, rng)
+    order = rng.permutation(1003)[None]
+    plan, rule = Plan(ops, n_parameters, "cross_entropy", dtype), UpdateRule("adam", 1e-3)
+    options = {"clip_norm": 0.5, "l1": 1e-4, "l2": 1e-3, "sample_weight": w}
+    results = []
+    for workers in (1, 2, 3, 4, 7):
+        trained, state = theta.copy(), np.zeros((2, n_parameters), dtype)
+        result = plan.train(trained, state, X, y, order, 100, rule, 0, threads=workers, deterministic=True, **options)
+        loss, gradient = plan.loss_and_gradient(trained, X, y, w, threads=workers, deterministic=True)
+        results.append((trained.tobytes(), state.tobytes(), result, loss, gradient.tobytes()))
+    assert all(result == results[0] for result in results)
+    expected, state = theta.copy(), np.zeros((2, n_parameters), dtype)
+    Twin(ops, n_parameters, "cross_entropy", dtype).train(expected, state, X, y, order, 100, rule, 0, **options)
+    np.testing.assert_allclose(np.frombuffer(results[0][0], dtype), expected, rtol=0, atol=TOLERANCE[dtype])
+
+
 @pytest.mark.usefixtures("many_workers", "own_products")
 def test_outputs_of_a_row_do_not_depend_on_its_company(rng) -> None:
     sizes = [19, 70, 3]

@@ -92,8 +92,9 @@ static double train(int workers, double clip_norm, float *theta)
                        .poll = never,
                        .barrier = &barrier};
     job.n_workers = fnn_team_acquire(&team, workers);
+    job.n_shards = job.n_workers;
     job.workspace = aligned_alloc(FNN_ALIGN, fnn_engine_workspace_f32(&job));
-    job.reports = calloc((size_t)job.n_workers, sizeof(fnn_report));
+    job.reports = calloc((size_t)job.n_shards, sizeof(fnn_report));
     fnn_barrier_init(&barrier, job.n_workers);
     fnn_team_run(&team, fnn_engine_train_f32, &job);
     fnn_barrier_destroy(&barrier);

@@ -103,7 +103,7 @@ cdef extern from "engine.h" nogil:
         double *losses
         double *correct
         ptrdiff_t epochs_done
-        int status, n_workers
+        int status, n_workers, n_shards
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -137,7 +137,7 @@ cdef extern from "engine.h" nogil:
         double *losses
         double *correct
         ptrdiff_t epochs_done
-        int status, n_workers
+        int status, n_workers, n_shards
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -176,6 +176,9 @@ def worth_a_worker(value=None):
         WORTH_A_WORKER = value
     return WORTH_A_WORKER
 
+
+# Shards of a batch when results must not depend on the number of workers; no more workers than that are used then.
+FIXED_SHARDS = 4
 
 # Bytes of one chunk's rows, with everything that is kept for them: a part of a second-level cache.
 cdef double CHUNK_BYTES = 1 << 20
@@ -363,7 +366,7 @@ cdef class Plan:
         return out
 
     def loss_and_gradient(self, theta, X, y, sample_weight=None, double l1=0.0, double l2=0.0, int threads=1,
-                          bint gradient=True):
+                          bint gradient=True, bint deterministic=False):
         """Objective J(θ) over all rows, and its gradient (P,) or None."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -376,15 +379,15 @@ cdef class Plan:
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight)
             self.objective(&job32, grad, l1, l2, &loss, &correct)
-            self.execute(&job32, fnn_engine_gradient_f32, job32.rows, threads)
+            self.execute(&job32, fnn_engine_gradient_f32, job32.rows, threads, None, deterministic)
         else:
             self.describe(&job64, theta, X, y, sample_weight)
             self.objective(&job64, grad, l1, l2, &loss, &correct)
-            self.execute(&job64, fnn_engine_gradient_f64, job64.rows, threads)
+            self.execute(&job64, fnn_engine_gradient_f64, job64.rows, threads, None, deterministic)
         return loss, grad
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
-              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1):
+              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1, bint deterministic=False):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -417,14 +420,14 @@ cdef class Plan:
             self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
-            self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors)
+            self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors, deterministic)
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
             self.describe(&job64, theta, X, y, sample_weight)
             self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
-            self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors)
+            self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
         if errors:
             raise errors[0]
@@ -509,7 +512,8 @@ cdef class Plan:
             job.clip_value = clip_value
         return 0
 
-    cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, int threads, list errors=None) except -1:
+    cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, int threads, list errors=None,
+                     bint deterministic=False) except -1:
         """Run the job on as many workers as its batches are worth, with a workspace and a watch on signals."""
         cdef fnn_team team
         cdef fnn_barrier barrier
@@ -522,20 +526,23 @@ cdef class Plan:
         if own_errors:
             errors = []
         workers = <int>max(1.0, min(<double>min(threads, FNN_MAX_WORKERS), work / WORTH_A_WORKER))
+        if deterministic:
+            workers = min(workers, FIXED_SHARDS)
         workers = fnn_team_acquire(&team, workers)
         try:
             job.n_workers = workers
+            job.n_shards = FIXED_SHARDS if deterministic else workers
             job.chunk = <ptrdiff_t>(CHUNK_BYTES / element / (self.plan.n_in + self.plan.row_elements))
             # so few that Ctrl-C need not wait for long, too
             job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)),
-                            (rows + workers - 1) // workers)
+                            (rows + job.n_shards - 1) // job.n_shards)
             if job_t is fnn_job_f32:
                 needed = fnn_engine_workspace_f32(job)
             else:
                 needed = fnn_engine_workspace_f64(job)
             space, self.spare = self.spare, None  # another thread's call gets one of its own
-            if space is None or space.size < needed + workers * sizeof(fnn_report):
-                space = _Workspace(needed + workers * sizeof(fnn_report))
+            if space is None or space.size < needed + job.n_shards * sizeof(fnn_report):
+                space = _Workspace(needed + job.n_shards * sizeof(fnn_report))
             job.workspace = space.start
             job.reports = <fnn_report *>(space.start + needed)
             job.barrier = &barrier

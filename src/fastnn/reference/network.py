@@ -112,6 +112,7 @@ class Plan:
         l2: float = 0.0,
         threads: int = 1,
         gradient: bool = True,
+        deterministic: bool = False,
     ) -> tuple[float, np.ndarray | None]:
         """Objective J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁ and its gradient (sign 0 = 0).
 
@@ -126,6 +127,8 @@ class Plan:
         threads : int, default=1
         gradient : bool, default=True
             Whether the gradient is wanted.
+        deterministic : bool, default=False
+            Taken for the sake of the signature: NumPy's order of sums does not depend on `threads`.
 
         Returns
         -------
@@ -166,6 +169,7 @@ class Plan:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int = 1,
+        deterministic: bool = False,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -193,6 +197,8 @@ class Plan:
         clip_value : float, optional
             Largest absolute value of a component, after `clip_norm`.
         threads : int, default=1
+        deterministic : bool, default=False
+            As for `loss_and_gradient`.
 
         Returns
         -------
