@@ -108,6 +108,13 @@ KERNEL(void, layer_norm_backward,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
         const REAL *inv_std, REAL *dz, REAL *dgamma_acc, REAL *dbeta_acc))
 
+/* -- dropout (dropout_body.h) -------------------------------------------------------------------------------------- */
+/* out = x / (1 − rate) or 0, by a mask that is a function of (seed, step, layer, (first_row + i) cols + j):
+ * forward, and backward with delta for x. rate in [0, 1); in place allowed */
+KERNEL(void, dropout,
+       (ptrdiff_t rows, ptrdiff_t cols, uint64_t seed, uint64_t step, int layer, ptrdiff_t first_row, double rate,
+        const REAL *x, REAL *out))
+
 /* -- data (data_body.h) ------------------------------------------------------------------------------------------- */
 /* out (rows, cols) = scale · x[index[i], :], or x[i, :] where index is NULL; x is of `type` (enum fnn_source) */
 KERNEL(void, gather_rows,

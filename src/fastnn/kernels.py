@@ -17,6 +17,7 @@ from . import reference
 from ._core import kernels as _core
 from .reference.activations import ACTIVATIONS, SAVES_OUTPUT
 from .reference.dense import check_array
+from .reference.dropout import check_key, check_rate
 from .reference.norm import check_epsilon, check_matrix
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "cross_entropy",
     "dense_backward",
     "dense_forward",
+    "dropout",
     "exp",
     "gradient_norm2",
     "layer_norm_backward",
@@ -368,6 +370,20 @@ def layer_norm_backward(
     dZ, dgamma, dbeta = np.empty_like(delta), np.zeros_like(gamma), np.zeros_like(gamma)
     _core.layer_norm_backward(delta.ravel(), U.ravel(), gamma, inv_std, dZ.ravel(), dgamma, dbeta)
     return dZ, dgamma, dbeta
+
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+
+@_twin
+def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0, first_row: int = 0) -> np.ndarray:
+    X = _contiguous("X", X, ("N", "D"))
+    rate = check_rate(rate)
+    key = check_key(X.shape, seed, step, layer, first_row)
+    out = np.empty_like(X)
+    if X.size:
+        _core.dropout(X.shape[1], X.ravel(), rate, *key, out.ravel())
+    return out
 
 
 # -- update rules -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """csrc's kernel tables, and the one that is in use."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "dispatch.h" nogil:
     enum: FNN_GEMM_PACK_BYTES
@@ -46,6 +46,8 @@ cdef extern from "dispatch.h" nogil:
                                    float *) noexcept nogil
         void (*layer_norm_backward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *, float *,
                                     float *, float *) noexcept nogil
+        void (*dropout)(ptrdiff_t, ptrdiff_t, uint64_t, uint64_t, int, ptrdiff_t, double, const float *,
+                        float *) noexcept nogil
         ptrdiff_t (*first_not_finite)(ptrdiff_t, const float *) noexcept nogil
 
     ctypedef struct fnn_kernels_f64:
@@ -88,6 +90,8 @@ cdef extern from "dispatch.h" nogil:
                                    double *) noexcept nogil
         void (*layer_norm_backward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *, double *,
                                     double *, double *) noexcept nogil
+        void (*dropout)(ptrdiff_t, ptrdiff_t, uint64_t, uint64_t, int, ptrdiff_t, double, const double *,
+                        double *) noexcept nogil
         ptrdiff_t (*first_not_finite)(ptrdiff_t, const double *) noexcept nogil
 
     ctypedef struct fnn_kernels:

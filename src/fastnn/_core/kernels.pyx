@@ -5,7 +5,7 @@ Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; 
 """
 import os
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 ctypedef fused real:
     float
@@ -406,6 +406,17 @@ def layer_norm_backward(const real[::1] delta, const real[::1] normalised, const
         else:
             table.f64.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
                                           &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
+
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+def dropout(Py_ssize_t cols, const real[::1] x, double rate, uint64_t seed, uint64_t step, int layer,
+            Py_ssize_t first_row, real[::1] out):
+    with nogil:
+        if real is float:
+            table.f32.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
+        else:
+            table.f64.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
 
 
 # -- data -------------------------------------------------------------------------------------------------------------

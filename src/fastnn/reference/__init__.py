@@ -17,6 +17,7 @@ from .activations import (
     tanh,
 )
 from .dense import dense_backward, dense_forward, matmul
+from .dropout import dropout
 from .losses import binary_cross_entropy, cross_entropy, squared_error
 from .norm import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
 from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
@@ -36,6 +37,7 @@ __all__ = [
     "cross_entropy",
     "dense_backward",
     "dense_forward",
+    "dropout",
     "exp",
     "gradient_norm2",
     "layer_norm_backward",
