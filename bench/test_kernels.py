@@ -1,9 +1,12 @@
 """Every public kernel, compiled against its NumPy twin: one group per kernel, arguments and dtype."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn._core import kernels as stages
 
 pytestmark = [
     pytest.mark.benchmark(max_time=0.3, min_rounds=5, warmup=True, warmup_iterations=3),
@@ -13,8 +16,9 @@ pytestmark = [
 MODULES = {"fastnn": fnn.kernels, "twin": fnn.reference}
 RTOL = {np.float32: 2e-5, np.float64: 1e-12}
 
-# A batch of a small network, that of a larger one, rows of a classifier, and the parameters of 784-64-64-10.
-BATCH, IN, OUT, CLASSES, PARAMETERS = 256, 784, 64, 10, 55_050
+# A batch of a small network, that of a larger one, rows of a classifier, the parameters of 784-64-64-10, and a wide
+# hidden layer.
+BATCH, IN, OUT, CLASSES, PARAMETERS, WIDE = 256, 784, 64, 10, 55_050, 512
 
 
 class Arrays:
@@ -93,6 +97,17 @@ CASES = {
     ),
     "binary_cross_entropy": ("binary_cross_entropy", lambda a: (a.normal(BATCH, 1), a.bits(BATCH, 1))),
     "squared_error": ("squared_error", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "batch_norm_forward": ("batch_norm_forward", lambda a: (a.normal(BATCH, WIDE), a.positive(WIDE), a.normal(WIDE))),
+    "batch_norm_backward": (
+        "batch_norm_backward",
+        lambda a: (a.normal(BATCH, WIDE), a.normal(BATCH, WIDE), a.positive(WIDE), a.positive(WIDE)),
+    ),
+    "layer_norm_forward": ("layer_norm_forward", lambda a: (a.normal(BATCH, WIDE), a.positive(WIDE), a.normal(WIDE))),
+    "layer_norm_backward": (
+        "layer_norm_backward",
+        lambda a: (a.normal(BATCH, WIDE), a.normal(BATCH, WIDE), a.positive(WIDE), a.positive(BATCH)),
+    ),
+    "dropout": ("dropout", lambda a: (a.normal(BATCH, WIDE), 0.2, 0)),
     "sgd_update": ("sgd_update", lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), None, 1e-3)),
     "sgd_update momentum": (
         "sgd_update",
@@ -145,3 +160,82 @@ def results(module, name, arguments):
         return [value for value in arguments if isinstance(value, np.ndarray)]
     returned = returned if isinstance(returned, tuple) else (returned,)
     return [value for value in returned if value is not None]  # None: an input gradient that was not asked for
+
+
+def aligned(array):
+    """Return a flat copy that starts on a cache line, as the buffers of the engine do."""
+    raw = np.empty(array.nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    copy = raw[start : start + array.nbytes].view(array.dtype)
+    copy[...] = array.ravel()
+    return copy
+
+
+@pytest.mark.parametrize("engine", ["fastnn", "fastnn in place", "np.copyto"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_batch_norm_beside_copyto(benchmark, direction, dtype, engine):
+    """Time batch norm on arrays that are there, as in the engine, and a copy of one of them."""
+    a = Arrays(dtype)
+    Z, delta, beta = a.normal(BATCH, WIDE), a.normal(BATCH, WIDE), np.zeros(WIDE, dtype)
+    variance = Z.var(axis=0)
+    gamma = np.sqrt(variance + dtype(1e-5))  # again in place, what was given comes out: no drift towards 0
+    out, U, *_ = fnn.reference.batch_norm_forward(Z, gamma, beta)
+    dZ = fnn.reference.batch_norm_backward(delta, U, gamma, variance)[0]
+    given, saved = aligned(Z if direction == "forward" else delta), aligned(U)
+    result = aligned(np.zeros_like(Z)) if engine == "fastnn" else given
+    columns = [np.empty(WIDE, dtype) for _ in range(3)]
+    scratch = np.empty(3 * WIDE, dtype)
+
+    def forward():
+        stages.batch_norm_forward(given, gamma, beta, 1e-5, columns[0], result, saved, *columns[1:])
+
+    def backward():
+        stages.batch_norm_backward(given, saved, gamma, variance, 1e-5, scratch, result, *columns[:2])
+
+    benchmark.group = f"batch norm {direction} {BATCH}x{WIDE} beside np.copyto {np.dtype(dtype)}"
+    benchmark.extra_info["engine"] = engine
+    if engine == "np.copyto":
+        copy = aligned(np.zeros_like(Z))
+        benchmark(np.copyto, copy, given)
+        np.testing.assert_array_equal(copy, given)
+        return
+    run = forward if direction == "forward" else backward
+    run()
+    expected = (out if direction == "forward" else dZ).ravel()
+    np.testing.assert_allclose(result, expected, rtol=RTOL[dtype], atol=RTOL[dtype] * np.abs(expected).max())
+    benchmark(run)
+
+
+def four_fold_loop(Z, delta, epsilon=1e-5):
+    """Return the reverse differential of the normalisation applied to delta, by document 003's loop over its tensor."""
+    u, zeta = Z.T, delta.T
+    m, n = u.shape
+    theta = 1 / np.sqrt(u.var(axis=1, keepdims=True) + epsilon)
+    normalised = theta * (u - u.mean(axis=1, keepdims=True))
+    tensor = np.zeros((m, n, m, n))
+    same_feature, same_row = np.eye(m), np.eye(n)
+    for alpha, beta, i, j in itertools.product(range(m), range(n), range(m), range(n)):
+        pair = 1 + normalised[alpha, j] * normalised[alpha, beta]
+        tensor[alpha, beta, i, j] = same_feature[alpha, i] * theta[alpha, 0] * (same_row[j, beta] - pair / n)
+    return np.einsum("ijkl,kl", np.einsum("ijkl->klij", tensor), zeta).T
+
+
+@pytest.mark.parametrize("engine", ["fastnn", "four-fold loop"])
+def test_batch_norm_against_the_four_fold_loop(benchmark, engine):
+    """Time forward and backward at a size that the loop can do: its time grows with the square of both lengths."""
+    a = Arrays(np.float64)
+    Z, delta = a.normal(24, 12), a.normal(24, 12)
+    gamma, beta = np.ones(12), np.zeros(12)
+
+    def ours():
+        _, U, _, variance = fnn.kernels.batch_norm_forward(Z, gamma, beta)
+        return fnn.kernels.batch_norm_backward(delta, U, gamma, variance)[0]
+
+    np.testing.assert_allclose(ours(), four_fold_loop(Z, delta), rtol=0, atol=1e-13)
+    benchmark.group = "batch norm forward and backward 24x12 float64"
+    benchmark.extra_info["engine"] = engine
+    if engine == "fastnn":
+        benchmark(ours)
+    else:
+        benchmark(four_fold_loop, Z, delta)

@@ -74,6 +74,48 @@ KERNEL(void, adam_update,
        (ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate, double beta1,
         double beta2, double epsilon, double decay, const REAL *g, REAL *theta, REAL *m, REAL *v))
 
+/* -- norm (norm_body.h) -------------------------------------------------------------------------------------------- */
+/* Of a shard's rows: mean[j] and m2[j] = Σ_i (z[i, j] − mean[j])²; zeros where rows is 0 */
+KERNEL(void, batch_norm_moments, (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, REAL *mean, REAL *m2))
+/* Mean and variance (with 1/N) of all shards' rows together, s in order; mean may be means[0], variance m2s[0] */
+KERNEL(void, batch_norm_combine,
+       (ptrdiff_t cols, int n_shards, const ptrdiff_t *counts, const REAL *const *means, const REAL *const *m2s,
+        REAL *mean, REAL *variance))
+/* 1 / √(variance + epsilon); in place allowed */
+KERNEL(void, inverse_std, (ptrdiff_t n, double epsilon, const REAL *variance, REAL *inv_std))
+/* normalised = (z − mean) inv_std, out = gamma normalised + beta; normalised may be NULL; in place (out == z) allowed
+ */
+KERNEL(void, batch_norm_normalise,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *mean, const REAL *inv_std, const REAL *gamma,
+        const REAL *beta, REAL *normalised, REAL *out))
+/* Column sums of delta and of delta ⊙ normalised: the gradients of beta and gamma */
+KERNEL(void, batch_norm_backward_sums,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, REAL *sum_delta,
+        REAL *sum_delta_normalised))
+/* dz = gamma inv_std (delta − mean_delta − normalised mean_delta_normalised), the means over the rows of the whole
+ * batch; in place (dz == delta) allowed */
+KERNEL(void, batch_norm_backward_apply,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+        const REAL *inv_std, const REAL *mean_delta, const REAL *mean_delta_normalised, REAL *dz))
+/* out[i, j] = scale[j] x[i, j] + shift[j]; in place allowed */
+KERNEL(void, scale_shift,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const REAL *scale, const REAL *shift, REAL *out))
+/* Row by row, inv_std (rows,); normalised and inv_std may be NULL; in place (out == z) allowed */
+KERNEL(void, layer_norm_forward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta, double epsilon,
+        REAL *normalised, REAL *inv_std, REAL *out))
+/* dgamma_acc and dbeta_acc grow by the sums over the rows; in place (dz == delta) allowed */
+KERNEL(void, layer_norm_backward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+        const REAL *inv_std, REAL *dz, REAL *dgamma_acc, REAL *dbeta_acc))
+
+/* -- dropout (dropout_body.h) -------------------------------------------------------------------------------------- */
+/* out = x / (1 − rate) or 0, by a mask that is a function of (seed, step, layer, (first_row + i) cols + j):
+ * forward, and backward with delta for x. rate in [0, 1); in place allowed */
+KERNEL(void, dropout,
+       (ptrdiff_t rows, ptrdiff_t cols, uint64_t seed, uint64_t step, int layer, ptrdiff_t first_row, double rate,
+        const REAL *x, REAL *out))
+
 /* -- data (data_body.h) ------------------------------------------------------------------------------------------- */
 /* out (rows, cols) = scale · x[index[i], :], or x[i, :] where index is NULL; x is of `type` (enum fnn_source) */
 KERNEL(void, gather_rows,

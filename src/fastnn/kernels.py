@@ -17,6 +17,8 @@ from . import reference
 from ._core import kernels as _core
 from .reference.activations import ACTIVATIONS, SAVES_OUTPUT
 from .reference.dense import check_array
+from .reference.dropout import check_key, check_rate
+from .reference.norm import check_epsilon, check_matrix
 
 __all__ = [
     "activation_backward",
@@ -24,12 +26,17 @@ __all__ = [
     "activation_forward",
     "adagrad_update",
     "adam_update",
+    "batch_norm_backward",
+    "batch_norm_forward",
     "binary_cross_entropy",
     "cross_entropy",
     "dense_backward",
     "dense_forward",
+    "dropout",
     "exp",
     "gradient_norm2",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "log",
     "log_softmax",
     "matmul",
@@ -311,6 +318,78 @@ def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     delta = np.empty_like(Z)
     loss = _core.squared_error(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
     return _mean(total, loss, delta)
+
+
+# -- normalisation ----------------------------------------------------------------------------------------------------
+
+
+@_twin
+def batch_norm_forward(
+    Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    Z = np.ascontiguousarray(check_matrix("Z", Z))
+    gamma = _contiguous("gamma", gamma, (Z.shape[1],), Z.dtype)
+    beta = _contiguous("beta", beta, (Z.shape[1],), Z.dtype)
+    epsilon = check_epsilon(epsilon)
+    out, U = np.empty_like(Z), np.empty_like(Z)
+    mean, variance, inv_std = np.empty((3, Z.shape[1]), Z.dtype)
+    _core.batch_norm_forward(Z.ravel(), gamma, beta, epsilon, inv_std, out.ravel(), U.ravel(), mean, variance)
+    return out, U, mean, variance
+
+
+@_twin
+def batch_norm_backward(
+    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    delta = np.ascontiguousarray(check_matrix("delta", delta))
+    U = _contiguous("normalised", normalised, delta.shape, delta.dtype)
+    gamma = _contiguous("gamma", gamma, (delta.shape[1],), delta.dtype)
+    variance = _contiguous("variance", variance, (delta.shape[1],), delta.dtype)
+    epsilon = check_epsilon(epsilon)
+    dZ, scratch = np.empty_like(delta), np.empty(3 * delta.shape[1], delta.dtype)
+    dgamma, dbeta = np.empty_like(gamma), np.empty_like(gamma)
+    _core.batch_norm_backward(delta.ravel(), U.ravel(), gamma, variance, epsilon, scratch, dZ.ravel(), dgamma, dbeta)
+    return dZ, dgamma, dbeta
+
+
+@_twin
+def layer_norm_forward(
+    Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    Z = np.ascontiguousarray(check_matrix("Z", Z))
+    gamma = _contiguous("gamma", gamma, (Z.shape[1],), Z.dtype)
+    beta = _contiguous("beta", beta, (Z.shape[1],), Z.dtype)
+    epsilon = check_epsilon(epsilon)
+    out, U, inv_std = np.empty_like(Z), np.empty_like(Z), np.empty(Z.shape[0], Z.dtype)
+    _core.layer_norm_forward(Z.ravel(), gamma, beta, epsilon, U.ravel(), inv_std, out.ravel())
+    return out, U, inv_std
+
+
+@_twin
+def layer_norm_backward(
+    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    delta = np.ascontiguousarray(check_matrix("delta", delta))
+    U = _contiguous("normalised", normalised, delta.shape, delta.dtype)
+    gamma = _contiguous("gamma", gamma, (delta.shape[1],), delta.dtype)
+    inv_std = _contiguous("inv_std", inv_std, (delta.shape[0],), delta.dtype)
+    dZ, dgamma, dbeta = np.empty_like(delta), np.zeros_like(gamma), np.zeros_like(gamma)
+    _core.layer_norm_backward(delta.ravel(), U.ravel(), gamma, inv_std, dZ.ravel(), dgamma, dbeta)
+    return dZ, dgamma, dbeta
+
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+
+@_twin
+def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0, first_row: int = 0) -> np.ndarray:
+    X = _contiguous("X", X, ("N", "D"))
+    rate = check_rate(rate)
+    key = check_key(X.shape, seed, step, layer, first_row)
+    out = np.empty_like(X)
+    if X.size:
+        _core.dropout(X.shape[1], X.ravel(), rate, *key, out.ravel())
+    return out
 
 
 # -- update rules -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """csrc's kernel tables, and the one that is in use."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "dispatch.h" nogil:
     enum: FNN_GEMM_PACK_BYTES
@@ -32,6 +32,22 @@ cdef extern from "dispatch.h" nogil:
         void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, const float *, float *, float *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
                             const float *, float *, float *, float *) noexcept nogil
+        void (*batch_norm_moments)(ptrdiff_t, ptrdiff_t, const float *, float *, float *) noexcept nogil
+        void (*batch_norm_combine)(ptrdiff_t, int, const ptrdiff_t *, const float *const *, const float *const *, float *,
+                                   float *) noexcept nogil
+        void (*inverse_std)(ptrdiff_t, double, const float *, float *) noexcept nogil
+        void (*batch_norm_normalise)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
+                                     const float *, float *, float *) noexcept nogil
+        void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const float *, const float *, float *, float *) noexcept nogil
+        void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
+                                          const float *, const float *, float *) noexcept nogil
+        void (*scale_shift)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
+        void (*layer_norm_forward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, double, float *, float *,
+                                   float *) noexcept nogil
+        void (*layer_norm_backward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *, float *,
+                                    float *, float *) noexcept nogil
+        void (*dropout)(ptrdiff_t, ptrdiff_t, uint64_t, uint64_t, int, ptrdiff_t, double, const float *,
+                        float *) noexcept nogil
 
     ctypedef struct fnn_kernels_f64:
         void (*exp)(ptrdiff_t, const double *, double *) noexcept nogil
@@ -59,6 +75,22 @@ cdef extern from "dispatch.h" nogil:
                                double *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
                             const double *, double *, double *, double *) noexcept nogil
+        void (*batch_norm_moments)(ptrdiff_t, ptrdiff_t, const double *, double *, double *) noexcept nogil
+        void (*batch_norm_combine)(ptrdiff_t, int, const ptrdiff_t *, const double *const *, const double *const *, double *,
+                                   double *) noexcept nogil
+        void (*inverse_std)(ptrdiff_t, double, const double *, double *) noexcept nogil
+        void (*batch_norm_normalise)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
+                                     const double *, double *, double *) noexcept nogil
+        void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const double *, const double *, double *, double *) noexcept nogil
+        void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
+                                          const double *, const double *, double *) noexcept nogil
+        void (*scale_shift)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
+        void (*layer_norm_forward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double, double *, double *,
+                                   double *) noexcept nogil
+        void (*layer_norm_backward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *, double *,
+                                    double *, double *) noexcept nogil
+        void (*dropout)(ptrdiff_t, ptrdiff_t, uint64_t, uint64_t, int, ptrdiff_t, double, const double *,
+                        double *) noexcept nogil
 
     ctypedef struct fnn_kernels:
         const char *name

@@ -5,7 +5,7 @@ Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; 
 """
 import os
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 ctypedef fused real:
@@ -269,3 +269,170 @@ def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v,
         else:
             table_in_use.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
                                   weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+
+
+# -- normalisation: (rows, cols) flat, vectors of cols; the stages of batch norm one by one -----------------------------
+
+cdef enum:
+    MAX_SHARDS = 64
+
+
+def batch_norm_moments(const real[::1] z, real[::1] mean, real[::1] m2):
+    cdef Py_ssize_t cols = mean.shape[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
+        else:
+            table_in_use.f64.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
+
+
+def batch_norm_combine(const ptrdiff_t[::1] counts, const real[:, ::1] means, const real[:, ::1] m2s, real[::1] mean,
+                       real[::1] variance):
+    """Row s of means and m2s is that of a shard of counts[s] rows."""
+    cdef const real *mean_of[MAX_SHARDS]
+    cdef const real *m2_of[MAX_SHARDS]
+    cdef int s, n = <int>counts.shape[0]
+    if n > MAX_SHARDS:
+        raise ValueError(f"counts: expected at most {MAX_SHARDS} shards, got {n}")
+    for s in range(n):
+        mean_of[s] = &means[s, 0]
+        m2_of[s] = &m2s[s, 0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
+        else:
+            table_in_use.f64.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
+
+
+def batch_norm_normalise(const real[::1] z, const real[::1] mean, const real[::1] inv_std, const real[::1] gamma,
+                         const real[::1] beta, real[::1] normalised, real[::1] out):
+    """An empty `normalised` is not written."""
+    cdef Py_ssize_t cols = mean.shape[0]
+    cdef real *saved = &normalised[0] if normalised.shape[0] else NULL
+    with nogil:
+        if real is float:
+            table_in_use.f32.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
+                                           saved, &out[0])
+        else:
+            table_in_use.f64.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
+                                           saved, &out[0])
+
+
+def batch_norm_backward_sums(const real[::1] delta, const real[::1] normalised, real[::1] sum_delta,
+                             real[::1] sum_delta_normalised):
+    cdef Py_ssize_t cols = sum_delta.shape[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
+                                               &sum_delta_normalised[0])
+        else:
+            table_in_use.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
+                                               &sum_delta_normalised[0])
+
+
+def batch_norm_backward_apply(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
+                              const real[::1] inv_std, const real[::1] mean_delta,
+                              const real[::1] mean_delta_normalised, real[::1] dz):
+    cdef Py_ssize_t cols = gamma.shape[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+                                                &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
+        else:
+            table_in_use.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+                                                &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
+
+
+def batch_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1] beta, double epsilon,
+                       real[::1] inv_std, real[::1] out, real[::1] normalised, real[::1] mean, real[::1] variance):
+    """All stages for one shard; out may be z, and inv_std (cols,) is a result, too."""
+    cdef ptrdiff_t cols = gamma.shape[0], rows = z.shape[0] // cols
+    cdef const real *mean_of[1]
+    cdef const real *m2_of[1]
+    mean_of[0], m2_of[0] = &mean[0], &variance[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
+            table_in_use.f32.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
+            table_in_use.f32.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
+            table_in_use.f32.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
+                                           &out[0])
+        else:
+            table_in_use.f64.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
+            table_in_use.f64.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
+            table_in_use.f64.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
+            table_in_use.f64.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
+                                           &out[0])
+
+
+def batch_norm_backward(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
+                        const real[::1] variance, double epsilon, real[::1] scratch, real[::1] dz,
+                        real[::1] dgamma, real[::1] dbeta):
+    """All stages for one shard; dz may be delta. scratch: (3 cols,)."""
+    cdef ptrdiff_t cols = gamma.shape[0], rows = delta.shape[0] // cols, j
+    cdef real per_row = <real>1.0 / <real>rows
+    cdef real *inv_std = &scratch[0]
+    cdef real *mean_delta = inv_std + cols
+    cdef real *mean_delta_normalised = mean_delta + cols
+    with nogil:
+        if real is float:
+            table_in_use.f32.inverse_std(cols, epsilon, &variance[0], inv_std)
+            table_in_use.f32.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
+            for j in range(cols):
+                mean_delta[j] = per_row * dbeta[j]
+                mean_delta_normalised[j] = per_row * dgamma[j]
+            table_in_use.f32.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
+                                                mean_delta, mean_delta_normalised, &dz[0])
+        else:
+            table_in_use.f64.inverse_std(cols, epsilon, &variance[0], inv_std)
+            table_in_use.f64.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
+            for j in range(cols):
+                mean_delta[j] = per_row * dbeta[j]
+                mean_delta_normalised[j] = per_row * dgamma[j]
+            table_in_use.f64.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
+                                                mean_delta, mean_delta_normalised, &dz[0])
+
+
+def scale_shift(const real[::1] x, const real[::1] scale, const real[::1] shift, real[::1] out):
+    cdef Py_ssize_t cols = scale.shape[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
+        else:
+            table_in_use.f64.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
+
+
+def layer_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1] beta, double epsilon,
+                       real[::1] normalised, real[::1] inv_std, real[::1] out):
+    cdef Py_ssize_t cols = gamma.shape[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
+                                         &inv_std[0], &out[0])
+        else:
+            table_in_use.f64.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
+                                         &inv_std[0], &out[0])
+
+
+def layer_norm_backward(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
+                        const real[::1] inv_std, real[::1] dz, real[::1] dgamma, real[::1] dbeta):
+    """Adds to dgamma and dbeta."""
+    cdef Py_ssize_t cols = gamma.shape[0]
+    with nogil:
+        if real is float:
+            table_in_use.f32.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+                                          &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
+        else:
+            table_in_use.f64.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+                                          &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
+
+
+# -- dropout ----------------------------------------------------------------------------------------------------------
+
+def dropout(Py_ssize_t cols, const real[::1] x, double rate, uint64_t seed, uint64_t step, int layer,
+            Py_ssize_t first_row, real[::1] out):
+    with nogil:
+        if real is float:
+            table_in_use.f32.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
+        else:
+            table_in_use.f64.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])

@@ -17,7 +17,9 @@ from .activations import (
     tanh,
 )
 from .dense import dense_backward, dense_forward, matmul
+from .dropout import dropout
 from .losses import binary_cross_entropy, cross_entropy, squared_error
+from .norm import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
 from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
@@ -29,12 +31,17 @@ __all__ = [
     "activation_forward",
     "adagrad_update",
     "adam_update",
+    "batch_norm_backward",
+    "batch_norm_forward",
     "binary_cross_entropy",
     "cross_entropy",
     "dense_backward",
     "dense_forward",
+    "dropout",
     "exp",
     "gradient_norm2",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "log",
     "log_softmax",
     "matmul",

@@ -1,0 +1,296 @@
+/* Batch norm over the columns of a matrix and layer norm over its rows: statistics, forward and backward.
+ *
+ * Batch norm (Ioffe & Szegedy 2015), per column, for N rows:
+ *     μ = mean z,   σ² = mean (z − μ)²,   θ = (σ² + ε)^{-1/2},   û = (z − μ) θ,   out = γ û + β
+ *     ∂β = Σ δ,   ∂γ = Σ δ û,   ∂z = γ θ (δ − mean δ − û mean(û δ))
+ * in stages, so that the rows can be split into shards whose statistics, and whose sums, are combined in between:
+ *     moments | combine, inverse_std | normalise          backward_sums | sum over shards, divide by N | backward_apply
+ *
+ * Layer norm (Ba, Kiros & Hinton 2016) has the same formulas for the statistics of a row, with γ inside the means:
+ *     ∂z = θ (γ δ − mean(γ δ) − û mean(û γ δ)),   means over the row
+ *
+ * Columns run innermost. Where columns are summed, several rows go through the loop together, so that the sums are
+ * loaded and stored once for all of them.
+ */
+#if REAL_F32
+#define SQRT_ sqrtf
+#else
+#define SQRT_ sqrt
+#endif
+
+#define NORM_COLS 256 /* columns at a time: their accumulators live on the stack and stay in the first-level cache */
+#define NORM_HEAD 16  /* rows whose mean is the shift */
+
+/* Sums of d = z − s and of d², with the shift s the mean of the first rows: m2 = Σ d² − (Σ d)² / N loses at most
+ * the factor 1 + (s − μ)² / σ², which is not above N / NORM_HEAD for any data, and near 1 for rows in random order. s
+ * itself is the first row plus a mean of differences from it, so that a constant column has variance 0 exactly. */
+void FN(batch_norm_moments)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, REAL *restrict mean,
+                            REAL *restrict m2)
+{
+    if (rows == 0) {
+        for (ptrdiff_t j = 0; j < cols; j++)
+            mean[j] = m2[j] = 0;
+        return;
+    }
+    const ptrdiff_t head = rows < NORM_HEAD ? rows : NORM_HEAD;
+    const REAL per_head = 1 / (REAL)head, per_row = 1 / (REAL)rows;
+    REAL shift[NORM_COLS], sum[NORM_COLS], square[NORM_COLS];
+    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
+        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        const REAL *first = z + start;
+        for (ptrdiff_t j = 0; j < n; j++)
+            shift[j] = sum[j] = square[j] = 0;
+        for (ptrdiff_t i = 1; i < head; i++)
+            for (ptrdiff_t j = 0; j < n; j++)
+                shift[j] += first[i * cols + j] - first[j];
+        for (ptrdiff_t j = 0; j < n; j++)
+            shift[j] = FMA(shift[j], per_head, first[j]);
+        ptrdiff_t i = 0;
+        for (; i + 8 <= rows; i += 8) {
+            const REAL *r = first + i * cols;
+            for (ptrdiff_t j = 0; j < n; j++) {
+                REAL s = shift[j];
+                REAL d0 = r[j] - s, d1 = r[cols + j] - s, d2 = r[2 * cols + j] - s, d3 = r[3 * cols + j] - s;
+                REAL d4 = r[4 * cols + j] - s, d5 = r[5 * cols + j] - s;
+                REAL d6 = r[6 * cols + j] - s, d7 = r[7 * cols + j] - s;
+                sum[j] += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7));
+                square[j] +=
+                    (FMA(d0, d0, d1 * d1) + FMA(d2, d2, d3 * d3)) + (FMA(d4, d4, d5 * d5) + FMA(d6, d6, d7 * d7));
+            }
+        }
+        for (; i < rows; i++)
+            for (ptrdiff_t j = 0; j < n; j++) {
+                REAL d = first[i * cols + j] - shift[j];
+                sum[j] += d;
+                square[j] += d * d;
+            }
+        for (ptrdiff_t j = 0; j < n; j++) {
+            REAL step = sum[j] * per_row, q = square[j] - sum[j] * step;
+            mean[start + j] = shift[j] + step;
+            m2[start + j] = q < 0 ? 0 : q; /* a NaN passes through */
+        }
+    }
+}
+
+/* n ← n + m;  μ ← μ + (ν − μ) m / n;  M2 ← M2 + M2' + (ν − μ)² m (n − m) / n   (Chan, Golub & LeVeque 1979) */
+void FN(batch_norm_combine)(ptrdiff_t cols, int n_shards, const ptrdiff_t *counts, const REAL *const *means,
+                            const REAL *const *m2s, REAL *mean, REAL *variance)
+{
+    double mu[NORM_COLS], q[NORM_COLS];
+    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
+        const ptrdiff_t width = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        double n = 0;
+        for (ptrdiff_t j = 0; j < width; j++)
+            mu[j] = q[j] = 0;
+        for (int s = 0; s < n_shards; s++) {
+            if (counts[s] == 0)
+                continue;
+            const double before = n, m = (double)counts[s];
+            n += m;
+            const double share = m / n, weight = before * share;
+            const REAL *nu = means[s] + start, *r = m2s[s] + start;
+            for (ptrdiff_t j = 0; j < width; j++) {
+                double d = (double)nu[j] - mu[j];
+                mu[j] += d * share;
+                q[j] += (double)r[j] + d * d * weight;
+            }
+        }
+        const double per_row = n > 0 ? 1 / n : 0;
+        for (ptrdiff_t j = 0; j < width; j++) {
+            mean[start + j] = (REAL)mu[j];
+            variance[start + j] = (REAL)(q[j] * per_row);
+        }
+    }
+}
+
+void FN(inverse_std)(ptrdiff_t n, double epsilon, const REAL *variance, REAL *inv_std)
+{
+    const REAL eps = (REAL)epsilon;
+    FNN_INDEPENDENT
+    for (ptrdiff_t i = 0; i < n; i++)
+        inv_std[i] = 1 / SQRT_(variance[i] + eps);
+}
+
+/* Row by row: four rows at a time would load a column's constants once for all of them, but they write to eight places
+ * at once, and that is slower; so are rows from the last to the first. */
+void FN(batch_norm_normalise)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *mean, const REAL *inv_std,
+                              const REAL *gamma, const REAL *beta, REAL *normalised, REAL *out)
+{
+    for (ptrdiff_t at = 0; at < rows * cols; at += cols) {
+        const REAL *x = z + at;
+        REAL *o = out + at;
+        if (normalised) {
+            REAL *u = normalised + at;
+            FNN_INDEPENDENT
+            for (ptrdiff_t j = 0; j < cols; j++) {
+                REAL v = (x[j] - mean[j]) * inv_std[j];
+                u[j] = v;
+                o[j] = FMA(v, gamma[j], beta[j]);
+            }
+        } else {
+            FNN_INDEPENDENT
+            for (ptrdiff_t j = 0; j < cols; j++)
+                o[j] = FMA((x[j] - mean[j]) * inv_std[j], gamma[j], beta[j]);
+        }
+    }
+}
+
+void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict delta,
+                                  const REAL *restrict normalised, REAL *restrict sum_delta,
+                                  REAL *restrict sum_delta_normalised)
+{
+    for (ptrdiff_t j = 0; j < cols; j++)
+        sum_delta[j] = sum_delta_normalised[j] = 0;
+    ptrdiff_t i = 0;
+    for (; i + 8 <= rows; i += 8) {
+        const REAL *d = delta + i * cols, *u = normalised + i * cols;
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            REAL d0 = d[j], d1 = d[cols + j], d2 = d[2 * cols + j], d3 = d[3 * cols + j];
+            REAL d4 = d[4 * cols + j], d5 = d[5 * cols + j], d6 = d[6 * cols + j], d7 = d[7 * cols + j];
+            sum_delta[j] += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7));
+            REAL a = FMA(d0, u[j], d1 * u[cols + j]) + FMA(d2, u[2 * cols + j], d3 * u[3 * cols + j]);
+            REAL b = FMA(d4, u[4 * cols + j], d5 * u[5 * cols + j]) + FMA(d6, u[6 * cols + j], d7 * u[7 * cols + j]);
+            sum_delta_normalised[j] += a + b;
+        }
+    }
+    for (; i < rows; i++)
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            sum_delta[j] += delta[i * cols + j];
+            sum_delta_normalised[j] += delta[i * cols + j] * normalised[i * cols + j];
+        }
+}
+
+void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
+                                   const REAL *gamma, const REAL *inv_std, const REAL *mean_delta,
+                                   const REAL *mean_delta_normalised, REAL *dz)
+{
+    for (ptrdiff_t at = 0; at < rows * cols; at += cols) {
+        const REAL *d = delta + at, *u = normalised + at;
+        REAL *r = dz + at;
+        FNN_INDEPENDENT
+        for (ptrdiff_t j = 0; j < cols; j++)
+            r[j] = gamma[j] * inv_std[j] * FMA(-u[j], mean_delta_normalised[j], d[j] - mean_delta[j]);
+    }
+}
+
+void FN(scale_shift)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const REAL *scale, const REAL *shift, REAL *out)
+{
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        FNN_INDEPENDENT
+        for (ptrdiff_t j = 0; j < cols; j++)
+            out[i * cols + j] = FMA(x[i * cols + j], scale[j], shift[j]);
+    }
+}
+
+/* Σ_j (x_j − s)^power of a row, power 1 or 2, in sixteen partial sums: a fixed order that vectorises. */
+FNN_INLINE REAL FN(shifted_sum)(int power, ptrdiff_t cols, const REAL *x, REAL s)
+{
+    REAL part[16] = {0}, total = 0;
+    ptrdiff_t j = 0;
+    for (; j + 16 <= cols; j += 16)
+        for (int t = 0; t < 16; t++) {
+            REAL d = x[j + t] - s;
+            part[t] += power == 2 ? d * d : d;
+        }
+    for (; j < cols; j++) {
+        REAL d = x[j] - s;
+        total += power == 2 ? d * d : d;
+    }
+    for (int t = 0; t < 16; t++)
+        total += part[t];
+    return total;
+}
+
+/* Three passes over a row, which is in the cache from the first: the sum, shifted by the row's first element; the
+ * squares about the mean; the result. */
+void FN(layer_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta,
+                            double epsilon, REAL *normalised, REAL *inv_std, REAL *out)
+{
+    const REAL eps = (REAL)epsilon, per_col = 1 / (REAL)cols;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *row = z + i * cols;
+        REAL *u = normalised ? normalised + i * cols : NULL, *o = out + i * cols;
+        REAL mean = FMA(FN(shifted_sum)(1, cols, row, row[0]), per_col, row[0]);
+        REAL t = 1 / SQRT_(FN(shifted_sum)(2, cols, row, mean) * per_col + eps);
+        if (inv_std)
+            inv_std[i] = t;
+        if (u) {
+            FNN_INDEPENDENT
+            for (ptrdiff_t j = 0; j < cols; j++) {
+                REAL v = (row[j] - mean) * t;
+                u[j] = v;
+                o[j] = FMA(v, gamma[j], beta[j]);
+            }
+        } else {
+            FNN_INDEPENDENT
+            for (ptrdiff_t j = 0; j < cols; j++)
+                o[j] = FMA((row[j] - mean) * t, gamma[j], beta[j]);
+        }
+    }
+}
+
+/* Four rows, or one. First the two means of each row, then the result together with the columns' sums. */
+FNN_INLINE void FN(layer_backward_rows)(int n, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
+                                        const REAL *gamma, const REAL *inv_std, REAL *dz, REAL *dgamma_acc,
+                                        REAL *dbeta_acc)
+{
+    const REAL per_col = 1 / (REAL)cols;
+    REAL a[4], b[4], t[4];
+    for (int r = 0; r < n; r++) {
+        const REAL *d = delta + r * cols, *u = normalised + r * cols;
+        REAL pa[16] = {0}, pb[16] = {0}, sa = 0, sb = 0;
+        ptrdiff_t j = 0;
+        for (; j + 16 <= cols; j += 16)
+            for (int k = 0; k < 16; k++) {
+                REAL v = d[j + k] * gamma[j + k];
+                pa[k] += v;
+                pb[k] = FMA(v, u[j + k], pb[k]);
+            }
+        for (; j < cols; j++) {
+            REAL v = d[j] * gamma[j];
+            sa += v;
+            sb += v * u[j];
+        }
+        for (int k = 0; k < 16; k++) {
+            sa += pa[k];
+            sb += pb[k];
+        }
+        a[r] = -sa * per_col;
+        b[r] = -sb * per_col;
+        t[r] = inv_std[r];
+    }
+    const ptrdiff_t k1 = cols, k2 = 2 * cols, k3 = 3 * cols;
+    FNN_INDEPENDENT
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        REAL g = gamma[j], d0 = delta[j], u0 = normalised[j];
+        if (n == 4) {
+            REAL d1 = delta[k1 + j], d2 = delta[k2 + j], d3 = delta[k3 + j];
+            REAL u1 = normalised[k1 + j], u2 = normalised[k2 + j], u3 = normalised[k3 + j];
+            dbeta_acc[j] += (d0 + d1) + (d2 + d3);
+            dgamma_acc[j] += FMA(d0, u0, d1 * u1) + FMA(d2, u2, d3 * u3);
+            dz[k1 + j] = t[1] * FMA(d1, g, FMA(u1, b[1], a[1]));
+            dz[k2 + j] = t[2] * FMA(d2, g, FMA(u2, b[2], a[2]));
+            dz[k3 + j] = t[3] * FMA(d3, g, FMA(u3, b[3], a[3]));
+        } else {
+            dbeta_acc[j] += d0;
+            dgamma_acc[j] += d0 * u0;
+        }
+        dz[j] = t[0] * FMA(d0, g, FMA(u0, b[0], a[0]));
+    }
+}
+
+void FN(layer_norm_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
+                             const REAL *gamma, const REAL *inv_std, REAL *dz, REAL *dgamma_acc, REAL *dbeta_acc)
+{
+    ptrdiff_t i = 0;
+    for (; i + 4 <= rows; i += 4)
+        FN(layer_backward_rows)(4, cols, delta + i * cols, normalised + i * cols, gamma, inv_std + i, dz + i * cols,
+                                dgamma_acc, dbeta_acc);
+    for (; i < rows; i++)
+        FN(layer_backward_rows)(1, cols, delta + i * cols, normalised + i * cols, gamma, inv_std + i, dz + i * cols,
+                                dgamma_acc, dbeta_acc);
+}
+
+#undef SQRT_
+#undef NORM_COLS
+#undef NORM_HEAD

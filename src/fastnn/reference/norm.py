@@ -1,0 +1,234 @@
+"""Batch and layer normalisation: forward and backward next to each other.
+
+Rows are samples. Index letters: n of N samples, d of D features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .dense import check_array
+
+__all__ = ["batch_norm_backward", "batch_norm_forward", "layer_norm_backward", "layer_norm_forward"]
+
+
+def check_epsilon(epsilon: Any) -> float:
+    """`epsilon` as a float, finite and above 0."""
+    try:
+        value = float(epsilon)
+    except (TypeError, ValueError):
+        raise TypeError(f"epsilon: expected a number, got {epsilon!r}") from None
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"epsilon: expected a finite number > 0, got {epsilon!r}")
+    return value
+
+
+def check_matrix(name: str, value: Any) -> np.ndarray:
+    """`value` as a float array (N, D) of at least one row and one column."""
+    array = check_array(name, value, ("N", "D"))
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one row and one column, got shape {array.shape}")
+    return array
+
+
+def batch_norm_forward(
+    Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Batch normalisation with the statistics of the batch, feature by feature.
+
+    ::
+
+        μ_d = (1/N) Σ_n z_nd        σ²_d = (1/N) Σ_n (z_nd − μ_d)²        θ_d = (σ²_d + ε)^(-1/2)
+        û_nd = (z_nd − μ_d) θ_d     out_nd = γ_d û_nd + β_d
+
+    (Ioffe & Szegedy 2015, algorithm 1; seed 003, section 9). The statistics are computed from differences to a row of
+    the batch, so that columns far from zero lose no digits by that and a constant column has variance 0 exactly.
+
+    Parameters
+    ----------
+    Z : ndarray (N, D) of float32 or float64
+        N and D at least 1. With N = 1 the result is β whatever Z is; a network refuses to train on that.
+    gamma, beta : ndarray (D,), same dtype
+    epsilon : float, default=1e-5
+
+    Returns
+    -------
+    out : ndarray (N, D), same dtype
+    normalised : ndarray (N, D)
+        û, which the backward pass needs.
+    mean, variance : ndarray (D,)
+        The variance has 1/N.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, dtypes differ, or epsilon is not a number.
+    ValueError
+        If shapes do not fit, Z is empty, or epsilon is not finite and above 0.
+
+    Notes
+    -----
+    torch normalises with 1/N like this, but its running variance takes 1/(N − 1).
+    """
+    Z = check_matrix("Z", Z)
+    gamma = check_array("gamma", gamma, (Z.shape[1],), Z.dtype)
+    beta = check_array("beta", beta, (Z.shape[1],), Z.dtype)
+    epsilon = check_epsilon(epsilon)
+    U = Z - Z[0]
+    step = U.mean(axis=0)
+    U -= step
+    variance = np.einsum("nd,nd->d", U, U) / Z.dtype.type(Z.shape[0])
+    U *= 1 / np.sqrt(variance + Z.dtype.type(epsilon))
+    out = gamma * U
+    out += beta
+    return out, U, Z[0] + step, variance
+
+
+def batch_norm_backward(
+    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reverse pass of :func:`batch_norm_forward`, through the statistics of the batch too.
+
+    With δ = ∂L/∂out and θ = (σ² + ε)^(-1/2)::
+
+        ∂β_d = Σ_n δ_nd        ∂γ_d = Σ_n δ_nd û_nd
+        ∂z_nd = γ_d θ_d (δ_nd − ∂β_d / N − û_nd ∂γ_d / N)
+
+    It is the reverse differential of seed 003, appendix B, with the components
+    ∂û_m/∂z_n = θ ([m = n] − (1 + û_m û_n) / N). The appendix's closing formula has a plus where this minus is right
+    (its program has the minus). Its (D, N, D, N) tensor is not needed: two sums per feature are all that enters.
+
+    Parameters
+    ----------
+    delta : ndarray (N, D) of float32 or float64
+        ∂L/∂out; N and D at least 1.
+    normalised : ndarray (N, D), same dtype
+        û of the forward pass.
+    gamma, variance : ndarray (D,), same dtype
+        The scale, and the variance that the forward pass returned.
+    epsilon : float, default=1e-5
+        That of the forward pass.
+
+    Returns
+    -------
+    dZ : ndarray (N, D), same dtype
+    dgamma, dbeta : ndarray (D,)
+        Sums over the rows, not means.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, dtypes differ, or epsilon is not a number.
+    ValueError
+        If shapes do not fit, delta is empty, or epsilon is not finite and above 0.
+    """
+    delta = check_matrix("delta", delta)
+    normalised = check_array("normalised", normalised, delta.shape, delta.dtype)
+    gamma = check_array("gamma", gamma, (delta.shape[1],), delta.dtype)
+    variance = check_array("variance", variance, (delta.shape[1],), delta.dtype)
+    epsilon = check_epsilon(epsilon)
+    per_row = 1 / delta.dtype.type(delta.shape[0])
+    dbeta = delta.sum(axis=0)
+    dgamma = np.einsum("nd,nd->d", delta, normalised)
+    dZ = normalised * (-per_row * dgamma)
+    dZ += delta
+    dZ -= per_row * dbeta
+    dZ *= gamma / np.sqrt(variance + delta.dtype.type(epsilon))
+    return dZ, dgamma, dbeta
+
+
+def layer_norm_forward(
+    Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Layer normalisation, row by row.
+
+    ::
+
+        μ_n = (1/D) Σ_d z_nd        σ²_n = (1/D) Σ_d (z_nd − μ_n)²        θ_n = (σ²_n + ε)^(-1/2)
+        û_nd = (z_nd − μ_n) θ_n     out_nd = γ_d û_nd + β_d
+
+    (Ba, Kiros & Hinton 2016, equation 4, with ε inside the root as in torch). No row depends on another.
+
+    Parameters
+    ----------
+    Z : ndarray (N, D) of float32 or float64
+        N and D at least 1.
+    gamma, beta : ndarray (D,), same dtype
+    epsilon : float, default=1e-5
+
+    Returns
+    -------
+    out : ndarray (N, D), same dtype
+    normalised : ndarray (N, D)
+        û, which the backward pass needs.
+    inv_std : ndarray (N,)
+        θ, which it needs too.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, dtypes differ, or epsilon is not a number.
+    ValueError
+        If shapes do not fit, Z is empty, or epsilon is not finite and above 0.
+    """
+    Z = check_matrix("Z", Z)
+    gamma = check_array("gamma", gamma, (Z.shape[1],), Z.dtype)
+    beta = check_array("beta", beta, (Z.shape[1],), Z.dtype)
+    epsilon = check_epsilon(epsilon)
+    U = Z - Z[:, :1]
+    U -= U.mean(axis=1, keepdims=True)
+    variance = np.einsum("nd,nd->n", U, U) / Z.dtype.type(Z.shape[1])
+    inv_std = 1 / np.sqrt(variance + Z.dtype.type(epsilon))
+    U *= inv_std[:, None]
+    out = gamma * U
+    out += beta
+    return out, U, inv_std
+
+
+def layer_norm_backward(
+    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reverse pass of :func:`layer_norm_forward`.
+
+    With δ = ∂L/∂out and means over the features of a row::
+
+        ∂β_d = Σ_n δ_nd        ∂γ_d = Σ_n δ_nd û_nd
+        ∂z_nd = θ_n (γ_d δ_nd − mean_d(γ δ)_n − û_nd mean_d(û γ δ)_n)
+
+    Parameters
+    ----------
+    delta : ndarray (N, D) of float32 or float64
+        ∂L/∂out; N and D at least 1.
+    normalised : ndarray (N, D), same dtype
+        û of the forward pass.
+    gamma : ndarray (D,), same dtype
+    inv_std : ndarray (N,), same dtype
+        θ of the forward pass.
+
+    Returns
+    -------
+    dZ : ndarray (N, D), same dtype
+    dgamma, dbeta : ndarray (D,)
+        Sums over the rows, not means.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is neither float32 nor float64, or dtypes differ.
+    ValueError
+        If shapes do not fit or delta is empty.
+    """
+    delta = check_matrix("delta", delta)
+    normalised = check_array("normalised", normalised, delta.shape, delta.dtype)
+    gamma = check_array("gamma", gamma, (delta.shape[1],), delta.dtype)
+    inv_std = check_array("inv_std", inv_std, (delta.shape[0],), delta.dtype)
+    per_column = 1 / delta.dtype.type(delta.shape[1])
+    dZ = gamma * delta
+    products = np.einsum("nd,nd->n", dZ, normalised)
+    dZ -= per_column * dZ.sum(axis=1, keepdims=True)
+    dZ -= normalised * (per_column * products)[:, None]
+    dZ *= inv_std[:, None]
+    return dZ, np.einsum("nd,nd->d", delta, normalised), delta.sum(axis=0)
