@@ -92,7 +92,14 @@ CASES = {
         lambda a: (a.normal(BATCH, CLASSES), a.labels(BATCH, CLASSES), a.positive(BATCH)),
     ),
     "binary_cross_entropy": ("binary_cross_entropy", lambda a: (a.normal(BATCH, 1), a.bits(BATCH, 1))),
+    "cross_entropy smoothed": (
+        "cross_entropy",
+        lambda a: (a.normal(BATCH, CLASSES), a.labels(BATCH, CLASSES), None, 0.1),
+    ),
     "squared_error": ("squared_error", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "absolute_error": ("absolute_error", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "huber": ("huber", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "poisson": ("poisson", lambda a: (a.normal(BATCH, CLASSES), a.positive(BATCH, CLASSES))),
     "sgd_update": ("sgd_update", lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), None, 1e-3)),
     "sgd_update momentum": (
         "sgd_update",

@@ -139,11 +139,20 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
         for (ptrdiff_t i = 0; i < rows; i++)
             *weight_sum += (double)weight[i];
     }
-    if (plan->loss == FNN_CROSS_ENTROPY)
-        return job->kernels->cross_entropy(rows, k, z, labels, target, weight, correct, delta);
-    if (plan->loss == FNN_BINARY_CROSS_ENTROPY)
+    switch (plan->loss) {
+    case FNN_CROSS_ENTROPY:
+        return job->kernels->cross_entropy(rows, k, z, labels, target, weight, plan->label_smoothing, correct, delta);
+    case FNN_BINARY_CROSS_ENTROPY:
         return job->kernels->binary_cross_entropy(rows, k, z, target, weight, correct, delta);
-    return job->kernels->squared_error(rows, k, z, target, weight, delta);
+    case FNN_ABSOLUTE_ERROR:
+        return job->kernels->absolute_error(rows, k, z, target, weight, delta);
+    case FNN_HUBER:
+        return job->kernels->huber(rows, k, z, target, weight, delta);
+    case FNN_POISSON:
+        return job->kernels->poisson(rows, k, z, target, weight, delta);
+    default:
+        return job->kernels->squared_error(rows, k, z, target, weight, delta);
+    }
 }
 
 /* One worker's shard of rows first .. first+rows: fills its slot and, if asked, its gradient. Returns 1 when told to

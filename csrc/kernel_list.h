@@ -40,14 +40,22 @@ KERNEL(void, softmax_vjp, (ptrdiff_t rows, ptrdiff_t cols, const REAL *p, const 
 /* -- losses (losses_body.h) --------------------------------------------------------------------------------------- */
 /* Each returns Σ_i w_i ℓ_i and writes delta_i = w_i ∂ℓ_i/∂z_i; weight NULL means ones; no division by Σ w. `correct`,
  * unless NULL, grows by the weight of the rows whose prediction is the target. */
-/* labels (rows,) in [0, cols), or, where that is NULL, target (rows, cols): one-hot or soft */
+/* labels (rows,) in [0, cols), or, where that is NULL, target (rows, cols): one-hot or soft; y becomes
+ * (1 − smoothing) y + smoothing / cols */
 KERNEL(double, cross_entropy,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, const REAL *target, const REAL *weight,
-        double *correct, REAL *delta))
+        double smoothing, double *correct, REAL *delta))
 KERNEL(double, binary_cross_entropy,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, double *correct,
         REAL *delta))
 KERNEL(double, squared_error,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
+KERNEL(double, absolute_error,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
+KERNEL(double, huber,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
+/* infinite, both of them, where exp(z) is; a row of weight 0 takes no part even then */
+KERNEL(double, poisson,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
 
 /* -- optim (optim_body.h): the effective gradient and the update rules, on flat arrays ----------------------------- */

@@ -5,7 +5,14 @@
 #include "common.h"
 
 enum fnn_op_kind { FNN_DENSE = 0 };
-enum fnn_loss { FNN_CROSS_ENTROPY = 0, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR };
+enum fnn_loss {
+    FNN_CROSS_ENTROPY = 0,
+    FNN_BINARY_CROSS_ENTROPY, /* the last one that classifies */
+    FNN_SQUARED_ERROR,
+    FNN_ABSOLUTE_ERROR,
+    FNN_HUBER,
+    FNN_POISSON
+};
 enum fnn_rule_kind { FNN_SGD = 0, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
@@ -35,6 +42,7 @@ typedef struct {
     ptrdiff_t n_parameters, n_in, n_out;
     ptrdiff_t row_elements; /* of all outputs, pre-activations and deltas of one row */
     double input_scale;
+    double label_smoothing; /* of cross_entropy */
 } fnn_plan;
 
 typedef struct {

@@ -24,7 +24,7 @@ from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
 from fastnn.reference.network import Plan as Twin
 
-LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson")
 RULES = (
     UpdateRule("sgd", 0.05),
     UpdateRule("sgd", 0.02, momentum=0.9),
@@ -71,7 +71,10 @@ def problem(sizes, loss, dtype, rows, rng, *, soft=False):
     X = rng.standard_normal((rows, sizes[0])).astype(dtype)
     if loss == "cross_entropy" and not soft:
         y = rng.integers(0, sizes[-1], rows)
-    elif loss == "squared_error":
+    elif loss == "poisson":
+        theta *= 0.2  # rates that stay within the type
+        y = rng.poisson(2.0, (rows, sizes[-1])).astype(dtype)
+    elif loss in ("squared_error", "absolute_error", "huber"):
         y = rng.standard_normal((rows, sizes[-1])).astype(dtype)
     else:
         y = rng.random((rows, sizes[-1])).astype(dtype)
@@ -89,22 +92,26 @@ def problem(sizes, loss, dtype, rows, rng, *, soft=False):
     workers=st.integers(1, 4),
     soft=st.booleans(),
     weighted=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.1]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_loss_and_gradient_are_the_twins(sizes, activation, loss, dtype, rows, workers, soft, weighted, seed) -> None:
+def test_loss_and_gradient_are_the_twins(
+    sizes, activation, loss, dtype, rows, workers, soft, weighted, smoothing, seed
+) -> None:
     rng = np.random.default_rng(seed)
     ops, n_parameters = chain(sizes, [activation] * (len(sizes) - 2) + ["linear"])
     theta, X, y, w = problem(sizes, loss, dtype, rows, rng, soft=soft and loss == "cross_entropy")
     w = w if weighted else None
+    options = {"label_smoothing": smoothing} if loss == "cross_entropy" else {}
     before = engine.worth_a_worker()
     engine.worth_a_worker(1.0)
     try:
-        plan = Plan(ops, n_parameters, loss, dtype)
+        plan = Plan(ops, n_parameters, loss, dtype, **options)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
         outputs = plan.forward(theta, X, workers)
     finally:
         engine.worth_a_worker(before)
-    twin = Twin(ops, n_parameters, loss, dtype)
+    twin = Twin(ops, n_parameters, loss, dtype, **options)
     expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     assert value == pytest.approx(expected, rel=tolerance, abs=tolerance)
@@ -151,6 +158,39 @@ def test_training_is_the_twins(rule, dtype, options, rng) -> None:
         np.testing.assert_allclose(result.correct, expected_result.correct, atol=0.02)
         assert result.steps == expected_result.steps == 21
         assert result.status == "ok"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", [*LOSSES[1:], "smoothed"])
+@pytest.mark.usefixtures("many_workers")
+def test_training_with_other_losses_is_the_twins(loss, dtype, rng) -> None:
+    loss, options = ("cross_entropy", {"label_smoothing": 0.2}) if loss == "smoothed" else (loss, {})
+    sizes = [6, 11, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, w = problem(sizes, loss, dtype, 107, rng)
+    order = np.stack([rng.permutation(107) for _ in range(3)])
+    results = []
+    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 3)):
+        trained = theta.copy()
+        result = plan(ops, n_parameters, loss, dtype, **options).train(
+            trained, np.zeros((0, n_parameters), dtype), X, y, order, 16, RULES[0], 0, sample_weight=w, threads=workers
+        )
+        results.append((trained, result))
+    (expected, expected_result), *compiled = results
+    assert (expected_result.correct is None) == (loss not in ("cross_entropy", "binary_cross_entropy"))
+    for trained, result in compiled:
+        np.testing.assert_allclose(trained, expected, rtol=0, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(result.losses, expected_result.losses, rtol=1e-5)
+        assert (result.correct is None) == (expected_result.correct is None)
+        assert result.status == "ok"
+
+
+@pytest.mark.parametrize("kind", [Plan, Twin])
+def test_smoothing_is_for_cross_entropy(kind) -> None:
+    ops, n_parameters = chain([3, 2], ["linear"])
+    for loss, smoothing in (("huber", 0.1), ("cross_entropy", 1.0), ("cross_entropy", -0.1)):
+        with pytest.raises(ValueError, match=rf"label_smoothing: expected .* or 0 for {loss}, got {smoothing}"):
+            kind(ops, n_parameters, loss, "float32", label_smoothing=smoothing)
 
 
 @pytest.mark.parametrize("source", ["uint8", "float32", "float64"])

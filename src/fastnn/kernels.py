@@ -19,6 +19,7 @@ from .reference.activations import ACTIVATIONS, SAVES_OUTPUT
 from .reference.dense import check_array
 
 __all__ = [
+    "absolute_error",
     "activation_backward",
     "activation_derivatives",
     "activation_forward",
@@ -30,9 +31,11 @@ __all__ = [
     "dense_forward",
     "exp",
     "gradient_norm2",
+    "huber",
     "log",
     "log_softmax",
     "matmul",
+    "poisson",
     "rmsprop_update",
     "sgd_update",
     "simd",
@@ -262,9 +265,13 @@ def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarr
 
 
 @_twin
-def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+def cross_entropy(
+    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
+) -> tuple[float, np.ndarray]:
     Z = _logits(Z)
     N, K = Z.shape
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
     w, total = _weights(sample_weight, Z)
     target = np.asarray(y)
     labels, soft = _NO_LABELS, _NONE[Z.dtype]
@@ -281,7 +288,17 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     else:
         raise TypeError(f"y: expected dtype int64 (labels) or {Z.dtype} (one-hot, soft), got {target.dtype}")
     delta = np.empty_like(Z)
-    loss = _core.cross_entropy(K, Z.ravel(), labels, soft, w, delta.ravel())
+    loss = _core.cross_entropy(K, Z.ravel(), labels, soft, w, label_smoothing, delta.ravel())
+    return _mean(total, loss, delta)
+
+
+def _elementwise_loss(kernel: Callable[..., float], Z: Any, y: Any, sample_weight: Any) -> tuple[float, np.ndarray]:
+    """A loss whose targets have the shape of the outputs."""
+    Z = _contiguous("Z", Z, ("N", "K"))
+    y = _contiguous("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    delta = np.empty_like(Z)
+    loss = kernel(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
     return _mean(total, loss, delta)
 
 
@@ -289,22 +306,27 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
 def binary_cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    Z = _contiguous("Z", Z, ("N", "K"))
-    y = _contiguous("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = _core.binary_cross_entropy(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
-    return _mean(total, loss, delta)
+    return _elementwise_loss(_core.binary_cross_entropy, Z, y, sample_weight)
 
 
 @_twin
 def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    Z = _contiguous("Z", Z, ("N", "K"))
-    y = _contiguous("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = _core.squared_error(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
-    return _mean(total, loss, delta)
+    return _elementwise_loss(_core.squared_error, Z, y, sample_weight)
+
+
+@_twin
+def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    return _elementwise_loss(_core.absolute_error, Z, y, sample_weight)
+
+
+@_twin
+def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    return _elementwise_loss(_core.huber, Z, y, sample_weight)
+
+
+@_twin
+def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    return _elementwise_loss(_core.poisson, Z, y, sample_weight)
 
 
 # -- update rules -----------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ cdef extern from "data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
 cdef extern from "plan.h" nogil:
-    enum: FNN_DENSE, FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR
+    enum: FNN_DENSE
+    enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
     enum: FNN_SGD, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
     enum: FNN_ALIGN
@@ -49,7 +50,7 @@ cdef extern from "plan.h" nogil:
         const fnn_segment *segments
         int n_ops, n_segments, loss
         ptrdiff_t n_parameters, n_in, n_out, row_elements
-        double input_scale
+        double input_scale, label_smoothing
 
     ctypedef struct fnn_rule:
         int kind, nesterov
@@ -163,7 +164,8 @@ ctypedef fused job_t:
 atexit.register(lambda: fnn_pool_shutdown())
 
 LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY_CROSS_ENTROPY,
-          "squared_error": FNN_SQUARED_ERROR}
+          "squared_error": FNN_SQUARED_ERROR, "absolute_error": FNN_ABSOLUTE_ERROR, "huber": FNN_HUBER,
+          "poisson": FNN_POISSON}
 RULES = {"sgd": FNN_SGD, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
 
 # Multiplications per worker and batch below which a second worker costs more than it saves (the barriers).
@@ -245,12 +247,15 @@ cdef class Plan:
     cdef readonly object dtype
     cdef _Workspace spare
 
-    def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None):
+    def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
+                  double label_smoothing=0.0):
         ops = tuple(ops)
         if not ops:
             raise ValueError("ops: expected at least one operation, got none")
         if loss not in LOSSES:
             raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+        if not 0.0 <= label_smoothing < 1.0 or (label_smoothing != 0.0 and loss != "cross_entropy"):
+            raise ValueError(f"label_smoothing: expected a number in [0, 1), or 0 for {loss}, got {label_smoothing!r}")
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         self.single = dtype == "float32"
@@ -268,6 +273,7 @@ cdef class Plan:
         self.plan.n_in = ops[0].n_in
         self.plan.n_out = ops[n - 1].n_out
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
+        self.plan.label_smoothing = label_smoothing
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
@@ -411,7 +417,7 @@ cdef class Plan:
             done, step, status = job64.epochs_done, job64.step, job64.status
         if errors:
             raise errors[0]
-        correct = None if self.plan.loss == FNN_SQUARED_ERROR else tuple(outcome[1, :done].tolist())
+        correct = tuple(outcome[1, :done].tolist()) if self.plan.loss <= FNN_BINARY_CROSS_ENTROPY else None
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
                            "diverged" if status == FNN_DIVERGED else "ok")
 

@@ -156,7 +156,7 @@ def softmax_vjp(Py_ssize_t cols, const real[::1] p, const real[::1] v, real[::1]
 
 
 def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels, const real[::1] target,
-                  const real[::1] weight, real[::1] delta):
+                  const real[::1] weight, double smoothing, real[::1] delta):
     """Σ w ℓ; labels or target is empty, and so is weight where there is none."""
     cdef const int64_t *y = &labels[0] if labels.shape[0] else NULL
     cdef const real *soft = &target[0] if target.shape[0] else NULL
@@ -164,9 +164,11 @@ def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels,
     cdef double loss
     with nogil:
         if real is float:
-            loss = table.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+            loss = table.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, smoothing, NULL,
+                                           &delta[0])
         else:
-            loss = table.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+            loss = table.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, smoothing, NULL,
+                                           &delta[0])
     return loss
 
 
@@ -191,6 +193,39 @@ def squared_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, co
             loss = table.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
         else:
             loss = table.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+def absolute_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.absolute_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.absolute_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+def huber(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.huber(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.huber(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+def poisson(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.poisson(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.poisson(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
     return loss
 
 

@@ -17,13 +17,14 @@ from .activations import (
     tanh,
 )
 from .dense import dense_backward, dense_forward, matmul
-from .losses import binary_cross_entropy, cross_entropy, squared_error
+from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
 from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
 __all__ = [
     "ACTIVATIONS",
     "SAVES_OUTPUT",
+    "absolute_error",
     "activation_backward",
     "activation_derivatives",
     "activation_forward",
@@ -35,9 +36,11 @@ __all__ = [
     "dense_forward",
     "exp",
     "gradient_norm2",
+    "huber",
     "log",
     "log_softmax",
     "matmul",
+    "poisson",
     "rmsprop_update",
     "sgd_update",
     "softmax",
