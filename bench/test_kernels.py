@@ -109,6 +109,10 @@ CASES = {
         "sgd_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9, True),
     ),
+    "nag_update": (
+        "nag_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9),
+    ),
     "adagrad_update": (
         "adagrad_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.positive(PARAMETERS), 1e-3),
@@ -117,9 +121,23 @@ CASES = {
         "rmsprop_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.positive(PARAMETERS), 1e-3),
     ),
+    "rmsprop_update centred, momentum": (
+        "rmsprop_update",
+        lambda a: (
+            *(a.normal(PARAMETERS), a.normal(PARAMETERS), 2 + a.positive(PARAMETERS)),
+            *(1e-3, 0.99, 1e-2, 0.9, a.normal(PARAMETERS, scale=0.1), a.normal(PARAMETERS)),
+        ),
+    ),
     "adam_update": (
         "adam_update",
         lambda a: (*(a.normal(PARAMETERS) for _ in range(3)), a.positive(PARAMETERS), 10, 1e-3),
+    ),
+    "adam_update amsgrad": (
+        "adam_update",
+        lambda a: (
+            *(a.normal(PARAMETERS) for _ in range(3)),
+            *(a.positive(PARAMETERS), 10, 1e-3, 0.9, 0.999, 1e-8, 0.0, a.positive(PARAMETERS)),
+        ),
     ),
 }
 

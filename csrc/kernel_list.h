@@ -71,15 +71,20 @@ KERNEL(void, gradient_finish, (ptrdiff_t n, const fnn_terms *terms, const REAL *
 KERNEL(void, sgd_update,
        (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov, const REAL *g,
         REAL *theta, REAL *velocity))
+/* ahead: θ less the iterate behind it; momentum: (t_k − 1) / t_{k+1} for the k-th update */
+KERNEL(void, nag_update,
+       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, const REAL *g, REAL *theta,
+        REAL *ahead))
 KERNEL(void, adagrad_update,
        (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon, const REAL *g, REAL *theta, REAL *s))
+/* mean NULL: not centred; velocity NULL without momentum */
 KERNEL(void, rmsprop_update,
-       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon, const REAL *g,
-        REAL *theta, REAL *s))
-/* bias1 = 1 − β₁ᵗ, bias2 = 1 − β₂ᵗ for the t-th update; decay is the decoupled one (AdamW) */
+       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon, double momentum,
+        const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity))
+/* bias1 = 1 − β₁ᵗ, bias2 = 1 − β₂ᵗ for the t-th update; decay is the decoupled one (AdamW); v_max NULL: not AMSGrad */
 KERNEL(void, adam_update,
        (ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate, double beta1,
-        double beta2, double epsilon, double decay, const REAL *g, REAL *theta, REAL *m, REAL *v))
+        double beta2, double epsilon, double decay, const REAL *g, REAL *theta, REAL *m, REAL *v, REAL *v_max))
 
 /* -- data (data_body.h) ------------------------------------------------------------------------------------------- */
 /* out (rows, cols) = scale · x[index[i], :], or x[i, :] where index is NULL; x is of `type` (enum fnn_source) */

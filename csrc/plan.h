@@ -13,7 +13,7 @@ enum fnn_loss {
     FNN_HUBER,
     FNN_POISSON
 };
-enum fnn_rule_kind { FNN_SGD = 0, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
+enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
 typedef struct {
@@ -46,9 +46,14 @@ typedef struct {
 } fnn_plan;
 
 typedef struct {
-    int kind; /* enum fnn_rule_kind */
-    int nesterov;
+    int kind;     /* enum fnn_rule_kind */
+    int nesterov; /* of sgd */
+    int centered; /* of rmsprop */
+    int amsgrad;  /* of adam; so is epsilon_hat: ε joins √v before the correction of its bias */
+    int epsilon_hat;
     double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay;
+    const double *momenta; /* of nag: one for every update of the call, which starts after update number `first` */
+    int64_t first;
 } fnn_rule;
 
 #endif

@@ -29,9 +29,15 @@ RULES = (
     UpdateRule("sgd", 0.05),
     UpdateRule("sgd", 0.02, momentum=0.9),
     UpdateRule("sgd", 0.02, momentum=0.9, nesterov=True),
+    UpdateRule("nag", 0.02),
     UpdateRule("adagrad", 0.02, epsilon=1e-10),
     UpdateRule("rmsprop", 0.003),
+    UpdateRule("rmsprop", 0.001, momentum=0.9),
+    UpdateRule("rmsprop", 0.003, centered=True, epsilon=1e-3),
+    UpdateRule("rmsprop", 0.001, centered=True, epsilon=1e-3, momentum=0.5),
     UpdateRule("adam", 0.003),
+    UpdateRule("adam", 0.003, beta2=0.9, amsgrad=True),
+    UpdateRule("adam", 0.003, epsilon=1e-3, epsilon_hat=True),
     UpdateRule("adam", 0.003, weight_decay=0.1),
 )
 TOLERANCE = {"float32": 2e-4, "float64": 1e-11}
@@ -123,7 +129,7 @@ def test_loss_and_gradient_are_the_twins(
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "rule", RULES, ids=lambda rule: f"{rule.rule}-{rule.momentum}-{rule.nesterov}-{rule.weight_decay}"
+    "rule", RULES, ids=lambda rule: "-".join(map(str, (rule.rule, rule.momentum, rule.weight_decay, *rule[1:])))
 )
 @pytest.mark.parametrize(
     "options",

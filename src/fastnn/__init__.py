@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import initializers, losses, optimizers
 from .layers import Dense
 from .network import Sequential
-from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
+from .optimizers import NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
 from .training import DivergenceError, EpochResult, History, Trainer
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "NAG",
     "SGD",
     "AdaGrad",
     "Adam",

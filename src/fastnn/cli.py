@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 BUILT_IN = ("digits", "iris", "mnist", "fashion_mnist")
-OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
+OPTIMIZERS = ("sgd", "nesterov", "nag", "adagrad", "rmsprop", "adam", "adamw")
 #: A whole-number target with more different values than this is a quantity, not a class.
 MAX_INTEGER_CLASSES = 20
 #: Without --epochs: as many as make about this many updates, within the limits.

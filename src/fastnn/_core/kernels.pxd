@@ -32,9 +32,11 @@ cdef extern from "dispatch.h" nogil:
         double (*gradient_norm2)(ptrdiff_t, const fnn_terms *, const float *, const float *) noexcept nogil
         void (*sgd_update)(ptrdiff_t, const fnn_terms *, double, double, int, const float *, float *, float *) noexcept nogil
         void (*adagrad_update)(ptrdiff_t, const fnn_terms *, double, double, const float *, float *, float *) noexcept nogil
-        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, const float *, float *, float *) noexcept nogil
+        void (*nag_update)(ptrdiff_t, const fnn_terms *, double, double, const float *, float *, float *) noexcept nogil
+        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, const float *, float *,
+                               float *, float *, float *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
-                            const float *, float *, float *, float *) noexcept nogil
+                            const float *, float *, float *, float *, float *) noexcept nogil
         ptrdiff_t (*first_not_finite)(ptrdiff_t, const float *) noexcept nogil
 
     ctypedef struct fnn_kernels_f64:
@@ -62,10 +64,11 @@ cdef extern from "dispatch.h" nogil:
         double (*gradient_norm2)(ptrdiff_t, const fnn_terms *, const double *, const double *) noexcept nogil
         void (*sgd_update)(ptrdiff_t, const fnn_terms *, double, double, int, const double *, double *, double *) noexcept nogil
         void (*adagrad_update)(ptrdiff_t, const fnn_terms *, double, double, const double *, double *, double *) noexcept nogil
-        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, const double *, double *,
-                               double *) noexcept nogil
+        void (*nag_update)(ptrdiff_t, const fnn_terms *, double, double, const double *, double *, double *) noexcept nogil
+        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, const double *, double *,
+                               double *, double *, double *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
-                            const double *, double *, double *, double *) noexcept nogil
+                            const double *, double *, double *, double *, double *) noexcept nogil
         ptrdiff_t (*first_not_finite)(ptrdiff_t, const double *) noexcept nogil
 
     ctypedef struct fnn_kernels:

@@ -5,6 +5,7 @@ Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; 
 """
 import os
 
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
 ctypedef fused real:
@@ -254,6 +255,40 @@ def sgd_update(real[::1] theta, const real[::1] grad, real[::1] velocity, double
             table.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
 
 
+# Where nag_momentum's last call ended: a step k and its t_k.
+cdef long long nag_step = 1
+cdef double nag_t = 1.0
+
+
+def nag_momentum(long long step, double[::1] momenta):
+    """Those of steps step, step + 1, ...; a call that goes on where the last one ended does not start from t_1."""
+    global nag_step, nag_t
+    cdef long long k = nag_step
+    cdef double t = nag_t, after
+    cdef Py_ssize_t i
+    if k > step:
+        k, t = 1, 1.0
+    with nogil:
+        while k < step:
+            t = (1 + sqrt(1 + 4 * t * t)) / 2
+            k += 1
+        for i in range(momenta.shape[0]):
+            after = (1 + sqrt(1 + 4 * t * t)) / 2
+            momenta[i] = (t - 1) / after
+            t = after
+    nag_step, nag_t = step + momenta.shape[0], t
+
+
+def nag_update(real[::1] theta, const real[::1] grad, real[::1] ahead, double learning_rate, double momentum,
+               tuple terms):
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    with nogil:
+        if real is float:
+            table.f32.nag_update(theta.shape[0], &t, learning_rate, momentum, &grad[0], &theta[0], &ahead[0])
+        else:
+            table.f64.nag_update(theta.shape[0], &t, learning_rate, momentum, &grad[0], &theta[0], &ahead[0])
+
+
 def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double epsilon,
                    tuple terms):
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
@@ -264,27 +299,37 @@ def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double le
             table.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
 
 
-def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double rho,
-                   double epsilon, tuple terms):
+def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, real[::1] mean, real[::1] velocity,
+                   double learning_rate, double rho, double epsilon, double momentum, tuple terms):
+    """An empty mean or velocity is none."""
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    cdef real *m = &mean[0] if mean.shape[0] else NULL
+    cdef real *v = &velocity[0] if velocity.shape[0] else NULL
     with nogil:
         if real is float:
-            table.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+            table.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, momentum, &grad[0], &theta[0],
+                                     &s[0], m, v)
         else:
-            table.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+            table.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, momentum, &grad[0], &theta[0],
+                                     &s[0], m, v)
 
 
-def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, long long step,
-                double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, tuple terms):
+def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, real[::1] v_max, long long step,
+                double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+                bint epsilon_hat, tuple terms):
+    """An empty v_max is none."""
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
     cdef double bias1 = 1 - beta1 ** <double>step, bias2 = 1 - beta2 ** <double>step
+    cdef real *top = &v_max[0] if v_max.shape[0] else NULL
+    if epsilon_hat:
+        epsilon /= sqrt(bias2)
     with nogil:
         if real is float:
             table.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
-                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0], top)
         else:
             table.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
-                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0], top)
 
 
 # -- data -------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,15 @@ from .activations import (
 )
 from .dense import dense_backward, dense_forward, matmul
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
-from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+from .optim import (
+    adagrad_update,
+    adam_update,
+    gradient_norm2,
+    nag_momentum,
+    nag_update,
+    rmsprop_update,
+    sgd_update,
+)
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
 __all__ = [
@@ -40,6 +48,8 @@ __all__ = [
     "log",
     "log_softmax",
     "matmul",
+    "nag_momentum",
+    "nag_update",
     "poisson",
     "rmsprop_update",
     "sgd_update",

@@ -19,7 +19,15 @@ from ..plan import OpSpec, TrainResult, UpdateRule
 from .activations import SAVES_OUTPUT, activation_backward, activation_forward
 from .dense import check_array
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
-from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+from .optim import (
+    adagrad_update,
+    adam_update,
+    gradient_norm2,
+    nag_momentum,
+    nag_update,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = ["Plan"]
 
@@ -374,18 +382,26 @@ class Plan:
             norm = math.sqrt(sum(squares))
             factor = clip_norm / norm if norm > clip_norm else 1.0
         limit = math.inf if clip_value is None else clip_value
+        mu = float(nag_momentum(step)[0]) if rule.rule == "nag" else 0.0
         for at, a, b, decay in spans:
             t, g, eta = theta[at], grad[at], rule.learning_rate
             common = {"l1": a, "l2": b, "factor": factor, "clip_value": limit}
             if rule.rule == "sgd":
                 velocity = state[0, at] if rule.n_slots else None
                 sgd_update(t, g, velocity, eta, rule.momentum, rule.nesterov, **common)
+            elif rule.rule == "nag":
+                nag_update(t, g, state[0, at], eta, mu, **common)
             elif rule.rule == "adagrad":
                 adagrad_update(t, g, state[0, at], eta, rule.epsilon, **common)
             elif rule.rule == "rmsprop":
-                rmsprop_update(t, g, state[0, at], eta, rule.rho, rule.epsilon, **common)
+                rest = [slot[at] for slot in state[1:]]
+                mean = rest.pop(0) if rule.centered else None
+                velocity = rest.pop(0) if rule.momentum != 0.0 else None
+                numbers = eta, rule.rho, rule.epsilon, rule.momentum
+                rmsprop_update(t, g, state[0, at], *numbers, mean, velocity, **common)
             elif rule.rule == "adam":
-                m, v = state[0, at], state[1, at]
-                adam_update(t, g, m, v, step, eta, rule.beta1, rule.beta2, rule.epsilon, decay, **common)
+                m, v, top = state[0, at], state[1, at], state[2, at] if rule.amsgrad else None
+                numbers = eta, rule.beta1, rule.beta2, rule.epsilon
+                adam_update(t, g, m, v, step, *numbers, decay, top, rule.epsilon_hat, **common)
             else:
                 raise ValueError(f"optimizer: unknown rule {rule.rule!r}")
