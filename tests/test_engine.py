@@ -271,15 +271,16 @@ def test_outputs_of_a_row_do_not_depend_on_its_company(rng) -> None:
         np.testing.assert_array_equal(plan.forward(theta, X[row : row + 1])[0], together[row])
 
 
-def test_several_epochs_in_one_call_are_several_calls(rng) -> None:
+@pytest.mark.parametrize("rule", [UpdateRule("adam", 1e-2), UpdateRule("nag", 1e-2)], ids=lambda rule: rule.rule)
+def test_several_epochs_in_one_call_are_several_calls(rule, rng) -> None:
     sizes = [5, 8, 2]
     ops, n_parameters = chain(sizes, ["relu", "linear"])
     theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 30, rng)
     order = np.stack([rng.permutation(30) for _ in range(4)])
-    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
-    once, state = theta.copy(), np.zeros((2, n_parameters))
+    plan = Plan(ops, n_parameters, "cross_entropy", "float64")
+    once, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     result = plan.train(once, state, X, y, order, 7, rule, 0)
-    often, state = theta.copy(), np.zeros((2, n_parameters))
+    often, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     steps, losses = 0, []
     for epoch in order:
         part = plan.train(often, state, X, y, epoch[None], 7, rule, steps)
@@ -290,19 +291,20 @@ def test_several_epochs_in_one_call_are_several_calls(rng) -> None:
     assert result.steps == steps == 20
 
 
+@pytest.mark.parametrize("rule", [UpdateRule("adam", 1e-2), UpdateRule("nag", 1e-2)], ids=lambda rule: rule.rule)
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.usefixtures("many_workers")
-def test_a_batch_without_weight_is_skipped(workers, rng) -> None:
+def test_a_batch_without_weight_is_skipped(rule, workers, rng) -> None:
     sizes = [4, 3]
     ops, n_parameters = chain(sizes, ["linear"])
     theta, X, y, w = problem(sizes, "cross_entropy", "float64", 12, rng)
     w[4:8] = 0
-    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
-    skipped, state = theta.copy(), np.zeros((2, n_parameters))
+    plan = Plan(ops, n_parameters, "cross_entropy", "float64")
+    skipped, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     result = plan.train(skipped, state, X, y, None, 4, rule, 0, sample_weight=w, l2=0.1, threads=workers)
     assert result.steps == 2
     keep = np.r_[0:4, 8:12]
-    left_out, state = theta.copy(), np.zeros((2, n_parameters))
+    left_out, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     plan.train(left_out, state, X[keep], y[keep], None, 4, rule, 0, sample_weight=w[keep], l2=0.1, threads=workers)
     np.testing.assert_allclose(skipped, left_out, rtol=0, atol=1e-15)
 

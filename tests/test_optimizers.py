@@ -268,6 +268,21 @@ def test_nag_keeps_its_bound_where_descent_is_slow(module) -> None:
     assert gap(theta) == pytest.approx(gap(theta - ahead), rel=0.1)
 
 
+def test_nag_on_iris_as_document_001_has_it() -> None:
+    # 4-16-3 with softplus, the whole batch, steps of 0.01, 350 of them.
+    data = fnn.datasets.load_iris()
+    X, y = (data[0] - data[0].mean(axis=0)) / data[0].std(axis=0), data[1]
+    accuracies = []
+    for optimizer in (fnn.NAG(0.01), fnn.SGD(0.01)):
+        for seed in range(3):
+            layers = [fnn.Dense(16, "softplus"), fnn.Dense(3)]
+            net = fnn.Sequential(layers, input_size=4, loss="cross_entropy", dtype="float64", seed=seed)
+            net.fit(X, y, optimizer=optimizer, epochs=350, batch_size=None)
+            accuracies.append(net.evaluate(X, y)["accuracy"])
+    assert min(accuracies[:3]) > 0.97
+    assert np.median(accuracies[3:]) < 0.93
+
+
 @both_modules
 def test_centred_rmsprop_of_a_constant_gradient_is_finite(module, dtype) -> None:
     # The variance is 0 and rounding takes s − m² to either side of it.

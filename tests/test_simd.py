@@ -12,7 +12,14 @@ import pytest
 from fastnn import kernels
 
 HERE = Path(__file__).parent
-FILES = ["test_math.py", "test_activations.py", "test_reference.py", "test_losses.py", "test_engine.py"]
+FILES = [
+    "test_math.py",
+    "test_activations.py",
+    "test_reference.py",
+    "test_losses.py",
+    "test_optimizers.py",
+    "test_engine.py",
+]
 OTHERS = [name for name in kernels.simd()["available"] if name != kernels.simd()["active"]]
 
 
