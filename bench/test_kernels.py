@@ -96,7 +96,14 @@ CASES = {
         lambda a: (a.normal(BATCH, CLASSES), a.labels(BATCH, CLASSES), a.positive(BATCH)),
     ),
     "binary_cross_entropy": ("binary_cross_entropy", lambda a: (a.normal(BATCH, 1), a.bits(BATCH, 1))),
+    "cross_entropy smoothed": (
+        "cross_entropy",
+        lambda a: (a.normal(BATCH, CLASSES), a.labels(BATCH, CLASSES), None, 0.1),
+    ),
     "squared_error": ("squared_error", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "absolute_error": ("absolute_error", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "huber": ("huber", lambda a: (a.normal(BATCH, CLASSES), a.normal(BATCH, CLASSES))),
+    "poisson": ("poisson", lambda a: (a.normal(BATCH, CLASSES), a.positive(BATCH, CLASSES))),
     "batch_norm_forward": ("batch_norm_forward", lambda a: (a.normal(BATCH, WIDE), a.positive(WIDE), a.normal(WIDE))),
     "batch_norm_backward": (
         "batch_norm_backward",
@@ -117,6 +124,10 @@ CASES = {
         "sgd_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9, True),
     ),
+    "nag_update": (
+        "nag_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9),
+    ),
     "adagrad_update": (
         "adagrad_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.positive(PARAMETERS), 1e-3),
@@ -125,9 +136,23 @@ CASES = {
         "rmsprop_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.positive(PARAMETERS), 1e-3),
     ),
+    "rmsprop_update centred, momentum": (
+        "rmsprop_update",
+        lambda a: (
+            *(a.normal(PARAMETERS), a.normal(PARAMETERS), 2 + a.positive(PARAMETERS)),
+            *(1e-3, 0.99, 1e-2, 0.9, a.normal(PARAMETERS, scale=0.1), a.normal(PARAMETERS)),
+        ),
+    ),
     "adam_update": (
         "adam_update",
         lambda a: (*(a.normal(PARAMETERS) for _ in range(3)), a.positive(PARAMETERS), 10, 1e-3),
+    ),
+    "adam_update amsgrad": (
+        "adam_update",
+        lambda a: (
+            *(a.normal(PARAMETERS) for _ in range(3)),
+            *(a.positive(PARAMETERS), 10, 1e-3, 0.9, 0.999, 1e-8, 0.0, a.positive(PARAMETERS)),
+        ),
     ),
 }
 

@@ -185,11 +185,20 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
         for (ptrdiff_t i = 0; i < rows; i++)
             *weight_sum += (double)weight[i];
     }
-    if (plan->loss == FNN_CROSS_ENTROPY)
-        return job->kernels->cross_entropy(rows, k, z, labels, target, weight, correct, delta);
-    if (plan->loss == FNN_BINARY_CROSS_ENTROPY)
+    switch (plan->loss) {
+    case FNN_CROSS_ENTROPY:
+        return job->kernels->cross_entropy(rows, k, z, labels, target, weight, plan->label_smoothing, correct, delta);
+    case FNN_BINARY_CROSS_ENTROPY:
         return job->kernels->binary_cross_entropy(rows, k, z, target, weight, correct, delta);
-    return job->kernels->squared_error(rows, k, z, target, weight, delta);
+    case FNN_ABSOLUTE_ERROR:
+        return job->kernels->absolute_error(rows, k, z, target, weight, delta);
+    case FNN_HUBER:
+        return job->kernels->huber(rows, k, z, target, weight, delta);
+    case FNN_POISSON:
+        return job->kernels->poisson(rows, k, z, target, weight, delta);
+    default:
+        return job->kernels->squared_error(rows, k, z, target, weight, delta);
+    }
 }
 
 enum FN(purpose) { FN(LOSS), FN(GRADIENT), FN(STEP) };
@@ -265,22 +274,33 @@ static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay,
                            const REAL *g)
 {
     const fnn_rule *rule = job->rule;
-    REAL *theta = job->trained + at, *s = job->state + at, *v = s + job->plan->n_parameters;
+    const ptrdiff_t p = job->plan->n_parameters;
+    REAL *theta = job->trained + at, *s = job->state + at;
     switch (rule->kind) {
     case FNN_SGD:
         job->kernels->sgd_update(n, terms, rule->learning_rate, rule->momentum, rule->nesterov, g, theta,
                                  rule->momentum != 0 ? s : NULL);
         break;
+    case FNN_NAG:
+        job->kernels->nag_update(n, terms, rule->learning_rate, rule->momenta[job->step - rule->first], g, theta, s);
+        break;
     case FNN_ADAGRAD:
         job->kernels->adagrad_update(n, terms, rule->learning_rate, rule->epsilon, g, theta, s);
         break;
-    case FNN_RMSPROP:
-        job->kernels->rmsprop_update(n, terms, rule->learning_rate, rule->rho, rule->epsilon, g, theta, s);
+    case FNN_RMSPROP: {
+        REAL *mean = rule->centered ? s + p : NULL;
+        REAL *velocity = rule->momentum != 0 ? s + (rule->centered ? 2 * p : p) : NULL;
+        job->kernels->rmsprop_update(n, terms, rule->learning_rate, rule->rho, rule->epsilon, rule->momentum, g, theta,
+                                     s, mean, velocity);
         break;
-    default:
-        job->kernels->adam_update(n, terms, 1 - pow(rule->beta1, (double)job->step + 1),
-                                  1 - pow(rule->beta2, (double)job->step + 1), rule->learning_rate, rule->beta1,
-                                  rule->beta2, rule->epsilon, decay, g, theta, s, v);
+    }
+    default: {
+        const double bias1 = 1 - pow(rule->beta1, (double)job->step + 1);
+        const double bias2 = 1 - pow(rule->beta2, (double)job->step + 1);
+        job->kernels->adam_update(n, terms, bias1, bias2, rule->learning_rate, rule->beta1, rule->beta2,
+                                  rule->epsilon_hat ? rule->epsilon / sqrt(bias2) : rule->epsilon, decay, g, theta, s,
+                                  s + p, rule->amsgrad ? s + 2 * p : NULL);
+    }
     }
 }
 

@@ -41,14 +41,22 @@ KERNEL(void, softmax_vjp, (ptrdiff_t rows, ptrdiff_t cols, const REAL *p, const 
 /* -- losses (losses_body.h) --------------------------------------------------------------------------------------- */
 /* Each returns Σ_i w_i ℓ_i and writes delta_i = w_i ∂ℓ_i/∂z_i; weight NULL means ones; no division by Σ w. `correct`,
  * unless NULL, grows by the weight of the rows whose prediction is the target. */
-/* labels (rows,) in [0, cols), or, where that is NULL, target (rows, cols): one-hot or soft */
+/* labels (rows,) in [0, cols), or, where that is NULL, target (rows, cols): one-hot or soft; y becomes
+ * (1 − smoothing) y + smoothing / cols */
 KERNEL(double, cross_entropy,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, const REAL *target, const REAL *weight,
-        double *correct, REAL *delta))
+        double smoothing, double *correct, REAL *delta))
 KERNEL(double, binary_cross_entropy,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, double *correct,
         REAL *delta))
 KERNEL(double, squared_error,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
+KERNEL(double, absolute_error,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
+KERNEL(double, huber,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
+/* infinite, both of them, where exp(z) is; a row of weight 0 takes no part even then */
+KERNEL(double, poisson,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
 
 /* -- optim (optim_body.h): the effective gradient and the update rules, on flat arrays ----------------------------- */
@@ -64,15 +72,20 @@ KERNEL(void, gradient_finish, (ptrdiff_t n, const fnn_terms *terms, const REAL *
 KERNEL(void, sgd_update,
        (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov, const REAL *g,
         REAL *theta, REAL *velocity))
+/* ahead: θ less the iterate behind it; momentum: (t_k − 1) / t_{k+1} for the k-th update */
+KERNEL(void, nag_update,
+       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, const REAL *g, REAL *theta,
+        REAL *ahead))
 KERNEL(void, adagrad_update,
        (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon, const REAL *g, REAL *theta, REAL *s))
+/* mean NULL: not centred; velocity NULL without momentum */
 KERNEL(void, rmsprop_update,
-       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon, const REAL *g,
-        REAL *theta, REAL *s))
-/* bias1 = 1 − β₁ᵗ, bias2 = 1 − β₂ᵗ for the t-th update; decay is the decoupled one (AdamW) */
+       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon, double momentum,
+        const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity))
+/* bias1 = 1 − β₁ᵗ, bias2 = 1 − β₂ᵗ for the t-th update; decay is the decoupled one (AdamW); v_max NULL: not AMSGrad */
 KERNEL(void, adam_update,
        (ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate, double beta1,
-        double beta2, double epsilon, double decay, const REAL *g, REAL *theta, REAL *m, REAL *v))
+        double beta2, double epsilon, double decay, const REAL *g, REAL *theta, REAL *m, REAL *v, REAL *v_max))
 
 /* -- norm (norm_body.h) -------------------------------------------------------------------------------------------- */
 /* Of a shard's rows: mean[j] and m2[j] = Σ_i (z[i, j] − mean[j])²; zeros where rows is 0 */

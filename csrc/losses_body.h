@@ -3,8 +3,11 @@
  *     cross_entropy         ℓ = Σ_j y_j (log Σ_k exp z_k − z_j)          δ = (Σ_j y_j) p − y
  *     binary_cross_entropy  ℓ = Σ_j max(z_j, 0) − z_j y_j + log(1 + exp(−|z_j|))      δ = σ(z) − y
  *     squared_error         ℓ = ½ Σ_j (z_j − y_j)²                       δ = z − y
+ *     absolute_error        ℓ = Σ_j |z_j − y_j|                          δ = sign(z − y), 0 at 0
+ *     huber                 ℓ = Σ_j c_j (z_j − y_j − ½ c_j)              δ = c = z − y clipped to ±1
+ *     poisson               ℓ = Σ_j exp z_j − y_j z_j                    δ = exp z − y
  *
- * (softmax and sigmoid are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight.
+ * (softmax, sigmoid and exp are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight.
  */
 
 /* Of equal logits the first is the prediction: whether none before column y equals it. */
@@ -16,11 +19,29 @@ FNN_INLINE int FN(first_at)(const REAL *z, ptrdiff_t y)
     return 1;
 }
 
+/* Σ_j top − z_j: terms of one sign, summed in double, so that distant logits neither cancel nor overflow. */
+FNN_INLINE double FN(row_depth)(ptrdiff_t cols, const REAL *z, REAL top)
+{
+    double part[8] = {0}, sum = 0;
+    ptrdiff_t j = 0;
+    for (; j + 8 <= cols; j += 8)
+        for (int t = 0; t < 8; t++)
+            part[t] += (double)top - (double)z[j + t];
+    for (int t = 0; t < 8; t++)
+        sum += part[t];
+    for (; j < cols; j++)
+        sum += (double)top - (double)z[j];
+    return sum;
+}
+
 double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const int64_t *restrict labels,
-                         const REAL *restrict target, const REAL *restrict weight, double *correct,
+                         const REAL *restrict target, const REAL *restrict weight, double smoothing, double *correct,
                          REAL *restrict delta)
 {
     REAL top[BLOCK_ROWS], sum[BLOCK_ROWS], log_sum[BLOCK_ROWS];
+    /* of a target, and of every class: y' = own y + share */
+    const double own = 1 - smoothing, share = smoothing / (double)cols;
+    const REAL own_r = (REAL)own, share_r = (REAL)share;
     double loss = 0;
     double hits = 0;
     for (ptrdiff_t r = 0; r < rows; r += BLOCK_ROWS) {
@@ -35,24 +56,31 @@ double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z,
                 const REAL *zi = zb + i * cols;
                 REAL *di = d + i * cols;
                 ptrdiff_t y = (ptrdiff_t)labels[r + i];
-                REAL wi = w ? w[i] : 1, inverse = wi / sum[i];
-                loss += (double)wi * ((double)log_sum[i] + ((double)top[i] - (double)zi[y]));
+                REAL wi = w ? w[i] : 1, inverse = wi / sum[i], spread = wi * share_r;
+                double li = (double)log_sum[i] + own * ((double)top[i] - (double)zi[y]);
+                if (smoothing != 0)
+                    li += share * FN(row_depth)(cols, zi, top[i]);
+                loss += (double)wi * li;
                 for (ptrdiff_t j = 0; j < cols; j++)
-                    di[j] *= inverse;
-                di[y] -= wi;
+                    di[j] = di[j] * inverse - spread;
+                di[y] -= wi * own_r;
                 hits += zi[y] >= top[i] && FN(first_at)(zi, y) ? (double)wi : 0;
             }
         } else {
             for (ptrdiff_t i = 0; i < block; i++) {
                 const REAL *zi = zb + i * cols, *yi = target + (r + i) * cols;
                 REAL *di = d + i * cols;
-                REAL wi = w ? w[i] : 1, mass = FN(row_sum)(cols, yi), inverse = wi * mass / sum[i];
-                double li = (double)mass * (double)log_sum[i];
+                REAL wi = w ? w[i] : 1, mass = own_r * FN(row_sum)(cols, yi) + (REAL)smoothing;
+                REAL inverse = wi * mass / sum[i], kept = wi * own_r, spread = wi * share_r;
+                double distance = 0, li = (double)mass * (double)log_sum[i];
                 for (ptrdiff_t j = 0; j < cols; j++) /* a zero target takes no part, however far away its logit */
-                    li += yi[j] != 0 ? (double)yi[j] * ((double)top[i] - (double)zi[j]) : 0;
+                    distance += yi[j] != 0 ? (double)yi[j] * ((double)top[i] - (double)zi[j]) : 0;
+                li += own * distance;
+                if (smoothing != 0)
+                    li += share * FN(row_depth)(cols, zi, top[i]);
                 loss += (double)wi * li;
                 for (ptrdiff_t j = 0; j < cols; j++)
-                    di[j] = inverse * di[j] - wi * yi[j];
+                    di[j] = inverse * di[j] - kept * yi[j] - spread;
                 if (correct) {
                     ptrdiff_t best = 0;
                     for (ptrdiff_t j = 1; j < cols; j++)
@@ -103,21 +131,53 @@ double FN(binary_cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *rest
     return loss;
 }
 
-double FN(squared_error)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target,
-                         const REAL *restrict weight, REAL *restrict delta)
+/* ℓ = Σ_j TERM and δ = w SLOPE, of d = z_j − y_j */
+#define DIFFERENCE_LOSS(name, SLOPE, TERM)                                                               \
+    double FN(name)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target, \
+                    const REAL *restrict weight, REAL *restrict delta)                                   \
+    {                                                                                                    \
+        double loss = 0;                                                                                 \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                           \
+            const REAL *zi = z + i * cols, *yi = target + i * cols;                                      \
+            REAL *di = delta + i * cols;                                                                 \
+            REAL wi = weight ? weight[i] : 1;                                                            \
+            double li = 0;                                                                               \
+            for (ptrdiff_t j = 0; j < cols; j++) {                                                       \
+                REAL d = zi[j] - yi[j], slope = SLOPE;                                                   \
+                li += TERM;                                                                              \
+                di[j] = wi * slope;                                                                      \
+            }                                                                                            \
+            loss += (double)wi * li;                                                                     \
+        }                                                                                                \
+        return loss;                                                                                     \
+    }
+
+DIFFERENCE_LOSS(squared_error, d, 0.5 * (double)d * (double)d)
+DIFFERENCE_LOSS(absolute_error, (REAL)((d > 0) - (d < 0)), fabs((double)d))
+DIFFERENCE_LOSS(huber, FN(m_at_most)(FN(m_at_least)(d, -1), 1), (double)slope *((double)d - 0.5 * (double)slope))
+#undef DIFFERENCE_LOSS
+
+double FN(poisson)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target,
+                   const REAL *restrict weight, REAL *restrict delta)
 {
-    double loss = 0;
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        const REAL *zi = z + i * cols, *yi = target + i * cols;
-        REAL *di = delta + i * cols;
-        REAL wi = weight ? weight[i] : 1;
-        double li = 0;
-        for (ptrdiff_t j = 0; j < cols; j++) {
-            REAL difference = zi[j] - yi[j];
-            li += (double)difference * (double)difference;
-            di[j] = wi * difference;
+    enum { CHUNK = 256 };
+    double loss = 0, row_loss = 0;
+    ptrdiff_t row = 0, col = 0;
+    for (ptrdiff_t f = 0; f < rows * cols; f += CHUNK) {
+        ptrdiff_t n = rows * cols - f < CHUNK ? rows * cols - f : CHUNK;
+        const REAL *zf = z + f, *yf = target + f;
+        REAL *df = delta + f;
+        for (ptrdiff_t j = 0; j < n; j++)
+            df[j] = FN(m_exp)(zf[j]);
+        for (ptrdiff_t j = 0; j < n; j++) {
+            REAL wi = weight ? weight[row] : 1;
+            row_loss += (double)df[j] - (double)yf[j] * (double)zf[j];
+            df[j] = wi != 0 ? wi * (df[j] - yf[j]) : 0;
+            if (++col == cols) {
+                loss += wi != 0 ? (double)wi * row_loss : 0;
+                row++, col = 0, row_loss = 0;
+            }
         }
-        loss += 0.5 * (double)wi * li;
     }
     return loss;
 }

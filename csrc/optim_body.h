@@ -134,6 +134,16 @@ void FN(sgd_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, d
     }
 }
 
+/* x ← θ − η g' is the new iterate; it moved by d, and θ ← x + μ_k d   (Nesterov 1983). Of the old iterate a = θ − x is
+ * kept: d = a − η g'. */
+void FN(nag_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, const REAL *restrict g,
+                    REAL *restrict theta, REAL *restrict ahead)
+{
+    FN(effective) e = FN(effective_of)(terms);
+    REAL eta = (REAL)learning_rate, mu = (REAL)momentum;
+    OPTIM_LOOP(REAL step = eta * gr; REAL a = mu * (ahead[i] - step); ahead[i] = a; theta[i] += a - step;)
+}
+
 /* s ← s + g'²;  θ ← θ − η g' / (√s + ε)   (Duchi, Hazan, Singer 2011). */
 void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon,
                         const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
@@ -143,28 +153,72 @@ void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rat
     OPTIM_LOOP(REAL q = s[i] + gr * gr; s[i] = q; theta[i] -= eta * gr / (SQRT_(q) + eps);)
 }
 
-/* s ← ρ s + (1 − ρ) g'²;  θ ← θ − η g' / (√s + ε)   (Hinton's lecture 6e; ε as torch has it). */
-void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
-                        const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
+/* s ← ρ s + (1 − ρ) g'²;  u = g' / (√s + ε);  θ ← θ − η u   (Hinton's lecture 6e; ε as torch has it).
+ * Centred (Graves 2013): m ← ρ m + (1 − ρ) g', and s − m² instead of s under the root, which rounding may take below 0.
+ * With momentum: v ← μ v + u, and v instead of u. */
+FNN_INLINE REAL FN(rmsprop_direction)(int centred, int heavy, REAL gr, REAL keep, REAL mix, REAL eps, REAL mu, REAL *s,
+                                      REAL *mean, REAL *velocity)
+{
+    REAL q = keep * *s + mix * (gr * gr);
+    *s = q;
+    if (centred) {
+        REAL m = keep * *mean + mix * gr;
+        *mean = m;
+        q -= m * m;
+        q = q < 0 ? 0 : q;
+    }
+    REAL u = gr / (SQRT_(q) + eps);
+    if (heavy) {
+        u += mu * *velocity;
+        *velocity = u;
+    }
+    return u;
+}
+
+FNN_INLINE void FN(rmsprop_loop)(int centred, int heavy, ptrdiff_t n, const fnn_terms *terms, REAL eta, double rho,
+                                 REAL eps, REAL mu, const REAL *restrict g, REAL *restrict theta, REAL *restrict s,
+                                 REAL *restrict mean, REAL *restrict velocity)
 {
     FN(effective) e = FN(effective_of)(terms);
-    REAL eta = (REAL)learning_rate, eps = (REAL)epsilon, keep = (REAL)rho, mix = (REAL)(1 - rho);
-    OPTIM_LOOP(REAL q = keep * s[i] + mix * (gr * gr); s[i] = q; theta[i] -= eta * gr / (SQRT_(q) + eps);)
+    REAL keep = (REAL)rho, mix = (REAL)(1 - rho);
+    OPTIM_LOOP(theta[i] -= eta * FN(rmsprop_direction)(centred, heavy, gr, keep, mix, eps, mu, s + i,
+                                                       centred ? mean + i : NULL, heavy ? velocity + i : NULL);)
+}
+
+void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
+                        double momentum, const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity)
+{
+    REAL eta = (REAL)learning_rate, eps = (REAL)epsilon, mu = (REAL)momentum;
+    if (mean && velocity)
+        FN(rmsprop_loop)(1, 1, n, terms, eta, rho, eps, mu, g, theta, s, mean, velocity);
+    else if (mean)
+        FN(rmsprop_loop)(1, 0, n, terms, eta, rho, eps, mu, g, theta, s, mean, NULL);
+    else if (velocity)
+        FN(rmsprop_loop)(0, 1, n, terms, eta, rho, eps, mu, g, theta, s, NULL, velocity);
+    else
+        FN(rmsprop_loop)(0, 0, n, terms, eta, rho, eps, mu, g, theta, s, NULL, NULL);
 }
 
 /* m ← β₁ m + (1 − β₁) g',  v ← β₂ v + (1 − β₂) g'²,  θ ← (1 − η λ) θ − η m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ),
- * v̂ = v / (1 − β₂ᵗ)   (Kingma & Ba 2015, algorithm 1; λ: Loshchilov & Hutter 2019). */
+ * v̂ = v / (1 − β₂ᵗ)   (Kingma & Ba 2015, algorithm 1; λ: Loshchilov & Hutter 2019). AMSGrad (Reddi, Kale & Kumar
+ * 2018, as torch has it): the largest v so far instead of v. */
 void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate,
                      double beta1, double beta2, double epsilon, double decay, const REAL *restrict g,
-                     REAL *restrict theta, REAL *restrict m, REAL *restrict v)
+                     REAL *restrict theta, REAL *restrict m, REAL *restrict v, REAL *restrict v_max)
 {
     FN(effective) e = FN(effective_of)(terms);
     REAL eta = (REAL)(learning_rate / bias1);
     REAL root = (REAL)(1 / sqrt(bias2));
     REAL b1 = (REAL)beta1, mix1 = (REAL)(1 - beta1), b2 = (REAL)beta2, mix2 = (REAL)(1 - beta2);
     REAL eps = (REAL)epsilon, keep = (REAL)(1 - learning_rate * decay);
-    OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
-               theta[i] = keep * theta[i] - eta * a / (SQRT_(q) * root + eps);)
+    if (v_max) {
+        OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
+                   q = v_max[i] > q ? v_max[i] : q; v_max[i] = q;
+                   theta[i] = keep * theta[i] - eta * a / (SQRT_(q) * root + eps);)
+    } else {
+        OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
+                   theta[i] = keep * theta[i] - eta * a / (SQRT_(q) * root + eps);)
+    }
 }
 
 #undef OPTIM_LOOP

@@ -5,8 +5,15 @@
 #include "common.h"
 
 enum fnn_op_kind { FNN_DENSE = 0 };
-enum fnn_loss { FNN_CROSS_ENTROPY = 0, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR };
-enum fnn_rule_kind { FNN_SGD = 0, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
+enum fnn_loss {
+    FNN_CROSS_ENTROPY = 0,
+    FNN_BINARY_CROSS_ENTROPY, /* the last one that classifies */
+    FNN_SQUARED_ERROR,
+    FNN_ABSOLUTE_ERROR,
+    FNN_HUBER,
+    FNN_POISSON
+};
+enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
 typedef struct {
@@ -36,12 +43,18 @@ typedef struct {
     ptrdiff_t n_parameters, n_in, n_out;
     ptrdiff_t row_elements; /* of all outputs, pre-activations and deltas of one row */
     double input_scale;
+    double label_smoothing; /* of cross_entropy */
 } fnn_plan;
 
 typedef struct {
-    int kind; /* enum fnn_rule_kind */
-    int nesterov;
+    int kind;     /* enum fnn_rule_kind */
+    int nesterov; /* of sgd */
+    int centered; /* of rmsprop */
+    int amsgrad;  /* of adam; so is epsilon_hat: ε joins √v before the correction of its bias */
+    int epsilon_hat;
     double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay;
+    const double *momenta; /* of nag: one for every update of the call, which starts after update number `first` */
+    int64_t first;
 } fnn_rule;
 
 #endif

@@ -290,6 +290,36 @@ def test_optimizers(run, optimizer):
     assert table(out)["train"][-1] > 60
 
 
+@pytest.mark.parametrize("loss", cli.LOSSES)
+def test_losses_of_a_regression(run, loss):
+    header, rows = line_data()
+    write_csv("t.csv", header, rows)
+    code, out, _ = run("train", "t.csv", "--loss", loss, "--save", "m", "--epochs", 150)
+    assert code == 0
+    assert table(out)["test"][1] > 0.9
+    assert load("m").loss_name == loss
+    assert run("predict", "m", "t.csv")[0] == 0
+
+
+def test_label_smoothing(run):
+    code, out, _ = run("train", "iris", "--label-smoothing", 0.2, "--save", "m", "--epochs", 60)
+    assert code == 0
+    loss, accuracy = table(out)["train"]
+    assert accuracy > 90
+    assert loss > -(0.8 + 0.2 / 3) * np.log(0.8 + 0.2 / 3)  # no less than the entropy of the smoothed targets
+    assert repr(load("m")).startswith("Sequential(4-64-64-3, loss=CrossEntropy(label_smoothing=0.2)")
+
+
+def test_losses_of_the_other_task(run, refused):
+    header, rows = line_data()
+    write_csv("t.csv", header, rows)
+    assert refused("train", "iris", "--loss", "huber") == "--loss huber is for regression, this is a classification"
+    message = "--label-smoothing is for classification, this is a regression"
+    assert refused("train", "t.csv", "--label-smoothing", 0.1) == message
+    assert "argument --loss: invalid choice: 'poisson'" in refused("train", "t.csv", "--loss", "poisson")
+    assert "argument --label-smoothing: expected a number" in refused("train", "iris", "--label-smoothing", 1)
+
+
 def test_network_options(run):
     code, out, _ = run(
         *("train", "iris", "--hidden", "7,5,3", "--activation", "gelu", "--dtype", "float64", "--batch-size", 1000),

@@ -24,14 +24,20 @@ from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
 from fastnn.reference.network import Plan as Twin
 
-LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson")
 RULES = (
     UpdateRule("sgd", 0.05),
     UpdateRule("sgd", 0.02, momentum=0.9),
     UpdateRule("sgd", 0.02, momentum=0.9, nesterov=True),
+    UpdateRule("nag", 0.02),
     UpdateRule("adagrad", 0.02, epsilon=1e-10),
     UpdateRule("rmsprop", 0.003),
+    UpdateRule("rmsprop", 0.001, momentum=0.9),
+    UpdateRule("rmsprop", 0.003, centered=True, epsilon=1e-3),
+    UpdateRule("rmsprop", 0.001, centered=True, epsilon=1e-3, momentum=0.5),
     UpdateRule("adam", 0.003),
+    UpdateRule("adam", 0.003, beta2=0.9, amsgrad=True),
+    UpdateRule("adam", 0.003, epsilon=1e-3, epsilon_hat=True),
     UpdateRule("adam", 0.003, weight_decay=0.1),
 )
 TOLERANCE = {"float32": 2e-4, "float64": 1e-11}
@@ -71,7 +77,10 @@ def problem(sizes, loss, dtype, rows, rng, *, soft=False):
     X = rng.standard_normal((rows, sizes[0])).astype(dtype)
     if loss == "cross_entropy" and not soft:
         y = rng.integers(0, sizes[-1], rows)
-    elif loss == "squared_error":
+    elif loss == "poisson":
+        theta *= 0.2  # rates that stay within the type
+        y = rng.poisson(2.0, (rows, sizes[-1])).astype(dtype)
+    elif loss in ("squared_error", "absolute_error", "huber"):
         y = rng.standard_normal((rows, sizes[-1])).astype(dtype)
     else:
         y = rng.random((rows, sizes[-1])).astype(dtype)
@@ -89,22 +98,26 @@ def problem(sizes, loss, dtype, rows, rng, *, soft=False):
     workers=st.integers(1, 4),
     soft=st.booleans(),
     weighted=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.1]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_loss_and_gradient_are_the_twins(sizes, activation, loss, dtype, rows, workers, soft, weighted, seed) -> None:
+def test_loss_and_gradient_are_the_twins(
+    sizes, activation, loss, dtype, rows, workers, soft, weighted, smoothing, seed
+) -> None:
     rng = np.random.default_rng(seed)
     ops, n_parameters = chain(sizes, [activation] * (len(sizes) - 2) + ["linear"])
     theta, X, y, w = problem(sizes, loss, dtype, rows, rng, soft=soft and loss == "cross_entropy")
     w = w if weighted else None
+    options = {"label_smoothing": smoothing} if loss == "cross_entropy" else {}
     before = engine.worth_a_worker()
     engine.worth_a_worker(1.0)
     try:
-        plan = Plan(ops, n_parameters, loss, dtype)
+        plan = Plan(ops, n_parameters, loss, dtype, **options)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
         outputs = plan.forward(theta, X, workers)
     finally:
         engine.worth_a_worker(before)
-    twin = Twin(ops, n_parameters, loss, dtype)
+    twin = Twin(ops, n_parameters, loss, dtype, **options)
     expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     assert value == pytest.approx(expected, rel=tolerance, abs=tolerance)
@@ -116,7 +129,7 @@ def test_loss_and_gradient_are_the_twins(sizes, activation, loss, dtype, rows, w
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "rule", RULES, ids=lambda rule: f"{rule.rule}-{rule.momentum}-{rule.nesterov}-{rule.weight_decay}"
+    "rule", RULES, ids=lambda rule: "-".join(map(str, (rule.rule, rule.momentum, rule.weight_decay, *rule[1:])))
 )
 @pytest.mark.parametrize(
     "options",
@@ -151,6 +164,39 @@ def test_training_is_the_twins(rule, dtype, options, rng) -> None:
         np.testing.assert_allclose(result.correct, expected_result.correct, atol=0.02)
         assert result.steps == expected_result.steps == 21
         assert result.status == "ok"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", [*LOSSES[1:], "smoothed"])
+@pytest.mark.usefixtures("many_workers")
+def test_training_with_other_losses_is_the_twins(loss, dtype, rng) -> None:
+    loss, options = ("cross_entropy", {"label_smoothing": 0.2}) if loss == "smoothed" else (loss, {})
+    sizes = [6, 11, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, w = problem(sizes, loss, dtype, 107, rng)
+    order = np.stack([rng.permutation(107) for _ in range(3)])
+    results = []
+    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 3)):
+        trained = theta.copy()
+        result = plan(ops, n_parameters, loss, dtype, **options).train(
+            trained, np.zeros((0, n_parameters), dtype), X, y, order, 16, RULES[0], 0, sample_weight=w, threads=workers
+        )
+        results.append((trained, result))
+    (expected, expected_result), *compiled = results
+    assert (expected_result.correct is None) == (loss not in ("cross_entropy", "binary_cross_entropy"))
+    for trained, result in compiled:
+        np.testing.assert_allclose(trained, expected, rtol=0, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(result.losses, expected_result.losses, rtol=1e-5)
+        assert (result.correct is None) == (expected_result.correct is None)
+        assert result.status == "ok"
+
+
+@pytest.mark.parametrize("kind", [Plan, Twin])
+def test_smoothing_is_for_cross_entropy(kind) -> None:
+    ops, n_parameters = chain([3, 2], ["linear"])
+    for loss, smoothing in (("huber", 0.1), ("cross_entropy", 1.0), ("cross_entropy", -0.1)):
+        with pytest.raises(ValueError, match=rf"label_smoothing: expected .* or 0 for {loss}, got {smoothing}"):
+            kind(ops, n_parameters, loss, "float32", label_smoothing=smoothing)
 
 
 @pytest.mark.parametrize("source", ["uint8", "float32", "float64"])
@@ -246,15 +292,16 @@ def test_outputs_of_a_row_do_not_depend_on_its_company(rng) -> None:
         np.testing.assert_array_equal(plan.forward(theta, X[row : row + 1])[0], together[row])
 
 
-def test_several_epochs_in_one_call_are_several_calls(rng) -> None:
+@pytest.mark.parametrize("rule", [UpdateRule("adam", 1e-2), UpdateRule("nag", 1e-2)], ids=lambda rule: rule.rule)
+def test_several_epochs_in_one_call_are_several_calls(rule, rng) -> None:
     sizes = [5, 8, 2]
     ops, n_parameters = chain(sizes, ["relu", "linear"])
     theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 30, rng)
     order = np.stack([rng.permutation(30) for _ in range(4)])
-    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
-    once, state = theta.copy(), np.zeros((2, n_parameters))
+    plan = Plan(ops, n_parameters, "cross_entropy", "float64")
+    once, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     result = plan.train(once, state, X, y, order, 7, rule, 0)
-    often, state = theta.copy(), np.zeros((2, n_parameters))
+    often, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     steps, losses = 0, []
     for epoch in order:
         part = plan.train(often, state, X, y, epoch[None], 7, rule, steps)
@@ -265,19 +312,20 @@ def test_several_epochs_in_one_call_are_several_calls(rng) -> None:
     assert result.steps == steps == 20
 
 
+@pytest.mark.parametrize("rule", [UpdateRule("adam", 1e-2), UpdateRule("nag", 1e-2)], ids=lambda rule: rule.rule)
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.usefixtures("many_workers")
-def test_a_batch_without_weight_is_skipped(workers, rng) -> None:
+def test_a_batch_without_weight_is_skipped(rule, workers, rng) -> None:
     sizes = [4, 3]
     ops, n_parameters = chain(sizes, ["linear"])
     theta, X, y, w = problem(sizes, "cross_entropy", "float64", 12, rng)
     w[4:8] = 0
-    plan, rule = Plan(ops, n_parameters, "cross_entropy", "float64"), UpdateRule("adam", 1e-2)
-    skipped, state = theta.copy(), np.zeros((2, n_parameters))
+    plan = Plan(ops, n_parameters, "cross_entropy", "float64")
+    skipped, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     result = plan.train(skipped, state, X, y, None, 4, rule, 0, sample_weight=w, l2=0.1, threads=workers)
     assert result.steps == 2
     keep = np.r_[0:4, 8:12]
-    left_out, state = theta.copy(), np.zeros((2, n_parameters))
+    left_out, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
     plan.train(left_out, state, X[keep], y[keep], None, 4, rule, 0, sample_weight=w[keep], l2=0.1, threads=workers)
     np.testing.assert_allclose(skipped, left_out, rtol=0, atol=1e-15)
 

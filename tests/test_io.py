@@ -41,7 +41,7 @@ def rewrite(path, tensors, description):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", fnn.losses.LOSSES)
 @pytest.mark.parametrize("input_scale", [None, 1 / 255])
 def test_round_trip(tmp_path, dtype, loss, input_scale):
     net = make_net(dtype=dtype, loss=loss, input_scale=input_scale)
@@ -58,6 +58,30 @@ def test_round_trip(tmp_path, dtype, loss, input_scale):
     np.testing.assert_array_equal(again.theta, net.theta)
     X = np.random.default_rng(0).normal(size=(7, 4)).astype(dtype)
     np.testing.assert_array_equal(again.decision_function(X), net.decision_function(X))
+
+
+def test_a_loss_keeps_its_options(tmp_path):
+    loss = fnn.losses.CrossEntropy(label_smoothing=0.1)
+    net = make_net(loss=loss)
+    path = tmp_path / "x"
+    net.save(path)
+    tensors, description = parts(path)
+    assert description["network"]["loss"] == {"type": "CrossEntropy", "label_smoothing": 0.1}
+    again = fnn.load(path)
+    X, y = np.random.default_rng(0).normal(size=(7, 4)), np.zeros(7, int)
+    assert again.loss(X, y) == net.loss(X, y) != make_net().loss(X, y)
+    assert repr(again) == repr(net)
+    for bad, message in (
+        ({"type": "CrossEntropy", "label_smoothing": 2}, "label_smoothing must be a finite number >= 0 and < 1, got 2"),
+        ({"type": "CrossEntropy", "gamma": 2}, "CrossEntropy has no option gamma"),
+        ({"type": "Hinge"}, "unknown type 'Hinge'"),
+        ({"type": "Dense", "units": 3}, "loss must be a name"),
+        ({}, 'expected an object with a "type"'),
+    ):
+        description["network"]["loss"] = bad
+        rewrite(path, tensors, description)
+        with pytest.raises(ValueError, match=message):
+            fnn.load(path)
 
 
 def test_file_is_plain_safetensors(saved):

@@ -1,13 +1,15 @@
-"""What the losses accept as targets."""
+"""What the losses accept as targets and as options; compiled kernels against their twins, and at extremes."""
 
 from __future__ import annotations
+
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 
-from fastnn import losses
+from fastnn import kernels, losses, reference
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -88,6 +90,10 @@ def test_regression_targets(y) -> None:
             ValueError,
             "y: expected finite values of float64, got nan in row 0",
         ),
+        ("poisson", [0.0, 3.0, -0.5], 3, 1, ValueError, "y: expected values >= 0, got -0.5 in row 2, column 0"),
+        ("poisson", [0.0, np.inf], 2, 1, ValueError, "got inf in row 1, column 0"),
+        ("huber", [0, 1], 2, 3, ValueError, r"y: expected shape \(2, 3\), got \(2,\)"),
+        ("absolute_error", ["a", "b"], 2, 1, TypeError, "y: expected numbers, got dtype <U1"),
         ("squared_error", [[1, 2]], 1, 1, ValueError, r"y: expected shape \(1, 1\) or \(1,\), got \(1, 2\)"),
         ("squared_error", [1, np.inf], 2, 1, ValueError, "got inf in row 1, column 0"),
     ],
@@ -105,5 +111,176 @@ def test_target_too_large_for_single_precision() -> None:
 def test_unknown_loss() -> None:
     with pytest.raises(ValueError, match="loss: unknown name 'mse'; known: cross_entropy"):
         losses.get("mse")
-    with pytest.raises(TypeError, match=r"loss must be a name \(str\), got 3"):
+    with pytest.raises(TypeError, match=r"loss must be a name \(str\) or a loss such as .*, got 3"):
         losses.get(3)
+    with pytest.raises(TypeError, match=r"got .*Huber.*; did you mean Huber\(\)\?"):
+        losses.get(losses.Huber)
+    with pytest.raises(TypeError, match="loss must be a name"):
+        losses.get(losses.Loss())
+
+
+# Descriptions.
+
+
+def test_descriptions_are_values() -> None:
+    smooth = losses.CrossEntropy(label_smoothing=np.float32(0.5))
+    assert smooth == losses.CrossEntropy(0.5)
+    assert type(smooth.label_smoothing) is float
+    assert pickle.loads(pickle.dumps(smooth)) == smooth
+    assert losses.get(smooth) is smooth
+    assert smooth.shorthand is smooth
+    assert losses.get("cross_entropy").shorthand == "cross_entropy"
+    assert smooth.options() == {"label_smoothing": 0.5}
+
+
+def test_names_and_links() -> None:
+    found = {
+        name: (losses.get(name).name, losses.get(name).link, losses.get(name).classifies) for name in losses.LOSSES
+    }
+    assert found == {
+        "cross_entropy": ("cross_entropy", "softmax", True),
+        "binary_cross_entropy": ("binary_cross_entropy", "sigmoid", True),
+        "squared_error": ("squared_error", "none", False),
+        "absolute_error": ("absolute_error", "none", False),
+        "huber": ("huber", "none", False),
+        "poisson": ("poisson", "log", False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "error", "message"),
+    [
+        (1.0, ValueError, "label_smoothing must be a finite number >= 0 and < 1, got 1.0"),
+        (-0.1, ValueError, "label_smoothing must be .* got -0.1"),
+        (float("nan"), ValueError, "label_smoothing must be .* got nan"),
+        ("0.1", TypeError, "label_smoothing must be .* got '0.1'"),
+    ],
+)
+def test_bad_smoothing(smoothing, error, message) -> None:
+    with pytest.raises(error, match=message):
+        losses.CrossEntropy(smoothing)
+    if error is ValueError:
+        for module in (kernels, reference):
+            with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\), got"):
+                module.cross_entropy(np.ones((2, 2)), np.array([0, 1]), None, smoothing)
+
+
+# Kernels against their twins.
+
+ELEMENTWISE = ["binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson"]
+SHAPES = [(0, 3), (1, 1), (2, 1), (1, 9), (300, 1), (33, 17), (64, 32), (65, 33), (7, 257)]
+
+
+def both(name: str, *arguments: object, rtol: float) -> None:
+    value, delta = getattr(kernels, name)(*arguments)
+    expected, expected_delta = getattr(reference, name)(*arguments)
+    assert value == pytest.approx(expected, rel=rtol, abs=rtol)
+    assert delta.dtype == expected_delta.dtype
+    np.testing.assert_allclose(delta, expected_delta, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_kernel_is_its_twin(name, shape, weighted, dtype, rng) -> None:
+    Z = (2 * rng.normal(size=shape)).astype(dtype)
+    y = (rng.poisson(2.0, shape) if name == "poisson" else rng.random(shape)).astype(dtype)
+    w = rng.integers(0, 3, shape[0]).astype(dtype) if weighted else None
+    rtol = 2e-6 if dtype == "float32" else 1e-14
+    both(name, Z, y, w, rtol=rtol)
+    y.setflags(write=False)
+    both(name, np.asfortranarray(Z), y, w, rtol=rtol)
+    both(name, Z[::-1], y[::-1], None if w is None else w[::-1], rtol=rtol)
+
+
+@pytest.mark.parametrize("targets", ["labels", "one-hot", "soft", "unnormalised"])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0]], ids=str)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75])
+def test_cross_entropy_is_its_twin(targets, shape, smoothing, dtype, rng) -> None:
+    Z, labels = (3 * rng.normal(size=shape)).astype(dtype), rng.integers(0, shape[1], shape[0])
+    y = {
+        "labels": labels,
+        "one-hot": np.eye(shape[1], dtype=dtype)[labels],
+        "soft": rng.dirichlet(np.ones(shape[1]), shape[0]).astype(dtype),
+        "unnormalised": rng.random(shape).astype(dtype),
+    }[targets]
+    w = rng.random(shape[0]).astype(dtype)
+    for weight in (None, w):
+        both("cross_entropy", Z, y, weight, smoothing, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+both_modules = pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
+
+
+@both_modules
+def test_smoothed_targets_are_soft_targets(module, dtype, rng) -> None:
+    Z, y, w = rng.normal(size=(9, 5)).astype(dtype), rng.integers(0, 5, 9), rng.random(9).astype(dtype)
+    rtol = 1e-5 if dtype == "float32" else 1e-13
+    soft = (0.8 * np.eye(5)[y] + 0.2 / 5).astype(dtype)
+    expected, expected_delta = module.cross_entropy(Z, soft, w)
+    for target in (y, np.eye(5, dtype=dtype)[y]):
+        value, delta = module.cross_entropy(Z, target, w, label_smoothing=0.2)
+        assert value == pytest.approx(expected, rel=rtol)
+        np.testing.assert_allclose(delta, expected_delta, rtol=0, atol=rtol)
+
+
+@both_modules
+def test_no_smoothing_changes_no_bit(module, dtype, rng) -> None:
+    Z, y = rng.normal(size=(70, 3)).astype(dtype), rng.integers(0, 3, 70)
+    value, delta = module.cross_entropy(Z, y)
+    again, same = module.cross_entropy(Z, y, None, 0.0)
+    assert value == again
+    np.testing.assert_array_equal(delta, same)
+
+
+@both_modules
+def test_smoothing_of_distant_logits_is_exact(module, dtype) -> None:
+    Z = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype)
+    value, delta = module.cross_entropy(Z, np.array([0, 0]), None, 0.5)
+    assert value == pytest.approx((5e3 + 1.5e4) / 2, rel=1e-15)
+    np.testing.assert_allclose(delta, [[0.125, -0.125], [-0.375, 0.375]], rtol=1e-7)
+
+
+@both_modules
+def test_absolute_error_has_no_slope_where_it_is_met(module, dtype) -> None:
+    Z, y = np.array([[1.0, -2.0, 0.5]], dtype), np.array([[1.0, -1.0, 0.0]], dtype)
+    value, delta = module.absolute_error(Z, y)
+    assert value == 1.5
+    assert delta.tolist() == [[0.0, -1.0, 1.0]]
+
+
+@both_modules
+def test_huber_at_its_seams(module, dtype) -> None:
+    Z = np.array([[-3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0]], dtype)
+    value, delta = module.huber(Z, np.zeros_like(Z))
+    assert value == 2 * (2.5 + 0.5 + 0.125)
+    assert delta.tolist() == [[-1.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.0]]
+
+
+@both_modules
+def test_large_differences_do_not_overflow(module, dtype) -> None:
+    large = 0.75 * float(np.finfo(dtype).max)
+    Z = np.array([[large, 1.0]], dtype)
+    for name in ("absolute_error", "huber"):
+        value, delta = getattr(module, name)(Z, np.ones_like(Z))
+        assert value == pytest.approx(large, rel=1e-6)
+        assert delta.tolist() == [[1.0, 0.0]]
+
+
+@both_modules
+def test_poisson_of_extreme_rates(module, dtype) -> None:
+    top = {"float32": 88.0, "float64": 709.0}[dtype]
+    Z, y = np.array([[top], [-1e4], [0.0]], dtype), np.array([[3.0], [0.0], [0.0]], dtype)
+    value, delta = module.poisson(Z, y)
+    assert value == pytest.approx((np.exp(np.float64(top)) - 3 * top + 1) / 3, rel=1e-6)
+    np.testing.assert_allclose(delta[1:, 0], [0.0, 1 / 3], rtol=1e-6)
+    # Beyond the dtype both are infinite, unless nobody asks.
+    Z[0] = 2 * top
+    value, delta = module.poisson(Z, y)
+    assert (value, delta[0, 0]) == (np.inf, np.inf)
+    value, delta = module.poisson(Z, y, np.array([0, 1, 1], dtype))
+    assert value == 0.5
+    assert delta.tolist() == [[0.0], [0.0], [0.5]]
+    # Many counts: e^z and y z nearly cancel, in single precision too.
+    value, _ = module.poisson(np.full((1, 1), np.log(1e4), dtype), np.full((1, 1), 1e4, dtype))
+    assert value == pytest.approx(1e4 - 1e4 * np.log(1e4), rel=1e-6)

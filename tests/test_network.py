@@ -15,7 +15,15 @@ import threadpoolctl
 import fastnn as fnn
 from fastnn.layers import ACTIVATIONS
 
-LOSSES = ["cross_entropy", "binary_cross_entropy", "squared_error"]
+LOSSES = [
+    "cross_entropy",
+    "binary_cross_entropy",
+    "squared_error",
+    "absolute_error",
+    "huber",
+    "poisson",
+    fnn.losses.CrossEntropy(label_smoothing=0.2),
+]
 
 
 def network(backend: str, loss: str = "cross_entropy", hidden: str = "tanh", outputs: int = 3, **options):
@@ -28,13 +36,19 @@ def network(backend: str, loss: str = "cross_entropy", hidden: str = "tanh", out
     return fnn.Sequential(layers, input_size=6, loss=loss, backend=backend, **options)
 
 
-def data(loss: str, n: int = 11, outputs: int = 3, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def name_of(loss) -> str:
+    return fnn.losses.get(loss).name
+
+
+def data(loss, n: int = 11, outputs: int = 3, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 6))
-    if loss == "cross_entropy":
+    if name_of(loss) == "cross_entropy":
         y = rng.integers(0, outputs, size=n)
     elif loss == "binary_cross_entropy":
         y = rng.integers(0, 2, size=(n, outputs))
+    elif loss == "poisson":
+        y = rng.poisson(2.0, size=(n, outputs))
     else:
         y = rng.normal(size=(n, outputs))
     return X, y, rng.random(n)
@@ -77,18 +91,27 @@ def test_gradient_against_complex_step(loss, activation, backend, complex_step_g
     net = network(backend, loss, activation, input_scale=0.5)
     X, y, w = data(loss)
     Y = np.eye(3)[y] if y.ndim == 1 else y
+    if loss == LOSSES[-1]:
+        Y = 0.8 * Y + 0.2 / 3
     sigma = COMPLEX[activation]
 
     def value(t: np.ndarray) -> complex:
         W1, b1, W2, W3, b3 = np.split(t, np.cumsum([30, 5, 20, 12]))
         Z = sigma(sigma(0.5 * X @ W1.reshape(6, 5) + b1) @ W2.reshape(5, 4)) @ W3.reshape(4, 3) + b3
-        if loss == "cross_entropy":
+        if name_of(loss) == "cross_entropy":
             rows = -(Y * (Z - np.log(np.exp(Z).sum(axis=1, keepdims=True)))).sum(axis=1)
         elif loss == "binary_cross_entropy":
             S = 1 / (1 + np.exp(-Z))
             rows = -(Y * np.log(S) + (1 - Y) * np.log(1 - S)).sum(axis=1)
+        elif loss == "poisson":
+            rows = (np.exp(Z) - Y * Z).sum(axis=1)
         else:
-            rows = 0.5 * ((Z - Y) ** 2).sum(axis=1)
+            D = (Z - Y) * np.sign((Z - Y).real)
+            rows = {
+                "squared_error": 0.5 * D**2,
+                "absolute_error": D,
+                "huber": np.where(D.real < 1, 0.5 * D**2, D - 0.5),
+            }[loss].sum(axis=1)
         penalty = 0.15 * ((W1**2).sum() + (W2**2).sum() + (W3**2).sum())
         return (w * rows).sum() / w.sum() + penalty
 
@@ -198,15 +221,114 @@ def test_predictions_of_binary_outputs(backend) -> None:
     np.testing.assert_array_equal(net.predict(X), (Z > 0).astype(np.int64))
 
 
+def test_several_labels(backend) -> None:
+    # Three questions about a point of the plane, of which any number may be true.
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, size=(600, 2))
+    y = np.stack([X[:, 0] > 0, X[:, 1] > 0.3, X[:, 0] + X[:, 1] > -0.2], axis=1)
+    net = fnn.Sequential(
+        [fnn.Dense(8, "tanh"), fnn.Dense(3)], input_size=2, loss="binary_cross_entropy", seed=0, backend=backend
+    )
+    history = net.fit(X[:400], y[:400], optimizer=fnn.Adam(0.02), epochs=40, batch_size=20)
+    scores, predicted = net.evaluate(X[400:], y[400:]), net.predict(X[400:])
+    assert predicted.shape == (200, 3)
+    assert predicted.dtype == np.int64
+    assert scores["accuracy"] == (predicted == y[400:]).all(axis=1).mean() > 0.9
+    assert history["accuracy"][-1] > 0.9 > history["accuracy"][0]
+    assert net.predict_proba(X[400:]).shape == (200, 3)
+
+
+def test_smoothing_keeps_a_fit_from_certainty(backend) -> None:
+    X, y = np.repeat(np.eye(3), 20, axis=0), np.repeat(np.arange(3), 20)
+    loss = fnn.losses.CrossEntropy(label_smoothing=0.3)
+    net = fnn.Sequential([fnn.Dense(3)], input_size=3, loss=loss, dtype="float64", seed=0, backend=backend)
+    net.fit(X, y, optimizer=fnn.SGD(1.0, 0.9), epochs=300, batch_size=None)
+    # The minimum is where the probabilities are the smoothed targets, and the loss their entropy.
+    np.testing.assert_allclose(net.predict_proba(np.eye(3)), 0.7 * np.eye(3) + 0.1, atol=1e-6)
+    scores = net.evaluate(X, y)
+    assert scores["accuracy"] == 1.0
+    assert scores["loss"] == pytest.approx(-(0.8 * np.log(0.8) + 0.2 * np.log(0.1)), rel=1e-9)
+    assert scores["loss"] == pytest.approx(net.loss(X, y), rel=1e-14)
+    assert repr(net) == "Sequential(3-3, loss=CrossEntropy(label_smoothing=0.3), dtype='float64', 12 parameters)"
+    assert "loss: CrossEntropy(label_smoothing=0.3); backend" in net.summary()
+    assert net.loss_name == "cross_entropy"
+    assert net.copy().loss(X, y) == net.loss(X, y)
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_predictions_of_values(outputs, backend, dtype) -> None:
-    net = network(backend, "squared_error", outputs=outputs, dtype=dtype)
-    X, _, _ = data("squared_error")
+def test_predictions_of_rates(outputs, backend, dtype) -> None:
+    net = network(backend, "poisson", outputs=outputs, dtype=dtype)
+    X, _, _ = data("poisson")
+    rates, Z = net.predict(X), net.decision_function(X)
+    assert rates.dtype == dtype
+    assert rates.shape == ((11,) if outputs == 1 else (11, 3))
+    np.testing.assert_allclose(rates, np.exp(Z), rtol=1e-6)
+    with pytest.raises(ValueError, match="predict_proba needs a classifier, got loss 'poisson'; use predict"):
+        net.predict_proba(X)
+    with pytest.raises(ValueError, match="y: expected values >= 0, got -1 in row 0, column 0"):
+        net.loss(X, -np.ones((11, outputs)))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_of_counts_against_sklearn(weighted, backend) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    net = network(backend, "poisson", outputs=1)
+    X, y, w = data("poisson", n=30, outputs=1)
+    y = y[:, 0]
+    options = {"sample_weight": w if weighted else None}
+    scores, rates = net.evaluate(X, y, **options), net.predict(X)
+    assert list(scores) == ["loss", "mse", "mae", "r2", "deviance"]
+    assert scores["mse"] == pytest.approx(metrics.mean_squared_error(y, rates, **options), rel=1e-12)
+    assert scores["mae"] == pytest.approx(metrics.mean_absolute_error(y, rates, **options), rel=1e-12)
+    assert scores["r2"] == pytest.approx(metrics.r2_score(y, rates, **options), rel=1e-12)
+    assert scores["deviance"] == pytest.approx(metrics.mean_poisson_deviance(y, rates, **options), rel=1e-12)
+    assert scores["loss"] == pytest.approx(net.loss(X, y, **options), rel=1e-12)
+
+
+def test_a_poisson_regression_is_sklearns(backend) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3))
+    y = rng.poisson(np.exp(X @ [0.5, -0.3, 0.0] + 0.2))
+    other = linear_model.PoissonRegressor(alpha=0.0, tol=1e-10, max_iter=1000).fit(X, y)
+    net = fnn.Sequential([fnn.Dense(1)], input_size=3, loss="poisson", dtype="float64", seed=0, backend=backend)
+    net.fit(X, y, optimizer=fnn.SGD(0.2, 0.5), epochs=300, batch_size=None)
+    np.testing.assert_allclose(net.parameters["0.weight"][:, 0], other.coef_, atol=1e-5)
+    assert net.parameters["0.bias"][0] == pytest.approx(other.intercept_, abs=1e-5)
+
+
+def test_rates_beyond_the_type_diverge(backend) -> None:
+    net = fnn.Sequential([fnn.Dense(1, init=1.0)], input_size=1, loss="poisson", backend=backend)
+    X, y = np.array([[1.0], [100.0]]), np.array([1.0, 1.0])
+    before = net.theta.copy()
+    with pytest.raises(fnn.DivergenceError, match="the loss stopped being finite in epoch 1"):
+        net.fit(X, y, epochs=1)
+    np.testing.assert_array_equal(net.theta, before)
+    assert net.predict(X)[1] == net.evaluate(X, y)["loss"] == np.inf
+
+
+@pytest.mark.parametrize(("loss", "centre"), [("squared_error", 4.0), ("absolute_error", 1.0), ("huber", 1.5)])
+def test_what_a_loss_estimates(loss, centre, backend) -> None:
+    # A constant fitted to five values: their mean, their median, and for Huber Σ max(−1, min(1, c − y)) = 0.
+    y = np.array([0.0, 1.0, 1.0, 2.0, 16.0])
+    if loss == "huber":
+        y = np.array([0.0, 1.0, 1.5, 2.0, 16.0])
+    net = fnn.Sequential([fnn.Dense(1)], input_size=1, loss=loss, dtype="float64", seed=0, backend=backend)
+    net.fit(np.zeros((5, 1)), y, optimizer=fnn.SGD(0.02), epochs=1500, batch_size=None)
+    assert net.parameters["0.bias"][0] == pytest.approx(centre, abs=0.03)
+    assert net.evaluate(np.zeros((5, 1)), y)["loss"] == pytest.approx(net.loss(np.zeros((5, 1)), y), rel=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+def test_predictions_of_values(loss, outputs, backend, dtype) -> None:
+    net = network(backend, loss, outputs=outputs, dtype=dtype)
+    X, _, _ = data(loss)
     values = net.predict(X)
     assert values.dtype == dtype
     assert values.shape == ((11,) if outputs == 1 else (11, 3))
     np.testing.assert_array_equal(values, net.decision_function(X))
-    with pytest.raises(ValueError, match="predict_proba needs a classifier, got loss 'squared_error'; use predict"):
+    with pytest.raises(ValueError, match=f"predict_proba needs a classifier, got loss '{loss}'; use predict"):
         net.predict_proba(X)
 
 
@@ -555,10 +677,15 @@ def wrong_shape(fan_in, fan_out, shape, rng) -> np.ndarray:
             ValueError,
             "expected a linear last layer for loss 'binary_cross_entropy', whose sigmoid is inside the loss",
         ),
+        (
+            {"layers": [fnn.Dense(1, "relu")], "loss": "poisson"},
+            ValueError,
+            "expected a linear last layer for loss 'poisson', whose exponential is inside the loss, got .* 'relu'",
+        ),
         ({"input_size": 0}, ValueError, "input_size must be an integer >= 1, got 0"),
         ({"input_size": 2.5}, TypeError, "input_size must be an integer >= 1, got 2.5"),
         ({"loss": "mse"}, ValueError, "loss: unknown name 'mse'; known: cross_entropy"),
-        ({"loss": None}, TypeError, r"loss must be a name \(str\), got None"),
+        ({"loss": None}, TypeError, r"loss must be a name \(str\) or a loss such as .*, got None"),
         ({"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64', got 'float16'"),
         ({"dtype": "single?"}, ValueError, r"dtype must be 'float32' or 'float64', got 'single\?'"),
         ({"dtype": None}, ValueError, "dtype must be 'float32' or 'float64', got None"),

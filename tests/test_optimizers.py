@@ -1,17 +1,21 @@
-"""Optimizers: descriptions, and update rules against loops written out for one number at a time."""
+"""Optimizers: descriptions, update rules against loops over single numbers, and whole trainings against torch."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import itertools
+import json
 import math
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import optimizers, reference
+from fastnn import kernels, optimizers, reference
 from fastnn.plan import UpdateRule
 
 # One generator per rule for a single parameter: it is sent gradients at its present value, and yields new values.
@@ -35,6 +39,17 @@ def lookahead_nesterov(theta, lr, momentum):
         theta += v
 
 
+def nag(theta, lr):
+    """Nesterov's method as he writes it: iterates x, extrapolated points y, of which the gradient is taken."""
+    x = y = theta
+    t = 1.0
+    while True:
+        g = yield y
+        x, before = y - lr * g, x
+        t, t_before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
+        y = x + (t_before - 1) / t * (x - before)
+
+
 def adagrad(theta, lr, eps=1e-10):
     s = 0.0
     while True:
@@ -43,16 +58,18 @@ def adagrad(theta, lr, eps=1e-10):
         theta -= lr * g / (math.sqrt(s) + eps)
 
 
-def rmsprop(theta, lr, rho=0.99, eps=1e-8):
-    s = 0.0
+def rmsprop(theta, lr, rho=0.99, eps=1e-8, momentum=0.0, centered=False):
+    s = m = v = 0.0
     while True:
         g = yield theta
         s = rho * s + (1 - rho) * g * g
-        theta -= lr * g / (math.sqrt(s) + eps)
+        m = rho * m + (1 - rho) * g
+        v = momentum * v + g / (math.sqrt(s - m * m if centered else s) + eps)
+        theta -= lr * v
 
 
-def adam(theta, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.0):
-    m = v = 0.0
+def adam(theta, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.0, amsgrad=False, hat=False):
+    m = v = top = 0.0
     t = 0
     while True:
         g = yield theta
@@ -60,7 +77,11 @@ def adam(theta, lr, beta1=0.9, beta2=0.999, eps=1e-8, decay=0.0):
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
         theta *= 1 - lr * decay
-        theta -= lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
+        top = max(top, v) if amsgrad else v
+        if hat:
+            theta -= lr * math.sqrt(1 - beta2**t) / (1 - beta1**t) * m / (math.sqrt(top) + eps)
+        else:
+            theta -= lr * (m / (1 - beta1**t)) / (math.sqrt(top / (1 - beta2**t)) + eps)
 
 
 CASES = [
@@ -68,28 +89,59 @@ CASES = [
     (fnn.SGD(0.1, momentum=0.9), lambda x: sgd(x, 0.1, 0.9)),
     (fnn.SGD(0.1, momentum=0.9, nesterov=True), lambda x: sgd(x, 0.1, 0.9, True)),
     (fnn.SGD(0.1, momentum=0.9, nesterov=True), lambda x: lookahead_nesterov(x, 0.1, 0.9)),
+    (fnn.NAG(0.1), lambda x: nag(x, 0.1)),
     (fnn.AdaGrad(0.1), lambda x: adagrad(x, 0.1)),
     (fnn.AdaGrad(0.1, epsilon=0.5), lambda x: adagrad(x, 0.1, 0.5)),
     (fnn.RMSProp(0.1), lambda x: rmsprop(x, 0.1)),
     (fnn.RMSProp(0.1, rho=0.5, epsilon=0.1), lambda x: rmsprop(x, 0.1, 0.5, 0.1)),
+    (fnn.RMSProp(0.02, momentum=0.7), lambda x: rmsprop(x, 0.02, momentum=0.7)),
+    (fnn.RMSProp(0.02, epsilon=0.01, centered=True), lambda x: rmsprop(x, 0.02, eps=0.01, centered=True)),
+    (
+        fnn.RMSProp(0.02, 0.9, 0.05, momentum=0.7, centered=True),
+        lambda x: rmsprop(x, 0.02, 0.9, 0.05, 0.7, centered=True),
+    ),
     (fnn.Adam(0.1), lambda x: adam(x, 0.1)),
     (fnn.Adam(0.1, beta1=0.5, beta2=0.7, epsilon=0.1), lambda x: adam(x, 0.1, 0.5, 0.7, 0.1)),
+    (fnn.Adam(0.1, beta2=0.5, amsgrad=True), lambda x: adam(x, 0.1, beta2=0.5, amsgrad=True)),
+    (fnn.Adam(0.1, epsilon=0.01, epsilon_hat=True), lambda x: adam(x, 0.1, eps=0.01, hat=True)),
     (fnn.AdamW(0.1, weight_decay=0.3), lambda x: adam(x, 0.1, decay=0.3)),
+    (
+        fnn.AdamW(0.1, 0.8, 0.6, 0.01, 0.3, amsgrad=True, epsilon_hat=True),
+        lambda x: adam(x, 0.1, 0.8, 0.6, 0.01, 0.3, amsgrad=True, hat=True),
+    ),
 ]
 
 
-def kernel_step(rule: UpdateRule, theta: np.ndarray, grad: np.ndarray, state: np.ndarray, step: int, **options) -> None:
-    """One update by the twin's kernel."""
+def kernel_step(
+    rule: UpdateRule,
+    theta: np.ndarray,
+    grad: np.ndarray,
+    state: np.ndarray,
+    step: int,
+    module=reference,
+    **options: float,
+) -> None:
+    """One update by a kernel of `module`."""
+    eta, slots = rule.learning_rate, list(state)
     if rule.rule == "sgd":
-        velocity = state[0] if len(state) else None
-        reference.sgd_update(theta, grad, velocity, rule.learning_rate, rule.momentum, rule.nesterov, **options)
+        velocity = slots[0] if slots else None
+        module.sgd_update(theta, grad, velocity, eta, rule.momentum, rule.nesterov, **options)
+    elif rule.rule == "nag":
+        module.nag_update(theta, grad, slots[0], eta, module.nag_momentum(step)[0], **options)
     elif rule.rule == "adagrad":
-        reference.adagrad_update(theta, grad, state[0], rule.learning_rate, rule.epsilon, **options)
+        module.adagrad_update(theta, grad, slots[0], eta, rule.epsilon, **options)
     elif rule.rule == "rmsprop":
-        reference.rmsprop_update(theta, grad, state[0], rule.learning_rate, rule.rho, rule.epsilon, **options)
+        mean = slots[1] if rule.centered else None
+        velocity = slots[-1] if rule.momentum else None
+        numbers = eta, rule.rho, rule.epsilon, rule.momentum
+        module.rmsprop_update(theta, grad, slots[0], *numbers, mean, velocity, **options)
     else:
-        numbers = rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon, rule.weight_decay
-        reference.adam_update(theta, grad, state[0], state[1], step, *numbers, **options)
+        numbers = eta, rule.beta1, rule.beta2, rule.epsilon, rule.weight_decay
+        top = slots[2] if rule.amsgrad else None
+        module.adam_update(theta, grad, slots[0], slots[1], step, *numbers, top, rule.epsilon_hat, **options)
+
+
+both_modules = pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
 
 
 def curve(theta: np.ndarray | float) -> np.ndarray | float:
@@ -97,8 +149,9 @@ def curve(theta: np.ndarray | float) -> np.ndarray | float:
     return theta**3 - 2 * theta + 0.5
 
 
+@both_modules
 @pytest.mark.parametrize(("optimizer", "rule"), CASES, ids=[str(case[0]) for case in CASES])
-def test_kernel_against_a_loop_over_numbers(optimizer, rule, dtype) -> None:
+def test_kernel_against_a_loop_over_numbers(optimizer, rule, module, dtype) -> None:
     start = np.array([-1.5, -0.2, 0.0, 0.7, 1.1])
     theta = start.astype(dtype)
     flat = optimizer.update_rule()
@@ -108,7 +161,7 @@ def test_kernel_against_a_loop_over_numbers(optimizer, rule, dtype) -> None:
     for step in range(1, 13):
         grad = curve(theta)
         kept = grad.copy()
-        kernel_step(flat, theta, grad, state, step)
+        kernel_step(flat, theta, grad, state, step, module)
         np.testing.assert_array_equal(grad, kept)
         values = [loop.send(curve(x)) for loop, x in zip(loops, values, strict=True)]
         # Nesterov's look-ahead point is the loop's value; for the other rules it is θ itself.
@@ -126,11 +179,10 @@ EFFECTIVE = [
 ]
 
 
+@both_modules
 @pytest.mark.parametrize("options", EFFECTIVE, ids=str)
-@pytest.mark.parametrize(
-    "optimizer", [fnn.SGD(0.1, 0.9), fnn.AdaGrad(), fnn.RMSProp(), fnn.Adam(), fnn.AdamW()], ids=str
-)
-def test_effective_gradient(optimizer, options, dtype) -> None:
+@pytest.mark.parametrize("optimizer", [case[0] for case in CASES], ids=str)
+def test_effective_gradient(optimizer, options, module, dtype) -> None:
     theta = np.array([-1.5, -0.2, 0.0, 0.7, 1.1], dtype)
     grad = np.array([0.3, -2.0, 0.1, 0.0, 5.0], dtype)
     settings = {"scale": 1.0, "l1": 0.0, "l2": 0.0, "factor": 1.0, "clip_value": np.inf, **options}
@@ -140,9 +192,106 @@ def test_effective_gradient(optimizer, options, dtype) -> None:
     results = []
     for gradient, kwargs in ((grad, options), (effective, {})):
         moved, state = theta.copy(), np.full((rule.n_slots, 5), 0.1, dtype)
-        kernel_step(rule, moved, gradient, state, 3, **kwargs)
+        kernel_step(rule, moved, gradient, state, 3, module, **kwargs)
         results.append(np.concatenate([moved, *state]))
     np.testing.assert_allclose(results[0], results[1], rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", EFFECTIVE, ids=str)
+@pytest.mark.parametrize("optimizer", [case[0] for case in CASES], ids=str)
+def test_kernel_is_its_twin(optimizer, options, dtype, rng) -> None:
+    # More elements than a vector holds, with a tail; then a view that the kernel has to copy and write back.
+    rule, rtol = optimizer.update_rule(), 2e-5 if dtype == "float32" else 1e-12
+    start, grad = rng.normal(size=(2, 67)).astype(dtype)
+    state = rng.uniform(0.1, 0.2, size=(rule.n_slots, 67)).astype(dtype)
+    results = []
+    for module, stride in ((reference, 1), (kernels, 1), (kernels, 2)):
+        theta, slots = np.empty(67 * stride, dtype)[::stride], np.empty((rule.n_slots, 67 * stride), dtype)[:, ::stride]
+        theta[...], slots[...] = start, state
+        for step in (2, 3, 4):
+            kernel_step(rule, theta, grad * (step - 2.5), slots, step, module, **options)
+        results.append((theta, slots))
+    for theta, slots in results[1:]:
+        np.testing.assert_allclose(theta, results[0][0], rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(slots, results[0][1], rtol=rtol, atol=rtol)
+
+
+@both_modules
+def test_momenta_of_nesterovs_sequence(module) -> None:
+    t = [1.0]
+    for _ in range(5000):
+        t.append((1 + math.sqrt(1 + 4 * t[-1] * t[-1])) / 2)
+    expected = [(a - 1) / b for a, b in itertools.pairwise(t)]
+    assert module.nag_momentum(1).tolist() == [0.0]
+    assert module.nag_momentum(2)[0] == pytest.approx((math.sqrt(5) - 1) / 2 / t[2], rel=1e-15)
+    # Whatever was asked before, and in whatever pieces.
+    assert module.nag_momentum(1, 5000).tolist() == expected
+    assert module.nag_momentum(100, 3).tolist() == expected[99:102]
+    assert module.nag_momentum(103, 10).tolist() == expected[102:112]
+    assert module.nag_momentum(102, 0).tolist() == []
+    assert module.nag_momentum(5000).tolist() == expected[-1:]
+    assert module.nag_momentum(7).tolist() == expected[6:7]
+    # 1 − 3 / k to the first order
+    assert 1 - expected[-1] == pytest.approx(3 / 5000, rel=0.01)
+    with pytest.raises(ValueError, match="step: expected an integer >= 1, got 0"):
+        module.nag_momentum(0)
+    with pytest.raises(ValueError, match="count: expected an integer >= 0, got -1"):
+        module.nag_momentum(1, -1)
+
+
+@both_modules
+def test_the_iterate_is_behind_the_extrapolated_point(module, rng) -> None:
+    x = theta = rng.normal(size=4)
+    theta, ahead = theta.copy(), np.zeros(4)
+    for step in range(1, 20):
+        x = theta - 0.1 * curve(theta)
+        module.nag_update(theta, curve(theta), ahead, 0.1, module.nag_momentum(step)[0])
+        np.testing.assert_allclose(theta - ahead, x, rtol=0, atol=1e-14)
+
+
+@both_modules
+def test_nag_keeps_its_bound_where_descent_is_slow(module) -> None:
+    # A long chain of springs, Nesterov's hard function: J(x) − min J ≤ 2 ‖x_0 − x*‖² / (η (k + 1)²), η = 1 / L.
+    n, eta = 200, 0.25
+    A = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    best = np.linalg.solve(A, np.eye(n)[0])
+
+    def gap(x: np.ndarray) -> float:
+        return 0.5 * (x - best) @ A @ (x - best)
+
+    theta, ahead, plain = np.zeros(n), np.zeros(n), np.zeros(n)
+    for step in range(1, 101):
+        module.nag_update(theta, A @ theta - np.eye(n)[0], ahead, eta, module.nag_momentum(step)[0])
+        plain -= eta * (A @ plain - np.eye(n)[0])
+        assert gap(theta - ahead) <= 2 * best @ best / (eta * (step + 1) ** 2)
+    assert gap(theta) < gap(plain) / 4
+    assert gap(theta) == pytest.approx(gap(theta - ahead), rel=0.1)
+
+
+def test_nag_on_iris_as_document_001_has_it() -> None:
+    # 4-16-3 with softplus, the whole batch, steps of 0.01, 350 of them.
+    data = fnn.datasets.load_iris()
+    X, y = (data[0] - data[0].mean(axis=0)) / data[0].std(axis=0), data[1]
+    accuracies = []
+    for optimizer in (fnn.NAG(0.01), fnn.SGD(0.01)):
+        for seed in range(3):
+            layers = [fnn.Dense(16, "softplus"), fnn.Dense(3)]
+            net = fnn.Sequential(layers, input_size=4, loss="cross_entropy", dtype="float64", seed=seed)
+            net.fit(X, y, optimizer=optimizer, epochs=350, batch_size=None)
+            accuracies.append(net.evaluate(X, y)["accuracy"])
+    assert min(accuracies[:3]) > 0.97
+    assert np.median(accuracies[3:]) < 0.93
+
+
+@both_modules
+def test_centred_rmsprop_of_a_constant_gradient_is_finite(module, dtype) -> None:
+    # The variance is 0 and rounding takes s − m² to either side of it.
+    theta, s, mean = np.zeros((3, 9), dtype)
+    grad = np.linspace(0.1, 1e3, 9).astype(dtype)
+    for _ in range(3000):
+        module.rmsprop_update(theta, grad, s, 1e-3, 0.9, 1.0, mean=mean)
+    assert np.isfinite(theta).all()
+    assert (theta < 0).all()
 
 
 def test_gradient_norm(dtype) -> None:
@@ -171,12 +320,30 @@ def test_momentum_zero_needs_no_velocity(dtype) -> None:
             r"s: expected shape \(3,\), got \(4,\)",
         ),
         (lambda t: reference.adam_update(t, t, t, t, 0, 0.1), ValueError, "step: expected an integer >= 1, got 0"),
+        (
+            lambda t: reference.nag_update(t, t, t[:2], 0.1, 0.5),
+            ValueError,
+            r"ahead: expected shape \(3,\), got \(2,\)",
+        ),
+        (
+            lambda t: reference.rmsprop_update(t, t, t, 0.1, momentum=0.5),
+            ValueError,
+            "velocity: expected an array because momentum is not 0, got None",
+        ),
+        (lambda t: reference.rmsprop_update(t, t, t, 0.1, mean=t[:1]), ValueError, r"mean: expected shape \(3,\)"),
+        (
+            lambda t: reference.adam_update(t, t, t, t, 1, 0.1, v_max=t.astype("f4")),
+            TypeError,
+            "v_max: expected dtype float64 like the other arguments, got float32",
+        ),
         (lambda t: reference.gradient_norm2(t[None], t), ValueError, r"theta: expected shape \(P,\), got \(1, 3\)"),
     ],
 )
-def test_kernel_refuses(call, error, message) -> None:
-    with pytest.raises(error, match=message):
-        call(np.ones(3))
+def test_kernel_refuses(call, error, message, monkeypatch) -> None:
+    for module in (reference, kernels):
+        monkeypatch.setitem(globals(), "reference", module)
+        with pytest.raises(error, match=message):
+            call(np.ones(3))
 
 
 def test_kernel_refuses_read_only() -> None:
@@ -186,26 +353,63 @@ def test_kernel_refuses_read_only() -> None:
         reference.sgd_update(theta, np.ones(3), None, 0.1)
 
 
-@pytest.mark.parametrize(("optimizer", "rule"), CASES, ids=[str(case[0]) for case in CASES])
-def test_against_torch(optimizer, rule) -> None:
-    torch = pytest.importorskip("torch")
-    flat = optimizer.update_rule()
-    common = {"lr": flat.learning_rate}
+# Whole trainings against torch.
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden_script():
+    """The module that made the golden file."""
+    spec = importlib.util.spec_from_file_location("make_optimizers", GOLDEN / "make_optimizers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GOLDEN_CASES = json.loads((GOLDEN / "optimizers.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", GOLDEN_CASES, ids=lambda case: case["optimizer"])
+def test_trajectory_is_torchs(case, backend) -> None:
+    make = golden_script()
+    X, Y, theta = make.problem()
+    layers = [fnn.Dense(make.SIZES[1], "tanh"), fnn.Dense(make.SIZES[2])]
+    net = fnn.Sequential(
+        layers, input_size=make.SIZES[0], loss="squared_error", dtype="float64", seed=0, backend=backend
+    )
+    net.theta = theta
+    optimizer = eval(case["optimizer"], {"fnn": fnn})
+    trainer = fnn.Trainer(net, X, Y, optimizer=optimizer, batch_size=make.BATCH, shuffle=False, l2=case["l2"])
+    steps_of_an_epoch = len(X) // make.BATCH
+    for _ in trainer.epochs(make.STEPS // steps_of_an_epoch):
+        expected = case["theta"].get(str(trainer.steps))
+        if expected is not None:
+            np.testing.assert_allclose(net.theta, expected, rtol=0, atol=1e-9)
+    assert trainer.steps == make.STEPS == max(map(int, case["theta"]))
+    assert np.abs(net.theta - theta).max() > 0.01
+
+
+def test_golden_file_is_what_torch_gives() -> None:
+    pytest.importorskip("torch")
+    again = golden_script().trajectories()
+    assert [case["optimizer"] for case in again] == [case["optimizer"] for case in GOLDEN_CASES]
+    for ours, theirs in zip(GOLDEN_CASES, again, strict=True):
+        assert ours["l2"] == theirs["l2"]
+        for step, theta in theirs["theta"].items():
+            np.testing.assert_allclose(ours["theta"][step], theta, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", [fnn.Adam(0.01, epsilon=1e-3, epsilon_hat=True)], ids=str)
+def test_adam_with_epsilon_hat_is_sklearns(optimizer) -> None:
+    stochastic = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
     start = np.array([-1.5, -0.2, 0.0, 0.7, 1.1])
-    parameter = torch.nn.Parameter(torch.tensor(start.copy()))
-    other = {
-        "SGD": lambda: torch.optim.SGD([parameter], momentum=flat.momentum, nesterov=flat.nesterov, **common),
-        "AdaGrad": lambda: torch.optim.Adagrad([parameter], eps=flat.epsilon, **common),
-        "RMSProp": lambda: torch.optim.RMSprop([parameter], alpha=flat.rho, eps=flat.epsilon, **common),
-        "Adam": lambda: torch.optim.Adam([parameter], betas=(flat.beta1, flat.beta2), eps=flat.epsilon, **common),
-        "AdamW": lambda: torch.optim.AdamW([parameter], weight_decay=flat.weight_decay, **common),
-    }[type(optimizer).__name__]()
-    theta, state = start.copy(), np.zeros((flat.n_slots, 5))
-    for step in range(1, 13):
-        parameter.grad = torch.tensor(curve(parameter.detach().numpy()))
-        other.step()
-        kernel_step(flat, theta, curve(theta), state, step)
-        np.testing.assert_allclose(theta, parameter.detach().numpy(), rtol=1e-12, atol=1e-14)
+    parameters = [start.copy()]
+    other = stochastic.AdamOptimizer(parameters, learning_rate_init=0.01, epsilon=1e-3)
+    rule, theta, state = optimizer.update_rule(), start.copy(), np.zeros((2, 5))
+    for step in range(1, 101):
+        other.update_params(parameters, [curve(parameters[0])])
+        kernel_step(rule, theta, curve(theta), state, step, kernels)
+        np.testing.assert_allclose(theta, parameters[0], rtol=0, atol=1e-13)
 
 
 # Descriptions.
@@ -216,7 +420,11 @@ def test_against_torch(optimizer, rule) -> None:
     [
         (fnn.SGD(), UpdateRule("sgd", 0.01)),
         (fnn.SGD(1, 0.9, True), UpdateRule("sgd", 1.0, momentum=0.9, nesterov=True)),
+        (fnn.NAG(), UpdateRule("nag", 0.01)),
         (fnn.AdaGrad(), UpdateRule("adagrad", 0.01, epsilon=1e-10)),
+        (fnn.RMSProp(momentum=0.5, centered=True), UpdateRule("rmsprop", 1e-3, momentum=0.5, centered=True)),
+        (fnn.Adam(amsgrad=True), UpdateRule("adam", 1e-3, amsgrad=True)),
+        (fnn.AdamW(epsilon_hat=True), UpdateRule("adam", 1e-3, weight_decay=0.01, epsilon_hat=True)),
         (fnn.RMSProp(rho=0.5), UpdateRule("rmsprop", 1e-3, rho=0.5, epsilon=1e-8)),
         (fnn.Adam(beta1=0.8), UpdateRule("adam", 1e-3, beta1=0.8)),
         (fnn.AdamW(), UpdateRule("adam", 1e-3, weight_decay=0.01)),
@@ -229,6 +437,9 @@ def test_update_rule(optimizer, expected) -> None:
 def test_state_vectors() -> None:
     numbers = [name.update_rule().n_slots for name in (fnn.SGD(), fnn.SGD(0.1, 0.9), fnn.AdaGrad(), fnn.RMSProp())]
     assert numbers == [0, 1, 1, 1]
+    options = ({}, {"momentum": 0.9}, {"centered": True}, {"momentum": 0.9, "centered": True})
+    assert [fnn.RMSProp(**some).update_rule().n_slots for some in options] == [1, 2, 2, 3]
+    assert [fnn.NAG().update_rule().n_slots, fnn.Adam(amsgrad=True).update_rule().n_slots] == [1, 3]
     assert fnn.Adam().update_rule().n_slots == fnn.AdamW().update_rule().n_slots == 2
 
 
@@ -244,6 +455,7 @@ def test_descriptions_are_values() -> None:
 def test_names() -> None:
     assert {name: optimizers.get(name) for name in optimizers.OPTIMIZERS} == {
         "sgd": fnn.SGD(),
+        "nag": fnn.NAG(),
         "adagrad": fnn.AdaGrad(),
         "rmsprop": fnn.RMSProp(),
         "adam": fnn.Adam(),
@@ -264,10 +476,15 @@ def test_names() -> None:
         (lambda: fnn.SGD(momentum=0.9, nesterov=1), TypeError, "nesterov must be True or False, got 1"),
         (lambda: fnn.AdaGrad(epsilon=-1.0), ValueError, "epsilon must be a finite number >= 0, got -1.0"),
         (lambda: fnn.RMSProp(rho=1.5), ValueError, "rho must be a finite number >= 0 and < 1, got 1.5"),
+        (lambda: fnn.RMSProp(momentum=1.0), ValueError, "momentum must be a finite number >= 0 and < 1, got 1.0"),
+        (lambda: fnn.RMSProp(centered=1), TypeError, "centered must be True or False, got 1"),
+        (lambda: fnn.Adam(amsgrad="yes"), TypeError, "amsgrad must be True or False, got 'yes'"),
+        (lambda: fnn.AdamW(epsilon_hat=None), TypeError, "epsilon_hat must be True or False, got None"),
+        (lambda: fnn.NAG(-1), ValueError, "learning_rate must be a finite number > 0, got -1"),
         (lambda: fnn.Adam(beta1=1.0), ValueError, "beta1 must be"),
         (lambda: fnn.Adam(beta2=-0.1), ValueError, "beta2 must be"),
         (lambda: fnn.AdamW(weight_decay=-0.1), ValueError, "weight_decay must be a finite number >= 0, got -0.1"),
-        (lambda: optimizers.get("momentum"), ValueError, "optimizer: unknown name 'momentum'; known: sgd, adagrad"),
+        (lambda: optimizers.get("momentum"), ValueError, "optimizer: unknown name 'momentum'; known: sgd, nag"),
         (lambda: optimizers.get(fnn.Adam), TypeError, r"optimizer must be .*; did you mean Adam\(\)\?"),
         (lambda: optimizers.get(0.1), TypeError, "optimizer must be a name or an optimizer such as .*, got 0.1"),
     ],

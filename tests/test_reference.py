@@ -124,18 +124,30 @@ def oracle(loss: str, Z: np.ndarray, Y: np.ndarray) -> np.ndarray:
     if loss == "binary_cross_entropy":
         S = 1 / (1 + np.exp(-Z))
         return -(Y * np.log(S) + (1 - Y) * np.log(1 - S)).sum(axis=1)
-    return 0.5 * ((Z - Y) ** 2).sum(axis=1)
+    if loss == "poisson":
+        return (np.exp(Z) - Y * Z).sum(axis=1)
+    D = Z - Y
+    if loss == "absolute_error":
+        return (np.sign(D.real) * D).sum(axis=1)
+    if loss == "huber":
+        return np.where(np.abs(D.real) <= 1, 0.5 * D**2, np.sign(D.real) * D - 0.5).sum(axis=1)
+    return 0.5 * (D**2).sum(axis=1)
+
+
+LOSSES = ["cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson"]
 
 
 def targets(loss: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     if loss == "cross_entropy":
         return rng.dirichlet(np.ones(shape[1]), size=shape[0])
+    if loss == "poisson":
+        return rng.poisson(2.0, shape).astype(float)
     return rng.random(shape) if loss == "binary_cross_entropy" else rng.normal(size=shape)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_loss_against_its_definition(loss, shape, weighted, dtype, rng, complex_step_gradient) -> None:
     Z, Y = rng.normal(size=shape).astype(dtype), targets(loss, shape, rng).astype(dtype)
     w = rng.random(shape[0]).astype(dtype) if weighted else None
@@ -180,7 +192,23 @@ def test_losses_of_huge_logits_are_exact(dtype) -> None:
     np.testing.assert_array_equal(delta, np.array([[0, 0], [-0.5, 0]], dtype))
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_smoothed_loss_against_its_definition(shape, smoothing, dtype, rng, complex_step_gradient) -> None:
+    Z, Y = rng.normal(size=shape).astype(dtype), targets("cross_entropy", shape, rng).astype(dtype)
+    smooth = (1 - smoothing) * Y.astype(np.float64) + smoothing / shape[1]
+    value, delta = reference.cross_entropy(Z, Y, None, smoothing)
+
+    def mean(z: np.ndarray) -> complex:
+        return oracle("cross_entropy", z.reshape(shape), smooth).mean()
+
+    z = Z.astype(np.float64).ravel()
+    np.testing.assert_allclose(value, mean(z).real, rtol=10 * TOLERANCE[dtype], atol=1e-15)
+    expected = complex_step_gradient(mean, z).reshape(shape)
+    np.testing.assert_allclose(delta, expected, rtol=0, atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_no_weight_is_no_loss(loss, dtype, rng) -> None:
     Z, Y = rng.normal(size=(3, 2)).astype(dtype), np.full((3, 2), 0.5, dtype)
     value, delta = getattr(reference, loss)(Z, Y, np.zeros(3, dtype))

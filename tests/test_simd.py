@@ -19,6 +19,7 @@ FILES = [
     "test_losses.py",
     "test_norm.py",
     "test_dropout.py",
+    "test_optimizers.py",
     "test_engine.py",
 ]
 OTHERS = [name for name in kernels.simd()["available"] if name != kernels.simd()["active"]]

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from .io import load
     from .layers import Dense
     from .network import Sequential
-    from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .optimizers import NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
     from .training import DivergenceError, EpochResult, History, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "NAG",
     "SGD",
     "AdaGrad",
     "Adam",
@@ -52,7 +53,7 @@ _MODULES = (
     *("network", "optimizers", "plan", "reference", "training"),
 )
 _NAMES = {
-    **dict.fromkeys(("SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
+    **dict.fromkeys(("NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     "Dense": "layers",
     "Sequential": "network",

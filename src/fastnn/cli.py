@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
+OPTIMIZERS = ("sgd", "nesterov", "nag", "adagrad", "rmsprop", "adam", "adamw")
+#: Those of a regression, whose target is standardised: poisson needs counts as they are.
+LOSSES = ("squared_error", "absolute_error", "huber")
 #: Without --epochs: as many as make about this many updates, within the limits.
 DEFAULT_UPDATES, MIN_EPOCHS, MAX_EPOCHS = 2000, 10, 200
 #: Without --l2: this divided by the number of training rows, and no more than the limit.
@@ -198,6 +200,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     group = train.add_argument_group("training")
+    group.add_argument(
+        "--loss",
+        choices=LOSSES,
+        help="of a regression, of the target in standard deviations: squared_error (default), or absolute_error or "
+        "huber, which are less drawn by outliers; a classification has cross-entropy",
+    )
+    group.add_argument(
+        "--label-smoothing",
+        type=_real(minimum=0, below=1),
+        metavar="X",
+        help="of a classification: the part of a target that is spread over all classes (default: 0)",
+    )
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: adam")
     group.add_argument(
         "--learning-rate", type=_real(above=0), metavar="ETA", help="step size (default: that of the optimizer)"
@@ -343,8 +357,13 @@ class _Run:
         self, args: argparse.Namespace, problem: Problem, split: Split, optimizer: Optimizer, threads: int
     ) -> None:
         from .layers import Dense
+        from .losses import CrossEntropy
         from .network import Sequential
 
+        if problem.classes and args.loss:
+            raise Failure(f"--loss {args.loss} is for regression, this is a classification")
+        if not problem.classes and args.label_smoothing is not None:
+            raise Failure("--label-smoothing is for classification, this is a regression")
         self.problem, self.split, self.optimizer, self.threads = problem, split, optimizer, threads
         self.X, self.X_test = (problem.inputs(X, args.dtype) for X in (split.X, split.X_test))
         self.y, self.y_test = (problem.outputs(y) for y in (split.y, split.y_test))
@@ -357,7 +376,7 @@ class _Run:
         self.net = Sequential(
             [*hidden, Dense(len(problem.classes) if problem.classes else 1)],
             input_size=n_features,
-            loss="cross_entropy" if problem.classes else "squared_error",
+            loss=CrossEntropy(args.label_smoothing or 0.0) if problem.classes else args.loss or "squared_error",
             dtype=args.dtype,
             seed=args.seed,
             input_scale=1 / 255 if self.X.dtype == np.uint8 else None,

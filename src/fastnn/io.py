@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import initializers, layers
+from . import initializers, layers, losses
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -181,14 +181,14 @@ def _describe(net: Sequential) -> dict[str, Any]:
     return {
         "layers": [encode(layer) for layer in net.layers],
         "input_size": int(net.input_size),
-        "loss": net.loss_name,
+        "loss": net._loss.shorthand if isinstance(net._loss.shorthand, str) else encode(net._loss),
         "dtype": np.dtype(net.dtype).name,
         "input_scale": net.input_scale,
     }
 
 
 def encode(item: Any) -> Any:
-    """A layer or an initializer as plain JSON data: a dataclass becomes its fields and its class under "type".
+    """A layer, a loss or an initializer as plain JSON data: a dataclass becomes its fields and its class under "type".
 
     Fields that cannot be expressed (a user's own function) are left out, so that `decode` gives their defaults.
     """
@@ -224,10 +224,10 @@ def decode(data: Any) -> Any:
 
 
 def _classes() -> dict[str, type]:
-    """The dataclasses that a description may name: the public ones of layers and initializers, and no others."""
+    """The dataclasses that a description may name: the public ones of layers, losses and initializers."""
     return {
         name: cls
-        for module in (layers, initializers)
+        for module in (layers, losses, initializers)
         for name in module.__all__
         if isinstance(cls := getattr(module, name), type) and dataclasses.is_dataclass(cls)
     }
@@ -275,7 +275,7 @@ def _check_description(path: Path, text: str) -> dict[str, Any]:
     network, metadata = description.get("network"), description.setdefault("metadata", {})
     if not isinstance(network, dict) or not isinstance(metadata, dict):
         raise ValueError(f"{path}: damaged description: no network, or metadata that is not an object")
-    for key, kinds in (("layers", list), ("input_size", int), ("loss", str), ("dtype", str)):
+    for key, kinds in (("layers", list), ("input_size", int), ("loss", (str, dict)), ("dtype", str)):
         if not isinstance(network.get(key), kinds) or isinstance(network[key], bool):
             raise ValueError(f"{path}: damaged description: {key} is {network.get(key)!r:.60}")
     return description
@@ -311,6 +311,8 @@ def _build(path: Path, network: dict[str, Any], stack: list[Any], backend: str) 
     if unknown:
         raise ValueError(f"{path}: damaged description: unknown {', '.join(sorted(unknown))}")
     try:
+        if isinstance(options["loss"], dict):
+            options["loss"] = decode(options["loss"])
         return Sequential(stack, backend=backend, **options)
     except (TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path}: {error}") from error

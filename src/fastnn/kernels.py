@@ -21,6 +21,7 @@ from .reference.dropout import check_key, check_rate
 from .reference.norm import check_epsilon, check_matrix
 
 __all__ = [
+    "absolute_error",
     "activation_backward",
     "activation_derivatives",
     "activation_forward",
@@ -35,11 +36,15 @@ __all__ = [
     "dropout",
     "exp",
     "gradient_norm2",
+    "huber",
     "layer_norm_backward",
     "layer_norm_forward",
     "log",
     "log_softmax",
     "matmul",
+    "nag_momentum",
+    "nag_update",
+    "poisson",
     "rmsprop_update",
     "sgd_update",
     "simd",
@@ -275,9 +280,13 @@ def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarr
 
 
 @_twin
-def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+def cross_entropy(
+    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
+) -> tuple[float, np.ndarray]:
     Z = _logits(Z)
     N, K = Z.shape
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
     w, total = _weights(sample_weight, Z)
     target = np.asarray(y)
     labels, soft = _NO_LABELS, _NONE[Z.dtype]
@@ -294,7 +303,17 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     else:
         raise TypeError(f"y: expected dtype int64 (labels) or {Z.dtype} (one-hot, soft), got {target.dtype}")
     delta = np.empty_like(Z)
-    loss = _core.cross_entropy(K, Z.ravel(), labels, soft, w, delta.ravel())
+    loss = _core.cross_entropy(K, Z.ravel(), labels, soft, w, label_smoothing, delta.ravel())
+    return _mean(total, loss, delta)
+
+
+def _elementwise_loss(kernel: Callable[..., float], Z: Any, y: Any, sample_weight: Any) -> tuple[float, np.ndarray]:
+    """A loss whose targets have the shape of the outputs."""
+    Z = _contiguous("Z", Z, ("N", "K"))
+    y = _contiguous("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    delta = np.empty_like(Z)
+    loss = kernel(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
     return _mean(total, loss, delta)
 
 
@@ -302,22 +321,27 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
 def binary_cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    Z = _contiguous("Z", Z, ("N", "K"))
-    y = _contiguous("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = _core.binary_cross_entropy(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
-    return _mean(total, loss, delta)
+    return _elementwise_loss(_core.binary_cross_entropy, Z, y, sample_weight)
 
 
 @_twin
 def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    Z = _contiguous("Z", Z, ("N", "K"))
-    y = _contiguous("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = _core.squared_error(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
-    return _mean(total, loss, delta)
+    return _elementwise_loss(_core.squared_error, Z, y, sample_weight)
+
+
+@_twin
+def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    return _elementwise_loss(_core.absolute_error, Z, y, sample_weight)
+
+
+@_twin
+def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    return _elementwise_loss(_core.huber, Z, y, sample_weight)
+
+
+@_twin
+def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    return _elementwise_loss(_core.poisson, Z, y, sample_weight)
 
 
 # -- normalisation ----------------------------------------------------------------------------------------------------
@@ -396,13 +420,22 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
 
 
 def _update(
-    rule: Callable[..., None], theta: Any, grad: Any, state: dict[str, Any], numbers: tuple[Any, ...], *terms: float
+    rule: Callable[..., None],
+    theta: Any,
+    grad: Any,
+    state: dict[str, np.ndarray | None],
+    numbers: tuple[Any, ...],
+    *terms: float,
 ) -> None:
-    """Check the arrays of an update rule, run it, and write back those that had to be copied to be contiguous."""
+    """Check the arrays of an update rule, run it, and write back those that had to be copied to be contiguous.
+
+    An array that a rule does without is None, and empty for the compiled rule.
+    """
     theta = check_array("theta", theta, ("P",), writable=True)
     grad = _contiguous("grad", grad, theta.shape, theta.dtype)
     changed = [theta] + [
-        check_array(name, array, theta.shape, theta.dtype, writable=True) for name, array in state.items()
+        _NONE[theta.dtype] if array is None else check_array(name, array, theta.shape, theta.dtype, writable=True)
+        for name, array in state.items()
     ]
     work = [np.ascontiguousarray(array) for array in changed]
     rule(work[0], grad, *work[1:], *numbers, terms)
@@ -427,17 +460,39 @@ def sgd_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    if momentum != 0.0:
-        if velocity is None:
-            raise ValueError("velocity: expected an array because momentum is not 0, got None")
-        numbers = (learning_rate, momentum, nesterov)
-        _update(_core.sgd_update, theta, grad, {"velocity": velocity}, numbers, *terms)
-    else:
+    if momentum != 0.0 and velocity is None:
+        raise ValueError("velocity: expected an array because momentum is not 0, got None")
+    state = {"velocity": velocity if momentum != 0.0 else None}
+    _update(_core.sgd_update, theta, grad, state, (learning_rate, momentum, nesterov and momentum != 0.0), *terms)
 
-        def plain(theta: np.ndarray, grad: np.ndarray, *rest: Any) -> None:
-            _core.sgd_update(theta, grad, _NONE[theta.dtype], *rest)
 
-        _update(plain, theta, grad, {}, (learning_rate, 0.0, False), *terms)
+@_twin
+def nag_momentum(step: int, count: int = 1) -> np.ndarray:
+    if step < 1:
+        raise ValueError(f"step: expected an integer >= 1, got {step}")
+    if count < 0:
+        raise ValueError(f"count: expected an integer >= 0, got {count}")
+    momenta = np.empty(count)
+    _core.nag_momentum(step, momenta)
+    return momenta
+
+
+@_twin
+def nag_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    ahead: np.ndarray,
+    learning_rate: float,
+    momentum: float,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    terms = (scale, l1, l2, factor, clip_value)
+    _update(_core.nag_update, theta, grad, {"ahead": ahead}, (learning_rate, momentum), *terms)
 
 
 @_twin
@@ -466,6 +521,9 @@ def rmsprop_update(
     learning_rate: float,
     rho: float = 0.99,
     epsilon: float = 1e-8,
+    momentum: float = 0.0,
+    mean: np.ndarray | None = None,
+    velocity: np.ndarray | None = None,
     *,
     scale: float = 1.0,
     l1: float = 0.0,
@@ -474,7 +532,10 @@ def rmsprop_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    _update(_core.rmsprop_update, theta, grad, {"s": s}, (learning_rate, rho, epsilon), *terms)
+    if momentum != 0.0 and velocity is None:
+        raise ValueError("velocity: expected an array because momentum is not 0, got None")
+    state = {"s": s, "mean": mean, "velocity": velocity if momentum != 0.0 else None}
+    _update(_core.rmsprop_update, theta, grad, state, (learning_rate, rho, epsilon, momentum), *terms)
 
 
 @_twin
@@ -489,6 +550,8 @@ def adam_update(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
     weight_decay: float = 0.0,
+    v_max: np.ndarray | None = None,
+    epsilon_hat: bool = False,
     *,
     scale: float = 1.0,
     l1: float = 0.0,
@@ -499,8 +562,8 @@ def adam_update(
     if step < 1:
         raise ValueError(f"step: expected an integer >= 1, got {step}")
     terms = (scale, l1, l2, factor, clip_value)
-    numbers = (step, learning_rate, beta1, beta2, epsilon, weight_decay)
-    _update(_core.adam_update, theta, grad, {"m": m, "v": v}, numbers, *terms)
+    numbers = (step, learning_rate, beta1, beta2, epsilon, weight_decay, epsilon_hat)
+    _update(_core.adam_update, theta, grad, {"m": m, "v": v, "v_max": v_max}, numbers, *terms)
 
 
 @_twin

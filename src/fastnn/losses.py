@@ -5,37 +5,55 @@ The arithmetic (value and gradient) is in the kernels; here stand small immutabl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["LOSSES", "Loss", "get"]
+from .plan import check_number
+
+__all__ = [
+    "LOSSES",
+    "AbsoluteError",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Huber",
+    "Loss",
+    "Poisson",
+    "SquaredError",
+    "get",
+]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss: its name and the kind of problem that it belongs to.
+    """What every loss has: a name, and a link from the network's outputs z to predictions. Use one of its subclasses.
 
     Attributes
     ----------
     name : str
-        ``"cross_entropy"``: ℓ = −Σ_k y_k log softmax(z)_k.
-        ``"binary_cross_entropy"``: ℓ = −Σ_k y_k log s_k + (1 − y_k) log(1 − s_k), s = sigmoid(z).
-        ``"squared_error"``: ℓ = ½ Σ_k (z_k − y_k)².
+        That of its kernel, and of the loss with its default options.
     link : str
-        What turns outputs into probabilities: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
+        What turns outputs into probabilities or values: ``"softmax"``, ``"sigmoid"``, ``"log"`` (the exponential does)
+        or ``"none"``.
     """
 
-    name: str
-    link: str
-    _targets: Callable[[np.ndarray, int, np.dtype[Any]], np.ndarray]
+    name: ClassVar[str]
+    link: ClassVar[str]
 
     @property
     def classifies(self) -> bool:
         """Whether the targets are classes."""
-        return self.link != "none"
+        return self.link in ("softmax", "sigmoid")
+
+    def options(self) -> dict[str, float]:
+        """Its options, as keyword arguments of the kernel and of a plan."""
+        return asdict(self)
+
+    @property
+    def shorthand(self) -> str | Loss:
+        """The name where all options have their defaults, else the loss itself."""
+        return self.name if self == type(self)() else self
 
     def check_targets(self, y: Any, n_rows: int, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Targets as the backends take them.
@@ -45,7 +63,8 @@ class Loss:
         y : array_like
             cross_entropy: integer labels (N,) in [0, K), or rows (N, K) that are at least 0 and sum to 1.
             binary_cross_entropy: values in [0, 1] (also bool), (N, K), or (N,) when K is 1.
-            squared_error: finite real values, (N, K), or (N,) when K is 1.
+            poisson: finite values, at least 0, (N, K), or (N,) when K is 1.
+            The others: finite real values, (N, K), or (N,) when K is 1.
         n_rows, n_outputs : int
             N and K.
         dtype : dtype
@@ -67,6 +86,108 @@ class Loss:
         if array.shape[:1] != (n_rows,):
             raise ValueError(f"y: expected {n_rows} rows like X, got shape {array.shape}")
         return self._targets(array, n_outputs, dtype)
+
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+        return _values(array, n_outputs, dtype)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Softmax cross-entropy, ℓ = −Σ_k y_k log softmax(z)_k, for one of K classes.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        ε in [0, 1). Above 0 the loss takes y' = (1 − ε) y + ε / K for y, be y labels, one-hot rows or soft ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of range or not a number.
+
+    Notes
+    -----
+    Szegedy et al. 2016, section 7; as torch's ``label_smoothing``. The targets are smoothed inside the kernel and never
+    stored. Every loss that the network reports is the smoothed one, ``evaluate`` included; predictions and accuracy go
+    by the targets as they are.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> loss = fnn.losses.CrossEntropy(label_smoothing=0.1)
+    >>> fnn.Sequential([fnn.Dense(3)], input_size=4, loss=loss)
+    Sequential(4-3, loss=CrossEntropy(label_smoothing=0.1), dtype='float32', 15 parameters)
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+    link: ClassVar[str] = "softmax"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        smoothing = check_number("label_smoothing", self.label_smoothing, minimum=0.0, below=1.0)
+        object.__setattr__(self, "label_smoothing", smoothing)
+
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+        return _class_targets(array, n_outputs, dtype)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Sigmoid cross-entropy, ℓ = −Σ_k y_k log s_k + (1 − y_k) log(1 − s_k), s = sigmoid(z).
+
+    For K yes/no questions that do not exclude one another (several labels); K = 1 is binary classification.
+    """
+
+    name: ClassVar[str] = "binary_cross_entropy"
+    link: ClassVar[str] = "sigmoid"
+
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+        return _binary_targets(array, n_outputs, dtype)
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Half the squared error, ℓ = ½ Σ_k (z_k − y_k)²: regression to the mean."""
+
+    name: ClassVar[str] = "squared_error"
+    link: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class AbsoluteError(Loss):
+    """Absolute error, ℓ = Σ_k |z_k − y_k|, with derivative 0 where z = y: regression to the median."""
+
+    name: ClassVar[str] = "absolute_error"
+    link: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Huber's loss with δ = 1, ℓ = Σ_k ½ d_k² where |d_k| ≤ 1, |d_k| − ½ beyond, with d = z − y.
+
+    Between squared and absolute error: outliers pull with a bounded force. For another δ divide the targets by it.
+    """
+
+    name: ClassVar[str] = "huber"
+    link: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """Negative log-likelihood of counts, ℓ = Σ_k e^{z_k} − y_k z_k, without its constant log y!.
+
+    The outputs z are logarithms of rates: ``predict`` gives the rates e^z, ``decision_function`` gives z. Targets are
+    at least 0 and need not be whole. A rate beyond the dtype (z above 88.7 in float32, 709.7 in float64) is infinite,
+    and stops training as a divergence.
+    """
+
+    name: ClassVar[str] = "poisson"
+    link: ClassVar[str] = "log"
+
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+        values = _values(array, n_outputs, dtype)
+        _refuse(values < 0.0, values, "values >= 0")
+        return values
 
 
 def _numeric(y: Any) -> np.ndarray:
@@ -126,34 +247,39 @@ def _class_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> n
 
 def _binary_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
     values = _values(array, n_outputs, dtype)
-    wrong = (values < 0.0) | (values > 1.0)
-    if wrong.any():
-        row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
-        raise ValueError(f"y: expected values in [0, 1], got {values[row, column]:g} in row {row}, column {column}")
+    _refuse((values < 0.0) | (values > 1.0), values, "values in [0, 1]")
     return values
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss("cross_entropy", "softmax", _class_targets),
-    "binary_cross_entropy": Loss("binary_cross_entropy", "sigmoid", _binary_targets),
-    "squared_error": Loss("squared_error", "none", _values),
+def _refuse(wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
+    """Raise with the first wrong value, if there is one."""
+    if wrong.any():
+        row, column = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
+        raise ValueError(f"y: expected {expected}, got {values[row, column]:g} in row {row}, column {column}")
+
+
+LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson)
 }
 
 
 def get(loss: Any) -> Loss:
-    """The loss of that name.
+    """The loss itself, or the one of that name with its default options.
 
     Raises
     ------
     ValueError
         If the name is unknown.
     TypeError
-        If `loss` is not a name.
+        If `loss` is neither a loss nor a name.
     """
-    if isinstance(loss, Loss):
+    if isinstance(loss, Loss) and type(loss) is not Loss:
         return loss
-    if not isinstance(loss, str):
-        raise TypeError(f"loss must be a name (str), got {loss!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
-    return LOSSES[loss]
+    if isinstance(loss, str):
+        if loss not in LOSSES:
+            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+        return LOSSES[loss]()
+    hint = f"; did you mean {loss.__name__}()?" if isinstance(loss, type) else ""
+    raise TypeError(
+        f"loss must be a name (str) or a loss such as CrossEntropy(label_smoothing=0.1), got {loss!r}{hint}"
+    )

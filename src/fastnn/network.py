@@ -198,13 +198,14 @@ class Sequential:
     Parameters
     ----------
     layers : iterable of Dense
-        At least one. The last one's outputs z are what the loss reads; it is linear for the cross-entropies, whose
-        softmax or sigmoid is inside the loss.
+        At least one. The last one's outputs z are what the loss reads; it is linear for the cross-entropies and for
+        poisson, whose softmax, sigmoid or exponential is inside the loss.
     input_size : int
         Number of features D.
-    loss : str
+    loss : str or Loss
         ``"cross_entropy"`` (K classes, K at least 2 outputs), ``"binary_cross_entropy"`` (K independent yes/no
-        outputs) or ``"squared_error"`` (K values).
+        outputs), ``"squared_error"``, ``"absolute_error"`` or ``"huber"`` (K values), ``"poisson"`` (K rates of
+        counts), or one of :mod:`fastnn.losses` with options, such as ``CrossEntropy(label_smoothing=0.1)``.
     dtype : {"float32", "float64"}
         Of the parameters and of all arithmetic.
     seed : int, numpy.random.Generator or None, default=None
@@ -254,7 +255,7 @@ class Sequential:
         layers: Iterable[Dense],
         *,
         input_size: int,
-        loss: str,
+        loss: str | losses.Loss,
         dtype: Any = "float32",
         seed: int | np.random.Generator | None = None,
         input_scale: float | None = None,
@@ -314,14 +315,19 @@ class Sequential:
         self._state = np.empty(0, self.dtype)
         self._backend = _backend(self.backend)
         self._plan = self._backend.Plan(
-            self._ops, self.n_parameters, self._loss.name, self.dtype.name, input_scale=self.input_scale
+            self._ops,
+            self.n_parameters,
+            self._loss.name,
+            self.dtype.name,
+            input_scale=self.input_scale,
+            **self._loss.options(),
         )
 
     # Parameters.
 
     @property
     def loss_name(self) -> str:
-        """Name of the loss."""
+        """Name of the loss, without its options."""
         return self._loss.name
 
     @property
@@ -381,7 +387,7 @@ class Sequential:
             float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified.
         y : array_like
             cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
-            (N,) or (N, K); squared_error: (N,) or (N, K).
+            (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
         optimizer : Optimizer or str, default="adam"
         epochs : int, default=10
         batch_size : int or None, default=64
@@ -446,7 +452,7 @@ class Sequential:
     # Prediction.
 
     def decision_function(self, X: Any, *, threads: int | None = None) -> np.ndarray:
-        """Outputs z of the last layer: logits of a classifier, predictions of a regression.
+        """Outputs z of the last layer: logits of a classifier, log rates of poisson, predictions of another regression.
 
         Parameters
         ----------
@@ -505,7 +511,7 @@ class Sequential:
         ndarray
             cross_entropy: int64 (N,), the class of the largest output (the first of equal ones).
             binary_cross_entropy: int64 (N, K), or (N,) when K is 1; 1 where z > 0.
-            squared_error: the network's dtype (N, K), or (N,) when K is 1.
+            Regression: the network's dtype (N, K), or (N,) when K is 1: z itself, for poisson the rate e^z.
 
         Raises
         ------
@@ -531,9 +537,10 @@ class Sequential:
         dict of float
             Classifiers: ``loss``, ``accuracy`` (the weighted fraction of rows that are right in all outputs; soft
             targets count as their largest class, or as > 0.5).
-            Regression: ``loss`` (½ Σ_k squared errors), ``mse`` and ``mae`` (means over rows and outputs), ``r2``
+            Regression: ``loss``, and of the predictions ``mse`` and ``mae`` (means over rows and outputs), ``r2``
             (1 − Σ w (y − ŷ)² / Σ w (y − ȳ)² per output, averaged over outputs; an output that is constant counts 1
-            when it is met exactly, else 0, as in scikit-learn).
+            when it is met exactly, else 0, as in scikit-learn). For poisson also ``deviance``, the mean over rows and
+            outputs of 2 (y log(y / ŷ) − y + ŷ).
 
         Raises
         ------
@@ -542,17 +549,23 @@ class Sequential:
         """
         X, y, w = self._check_data(X, y, sample_weight)
         Z = self._plan.forward(self._theta, X, threads=check_threads(threads))
-        loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w)
+        loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w, **self._loss.options())
         if self._loss.classifies:
             hits = self._decide(Z).reshape(len(Z), -1) == _classes(y, self._loss)
             return {"loss": loss, "accuracy": float(np.average(hits.all(axis=1), weights=w))}
-        truth, error = y.astype(np.float64), Z.astype(np.float64) - y
+        truth = y.astype(np.float64)
+        error = self._decide(Z).reshape(Z.shape).astype(np.float64) - truth
         total = np.average((truth - np.average(truth, axis=0, weights=w)) ** 2, axis=0, weights=w)
         rest = np.average(error**2, axis=0, weights=w)
         constant = total == 0.0
         r2 = np.where(constant, (rest == 0.0).astype(np.float64), 1.0 - rest / np.where(constant, 1.0, total))
         mae = np.average(np.abs(error), axis=0, weights=w)
-        return {"loss": loss, "mse": float(rest.mean()), "mae": float(mae.mean()), "r2": float(r2.mean())}
+        scores = {"loss": loss, "mse": float(rest.mean()), "mae": float(mae.mean()), "r2": float(r2.mean())}
+        if self._loss.link == "log":
+            log_y = np.log(np.where(truth == 0.0, 1.0, truth))  # y log y is 0 at 0
+            deviance = 2.0 * np.average(truth * (log_y - Z) + error, axis=0, weights=w)
+            scores["deviance"] = float(deviance.mean())
+        return scores
 
     # The objective and its derivatives.
 
@@ -676,12 +689,12 @@ class Sequential:
         lines.insert(1, rule)
         size = self._theta.nbytes
         total = f"total: {self.n_parameters:,} parameters, {size:,} bytes in {self.dtype}"
-        return "\n".join([*lines, rule, total, f"loss: {self._loss.name}; backend: {self.backend}"])
+        return "\n".join([*lines, rule, total, f"loss: {self._loss.shorthand}; backend: {self.backend}"])
 
     def __repr__(self) -> str:
         sizes = "-".join(str(size) for size in [self.input_size, *(layer.units for layer in self.layers)])
         count = f"{self.n_parameters:,} parameters"
-        return f"Sequential({sizes}, loss={self._loss.name!r}, dtype={self.dtype.name!r}, {count})"
+        return f"Sequential({sizes}, loss={self._loss.shorthand!r}, dtype={self.dtype.name!r}, {count})"
 
     # Shared by the methods above and by training.
 
@@ -705,6 +718,8 @@ class Sequential:
             return Z.argmax(axis=1).astype(np.int64, copy=False)
         if self._loss.link == "sigmoid":
             Z = (Z > 0).astype(np.int64)
+        if self._loss.link == "log":
+            Z = self._backend.kernels.exp(Z)
         return Z[:, 0] if self.n_outputs == 1 else Z
 
 
@@ -728,11 +743,12 @@ def _check_layers(layers: Any) -> tuple[Dense, ...]:
 
 
 def _check_output(layer: Dense, loss: losses.Loss) -> None:
-    if not loss.classifies:
+    if loss.link == "none":
         return
     if layer.activation != "linear":
+        inside = "exponential" if loss.link == "log" else loss.link
         raise ValueError(
-            f"layers: expected a linear last layer for loss {loss.name!r}, whose {loss.link} is inside the loss, "
+            f"layers: expected a linear last layer for loss {loss.name!r}, whose {inside} is inside the loss, "
             f"got activation {layer.activation!r}"
         )
     if loss.link == "softmax" and layer.units == 1:

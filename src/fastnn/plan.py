@@ -64,11 +64,13 @@ class UpdateRule(NamedTuple):
     Attributes
     ----------
     rule : str
-        ``"sgd"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``.
+        ``"sgd"``, ``"nag"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``.
     learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay : float
         See the optimizer of that name in :mod:`fastnn.optimizers`.
     nesterov : bool
         Whether SGD's momentum looks ahead.
+    centered, amsgrad, epsilon_hat : bool
+        Options of RMSProp and, the last two, of Adam.
     """
 
     rule: str
@@ -80,13 +82,15 @@ class UpdateRule(NamedTuple):
     rho: float = 0.99
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    centered: bool = False
+    amsgrad: bool = False
+    epsilon_hat: bool = False
 
     @property
     def n_slots(self) -> int:
         """Number of state vectors, each as long as theta, that the rule keeps between steps."""
-        if self.rule == "sgd":
-            return 1 if self.momentum != 0.0 else 0
-        return 2 if self.rule == "adam" else 1
+        heavy = int(self.momentum != 0.0)
+        return {"sgd": heavy, "rmsprop": 1 + self.centered + heavy, "adam": 2 + self.amsgrad}.get(self.rule, 1)
 
 
 class TrainResult(NamedTuple):

@@ -30,8 +30,9 @@ cdef extern from "data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
 cdef extern from "plan.h" nogil:
-    enum: FNN_DENSE, FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR
-    enum: FNN_SGD, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
+    enum: FNN_DENSE
+    enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
+    enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
     enum: FNN_ALIGN
 
@@ -48,11 +49,13 @@ cdef extern from "plan.h" nogil:
         const fnn_segment *segments
         int n_ops, n_segments, loss
         ptrdiff_t n_parameters, n_in, n_out, row_elements
-        double input_scale
+        double input_scale, label_smoothing
 
     ctypedef struct fnn_rule:
-        int kind, nesterov
+        int kind, nesterov, centered, amsgrad, epsilon_hat
         double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay
+        const double *momenta
+        int64_t first
 
 cdef extern from "pool.h" nogil:
     enum: FNN_MAX_WORKERS
@@ -162,8 +165,9 @@ ctypedef fused job_t:
 atexit.register(lambda: fnn_pool_shutdown())
 
 LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY_CROSS_ENTROPY,
-          "squared_error": FNN_SQUARED_ERROR}
-RULES = {"sgd": FNN_SGD, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
+          "squared_error": FNN_SQUARED_ERROR, "absolute_error": FNN_ABSOLUTE_ERROR, "huber": FNN_HUBER,
+          "poisson": FNN_POISSON}
+RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
 
 # Multiplications per worker and batch below which a second worker costs more than it saves (the barriers).
 cdef double WORTH_A_WORKER = 1e6
@@ -255,12 +259,15 @@ cdef class Plan:
     cdef readonly object dtype
     cdef _Workspace spare
 
-    def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None):
+    def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
+                  double label_smoothing=0.0):
         ops = tuple(ops)
         if not ops:
             raise ValueError("ops: expected at least one operation, got none")
         if loss not in LOSSES:
             raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+        if not 0.0 <= label_smoothing < 1.0 or (label_smoothing != 0.0 and loss != "cross_entropy"):
+            raise ValueError(f"label_smoothing: expected a number in [0, 1), or 0 for {loss}, got {label_smoothing!r}")
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         self.single = dtype == "float32"
@@ -278,6 +285,7 @@ cdef class Plan:
         self.plan.n_in = ops[0].n_in
         self.plan.n_out = ops[n - 1].n_out
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
+        self.plan.label_smoothing = label_smoothing
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
@@ -394,6 +402,9 @@ cdef class Plan:
         cdef fnn_rule rule
         rule.kind = RULES[optimizer.rule]
         rule.nesterov = optimizer.nesterov
+        rule.centered = optimizer.centered
+        rule.amsgrad = optimizer.amsgrad
+        rule.epsilon_hat = optimizer.epsilon_hat
         rule.learning_rate = optimizer.learning_rate
         rule.momentum = optimizer.momentum
         rule.beta1 = optimizer.beta1
@@ -410,6 +421,12 @@ cdef class Plan:
         cdef ptrdiff_t epochs = 1 if order is None else order.shape[0]
         if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
             raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
+        if rule.kind == FNN_NAG:
+            rows = X.shape[0] if order is None else order.shape[1]
+            momenta = np.empty(epochs * (rows // batch_size + 1))  # at least as many as there will be updates
+            _kernels.nag_momentum(step + 1, momenta)
+            rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
+            rule.first = step
         outcome = np.zeros((2, max(epochs, 1)))
         cdef double *losses = <double *>address("losses", outcome, "d", outcome.size, True)
         cdef ptrdiff_t done
@@ -431,7 +448,7 @@ cdef class Plan:
             done, step, status = job64.epochs_done, job64.step, job64.status
         if errors:
             raise errors[0]
-        correct = None if self.plan.loss == FNN_SQUARED_ERROR else tuple(outcome[1, :done].tolist())
+        correct = tuple(outcome[1, :done].tolist()) if self.plan.loss <= FNN_BINARY_CROSS_ENTROPY else None
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
                            "diverged" if status == FNN_DIVERGED else "ok")
 
@@ -494,7 +511,13 @@ cdef class Plan:
     cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t batch_size, const fnn_rule *rule,
                        long long step, double l1, double l2, clip_norm, clip_value) except -1:
         real = "f" if job_t is fnn_job_f32 else "d"
-        cdef int slots = 0 if rule.kind == FNN_SGD and rule.momentum == 0 else 2 if rule.kind == FNN_ADAM else 1
+        cdef int slots = 1  # as UpdateRule.n_slots
+        if rule.kind == FNN_SGD:
+            slots = rule.momentum != 0
+        elif rule.kind == FNN_RMSPROP:
+            slots = 1 + (rule.centered != 0) + (rule.momentum != 0)
+        elif rule.kind == FNN_ADAM:
+            slots = 2 + (rule.amsgrad != 0)
         job.trained = address("theta", theta, real, self.plan.n_parameters, True)
         if slots:
             job.state = address("state", state, real, slots * self.plan.n_parameters, True)

@@ -22,16 +22,21 @@ cdef extern from "dispatch.h" nogil:
         void (*softmax_jacobian)(ptrdiff_t, ptrdiff_t, const float *, float *) noexcept nogil
         void (*softmax_vjp)(ptrdiff_t, ptrdiff_t, const float *, const float *, float *) noexcept nogil
         double (*cross_entropy)(ptrdiff_t, ptrdiff_t, const float *, const int64_t *, const float *, const float *,
-                                double *, float *) noexcept nogil
+                                double, double *, float *) noexcept nogil
         double (*binary_cross_entropy)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, double *,
                                        float *) noexcept nogil
         double (*squared_error)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
+        double (*absolute_error)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
+        double (*huber)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
+        double (*poisson)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
         double (*gradient_norm2)(ptrdiff_t, const fnn_terms *, const float *, const float *) noexcept nogil
         void (*sgd_update)(ptrdiff_t, const fnn_terms *, double, double, int, const float *, float *, float *) noexcept nogil
         void (*adagrad_update)(ptrdiff_t, const fnn_terms *, double, double, const float *, float *, float *) noexcept nogil
-        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, const float *, float *, float *) noexcept nogil
+        void (*nag_update)(ptrdiff_t, const fnn_terms *, double, double, const float *, float *, float *) noexcept nogil
+        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, const float *, float *,
+                               float *, float *, float *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
-                            const float *, float *, float *, float *) noexcept nogil
+                            const float *, float *, float *, float *, float *) noexcept nogil
         void (*batch_norm_moments)(ptrdiff_t, ptrdiff_t, const float *, float *, float *) noexcept nogil
         void (*batch_norm_combine)(ptrdiff_t, int, const ptrdiff_t *, const float *const *, const float *const *, float *,
                                    float *) noexcept nogil
@@ -64,17 +69,21 @@ cdef extern from "dispatch.h" nogil:
         void (*softmax_jacobian)(ptrdiff_t, ptrdiff_t, const double *, double *) noexcept nogil
         void (*softmax_vjp)(ptrdiff_t, ptrdiff_t, const double *, const double *, double *) noexcept nogil
         double (*cross_entropy)(ptrdiff_t, ptrdiff_t, const double *, const int64_t *, const double *, const double *,
-                                double *, double *) noexcept nogil
+                                double, double *, double *) noexcept nogil
         double (*binary_cross_entropy)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *,
                                        double *, double *) noexcept nogil
         double (*squared_error)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
+        double (*absolute_error)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
+        double (*huber)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
+        double (*poisson)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
         double (*gradient_norm2)(ptrdiff_t, const fnn_terms *, const double *, const double *) noexcept nogil
         void (*sgd_update)(ptrdiff_t, const fnn_terms *, double, double, int, const double *, double *, double *) noexcept nogil
         void (*adagrad_update)(ptrdiff_t, const fnn_terms *, double, double, const double *, double *, double *) noexcept nogil
-        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, const double *, double *,
-                               double *) noexcept nogil
+        void (*nag_update)(ptrdiff_t, const fnn_terms *, double, double, const double *, double *, double *) noexcept nogil
+        void (*rmsprop_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, const double *, double *,
+                               double *, double *, double *) noexcept nogil
         void (*adam_update)(ptrdiff_t, const fnn_terms *, double, double, double, double, double, double, double,
-                            const double *, double *, double *, double *) noexcept nogil
+                            const double *, double *, double *, double *, double *) noexcept nogil
         void (*batch_norm_moments)(ptrdiff_t, ptrdiff_t, const double *, double *, double *) noexcept nogil
         void (*batch_norm_combine)(ptrdiff_t, int, const ptrdiff_t *, const double *const *, const double *const *, double *,
                                    double *) noexcept nogil

@@ -5,6 +5,7 @@ Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; 
 """
 import os
 
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -22,11 +23,11 @@ ACTIVATION_CODES = {
     "elu": FNN_ELU, "gelu": FNN_GELU, "silu": FNN_SILU, "sign": FNN_SIGN,
 }
 
-cdef const fnn_kernels *table_in_use = NULL
+cdef const fnn_kernels *table = NULL
 
 
 cdef const fnn_kernels *active() noexcept nogil:
-    return table_in_use
+    return table
 
 
 def available():
@@ -41,16 +42,16 @@ def available():
 
 def simd():
     """The instruction sets: {"active": name, "available": names}."""
-    return {"active": table_in_use.name.decode(), "available": available()}
+    return {"active": table.name.decode(), "available": available()}
 
 
 cdef int choose() except -1:
-    global table_in_use
+    global table
     names = available()
     wanted = os.environ.get("FASTNN_SIMD", "").strip().lower() or names[len(names) - 1]
     if wanted not in names:
         raise ImportError(f"FASTNN_SIMD: expected one of {', '.join(names)} on this machine, got {wanted!r}")
-    table_in_use = fnn_kernels_available(names.index(wanted))
+    table = fnn_kernels_available(names.index(wanted))
     return 0
 
 
@@ -62,49 +63,49 @@ choose()
 def exp(const real[::1] x, real[::1] y):
     with nogil:
         if real is float:
-            table_in_use.f32.exp(x.shape[0], &x[0], &y[0])
+            table.f32.exp(x.shape[0], &x[0], &y[0])
         else:
-            table_in_use.f64.exp(x.shape[0], &x[0], &y[0])
+            table.f64.exp(x.shape[0], &x[0], &y[0])
 
 
 def log(const real[::1] x, real[::1] y):
     with nogil:
         if real is float:
-            table_in_use.f32.log(x.shape[0], &x[0], &y[0])
+            table.f32.log(x.shape[0], &x[0], &y[0])
         else:
-            table_in_use.f64.log(x.shape[0], &x[0], &y[0])
+            table.f64.log(x.shape[0], &x[0], &y[0])
 
 
 def tanh(const real[::1] x, real[::1] y):
     with nogil:
         if real is float:
-            table_in_use.f32.tanh(x.shape[0], &x[0], &y[0])
+            table.f32.tanh(x.shape[0], &x[0], &y[0])
         else:
-            table_in_use.f64.tanh(x.shape[0], &x[0], &y[0])
+            table.f64.tanh(x.shape[0], &x[0], &y[0])
 
 
 def activation_forward(int kind, const real[::1] z, real[::1] a):
     with nogil:
         if real is float:
-            table_in_use.f32.activation_forward(kind, z.shape[0], &z[0], &a[0])
+            table.f32.activation_forward(kind, z.shape[0], &z[0], &a[0])
         else:
-            table_in_use.f64.activation_forward(kind, z.shape[0], &z[0], &a[0])
+            table.f64.activation_forward(kind, z.shape[0], &z[0], &a[0])
 
 
 def activation_backward(int kind, const real[::1] saved, real[::1] delta):
     with nogil:
         if real is float:
-            table_in_use.f32.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
+            table.f32.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
         else:
-            table_in_use.f64.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
+            table.f64.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
 
 
 def activation_derivatives(int kind, const real[::1] z, real[::1] a, real[::1] d1, real[::1] d2):
     with nogil:
         if real is float:
-            table_in_use.f32.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
+            table.f32.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
         else:
-            table_in_use.f64.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
+            table.f64.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
 
 
 # -- products ---------------------------------------------------------------------------------------------------------
@@ -115,17 +116,17 @@ def gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real[::1] a, bint trans
     cdef const real *start = &bias[0] if bias.shape[0] else NULL
     cdef Py_ssize_t brs = 1 if transpose_b else n, bcs = k if transpose_b else 1
     cdef Py_ssize_t i, rows = k if transpose_a else m, width = m if transpose_a else k
-    cdef const real **table = <const real **>malloc(max(rows, <Py_ssize_t>1) * sizeof(real *))
-    if table == NULL:
+    cdef const real **row_of_a = <const real **>malloc(max(rows, <Py_ssize_t>1) * sizeof(real *))
+    if row_of_a == NULL:
         raise MemoryError(f"table of {rows} rows")
     for i in range(rows):
-        table[i] = &a[0] + i * width
+        row_of_a[i] = &a[0] + i * width
     with nogil:
         if real is float:
-            table_in_use.f32.gemm(m, n, k, table, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+            table.f32.gemm(m, n, k, row_of_a, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
         else:
-            table_in_use.f64.gemm(m, n, k, table, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
-    free(table)
+            table.f64.gemm(m, n, k, row_of_a, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
+    free(row_of_a)
 
 
 def gemm_pack_bytes():
@@ -135,9 +136,9 @@ def gemm_pack_bytes():
 def column_sums(Py_ssize_t rows, const real[::1] x, real[::1] sums):
     with nogil:
         if real is float:
-            table_in_use.f32.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+            table.f32.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
         else:
-            table_in_use.f64.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+            table.f64.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
 
 
 # -- softmax and losses -----------------------------------------------------------------------------------------------
@@ -145,37 +146,37 @@ def column_sums(Py_ssize_t rows, const real[::1] x, real[::1] sums):
 def softmax(Py_ssize_t cols, const real[::1] z, real[::1] p):
     with nogil:
         if real is float:
-            table_in_use.f32.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+            table.f32.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
         else:
-            table_in_use.f64.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+            table.f64.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
 
 
 def log_softmax(Py_ssize_t cols, const real[::1] z, real[::1] log_p):
     with nogil:
         if real is float:
-            table_in_use.f32.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
+            table.f32.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
         else:
-            table_in_use.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
+            table.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
 
 
 def softmax_jacobian(Py_ssize_t cols, const real[::1] p, real[::1] jacobian):
     with nogil:
         if real is float:
-            table_in_use.f32.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
+            table.f32.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
         else:
-            table_in_use.f64.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
+            table.f64.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
 
 
 def softmax_vjp(Py_ssize_t cols, const real[::1] p, const real[::1] v, real[::1] dz):
     with nogil:
         if real is float:
-            table_in_use.f32.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
+            table.f32.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
         else:
-            table_in_use.f64.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
+            table.f64.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
 
 
 def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels, const real[::1] target,
-                  const real[::1] weight, real[::1] delta):
+                  const real[::1] weight, double smoothing, real[::1] delta):
     """Σ w ℓ; labels or target is empty, and so is weight where there is none."""
     cdef const int64_t *y = &labels[0] if labels.shape[0] else NULL
     cdef const real *soft = &target[0] if target.shape[0] else NULL
@@ -183,9 +184,11 @@ def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels,
     cdef double loss
     with nogil:
         if real is float:
-            loss = table_in_use.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+            loss = table.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, smoothing, NULL,
+                                           &delta[0])
         else:
-            loss = table_in_use.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, NULL, &delta[0])
+            loss = table.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, smoothing, NULL,
+                                           &delta[0])
     return loss
 
 
@@ -195,9 +198,9 @@ def binary_cross_entropy(Py_ssize_t cols, const real[::1] z, const real[::1] tar
     cdef double loss
     with nogil:
         if real is float:
-            loss = table_in_use.f32.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
+            loss = table.f32.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
         else:
-            loss = table_in_use.f64.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
+            loss = table.f64.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
     return loss
 
 
@@ -207,9 +210,42 @@ def squared_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, co
     cdef double loss
     with nogil:
         if real is float:
-            loss = table_in_use.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+            loss = table.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
         else:
-            loss = table_in_use.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+            loss = table.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+def absolute_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.absolute_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.absolute_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+def huber(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.huber(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.huber(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+    return loss
+
+
+def poisson(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
+    cdef const real *w = &weight[0] if weight.shape[0] else NULL
+    cdef double loss
+    with nogil:
+        if real is float:
+            loss = table.f32.poisson(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
+        else:
+            loss = table.f64.poisson(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
     return loss
 
 
@@ -220,9 +256,9 @@ def gradient_norm2(const real[::1] theta, const real[::1] grad, tuple terms):
     cdef double norm2
     with nogil:
         if real is float:
-            norm2 = table_in_use.f32.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
+            norm2 = table.f32.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
         else:
-            norm2 = table_in_use.f64.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
+            norm2 = table.f64.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
     return norm2
 
 
@@ -233,9 +269,43 @@ def sgd_update(real[::1] theta, const real[::1] grad, real[::1] velocity, double
     cdef real *v = &velocity[0] if velocity.shape[0] else NULL
     with nogil:
         if real is float:
-            table_in_use.f32.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+            table.f32.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
         else:
-            table_in_use.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+            table.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
+
+
+# Where nag_momentum's last call ended: a step k and its t_k.
+cdef long long nag_step = 1
+cdef double nag_t = 1.0
+
+
+def nag_momentum(long long step, double[::1] momenta):
+    """Those of steps step, step + 1, ...; a call that goes on where the last one ended does not start from t_1."""
+    global nag_step, nag_t
+    cdef long long k = nag_step
+    cdef double t = nag_t, after
+    cdef Py_ssize_t i
+    if k > step:
+        k, t = 1, 1.0
+    with nogil:
+        while k < step:
+            t = (1 + sqrt(1 + 4 * t * t)) / 2
+            k += 1
+        for i in range(momenta.shape[0]):
+            after = (1 + sqrt(1 + 4 * t * t)) / 2
+            momenta[i] = (t - 1) / after
+            t = after
+    nag_step, nag_t = step + momenta.shape[0], t
+
+
+def nag_update(real[::1] theta, const real[::1] grad, real[::1] ahead, double learning_rate, double momentum,
+               tuple terms):
+    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    with nogil:
+        if real is float:
+            table.f32.nag_update(theta.shape[0], &t, learning_rate, momentum, &grad[0], &theta[0], &ahead[0])
+        else:
+            table.f64.nag_update(theta.shape[0], &t, learning_rate, momentum, &grad[0], &theta[0], &ahead[0])
 
 
 def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double epsilon,
@@ -243,32 +313,42 @@ def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double le
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
     with nogil:
         if real is float:
-            table_in_use.f32.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
+            table.f32.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
         else:
-            table_in_use.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
+            table.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
 
 
-def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double rho,
-                   double epsilon, tuple terms):
+def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, real[::1] mean, real[::1] velocity,
+                   double learning_rate, double rho, double epsilon, double momentum, tuple terms):
+    """An empty mean or velocity is none."""
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
+    cdef real *m = &mean[0] if mean.shape[0] else NULL
+    cdef real *v = &velocity[0] if velocity.shape[0] else NULL
     with nogil:
         if real is float:
-            table_in_use.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+            table.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, momentum, &grad[0], &theta[0],
+                                     &s[0], m, v)
         else:
-            table_in_use.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, &grad[0], &theta[0], &s[0])
+            table.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, momentum, &grad[0], &theta[0],
+                                     &s[0], m, v)
 
 
-def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, long long step,
-                double learning_rate, double beta1, double beta2, double epsilon, double weight_decay, tuple terms):
+def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, real[::1] v_max, long long step,
+                double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+                bint epsilon_hat, tuple terms):
+    """An empty v_max is none."""
     cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
     cdef double bias1 = 1 - beta1 ** <double>step, bias2 = 1 - beta2 ** <double>step
+    cdef real *top = &v_max[0] if v_max.shape[0] else NULL
+    if epsilon_hat:
+        epsilon /= sqrt(bias2)
     with nogil:
         if real is float:
-            table_in_use.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
-                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+            table.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
+                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0], top)
         else:
-            table_in_use.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
-                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0])
+            table.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
+                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0], top)
 
 
 # -- normalisation: (rows, cols) flat, vectors of cols; the stages of batch norm one by one -----------------------------
@@ -281,9 +361,9 @@ def batch_norm_moments(const real[::1] z, real[::1] mean, real[::1] m2):
     cdef Py_ssize_t cols = mean.shape[0]
     with nogil:
         if real is float:
-            table_in_use.f32.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
+            table.f32.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
         else:
-            table_in_use.f64.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
+            table.f64.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
 
 
 def batch_norm_combine(const ptrdiff_t[::1] counts, const real[:, ::1] means, const real[:, ::1] m2s, real[::1] mean,
@@ -299,9 +379,9 @@ def batch_norm_combine(const ptrdiff_t[::1] counts, const real[:, ::1] means, co
         m2_of[s] = &m2s[s, 0]
     with nogil:
         if real is float:
-            table_in_use.f32.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
+            table.f32.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
         else:
-            table_in_use.f64.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
+            table.f64.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
 
 
 def batch_norm_normalise(const real[::1] z, const real[::1] mean, const real[::1] inv_std, const real[::1] gamma,
@@ -311,10 +391,10 @@ def batch_norm_normalise(const real[::1] z, const real[::1] mean, const real[::1
     cdef real *saved = &normalised[0] if normalised.shape[0] else NULL
     with nogil:
         if real is float:
-            table_in_use.f32.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
+            table.f32.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
                                            saved, &out[0])
         else:
-            table_in_use.f64.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
+            table.f64.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
                                            saved, &out[0])
 
 
@@ -323,10 +403,10 @@ def batch_norm_backward_sums(const real[::1] delta, const real[::1] normalised, 
     cdef Py_ssize_t cols = sum_delta.shape[0]
     with nogil:
         if real is float:
-            table_in_use.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
+            table.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
                                                &sum_delta_normalised[0])
         else:
-            table_in_use.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
+            table.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
                                                &sum_delta_normalised[0])
 
 
@@ -336,10 +416,10 @@ def batch_norm_backward_apply(const real[::1] delta, const real[::1] normalised,
     cdef Py_ssize_t cols = gamma.shape[0]
     with nogil:
         if real is float:
-            table_in_use.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
         else:
-            table_in_use.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
 
 
@@ -352,16 +432,16 @@ def batch_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1]
     mean_of[0], m2_of[0] = &mean[0], &variance[0]
     with nogil:
         if real is float:
-            table_in_use.f32.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
-            table_in_use.f32.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
-            table_in_use.f32.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
-            table_in_use.f32.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
+            table.f32.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
+            table.f32.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
+            table.f32.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
+            table.f32.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
                                            &out[0])
         else:
-            table_in_use.f64.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
-            table_in_use.f64.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
-            table_in_use.f64.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
-            table_in_use.f64.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
+            table.f64.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
+            table.f64.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
+            table.f64.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
+            table.f64.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
                                            &out[0])
 
 
@@ -376,20 +456,20 @@ def batch_norm_backward(const real[::1] delta, const real[::1] normalised, const
     cdef real *mean_delta_normalised = mean_delta + cols
     with nogil:
         if real is float:
-            table_in_use.f32.inverse_std(cols, epsilon, &variance[0], inv_std)
-            table_in_use.f32.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
+            table.f32.inverse_std(cols, epsilon, &variance[0], inv_std)
+            table.f32.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
             for j in range(cols):
                 mean_delta[j] = per_row * dbeta[j]
                 mean_delta_normalised[j] = per_row * dgamma[j]
-            table_in_use.f32.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
+            table.f32.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
                                                 mean_delta, mean_delta_normalised, &dz[0])
         else:
-            table_in_use.f64.inverse_std(cols, epsilon, &variance[0], inv_std)
-            table_in_use.f64.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
+            table.f64.inverse_std(cols, epsilon, &variance[0], inv_std)
+            table.f64.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
             for j in range(cols):
                 mean_delta[j] = per_row * dbeta[j]
                 mean_delta_normalised[j] = per_row * dgamma[j]
-            table_in_use.f64.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
+            table.f64.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
                                                 mean_delta, mean_delta_normalised, &dz[0])
 
 
@@ -397,9 +477,9 @@ def scale_shift(const real[::1] x, const real[::1] scale, const real[::1] shift,
     cdef Py_ssize_t cols = scale.shape[0]
     with nogil:
         if real is float:
-            table_in_use.f32.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
+            table.f32.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
         else:
-            table_in_use.f64.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
+            table.f64.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
 
 
 def layer_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1] beta, double epsilon,
@@ -407,10 +487,10 @@ def layer_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1]
     cdef Py_ssize_t cols = gamma.shape[0]
     with nogil:
         if real is float:
-            table_in_use.f32.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
+            table.f32.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
                                          &inv_std[0], &out[0])
         else:
-            table_in_use.f64.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
+            table.f64.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
                                          &inv_std[0], &out[0])
 
 
@@ -420,10 +500,10 @@ def layer_norm_backward(const real[::1] delta, const real[::1] normalised, const
     cdef Py_ssize_t cols = gamma.shape[0]
     with nogil:
         if real is float:
-            table_in_use.f32.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f32.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
                                           &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
         else:
-            table_in_use.f64.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f64.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
                                           &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
 
 
@@ -433,6 +513,6 @@ def dropout(Py_ssize_t cols, const real[::1] x, double rate, uint64_t seed, uint
             Py_ssize_t first_row, real[::1] out):
     with nogil:
         if real is float:
-            table_in_use.f32.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
+            table.f32.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
         else:
-            table_in_use.f64.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
+            table.f64.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])

@@ -18,14 +18,23 @@ from .activations import (
 )
 from .dense import dense_backward, dense_forward, matmul
 from .dropout import dropout
-from .losses import binary_cross_entropy, cross_entropy, squared_error
+from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
 from .norm import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
-from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+from .optim import (
+    adagrad_update,
+    adam_update,
+    gradient_norm2,
+    nag_momentum,
+    nag_update,
+    rmsprop_update,
+    sgd_update,
+)
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
 __all__ = [
     "ACTIVATIONS",
     "SAVES_OUTPUT",
+    "absolute_error",
     "activation_backward",
     "activation_derivatives",
     "activation_forward",
@@ -40,11 +49,15 @@ __all__ = [
     "dropout",
     "exp",
     "gradient_norm2",
+    "huber",
     "layer_norm_backward",
     "layer_norm_forward",
     "log",
     "log_softmax",
     "matmul",
+    "nag_momentum",
+    "nag_update",
+    "poisson",
     "rmsprop_update",
     "sgd_update",
     "softmax",

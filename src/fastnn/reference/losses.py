@@ -17,10 +17,12 @@ import numpy as np
 from .dense import check_array
 from .softmax import log_softmax
 
-__all__ = ["binary_cross_entropy", "cross_entropy", "squared_error"]
+__all__ = ["absolute_error", "binary_cross_entropy", "cross_entropy", "huber", "poisson", "squared_error"]
 
 
-def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+def cross_entropy(
+    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
+) -> tuple[float, np.ndarray]:
     """Softmax cross-entropy from logits.
 
     With p = softmax(z) and targets y (one-hot for an integer label)::
@@ -28,6 +30,7 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
         ℓ = −Σ_k y_k log p_k = Σ_k y_k (lse(z) − z_k)        ∂ℓ/∂z = (Σ_k y_k) p − y
 
     so that δ = w (p − y) / Σ w for labels and for rows that sum to one (seed 004, gradient of softmax regression).
+    With `label_smoothing` ε > 0, y' = (1 − ε) y + ε / K stands in the place of y (Szegedy et al. 2016, section 7).
 
     Parameters
     ----------
@@ -36,6 +39,8 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     y : ndarray of int64 (N,), or (N, K) of Z's dtype
         Labels in [0, K), or one-hot or soft targets.
     sample_weight : ndarray (N,) of Z's dtype, optional
+    label_smoothing : float, default=0.0
+        ε in [0, 1).
 
     Returns
     -------
@@ -48,9 +53,15 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     TypeError
         If a dtype does not fit.
     ValueError
-        If a shape does not fit or a label is out of range.
+        If a shape does not fit, or a label or `label_smoothing` is out of range.
+
+    Notes
+    -----
+    As torch's ``cross_entropy`` has it, for labels and for rows of probabilities.
     """
     log_p = log_softmax(Z)
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
     N, K = log_p.shape
     w, total = _weights(sample_weight, log_p)
     labels = np.asarray(y)
@@ -63,15 +74,18 @@ def cross_entropy(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
             row = int(wrong.argmax())
             raise ValueError(f"y: expected labels in [0, {K}), got {labels[row]} in row {row}")
         rows = np.arange(N)
-        losses = -log_p[rows, labels]
-        P[rows, labels] -= 1.0
+        losses = -(1.0 - label_smoothing) * log_p[rows, labels]
+        P[rows, labels] -= 1.0 - label_smoothing
     elif labels.dtype == log_p.dtype:
         labels = check_array("y", labels, (N, K), log_p.dtype)
-        losses = -(labels * log_p).sum(axis=1)
-        P *= labels.sum(axis=1, keepdims=True)
-        P -= labels
+        losses = -(1.0 - label_smoothing) * (labels * log_p).sum(axis=1)
+        P *= (1.0 - label_smoothing) * labels.sum(axis=1, keepdims=True) + label_smoothing
+        P -= (1.0 - label_smoothing) * labels
     else:
         raise TypeError(f"y: expected dtype int64 (labels) or {log_p.dtype} (one-hot, soft), got {labels.dtype}")
+    if label_smoothing != 0.0:
+        losses -= label_smoothing / K * log_p.sum(axis=1, dtype=np.float64)
+        P -= label_smoothing / K
     return _reduce(losses, P, w, total)
 
 
@@ -149,6 +163,122 @@ def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     w, total = _weights(sample_weight, Z)
     D = Z - y
     return _reduce(0.5 * np.square(D, dtype=np.float64).sum(axis=1), D, w, total)
+
+
+def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Absolute error, summed over the outputs: ℓ = Σ_k |z_k − y_k|, ∂ℓ/∂z = sign(z − y), 0 where z = y.
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Predictions.
+    y : ndarray (N, K), same dtype
+    sample_weight : ndarray (N,), same dtype, optional
+
+    Returns
+    -------
+    loss : float
+        Weighted mean over the rows.
+    delta : ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit.
+
+    Notes
+    -----
+    Its minimum is at the median. torch's ``L1Loss`` has the same subgradient, and divides by K as well.
+    """
+    Z = check_array("Z", Z, ("N", "K"))
+    y = check_array("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    D = Z - y
+    return _reduce(np.abs(D).sum(axis=1, dtype=np.float64), np.sign(D), w, total)
+
+
+def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Huber's loss with δ = 1, summed over the outputs: squared near zero, absolute beyond.
+
+    ::
+
+        ℓ = Σ_k h(z_k − y_k),  h(d) = ½ d² for |d| ≤ 1, |d| − ½ beyond        ∂ℓ/∂z = max(−1, min(1, z − y))
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Predictions.
+    y : ndarray (N, K), same dtype
+    sample_weight : ndarray (N,), same dtype, optional
+
+    Returns
+    -------
+    loss : float
+        Weighted mean over the rows.
+    delta : ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit.
+
+    Notes
+    -----
+    Huber 1964. torch's ``HuberLoss`` and ``SmoothL1Loss`` with their defaults, which divide by K as well. For another δ
+    divide the targets by it.
+    """
+    Z = check_array("Z", Z, ("N", "K"))
+    y = check_array("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    D = Z - y
+    C = np.clip(D, -1.0, 1.0)
+    # With c = d clipped to ±1, both cases are c (d − ½ c).
+    return _reduce((C * (D - 0.5 * C.astype(np.float64))).sum(axis=1), C, w, total)
+
+
+def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Negative log-likelihood of counts with rate e^z, summed over the outputs: ℓ = Σ_k e^{z_k} − y_k z_k.
+
+    The derivative is ∂ℓ/∂z = e^z − y. The term log y!, which depends on no parameter, is left out.
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+        Logarithms of the rates.
+    y : ndarray (N, K), same dtype
+        At least 0.
+    sample_weight : ndarray (N,), same dtype, optional
+
+    Returns
+    -------
+    loss : float
+        Weighted mean over the rows.
+    delta : ndarray (N, K), same dtype
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape does not fit.
+
+    Notes
+    -----
+    Where e^z is beyond the dtype (z above 88.7 in float32, 709.7 in float64), loss and derivative are infinite, unless
+    the row's weight is 0. torch's ``PoissonNLLLoss`` with its defaults is the same, but divides by K as well.
+    """
+    Z = check_array("Z", Z, ("N", "K"))
+    y = check_array("y", y, Z.shape, Z.dtype)
+    w, total = _weights(sample_weight, Z)
+    if w is not None:
+        Z = np.where(w[:, None] == 0.0, Z.dtype.type(0.0), Z)
+    with np.errstate(over="ignore"):
+        rate = np.exp(Z)
+    return _reduce((rate - y.astype(np.float64) * Z).sum(axis=1), rate - y, w, total)
 
 
 def _weights(sample_weight: Any, Z: np.ndarray) -> tuple[np.ndarray | None, float]:

@@ -18,8 +18,16 @@ import numpy as np
 from ..plan import OpSpec, TrainResult, UpdateRule
 from .activations import SAVES_OUTPUT, activation_backward, activation_forward
 from .dense import check_array
-from .losses import binary_cross_entropy, cross_entropy, squared_error
-from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
+from .optim import (
+    adagrad_update,
+    adam_update,
+    gradient_norm2,
+    nag_momentum,
+    nag_update,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = ["Plan"]
 
@@ -27,7 +35,11 @@ LOSSES = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "squared_error": squared_error,
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "poisson": poisson,
 }
+CLASSIFIERS = ("cross_entropy", "binary_cross_entropy")
 INPUTS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
 
 
@@ -41,20 +53,30 @@ class Plan:
     n_parameters : int
         Length P of theta.
     loss : str
-        ``"cross_entropy"``, ``"binary_cross_entropy"`` or ``"squared_error"``.
+        Name of a loss kernel: ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"squared_error"``,
+        ``"absolute_error"``, ``"huber"`` or ``"poisson"``.
     dtype : str
         ``"float32"`` or ``"float64"``: of theta, of all arithmetic, of the result.
     input_scale : float, optional
         Multiplies X, whatever its dtype.
+    label_smoothing : float, default=0.0
+        Of cross_entropy; the other losses have none.
 
     Raises
     ------
     ValueError
-        If the loss, the dtype or an operation is unknown, or an offset or index does not fit.
+        If the loss, the dtype or an operation is unknown, an offset or index does not fit, or the smoothing is out of
+        range.
     """
 
     def __init__(
-        self, ops: Sequence[OpSpec], n_parameters: int, loss: str, dtype: str, input_scale: float | None = None
+        self,
+        ops: Sequence[OpSpec],
+        n_parameters: int,
+        loss: str,
+        dtype: str,
+        input_scale: float | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.ops = tuple(ops)
         self.n_parameters = int(n_parameters)
@@ -62,6 +84,9 @@ class Plan:
         self.input_scale = input_scale
         if loss not in LOSSES:
             raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+        if not 0.0 <= label_smoothing < 1.0 or (label_smoothing != 0.0 and loss != "cross_entropy"):
+            raise ValueError(f"label_smoothing: expected a number in [0, 1), or 0 for {loss}, got {label_smoothing!r}")
+        self._loss_options = {"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         if not self.ops:
@@ -246,7 +271,7 @@ class Plan:
                     loss += self._penalty(theta, l1, l2)
                     if not math.isfinite(loss):
                         return TrainResult(tuple(losses), self._hits(correct), step, "diverged")
-                    if self.loss != "squared_error":
+                    if self.loss in CLASSIFIERS:
                         hits = self._correct(Z, y[take])
                         weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
                     step += 1
@@ -295,7 +320,7 @@ class Plan:
     ) -> tuple[float, np.ndarray | None, np.ndarray]:
         """Data term of the objective, its gradient, and the outputs."""
         saved, outputs = self._forward(theta, X)
-        loss, delta = LOSSES[self.loss](outputs[-1], y, w)
+        loss, delta = LOSSES[self.loss](outputs[-1], y, w, **self._loss_options)
         if not gradient:
             return loss, None, outputs[-1]
         grad = np.zeros(self.n_parameters, self.dtype)
@@ -333,7 +358,7 @@ class Plan:
         return ((Z > 0.0) == (y > 0.5)).all(axis=1)
 
     def _hits(self, correct: list[float]) -> tuple[float, ...] | None:
-        return None if self.loss == "squared_error" else tuple(correct)
+        return tuple(correct) if self.loss in CLASSIFIERS else None
 
     def _update(
         self,
@@ -363,18 +388,26 @@ class Plan:
             norm = math.sqrt(sum(squares))
             factor = clip_norm / norm if norm > clip_norm else 1.0
         limit = math.inf if clip_value is None else clip_value
+        mu = float(nag_momentum(step)[0]) if rule.rule == "nag" else 0.0
         for at, a, b, decay in spans:
             t, g, eta = theta[at], grad[at], rule.learning_rate
             common = {"l1": a, "l2": b, "factor": factor, "clip_value": limit}
             if rule.rule == "sgd":
                 velocity = state[0, at] if rule.n_slots else None
                 sgd_update(t, g, velocity, eta, rule.momentum, rule.nesterov, **common)
+            elif rule.rule == "nag":
+                nag_update(t, g, state[0, at], eta, mu, **common)
             elif rule.rule == "adagrad":
                 adagrad_update(t, g, state[0, at], eta, rule.epsilon, **common)
             elif rule.rule == "rmsprop":
-                rmsprop_update(t, g, state[0, at], eta, rule.rho, rule.epsilon, **common)
+                rest = [slot[at] for slot in state[1:]]
+                mean = rest.pop(0) if rule.centered else None
+                velocity = rest.pop(0) if rule.momentum != 0.0 else None
+                numbers = eta, rule.rho, rule.epsilon, rule.momentum
+                rmsprop_update(t, g, state[0, at], *numbers, mean, velocity, **common)
             elif rule.rule == "adam":
-                m, v = state[0, at], state[1, at]
-                adam_update(t, g, m, v, step, eta, rule.beta1, rule.beta2, rule.epsilon, decay, **common)
+                m, v, top = state[0, at], state[1, at], state[2, at] if rule.amsgrad else None
+                numbers = eta, rule.beta1, rule.beta2, rule.epsilon
+                adam_update(t, g, m, v, step, *numbers, decay, top, rule.epsilon_hat, **common)
             else:
                 raise ValueError(f"optimizer: unknown rule {rule.rule!r}")

@@ -17,9 +17,20 @@ import numpy as np
 
 from .dense import check_array
 
-__all__ = ["adagrad_update", "adam_update", "gradient_norm2", "rmsprop_update", "sgd_update"]
+__all__ = [
+    "adagrad_update",
+    "adam_update",
+    "gradient_norm2",
+    "nag_momentum",
+    "nag_update",
+    "rmsprop_update",
+    "sgd_update",
+]
 
 INF = math.inf
+
+# Where nag_momentum's last call ended: a step k and its t_k.
+_nag = (1, 1.0)
 
 
 def sgd_update(
@@ -81,6 +92,99 @@ def sgd_update(
         theta += velocity
 
 
+def nag_momentum(step: int, count: int = 1) -> np.ndarray:
+    """Momenta of Nesterov's accelerated gradient, μ_k = (t_k − 1) / t_{k+1}, for `count` steps from k = `step` on.
+
+    t_1 = 1 and t_{k+1} = (1 + √(1 + 4 t_k²)) / 2, so that μ_1 = 0, and μ_k is about 1 − 3 / (k + 2).
+
+    Parameters
+    ----------
+    step : int
+        k, 1 for the first update.
+    count : int, default=1
+
+    Returns
+    -------
+    ndarray (count,) of float64
+
+    Raises
+    ------
+    ValueError
+        If `step` is below 1 or `count` below 0.
+
+    Notes
+    -----
+    Nesterov 1983. The sequence is a recursion: a call that goes on where the last one ended is short, another one
+    starts again from t_1.
+    """
+    global _nag
+    _check_steps(step, count)
+    k, t = _nag if _nag[0] <= step else (1, 1.0)
+    while k < step:
+        t = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
+        k += 1
+    momenta = np.empty(count)
+    for i in range(count):
+        after = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
+        momenta[i] = (t - 1.0) / after
+        t = after
+    _nag = step + count, t
+    return momenta
+
+
+def nag_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    ahead: np.ndarray,
+    learning_rate: float,
+    momentum: float,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    """Nesterov's accelerated gradient of 1983, at the extrapolated point.
+
+    With the iterate x behind θ, and μ = `momentum` of this step (:func:`nag_momentum`)::
+
+        x' = θ − η g'            the new iterate: g' is the gradient at θ
+        θ ← x' + μ (x' − x)      the new extrapolated point
+
+    Parameters
+    ----------
+    theta : ndarray (P,) of float32 or float64
+        The extrapolated point, changed in place.
+    grad : ndarray (P,), same dtype
+    ahead : ndarray (P,), same dtype
+        θ − x, changed in place; zeros before the first step, where θ and x are one.
+    learning_rate, momentum : float
+        η and μ.
+    scale, l1, l2, factor, clip_value : float
+        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit or an array to change is not an array.
+    ValueError
+        If a shape does not fit or an array to change is read-only.
+
+    Notes
+    -----
+    Nesterov 1983. The state is θ − x, and not x, because it is small and does not change when θ and x move together:
+    x' − x = (θ − x) − η g'.
+    """
+    theta, grad = _check(theta, grad)
+    ahead = check_array("ahead", ahead, theta.shape, theta.dtype, writable=True)
+    step = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    step *= learning_rate
+    ahead -= step
+    ahead *= momentum
+    theta += ahead - step
+
+
 def adagrad_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -131,6 +235,9 @@ def rmsprop_update(
     learning_rate: float,
     rho: float = 0.99,
     epsilon: float = 1e-8,
+    momentum: float = 0.0,
+    mean: np.ndarray | None = None,
+    velocity: np.ndarray | None = None,
     *,
     scale: float = 1.0,
     l1: float = 0.0,
@@ -138,7 +245,15 @@ def rmsprop_update(
     factor: float = 1.0,
     clip_value: float = INF,
 ) -> None:
-    """RMSProp: s ← ρ s + (1 − ρ) g'², θ ← θ − η g' / (√s + ε); Tieleman and Hinton 2012.
+    """RMSProp, with a `mean` the centred one, and with momentum.
+
+    ::
+
+        s ← ρ s + (1 − ρ) g'²
+        m ← ρ m + (1 − ρ) g',  s' = max(s − m², 0)        with `mean`; else s' = s
+        u = g' / (√s' + ε)
+        v ← μ v + u,  u = v                               with `momentum`
+        θ ← θ − η u
 
     Parameters
     ----------
@@ -147,8 +262,10 @@ def rmsprop_update(
     grad : ndarray (P,), same dtype
     s : ndarray (P,), same dtype
         Moving average of squares, changed in place.
-    learning_rate, rho, epsilon : float
-        η, ρ and ε.
+    learning_rate, rho, epsilon, momentum : float
+        η, ρ, ε and μ.
+    mean, velocity : ndarray (P,), same dtype, or None
+        m and v, changed in place; `velocity` may be None when `momentum` is 0.
     scale, l1, l2, factor, clip_value : float
         Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
 
@@ -157,16 +274,35 @@ def rmsprop_update(
     TypeError
         If a dtype does not fit or an array to change is not an array.
     ValueError
-        If a shape does not fit or an array to change is read-only.
+        If a shape does not fit, an array to change is read-only, or momentum comes without a velocity.
+
+    Notes
+    -----
+    Tieleman and Hinton 2012; centred: Graves 2013. As in torch, ε is outside the root, and η outside the velocity.
+    Rounding can take s − m² below 0, where torch's step is NaN.
     """
     theta, grad = _check(theta, grad)
     s = check_array("s", s, theta.shape, theta.dtype, writable=True)
+    if mean is not None:
+        mean = check_array("mean", mean, theta.shape, theta.dtype, writable=True)
+    if momentum != 0.0:
+        if velocity is None:
+            raise ValueError("velocity: expected an array because momentum is not 0, got None")
+        velocity = check_array("velocity", velocity, theta.shape, theta.dtype, writable=True)
     g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
     s *= rho
     s += (1.0 - rho) * (g * g)
-    g *= learning_rate
-    g /= np.sqrt(s) + epsilon
-    theta -= g
+    variance = s
+    if mean is not None:
+        mean *= rho
+        mean += (1.0 - rho) * g
+        variance = np.maximum(s - mean * mean, 0.0)
+    g /= np.sqrt(variance) + epsilon
+    if velocity is not None and momentum != 0.0:
+        velocity *= momentum
+        velocity += g
+        g = velocity
+    theta -= learning_rate * g
 
 
 def adam_update(
@@ -180,6 +316,8 @@ def adam_update(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
     weight_decay: float = 0.0,
+    v_max: np.ndarray | None = None,
+    epsilon_hat: bool = False,
     *,
     scale: float = 1.0,
     l1: float = 0.0,
@@ -187,13 +325,16 @@ def adam_update(
     factor: float = 1.0,
     clip_value: float = INF,
 ) -> None:
-    """Adam, and with `weight_decay` AdamW.
+    """Adam, with `weight_decay` AdamW, and with `v_max` AMSGrad.
 
     With t = `step`, g' taken at θ as it came, and θ ← (1 − η λ) θ before the rest::
 
         m ← β₁ m + (1 − β₁) g'
         v ← β₂ v + (1 − β₂) g'²
-        θ ← θ − η m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)
+        v̄ = v,  or  v_max ← max(v_max, v),  v̄ = v_max
+        θ ← θ − η m / (1 − β₁ᵗ) / (√(v̄ / (1 − β₂ᵗ)) + ε)
+
+    With `epsilon_hat` the last line is θ ← θ − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) m / (√v̄ + ε).
 
     Parameters
     ----------
@@ -206,6 +347,10 @@ def adam_update(
         t, 1 for the first update.
     learning_rate, beta1, beta2, epsilon, weight_decay : float
         η, β₁, β₂, ε and λ.
+    v_max : ndarray (P,), same dtype, or None
+        Largest v so far, changed in place.
+    epsilon_hat : bool, default=False
+        Whether ε joins √v before the correction of the bias.
     scale, l1, l2, factor, clip_value : float
         Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
 
@@ -218,14 +363,16 @@ def adam_update(
 
     Notes
     -----
-    Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2. ε is outside the root and outside the
-    correction, as in torch.
+    Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2; Reddi, Kale and Kumar 2018 as torch has
+    it, with the correction of the bias. ε is outside the root and outside the correction, as in torch; with
+    `epsilon_hat` it is the ε̂ of the end of Kingma and Ba's section 2, as in scikit-learn.
     """
     theta, grad = _check(theta, grad)
     m = check_array("m", m, theta.shape, theta.dtype, writable=True)
     v = check_array("v", v, theta.shape, theta.dtype, writable=True)
-    if step < 1:
-        raise ValueError(f"step: expected an integer >= 1, got {step}")
+    if v_max is not None:
+        v_max = check_array("v_max", v_max, theta.shape, theta.dtype, writable=True)
+    _check_steps(step)
     g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
     m *= beta1
     m += (1.0 - beta1) * g
@@ -233,9 +380,12 @@ def adam_update(
     v += (1.0 - beta2) * (g * g)
     if weight_decay != 0.0:
         theta *= 1.0 - learning_rate * weight_decay
-    root = np.sqrt(v)
-    root *= 1.0 / math.sqrt(1.0 - beta2**step)
-    root += epsilon
+    if v_max is not None:
+        np.maximum(v_max, v, out=v_max)
+    correction = 1.0 / math.sqrt(1.0 - beta2**step)
+    root = np.sqrt(v if v_max is None else v_max)
+    root *= correction
+    root += epsilon * correction if epsilon_hat else epsilon
     theta -= (learning_rate / (1.0 - beta1**step)) * m / root
 
 
@@ -264,6 +414,13 @@ def gradient_norm2(
     grad = check_array("grad", grad, theta.shape, theta.dtype)
     g = _effective(theta, grad, scale, l1, l2, 1.0, INF)
     return float(np.square(g, dtype=np.float64).sum())
+
+
+def _check_steps(step: int, count: int = 0) -> None:
+    if step < 1:
+        raise ValueError(f"step: expected an integer >= 1, got {step}")
+    if count < 0:
+        raise ValueError(f"count: expected an integer >= 0, got {count}")
 
 
 def _check(theta: Any, grad: Any) -> tuple[np.ndarray, np.ndarray]:
