@@ -40,8 +40,9 @@ typedef int (*fnn_poll)(void *arg);
         const REAL *theta;                                                                                  \
         /* training */                                                                                      \
         const fnn_rule *rule;                                                                               \
-        REAL *trained; /* theta again, to be written */                                                     \
-        REAL *state;   /* (slots, n_parameters) */                                                          \
+        REAL *trained;       /* theta again, to be written */                                               \
+        REAL *state;         /* (slots, n_parameters) */                                                    \
+        const double *rates; /* learning rate of each batch of this call; NULL: the rule's */               \
         ptrdiff_t batch, epochs;                                                                            \
         int64_t step;                 /* updates done before; grows */                                      \
         double clip_norm, clip_value; /* INFINITY: none */                                                  \

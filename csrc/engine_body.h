@@ -196,10 +196,12 @@ static int FN(range_of)(const JOB *job, int worker, ptrdiff_t *begin, ptrdiff_t 
 
 enum FN(action) { FN(NORM), FN(UPDATE), FN(FINISH) };
 
-static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay, ptrdiff_t at, ptrdiff_t n,
+static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double rate, double decay, ptrdiff_t at, ptrdiff_t n,
                            const REAL *g)
 {
-    const fnn_rule *rule = job->rule;
+    fnn_rule scheduled = *job->rule;
+    const fnn_rule *rule = &scheduled;
+    scheduled.learning_rate = rate;
     REAL *theta = job->trained + at, *s = job->state + at, *v = s + job->plan->n_parameters;
     switch (rule->kind) {
     case FNN_SGD:
@@ -220,15 +222,17 @@ static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay,
 }
 
 /* A worker's range of the parameters, segment by segment: the shards are summed and used block by block, so that the
- * sum is still in the first-level cache when it is used. `summed`: shard 0 holds the sum already. */
-static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, fnn_terms terms)
+ * sum is still in the first-level cache when it is used. `summed`: shard 0 holds the sum already. `rate`: the learning
+ * rate of an update. */
+static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, double rate, fnn_terms terms)
 {
     const fnn_plan *plan = job->plan;
     fnn_slot *slot = job->slots + worker;
     const REAL *shards[FNN_MAX_WORKERS];
     const double l1 = terms.l1, l2 = terms.l2, decay = action == FN(UPDATE) ? job->rule->weight_decay : 0;
     const int penalised = l1 != 0 || l2 != 0;
-    const int whole = !penalised && decay == 0; /* segments do not differ */
+    /* segments do not differ */
+    const int whole = !penalised && decay == 0 && (action != FN(UPDATE) || !plan->rated);
     ptrdiff_t begin, end;
     if (action == FN(NORM))
         slot->norm2 = 0;
@@ -265,9 +269,11 @@ static void FN(sweep)(JOB *job, int worker, enum FN(action) action, int summed, 
             }
             if (penalised && segment->penalised)
                 slot->penalty += job->kernels->penalty(n, l1, l2, theta);
-            if (action == FN(UPDATE))
-                FN(apply_rule)(job, &terms, whole || segment->penalised ? decay : 0, at, n, g);
-            else {
+            if (action == FN(UPDATE)) {
+                const double eta = whole ? rate : rate * segment->rate;
+                if (eta != 0)
+                    FN(apply_rule)(job, &terms, eta, whole || segment->penalised ? decay : 0, at, n, g);
+            } else {
                 memcpy(job->gradient + at, g, (size_t)n * sizeof(REAL));
                 job->kernels->gradient_finish(n, &terms, theta, job->gradient + at);
             }
@@ -322,7 +328,7 @@ void FN(engine_gradient)(void *arg, int worker)
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
     const fnn_terms terms = {inverse, job->l1, job->l2, 1, INFINITY};
     if (job->gradient)
-        FN(sweep)(job, worker, FN(FINISH), 0, terms);
+        FN(sweep)(job, worker, FN(FINISH), 0, 0, terms);
     if (worker == 0) {
         double penalty = 0;
         if (job->l1 != 0 || job->l2 != 0)
@@ -343,6 +349,7 @@ void FN(engine_train)(void *arg, int worker)
     JOB *job = arg;
     FN(buffers) b = FN(buffers_of)(job, worker);
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
+    const double *rates = job->rates;
     for (ptrdiff_t epoch = 0; epoch < job->epochs; epoch++) {
         const int64_t *order = job->order ? job->order + epoch * job->rows : NULL;
         double loss = 0, weight = 0, correct = 0;
@@ -359,14 +366,15 @@ void FN(engine_train)(void *arg, int worker)
             fnn_terms terms = {sum.weight > 0 ? 1 / sum.weight : 0, job->l1, job->l2, 1, job->clip_value};
             if (sum.weight > 0) {
                 if (clipped) {
-                    FN(sweep)(job, worker, FN(NORM), 0, terms);
+                    FN(sweep)(job, worker, FN(NORM), 0, 0, terms);
                     if (FN(meet)(job))
                         return;
                     const double norm = sqrt(FN(total)(job).norm2);
                     if (norm > job->clip_norm)
                         terms.factor = job->clip_norm / norm;
                 }
-                FN(sweep)(job, worker, FN(UPDATE), clipped && job->n_workers > 1, terms);
+                FN(sweep)(job, worker, FN(UPDATE), clipped && job->n_workers > 1,
+                          rates ? *rates : job->rule->learning_rate, terms);
             }
             if (FN(meet)(job))
                 return;
@@ -378,6 +386,8 @@ void FN(engine_train)(void *arg, int worker)
                     job->step++;
                 }
             }
+            if (rates)
+                rates++;
         }
         if (worker == 0) {
             job->losses[epoch] = weight > 0 ? loss / weight : 0;

@@ -26,12 +26,14 @@ typedef struct {
 typedef struct {
     ptrdiff_t begin, end; /* a range of theta */
     int penalised;        /* weights are, biases are not */
+    double rate;          /* multiplies the learning rate; 0: the range is frozen */
 } fnn_segment;
 
 typedef struct {
     const fnn_op *ops; /* in an order in which inputs come first; the last is the output */
     const fnn_segment *segments;
     int n_ops, n_segments, loss;
+    int rated; /* a segment's rate is not 1 */
     ptrdiff_t n_parameters, n_in, n_out;
     ptrdiff_t row_elements; /* of all outputs, pre-activations and deltas of one row */
     double input_scale;

@@ -284,7 +284,8 @@ class Sequential:
                 bias = offset
                 self._slots.append((f"{index}.bias", offset, (layer.units,)))
                 offset += layer.units
-            self._ops.append(OpSpec("dense", index - 1, n_in, layer.units, weight, bias, layer.activation))
+            rate = layer.learning_rate_multiplier
+            self._ops.append(OpSpec("dense", index - 1, n_in, layer.units, weight, bias, layer.activation, rate))
             n_in = layer.units
         self.n_parameters = offset
         self.n_outputs = n_in

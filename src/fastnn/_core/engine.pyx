@@ -12,7 +12,7 @@ import atexit
 
 import numpy as np
 
-from ..plan import TrainResult
+from ..plan import TrainResult, parameter_ranges
 from ..reference.activations import ACTIVATIONS
 from .threads import blas_held_to_one_thread
 
@@ -43,11 +43,12 @@ cdef extern from "plan.h" nogil:
     ctypedef struct fnn_segment:
         ptrdiff_t begin, end
         int penalised
+        double rate
 
     ctypedef struct fnn_plan:
         const fnn_op *ops
         const fnn_segment *segments
-        int n_ops, n_segments, loss
+        int n_ops, n_segments, loss, rated
         ptrdiff_t n_parameters, n_in, n_out, row_elements
         double input_scale
 
@@ -96,6 +97,7 @@ cdef extern from "engine.h" nogil:
         const fnn_rule *rule
         void *trained
         void *state
+        const double *rates
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
@@ -130,6 +132,7 @@ cdef extern from "engine.h" nogil:
         const fnn_rule *rule
         void *trained
         void *state
+        const double *rates
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
@@ -314,21 +317,16 @@ cdef class Plan:
                 at += self.ops[i].n_out
         return at + 2 * widest if chain else at
 
-    cdef void cut_segments(self, ops):
-        """Theta as ranges of weights and of the rest, which no penalty touches."""
-        cdef ptrdiff_t end = 0
+    cdef int cut_segments(self, ops) except -1:
+        """Theta as ranges that the update treats alike."""
         cdef int n = 0
-        for begin, stop in sorted({(op.weight, op.weight + op.n_in * op.n_out) for op in ops}):
-            if begin > end:
-                self.segments[n] = fnn_segment(end, begin, 0)
-                n += 1
-            self.segments[n] = fnn_segment(begin, stop, 1)
-            n += 1
-            end = stop
-        if end < self.plan.n_parameters:
-            self.segments[n] = fnn_segment(end, self.plan.n_parameters, 0)
+        ranges = parameter_ranges(ops, self.plan.n_parameters)
+        for begin, end, penalised, rate in ranges:
+            self.segments[n] = fnn_segment(begin, end, penalised, rate)
             n += 1
         self.plan.n_segments = n
+        self.plan.rated = any(rate != 1.0 for _, _, _, rate in ranges)
+        return 0
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -369,7 +367,7 @@ cdef class Plan:
         return loss, grad
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
-              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1):
+              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1, learning_rates=None):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -392,13 +390,18 @@ cdef class Plan:
             raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
         outcome = np.zeros((2, max(epochs, 1)))
         cdef double *losses = <double *>address("losses", outcome, "d", outcome.size, True)
-        cdef ptrdiff_t done
+        cdef ptrdiff_t done, rows = X.shape[0] if order is None else order.shape[1]
+        cdef const double *rates = NULL
+        if learning_rates is not None:
+            rates = <const double *>address("learning_rates", learning_rates, "d",
+                                            epochs * ((rows + batch_size - 1) // batch_size))
         cdef int status
         errors = []
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight)
             self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
+            job32.rates = rates
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors)
             done, step, status = job32.epochs_done, job32.step, job32.status
@@ -406,6 +409,7 @@ cdef class Plan:
             self.describe(&job64, theta, X, y, sample_weight)
             self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
+            job64.rates = rates
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors)
             done, step, status = job64.epochs_done, job64.step, job64.status
@@ -456,6 +460,7 @@ cdef class Plan:
         job.rule = NULL
         job.trained = job.state = job.out = job.gradient = NULL
         job.losses = job.correct = NULL
+        job.rates = NULL
         job.batch = n
         job.epochs = 1
         job.step = 0
