@@ -593,11 +593,12 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size shuffle sample_weight class_weight validation_data validation_split l1 l2 "
-        "clip_norm clip_value callbacks verbose threads seed"
+        "clip_norm clip_value callbacks verbose threads seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
     assert {name: p.default for name, p in parameters.items() if p.default is not p.empty} == {
+        "y": None,
         "optimizer": "adam",
         "epochs": 10,
         "batch_size": 64,
@@ -614,6 +615,7 @@ def test_signature_of_fit() -> None:
         "verbose": 0,
         "threads": None,
         "seed": None,
+        "resume": False,
     }
 
 

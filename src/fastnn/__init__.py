@@ -11,10 +11,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import initializers, losses, optimizers
+from . import callbacks, initializers, losses, optimizers, schedules
+from .callbacks import Checkpoint, EarlyStopping
 from .layers import Dense
 from .network import Sequential
 from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
+from .schedules import CosineDecay, ExponentialDecay, RationalDecay, ReduceOnPlateau, RootDecay, StepDecay, WarmUp
 from .training import DivergenceError, EpochResult, History, Trainer
 
 if TYPE_CHECKING:
@@ -29,14 +31,24 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Checkpoint",
+    "CosineDecay",
     "Dense",
     "DivergenceError",
+    "EarlyStopping",
     "EpochResult",
+    "ExponentialDecay",
     "History",
     "RMSProp",
+    "RationalDecay",
+    "ReduceOnPlateau",
+    "RootDecay",
     "Sequential",
+    "StepDecay",
     "Trainer",
+    "WarmUp",
     "__version__",
+    "callbacks",
     "datasets",
     "initializers",
     "kernels",
@@ -44,6 +56,7 @@ __all__ = [
     "losses",
     "optimizers",
     "reference",
+    "schedules",
     "show_config",
 ]
 

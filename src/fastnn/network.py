@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
 
     from .optimizers import Optimizer
-    from .training import History
+    from .training import History, TrainingState
 
 __all__ = ["Parameters", "Sequential"]
 
@@ -148,8 +148,12 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
     return rows
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int, dtype: np.dtype[Any]) -> np.ndarray | None:
-    """Weights of samples as the backends take them: (N,) of the network's dtype, finite, at least 0, not all 0.
+def check_sample_weight(
+    sample_weight: Any, n_rows: int, dtype: np.dtype[Any], *, zeros: bool = False
+) -> np.ndarray | None:
+    """Weights of samples as the backends take them: (N,) of the network's dtype, finite, at least 0.
+
+    Unless `zeros`, one of them must be above 0.
 
     Raises
     ------
@@ -171,7 +175,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int, dtype: np.dtype[Any]) -
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"sample_weight: expected finite values >= 0, got {array[row]} in row {row}")
-    if n_rows and not weights.any():
+    if n_rows and not zeros and not weights.any():
         raise ValueError("sample_weight: expected a positive sum, got zeros only")
     return weights
 
@@ -268,6 +272,7 @@ class Sequential:
         self.backend = backend
         _check_output(self.layers[-1], self._loss)
         self.history: History | None = None
+        self._training: TrainingState | None = None
         self._lay_out()
         self._build(self._initial())
 
@@ -349,7 +354,7 @@ class Sequential:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         optimizer: Optimizer | str = "adam",
         epochs: int = 10,
@@ -367,13 +372,17 @@ class Sequential:
         verbose: int = 0,
         threads: int | None = None,
         seed: int | np.random.Generator | None = None,
+        resume: bool = False,
     ) -> History:
         """Train from the present parameters; the optimizer starts anew.
 
         Parameters
         ----------
-        X : array_like (N, D)
+        X : array_like (N, D), or batches
             float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified.
+            Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
+            of them, for data larger than memory. Each item is one batch, `batch_size` and `shuffle` do not apply; an
+            iterator, which lasts for one epoch, needs ``epochs=1``.
         y : array_like
             cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
             (N,) or (N, K); squared_error: (N,) or (N, K).
@@ -385,32 +394,44 @@ class Sequential:
             Draw a new order of the rows for every epoch.
         sample_weight : array_like (N,), optional
             At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped.
-        class_weight, validation_data, validation_split, callbacks
-            Not available in this version; anything but the default raises.
+        class_weight : dict or "balanced", optional
+            Weight of each class, multiplied with `sample_weight`; classes that a dict leaves out have 1. "balanced" is
+            n / (k n_c) for n_c rows of class c among n rows of k classes, as in scikit-learn. Not for validation.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            Evaluated after each epoch, as by :meth:`evaluate`.
+        validation_split : float, default=0.0
+            In [0, 1): share of the rows to validate on instead, drawn at random; for classes from each alike.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
         clip_norm : float, optional
             Longest norm of the gradient, penalties included; a longer one is scaled down to it.
         clip_value : float, optional
             Largest absolute value of a component of the gradient, applied after `clip_norm`.
+        callbacks : iterable of callables, default=()
+            Each is called with an :class:`fastnn.EpochResult` after each epoch, with the network as of that epoch, and
+            stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
         verbose : int, default=0
             1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
         threads : int, optional
             None is the present limit of the BLAS libraries.
         seed : int, numpy.random.Generator or None, default=None
-            Of the shuffling; None continues the network's own generator.
+            Of the shuffling and of `validation_split`; None continues the network's own generator.
+        resume : bool, default=False
+            Go on with the last training of this network (after an interruption from its last finished epoch, or as
+            ``fnn.load`` has read it from a file saved with ``training_state=True``), bit for bit as if it had never
+            stopped: `epochs` is the total, `seed` is not used, data, callbacks and other arguments are to be given as
+            before. Without an earlier training it begins one.
 
         Returns
         -------
         History
-            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included.
+            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included;
+            results of validation are named ``val_loss``, ``val_accuracy`` and so on.
 
         Raises
         ------
         ValueError, TypeError
             If an argument does not fit; nothing has changed then.
-        NotImplementedError
-            If an argument is not available in this version.
         DivergenceError
             If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
         """
@@ -434,6 +455,65 @@ class Sequential:
             clip_value=clip_value,
             callbacks=callbacks,
             verbose=verbose,
+            threads=threads,
+            seed=seed,
+            resume=resume,
+        )
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        optimizer: Optimizer | str | None = None,
+        batch_size: int | None = 64,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        threads: int | None = None,
+        seed: int | np.random.Generator | None = None,
+    ) -> History:
+        """Train for one epoch over data that may be new, keeping the optimizer's state, the step and the history.
+
+        Parameters
+        ----------
+        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value, threads, seed
+            As for :meth:`fit`.
+        optimizer : Optimizer or str, optional
+            None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
+            with the state; one of another class starts anew.
+
+        Returns
+        -------
+        History
+            All epochs since training began.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; nothing has changed then.
+        DivergenceError
+            If the loss or the parameters stop being finite; the network has the parameters from before the call.
+        """
+        from .training import partial_fit  # as above
+
+        return partial_fit(
+            self,
+            X,
+            y,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
             threads=threads,
             seed=seed,
         )
@@ -535,8 +615,15 @@ class Sequential:
         ValueError, TypeError
             If an argument does not fit.
         """
-        X, y, w = self._check_data(X, y, sample_weight)
-        Z = self._plan.forward(self._theta, X, threads=check_threads(threads))
+        return self._evaluate(*self._check_data(X, y, sample_weight), check_threads(threads))
+
+    def _scores(self) -> tuple[str, ...]:
+        """Names of what :meth:`evaluate` gives."""
+        return ("loss", "accuracy") if self._loss.classifies else ("loss", "mse", "mae", "r2")
+
+    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int) -> dict[str, float]:
+        """:meth:`evaluate` for checked data."""
+        Z = self._plan.forward(self._theta, X, threads=threads)
         loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w)
         if self._loss.classifies:
             hits = self._decide(Z).reshape(len(Z), -1) == _classes(y, self._loss)
@@ -632,11 +719,28 @@ class Sequential:
 
     # Saving, copying, showing.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file that :func:`fastnn.load` reads."""
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+        """Write the network to a safetensors file that :func:`fastnn.load` reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Written aside and renamed: it appears complete or not at all.
+        training_state : bool, default=False
+            Whether to save also what ``fit(resume=True)`` and :meth:`partial_fit` need to go on.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not finite.
+        TypeError
+            If the state of a callback is not what JSON can express.
+        OSError
+            If the file cannot be written.
+        """
         from .io import save  # io stands above the network; this method is a shorthand for it
 
-        save(self, path)
+        save(self, path, training_state=training_state)
 
     def copy(self) -> Sequential:
         """Independent copy: parameters, generator and history are copied too."""
