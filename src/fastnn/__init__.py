@@ -22,6 +22,7 @@ from .training import DivergenceError, EpochResult, History, Trainer
 if TYPE_CHECKING:
     from . import datasets, kernels, reference
     from .config import show_config
+    from .gradcheck import GradientReport, check_gradient
     from .io import load
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "EarlyStopping",
     "EpochResult",
     "ExponentialDecay",
+    "GradientReport",
     "History",
     "RMSProp",
     "RationalDecay",
@@ -49,6 +51,7 @@ __all__ = [
     "WarmUp",
     "__version__",
     "callbacks",
+    "check_gradient",
     "datasets",
     "initializers",
     "kernels",
@@ -62,7 +65,7 @@ __all__ = [
 
 # Loaded when first asked for, to keep `import fastnn` short: submodules, and functions of submodules.
 _LAZY_MODULES = ("datasets", "kernels", "reference")
-_LAZY_NAMES = {"load": "io", "show_config": "config"}
+_LAZY_NAMES = {"GradientReport": "gradcheck", "check_gradient": "gradcheck", "load": "io", "show_config": "config"}
 
 
 def __getattr__(name: str) -> Any:
