@@ -31,7 +31,9 @@ typedef int (*fnn_poll)(void *arg);
         double blas_from;                                                                                   \
         /* data: rows of x with labels (rows,) or target (rows, n_out), and weight (rows,) or NULL */       \
         const void *x;                                                                                      \
-        int x_type;     /* enum fnn_source */                                                               \
+        int x_type;            /* enum fnn_source */                                                        \
+        const int64_t *indptr; /* of sparse rows, (rows of x + 1,); NULL: x is dense */                     \
+        const int32_t *columns;                                                                             \
         ptrdiff_t rows; /* of one pass: of x, or of one row of order */                                     \
         const int64_t *labels;                                                                              \
         const REAL *target, *weight;                                                                        \

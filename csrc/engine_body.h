@@ -69,6 +69,11 @@ static const REAL *FN(fetch)(const JOB *job, const FN(buffers) * b, const int64_
     static const size_t size[] = {sizeof(float), sizeof(double), sizeof(uint8_t)};
     const int own_type = REAL_F32 ? FNN_SOURCE_F32 : FNN_SOURCE_F64;
     const char *x = job->x;
+    if (job->indptr) {
+        job->kernels->gather_csr(rows, plan->n_in, job->x_type, x, index ? job->indptr : job->indptr + first,
+                                 job->columns, index ? index + first : NULL, plan->input_scale, b->x);
+        return b->x;
+    }
     if (!index)
         x += (size_t)first * (size_t)plan->n_in * size[job->x_type];
     if (!index && job->x_type == own_type && plan->input_scale == 1)

@@ -474,11 +474,7 @@ MASKED = np.ma.masked_array(np.zeros((3, 6)), mask=np.eye(3, 6, dtype=bool))
             TypeError,
             "X: expected real .* got dtype object",
         ),
-        (
-            scipy.sparse.csr_array((3, 6)),
-            TypeError,
-            r"X: expected a dense array, got a sparse csr_array; use X.toarray\(\)",
-        ),
+        (scipy.sparse.csr_array((3, 5)), ValueError, r"X: expected 6 features \(columns\), got 5"),
         (NAN_AT, ValueError, "X: expected finite values of float64, got nan in row 1, column 4"),
         (np.where(np.isnan(NAN_AT), -np.inf, 0).astype("f4"), ValueError, "got -inf in row 1, column 4"),
         (np.where(np.isnan(NAN_AT), np.inf, 0).astype("f2"), ValueError, "got inf in row 1, column 4"),

@@ -12,6 +12,7 @@ from . import initializers, losses
 from ._core.threads import blas_threads
 from .layers import Dense
 from .plan import OpSpec, check_integer, check_number
+from .reference.sparse import SparseRows
 
 if TYPE_CHECKING:
     import os
@@ -83,8 +84,10 @@ def _check_parameters(name: str, value: Any, shape: tuple[int, ...], dtype: np.d
     return array
 
 
-def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
+def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
     """Samples as the backends take them: C-contiguous, 2-D, float32, float64 or uint8, finite; `X` never changes.
+
+    A sparse matrix or array of SciPy stays sparse, as CSR; its rows are made dense batch by batch.
 
     float32, float64 and uint8 stay as they are (a backend converts row by row, without a copy of the whole); other
     integers and bool become `dtype`.
@@ -92,7 +95,7 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
     Parameters
     ----------
     X : array_like (N, D)
-        Array in C or F order, a view, read-only, or a DataFrame of numbers.
+        Array in C or F order, a view, read-only, a DataFrame of numbers, or sparse.
     n_features : int
         D.
     dtype : dtype
@@ -100,18 +103,18 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
 
     Returns
     -------
-    ndarray (N, D)
+    ndarray (N, D) or SparseRows
 
     Raises
     ------
     TypeError
-        If X is sparse, or its dtype is not real numbers.
+        If its dtype is not real numbers.
     ValueError
         If X is not 2-D, has another number of columns, masked values, or a value that is not finite in `dtype`; the
         message has the first such row and column.
     """
     if hasattr(X, "tocsr"):
-        raise TypeError(f"X: expected a dense array, got a sparse {type(X).__name__}; use X.toarray()")
+        return _check_sparse(X, n_features, dtype)
     if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
         raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
     array = np.asarray(X)
@@ -145,6 +148,38 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
                 raise ValueError(
                     f"X: expected finite values of {dtype}, got {array[row, column]} in row {row}, column {column}"
                 )
+    return rows
+
+
+def _check_sparse(X: Any, n_features: int, dtype: np.dtype[Any]) -> SparseRows:
+    if X.dtype.kind not in "buif":
+        raise TypeError(f"X: expected real numbers, got dtype {X.dtype}")
+    if X.ndim != 2:
+        raise ValueError(f"X: expected shape (N, {n_features}), got {X.shape}")
+    if X.shape[1] != n_features:
+        raise ValueError(f"X: expected {n_features} features (columns), got {X.shape[1]}")
+    matrix = X.tocsr()
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy() if matrix is X else matrix
+        matrix.sum_duplicates()
+    data = matrix.data
+    if data.dtype not in (np.float32, np.float64, np.uint8):
+        data = data.astype(dtype)
+    rows = SparseRows(
+        np.ascontiguousarray(data),
+        np.ascontiguousarray(matrix.indices, dtype=np.int32),
+        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+        n_features,
+    )
+    if data.dtype != np.uint8:
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(data.astype(dtype, copy=False))
+        if not finite.all():
+            at = int(finite.argmin())
+            row = int(np.searchsorted(rows.indptr, at, side="right")) - 1
+            raise ValueError(
+                f"X: expected finite values of {dtype}, got {matrix.data[at]} in row {row}, column {rows.indices[at]}"
+            )
     return rows
 
 
@@ -379,7 +414,8 @@ class Sequential:
         Parameters
         ----------
         X : array_like (N, D), or batches
-            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified.
+            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified. A sparse
+            matrix of SciPy stays sparse (CSR); its rows are made dense batch by batch.
             Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
             of them, for data larger than memory. Each item is one batch, `batch_size` and `shuffle` do not apply; an
             iterator, which lasts for one epoch, needs ``epochs=1``.

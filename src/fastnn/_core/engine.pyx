@@ -5,7 +5,7 @@ to get wrong is: element types, sizes, contiguity, and indices.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 import atexit
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..plan import TrainResult, parameter_ranges
 from ..reference.activations import ACTIVATIONS
+from ..reference.sparse import SparseRows
 from .threads import blas_held_to_one_thread
 
 from . cimport blas
@@ -87,6 +88,8 @@ cdef extern from "engine.h" nogil:
         double blas_from
         void *x
         int x_type
+        const int64_t *indptr
+        const int32_t *columns
         ptrdiff_t rows
         void *labels
         void *target
@@ -122,6 +125,8 @@ cdef extern from "engine.h" nogil:
         double blas_from
         void *x
         int x_type
+        const int64_t *indptr
+        const int32_t *columns
         ptrdiff_t rows
         void *labels
         void *target
@@ -441,7 +446,15 @@ cdef class Plan:
         if kind not in "fdB":
             raise TypeError(f"X: expected dtype float32, float64 or uint8, got {X.dtype}")
         job.x_type = FNN_SOURCE_F32 if kind == "f" else FNN_SOURCE_F64 if kind == "d" else FNN_SOURCE_U8
-        job.x = address("X", X, kind, n * self.plan.n_in)
+        job.indptr = NULL
+        job.columns = NULL
+        if isinstance(X, SparseRows):
+            X.check()
+            job.x = address("X.data", X.data, kind, len(X.indices))
+            job.indptr = <const int64_t *>address("X.indptr", X.indptr, "q", n + 1)
+            job.columns = <const int32_t *>address("X.indices", X.indices, "i", len(X.indices))
+        else:
+            job.x = address("X", X, kind, n * self.plan.n_in)
         job.rows = n
         job.labels = job.target = job.weight = job.order = NULL
         if y is not None:

@@ -20,6 +20,7 @@ from .activations import SAVES_OUTPUT, activation_backward, activation_forward
 from .dense import check_array
 from .losses import binary_cross_entropy, cross_entropy, squared_error
 from .optim import adagrad_update, adam_update, gradient_norm2, rmsprop_update, sgd_update
+from .sparse import SparseRows
 
 __all__ = ["Plan"]
 
@@ -87,7 +88,7 @@ class Plan:
         Parameters
         ----------
         theta : ndarray (P,) of the plan's dtype
-        X : ndarray (N, D) of float32, float64 or uint8
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         threads : int, default=1
             Taken for the sake of the signature; NumPy's BLAS has its own.
 
@@ -119,7 +120,7 @@ class Plan:
         Parameters
         ----------
         theta : ndarray (P,) of the plan's dtype
-        X : ndarray (N, D) of float32, float64 or uint8
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         y : ndarray
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         sample_weight : ndarray (N,) of the plan's dtype, optional
@@ -176,7 +177,7 @@ class Plan:
         theta : ndarray (P,) of the plan's dtype
         state : ndarray (optimizer.n_slots, P) of the plan's dtype
             Zeros at the start.
-        X : ndarray (N, D) of float32, float64 or uint8
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         y : ndarray
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         order : ndarray (E, n) of int64, or None
@@ -267,17 +268,18 @@ class Plan:
                 correct.append(weighted_hits / total if total else 0.0)
         return TrainResult(tuple(losses), self._hits(correct), step, "ok")
 
-    def _check_X(self, X: Any) -> np.ndarray:
-        X = np.asarray(X)
+    def _check_X(self, X: Any) -> Any:
+        if not isinstance(X, SparseRows):
+            X = np.asarray(X)
         if X.dtype not in INPUTS:
             raise TypeError(f"X: expected dtype float32, float64 or uint8, got {X.dtype}")
         if X.ndim != 2 or X.shape[1] != self.ops[0].n_in:
             raise ValueError(f"X: expected shape (N, {self.ops[0].n_in}), got {X.shape}")
         return X
 
-    def _rows(self, X: np.ndarray) -> np.ndarray:
+    def _rows(self, X: np.ndarray | SparseRows) -> np.ndarray:
         """Rows of X as the first operation reads them."""
-        X = X.astype(self.dtype, copy=False)
+        X = X.dense(self.dtype) if isinstance(X, SparseRows) else X.astype(self.dtype, copy=False)
         return X if self.input_scale is None else X * self.dtype.type(self.input_scale)
 
     def _weight(self, theta: np.ndarray, op: OpSpec) -> np.ndarray:
