@@ -441,6 +441,26 @@ def test_partial_fit_after_fit(backend) -> None:
     assert parts._training.steps == 4
 
 
+def test_partial_fit_keeps_the_history(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    net.fit(X, y, epochs=2, validation_split=0.2)
+    history = net.partial_fit(X, y)
+    assert history["epoch"] == [1, 2, 3]
+    assert np.isnan(history["val_loss"]).tolist() == [False, False, True]
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_a_trainer_that_was_stopped_can_go_on(backend) -> None:
+    X, y = blobs()
+    trainer = fnn.Trainer(classifier(backend), X, y)
+    for result in trainer.epochs(10):
+        if result.epoch == 2:
+            result.stop()
+    assert len(trainer.history) == 2
+    assert [result.epoch for result in trainer.epochs(2)] == [3, 4]
+
+
 def test_partial_fit_refuses(backend) -> None:
     X, y = blobs()
     net = classifier(backend)

@@ -277,6 +277,7 @@ def test_killed_at_any_moment(tmp_path, rng) -> None:
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_checkpoints
+import fastnn._core.engine, safetensors.numpy
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

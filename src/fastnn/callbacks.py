@@ -163,14 +163,14 @@ class Checkpoint:
         except (LookupError, ValueError) as error:
             raise ValueError(f"path: expected no braces but {{epoch}}, got {self.path!r}") from error
         self.every = check_integer("every", every)
-        self._saved = self._epoch = 0
+        self._epoch = 0
 
     def begin(self, series: tuple[str, ...]) -> None:
         """Look for the folder."""
         folder = Path(self.path.format(epoch=1)).parent
         if not folder.is_dir():
             raise FileNotFoundError(f"path: the folder {folder} does not exist")
-        self._saved = self._epoch = 0
+        self._epoch = 0
 
     def __call__(self, result: EpochResult) -> None:
         """Save, if it is time."""
@@ -185,7 +185,6 @@ class Checkpoint:
 
     def _save(self, net: Sequential) -> None:
         net.save(self.path.format(epoch=self._epoch), training_state=True)
-        self._saved = self._epoch
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path!r}, every={self.every})"

@@ -119,7 +119,7 @@ def save(
 def load(
     path: str | os.PathLike[str], *, return_metadata: bool = False, backend: str = "compiled"
 ) -> Sequential | tuple[Sequential, dict[str, Any]]:
-    """Load a network that `save` wrote.
+    """Load a network that `save` wrote, with the state of its training if that was saved.
 
     Parameters
     ----------
@@ -142,7 +142,8 @@ def load(
         If the file cannot be read.
     ValueError
         If the file is damaged, of another kind or of a newer format, or its tensors are not those of the network it
-        describes (missing, wrong shape or dtype, not finite). The message names the file and what is wrong.
+        describes (missing, wrong shape or dtype, not finite), or do not fit its checksum. The message names the file
+        and what is wrong.
     """
     from .network import BACKENDS
 

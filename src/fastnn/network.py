@@ -456,7 +456,7 @@ class Sequential:
             Go on with the last training of this network (after an interruption from its last finished epoch, or as
             ``fnn.load`` has read it from a file saved with ``training_state=True``), bit for bit as if it had never
             stopped: `epochs` is the total, `seed` is not used, data, callbacks and other arguments are to be given as
-            before. Without an earlier training it begins one.
+            before. A training that a callback has stopped stays stopped. Without an earlier training it begins one.
 
         Returns
         -------

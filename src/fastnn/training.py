@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -106,8 +107,9 @@ class History:
         self._columns: dict[str, list[Any]] = {key: [] for key in keys}
 
     def append(self, result: EpochResult) -> None:
-        """Add one epoch."""
-        for key, value in [(key, result[key]) for key in self._columns]:
+        """Add one epoch; without validation, ``val_`` series get NaN."""
+        missing = {key: math.nan for key in self._columns if key.startswith("val_") and key not in result.validation}
+        for key, value in [(key, missing[key] if key in missing else result[key]) for key in self._columns]:
             self._columns[key].append(value)
 
     def keys(self) -> tuple[str, ...]:
@@ -458,6 +460,7 @@ class Trainer:
     def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
         state, net = self.state, self.net
         net._training = state
+        state.stopped = False
         if state.theta is not None and state.state is not None:
             net.theta[...], net.state[...] = state.theta, state.state
             state.theta = state.state = None
@@ -644,7 +647,7 @@ class Trainer:
         previous.plateau = None if mine.plateau is None else previous.plateau or mine.plateau
         previous.callbacks, previous.callback_states, previous.stopped = [], [], False
         previous.theta = previous.state = None
-        if previous.history.keys() != mine.history.keys():
+        if not set(mine.history.keys()) <= set(previous.history.keys()):
             previous.history = mine.history
 
 
