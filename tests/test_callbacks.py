@@ -122,6 +122,15 @@ def test_class_weight(backend, dtype, rng) -> None:
         np.testing.assert_allclose(net.theta, by_hand.theta, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
+def test_class_weights_are_not_for_validation(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    _, held_out = split_rows(net, y, 0.3, np.random.default_rng(3))
+    options = {"class_weight": {0: 5.0}, "validation_split": 0.3, "seed": 3}
+    history = net.fit(X, y, epochs=1, **options)
+    assert history["val_loss"] == [pytest.approx(net.evaluate(X[held_out], y[held_out])["loss"], rel=1e-12)]
+
+
 def test_balanced_is_scikit_learns(rng) -> None:
     compute = pytest.importorskip("sklearn.utils.class_weight").compute_sample_weight
     from fastnn.rows import class_weights

@@ -349,7 +349,8 @@ class Trainer:
         else:
             if y is None:
                 raise TypeError("y: expected targets, got None")
-            self._X, self._y, self._w = net._check_data(X, y, sample_weight)
+            self._X, self._y, unclassed = net._check_data(X, y, sample_weight)
+            self._w = unclassed
             if per_class is not None:
                 self._w = class_weights(net, self._y, per_class, self._w)
                 if self._w is not None and not self._w.any():
@@ -370,12 +371,13 @@ class Trainer:
                     generator.bit_generator.state = previous.start
                 try:
                     self._rows, held_out = split_rows(net, self._y, split, generator)
-                    if self._w is not None and not (self._w[self._rows].any() and self._w[held_out].any()):
+                    trained = self._w is None or self._w[self._rows].any()
+                    if not trained or not (unclassed is None or unclassed[held_out].any()):
                         raise ValueError("sample_weight: expected a positive sum in both parts of validation_split")
                 finally:
                     if previous is not None:
                         generator.bit_generator.state = start
-            w = None if self._w is None else self._w[held_out]
+            w = None if unclassed is None else unclassed[held_out]  # classes are weighted in training alone
             self._validation = self._X[held_out], self._y[held_out], w
         if self._stream is None:
             self._n_rows = len(self._X) if self._rows is None else len(self._rows)
