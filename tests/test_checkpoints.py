@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -143,6 +145,24 @@ def test_interrupted_in_the_middle_of_an_epoch(backend, monkeypatch, tmp_path) -
     for resumed in (net, loaded):
         train(resumed, 6, resume=True)
         assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_real_interruption(validated, compiled) -> None:
+    X, y = blobs(5_000)
+    options = {"optimizer": "adam", "batch_size": 1, "threads": 1, "validation_split": 0.1 if validated else 0.0}
+    net, whole = classifier(), classifier()
+    timer = threading.Timer(0.15, _thread.interrupt_main)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(X, y, epochs=10**6, **options)
+    finally:
+        timer.join()
+    done = len(net.history)
+    net.fit(X, y, epochs=done + 2, resume=True, **options)
+    whole.fit(X, y, epochs=done + 2, **options)
+    assert_same(net, whole)
 
 
 def test_partial_fits_go_on_after_loading(backend, tmp_path) -> None:

@@ -419,6 +419,8 @@ def _rebuild(
     theta = state = None
     if data["elsewhere"]:
         theta = tensor("training.theta", net.theta.shape).copy()
+        if not np.isfinite(theta).all():
+            raise ValueError("tensor 'training.theta' has values that are not finite")
         state = tensor("training.state", net.state.shape).copy()
     columns = _lively(data["history"])
     history = History(tuple(columns))

@@ -467,9 +467,15 @@ class Sequential:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit; nothing has changed then.
+            If an argument does not fit; nothing has changed then. A batch of an iterator that does not fit is noticed
+            when it comes; the network is then as of the step before.
         DivergenceError
             If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
+
+        Notes
+        -----
+        An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
+        from the end of the last finished epoch.
         """
         from .training import fit  # training stands above the network; this method is a shorthand for it
 
