@@ -38,4 +38,34 @@ void FN(gather_rows)(ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, co
         FN(gather_uint8)(rows, cols, (const uint8_t *)x, index, scale, out);
 }
 
+/* Rows of a sparse matrix, made dense. */
+#define GATHER_CSR_(TYPE, NAME)                                                                                       \
+    static void FN(gather_csr_##NAME)(ptrdiff_t rows, ptrdiff_t cols, const TYPE *x, const int64_t *indptr,           \
+                                      const int32_t *columns, const int64_t *index, double scale, REAL *restrict out) \
+    {                                                                                                                 \
+        const REAL s = (REAL)scale;                                                                                   \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                                        \
+            const ptrdiff_t row = (ptrdiff_t)(index ? index[i] : i);                                                  \
+            memset(out, 0, (size_t)cols * sizeof(REAL));                                                              \
+            for (int64_t k = indptr[row]; k < indptr[row + 1]; k++)                                                   \
+                out[columns[k]] = s * (REAL)x[k];                                                                     \
+            out += cols;                                                                                              \
+        }                                                                                                             \
+    }
+GATHER_CSR_(float, float)
+GATHER_CSR_(double, double)
+GATHER_CSR_(uint8_t, uint8)
+
+void FN(gather_csr)(ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, const int64_t *indptr,
+                    const int32_t *columns, const int64_t *index, double scale, REAL *out)
+{
+    if (type == FNN_SOURCE_F32)
+        FN(gather_csr_float)(rows, cols, (const float *)x, indptr, columns, index, scale, out);
+    else if (type == FNN_SOURCE_F64)
+        FN(gather_csr_double)(rows, cols, (const double *)x, indptr, columns, index, scale, out);
+    else
+        FN(gather_csr_uint8)(rows, cols, (const uint8_t *)x, indptr, columns, index, scale, out);
+}
+
 #undef GATHER_
+#undef GATHER_CSR_

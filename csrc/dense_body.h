@@ -6,7 +6,7 @@
  */
 
 /* Defined in engine_body.h: one step of the optimizer on a range of θ, given the sum of the rows' gradients there. */
-static void FN(update)(JOB *job, int part, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
+static void FN(update)(JOB *job, int part, const fnn_step *step, int penalised, double rate, ptrdiff_t at, ptrdiff_t n,
                        const REAL *g);
 
 /* The product by our kernel, or by BLAS where that is faster; then the table's rows follow each other, lda apart. */
@@ -41,28 +41,28 @@ static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, 
 /* ∂ℓ/∂W of the whole batch, and at once the optimizer's step on W: a few rows of it at a time, while their gradient is
  * in the first-level cache. Narrow layers only: a wide δ would be packed again for every few rows. */
 static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, REAL *pack,
-                             const REAL *delta, REAL *gradient, const fnn_terms *terms)
+                             const REAL *delta, REAL *gradient, const fnn_step *step)
 {
     enum { ELEMENTS = 2304, NARROW = 256 / (int)sizeof(REAL) };
     REAL *g = gradient + op->weight;
     if (op->n_out > NARROW || job->blas) {
         FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL, 0, pack, g);
-        FN(update)(job, 0, terms, 1, op->weight, op->n_in * op->n_out, g);
+        FN(update)(job, 0, step, 1, op->rate, op->weight, op->n_in * op->n_out, g);
         return;
     }
     const ptrdiff_t block = ELEMENTS / op->n_out / 12 * 12; /* whole tiles of every height */
     for (ptrdiff_t i = 0; i < op->n_in; i += block) {
         const ptrdiff_t n = op->n_in - i < block ? op->n_in - i : block;
         job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, op->n_out, 1, NULL, 0, pack, g, op->n_out);
-        FN(update)(job, 0, terms, 1, op->weight + i * op->n_out, n * op->n_out, g);
+        FN(update)(job, 0, step, 1, op->rate, op->weight + i * op->n_out, n * op->n_out, g);
     }
 }
 
 /* delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's part is set, or with `accumulate`
- * added to. dx NULL: nobody asks. terms: NULL, or the gradient is that of the whole batch and is used at once. */
+ * added to. dx NULL: nobody asks. step: NULL, or the gradient is that of the whole batch and is used at once. */
 static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *pre,
                                const REAL *out, int accumulate, REAL *pack, REAL *delta, const REAL *const *delta_rows,
-                               REAL *gradient, REAL *dx, const fnn_terms *terms)
+                               REAL *gradient, REAL *dx, const fnn_step *step)
 {
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
@@ -71,12 +71,12 @@ static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const
                     NULL, op->accumulate, pack, dx);
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
-    if (!terms) {
+    if (!step) {
         FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL,
                     accumulate || op->shared_weight, pack, gradient + op->weight);
         return;
     }
     if (op->bias >= 0)
-        FN(update)(job, 0, terms, 0, op->bias, op->n_out, gradient + op->bias);
-    FN(dense_update)(job, op, rows, x, pack, delta, gradient, terms);
+        FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, gradient + op->bias);
+    FN(dense_update)(job, op, rows, x, pack, delta, gradient, step);
 }

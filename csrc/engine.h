@@ -21,6 +21,14 @@ typedef struct {
     char pad[FNN_POOL_PAD];
 } fnn_report;
 
+/* What an update of the parameters needs besides the gradient: the learning rate of the batch, and of Adam's averages
+ * what is left of their start. */
+typedef struct {
+    fnn_terms terms;
+    int64_t number; /* of updates before this one */
+    double rate, bias1, bias2;
+} fnn_step;
+
 /* Polled by worker 0 about every 20 ms; not zero: stop. */
 typedef int (*fnn_poll)(void *arg);
 
@@ -32,7 +40,9 @@ typedef int (*fnn_poll)(void *arg);
         double blas_from;                                                                                     \
         /* data: rows of x with labels (rows,) or target (rows, n_out), and weight (rows,) or NULL */         \
         const void *x;                                                                                        \
-        int x_type;     /* enum fnn_source */                                                                 \
+        int x_type;            /* enum fnn_source */                                                          \
+        const int64_t *indptr; /* of sparse rows, (rows of x + 1,); NULL: x is dense */                       \
+        const int32_t *columns;                                                                               \
         ptrdiff_t rows; /* of one pass: of x, or of one row of order */                                       \
         const int64_t *labels;                                                                                \
         const REAL *target, *weight;                                                                          \
@@ -41,8 +51,9 @@ typedef int (*fnn_poll)(void *arg);
         const REAL *theta;                                                                                    \
         /* training */                                                                                        \
         const fnn_rule *rule;                                                                                 \
-        REAL *trained; /* theta again, to be written */                                                       \
-        REAL *state;   /* (slots, n_parameters) */                                                            \
+        REAL *trained;       /* theta again, to be written */                                                 \
+        REAL *state;         /* (slots, n_parameters) */                                                      \
+        const double *rates; /* learning rate of each batch of this call; NULL: the rule's */                 \
         ptrdiff_t batch, epochs;                                                                              \
         int64_t step;                 /* updates done before; grows */                                        \
         double clip_norm, clip_value; /* INFINITY: none */                                                    \

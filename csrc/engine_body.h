@@ -106,6 +106,13 @@ static const REAL *const *FN(fetch)(const JOB *job, const FN(buffers) * b, const
     const ptrdiff_t n_in = plan->n_in;
     const char *x = job->x;
     const REAL **table = FN(output_rows)(job, b, plan->n_ops);
+    if (job->indptr) {
+        job->kernels->gather_csr(rows, n_in, job->x_type, x, index ? job->indptr : job->indptr + first, job->columns,
+                                 index ? index + first : NULL, plan->input_scale, b->x);
+        for (ptrdiff_t i = 0; i < rows; i++)
+            table[i] = b->x + i * n_in;
+        return table;
+    }
     if (index)
         index += first;
     else
@@ -136,9 +143,9 @@ static const REAL *FN(forward)(const JOB *job, const FN(buffers) * b, const REAL
     return out;
 }
 
-/* The last op's delta holds ∂ℓ/∂output. terms: see dense_backward. */
+/* The last op's delta holds ∂ℓ/∂output. step: see dense_backward. */
 static void FN(backward)(JOB *job, const FN(buffers) * b, const REAL *const *x, ptrdiff_t rows, int accumulate,
-                         const fnn_terms *terms)
+                         const fnn_step *step)
 {
     const fnn_plan *plan = job->plan;
     const ptrdiff_t chunk = job->chunk;
@@ -147,7 +154,7 @@ static void FN(backward)(JOB *job, const FN(buffers) * b, const REAL *const *x, 
         FN(dense_backward)(job, op, rows, source ? FN(output_rows)(job, b, op->input) : x,
                            op->pre < 0 ? NULL : b->rows + op->pre * chunk, b->rows + op->out * chunk, accumulate,
                            b->pack, b->rows + op->delta * chunk, FN(delta_rows)(job, b, i), b->gradient,
-                           source ? b->rows + source->delta * chunk : NULL, terms);
+                           source ? b->rows + source->delta * chunk : NULL, step);
     }
 }
 
@@ -201,12 +208,10 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
     }
 }
 
-enum FN(purpose) { FN(LOSS), FN(GRADIENT), FN(STEP) };
-
-/* One shard of the rows first .. first+rows: fills its report and, if asked, its gradient, or, when it is the only
- * shard and one chunk, does the whole step. Returns 1 when told to stop. */
+/* One shard of the rows first .. first+rows: fills its report and, if asked, its gradient; or, when it is the only
+ * shard and one chunk and comes with a step, updates the parameters. Returns 1 when told to stop. */
 static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, const int64_t *index, ptrdiff_t first,
-                     ptrdiff_t rows, enum FN(purpose) purpose)
+                     ptrdiff_t rows, int with_gradient, fnn_step *step)
 {
     fnn_report *report = job->reports + shard;
     const ptrdiff_t begin = first + rows * shard / job->n_shards;
@@ -224,12 +229,12 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
         const REAL *z = FN(forward)(job, b, x, n, NULL);
         report->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct);
         report->weight += weight;
-        if (purpose == FN(GRADIENT))
-            FN(backward)(job, b, x, n, p > 0, NULL);
-        if (purpose == FN(STEP) && isfinite(report->loss) && weight > 0) {
-            const fnn_terms terms = {1 / weight, job->l1, job->l2, 1, job->clip_value};
+        if (step && isfinite(report->loss) && weight > 0) {
+            step->terms.scale = 1 / weight;
             report->penalty = 0;
-            FN(backward)(job, b, x, n, 0, &terms);
+            FN(backward)(job, b, x, n, 0, step);
+        } else if (!step && with_gradient) {
+            FN(backward)(job, b, x, n, p > 0, NULL);
         }
     }
     report->correct = correct;
@@ -238,11 +243,11 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
 
 /* A worker's shards, one after the other. */
 static int FN(shards)(JOB *job, FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first, ptrdiff_t rows,
-                      enum FN(purpose) purpose)
+                      int with_gradient, fnn_step *step)
 {
     for (int shard = worker; shard < job->n_shards; shard += job->n_workers) {
         b->gradient = FN(gradient_of)(job, shard);
-        if (FN(shard)(job, b, worker, shard, index, first, rows, purpose))
+        if (FN(shard)(job, b, worker, shard, index, first, rows, with_gradient, step))
             return 1;
     }
     return 0;
@@ -270,62 +275,64 @@ static int FN(range_of)(const JOB *job, int part, ptrdiff_t *begin, ptrdiff_t *e
 
 enum FN(action) { FN(NORM), FN(UPDATE), FN(FINISH) };
 
-static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, double decay, ptrdiff_t at, ptrdiff_t n,
-                           const REAL *g)
+static void FN(apply_rule)(const JOB *job, const fnn_terms *terms, const fnn_step *step, double rate, double decay,
+                           ptrdiff_t at, ptrdiff_t n, const REAL *g)
 {
     const fnn_rule *rule = job->rule;
     const ptrdiff_t p = job->plan->n_parameters;
     REAL *theta = job->trained + at, *s = job->state + at;
     switch (rule->kind) {
     case FNN_SGD:
-        job->kernels->sgd_update(n, terms, rule->learning_rate, rule->momentum, rule->nesterov, g, theta,
+        job->kernels->sgd_update(n, terms, rate, rule->momentum, rule->nesterov, g, theta,
                                  rule->momentum != 0 ? s : NULL);
         break;
     case FNN_NAG:
-        job->kernels->nag_update(n, terms, rule->learning_rate, rule->momenta[job->step - rule->first], g, theta, s);
+        job->kernels->nag_update(n, terms, rate, rule->momenta[step->number - rule->first], g, theta, s);
         break;
     case FNN_ADAGRAD:
-        job->kernels->adagrad_update(n, terms, rule->learning_rate, rule->epsilon, g, theta, s);
+        job->kernels->adagrad_update(n, terms, rate, rule->epsilon, g, theta, s);
         break;
     case FNN_RMSPROP: {
         REAL *mean = rule->centered ? s + p : NULL;
         REAL *velocity = rule->momentum != 0 ? s + (rule->centered ? 2 * p : p) : NULL;
-        job->kernels->rmsprop_update(n, terms, rule->learning_rate, rule->rho, rule->epsilon, rule->momentum, g, theta,
-                                     s, mean, velocity);
+        job->kernels->rmsprop_update(n, terms, rate, rule->rho, rule->epsilon, rule->momentum, g, theta, s, mean,
+                                     velocity);
         break;
     }
     default: {
-        const double bias1 = 1 - pow(rule->beta1, (double)job->step + 1);
-        const double bias2 = 1 - pow(rule->beta2, (double)job->step + 1);
-        job->kernels->adam_update(n, terms, bias1, bias2, rule->learning_rate, rule->beta1, rule->beta2,
-                                  rule->epsilon_hat ? rule->epsilon / sqrt(bias2) : rule->epsilon, decay, g, theta, s,
-                                  s + p, rule->amsgrad ? s + 2 * p : NULL);
+        job->kernels->adam_update(n, terms, step->bias1, step->bias2, rate, rule->beta1, rule->beta2,
+                                  rule->epsilon_hat ? rule->epsilon / sqrt(step->bias2) : rule->epsilon, decay, g,
+                                  theta, s, s + p, rule->amsgrad ? s + 2 * p : NULL);
     }
     }
 }
 
-static void FN(update)(JOB *job, int part, const fnn_terms *terms, int penalised, ptrdiff_t at, ptrdiff_t n,
+static void FN(update)(JOB *job, int part, const fnn_step *step, int penalised, double rate, ptrdiff_t at, ptrdiff_t n,
                        const REAL *g)
 {
-    fnn_terms here = *terms;
+    fnn_terms terms = step->terms;
     if (!penalised)
-        here.l1 = here.l2 = 0;
-    if (here.l1 != 0 || here.l2 != 0)
-        job->reports[part].penalty += job->kernels->penalty(n, here.l1, here.l2, job->theta + at);
-    FN(apply_rule)(job, &here, penalised ? job->rule->weight_decay : 0, at, n, g);
+        terms.l1 = terms.l2 = 0;
+    if (terms.l1 != 0 || terms.l2 != 0)
+        job->reports[part].penalty += job->kernels->penalty(n, terms.l1, terms.l2, job->theta + at);
+    rate *= step->rate;
+    if (rate != 0)
+        FN(apply_rule)(job, &terms, step, rate, penalised ? job->rule->weight_decay : 0, at, n, g);
 }
 
 /* One part of the parameters (there are as many as shards), segment by segment: the shards are summed and used block by
  * block, so that the sum is still in the first-level cache when it is used. `summed`: a sweep for the norm has left the
  * sum in the first shard's buffer, unless there was only one. */
-static void FN(sweep)(JOB *job, int part, enum FN(action) action, int summed, fnn_terms terms)
+static void FN(sweep)(JOB *job, int part, enum FN(action) action, int summed, const fnn_step *step)
 {
     const fnn_plan *plan = job->plan;
     fnn_report *report = job->reports + part;
     const REAL *shards[FNN_MAX_WORKERS];
+    fnn_terms terms = step->terms;
     const double l1 = terms.l1, l2 = terms.l2, decay = action == FN(UPDATE) ? job->rule->weight_decay : 0;
     const int penalised = l1 != 0 || l2 != 0;
-    const int whole = !penalised && decay == 0; /* segments do not differ */
+    /* segments do not differ */
+    const int whole = !penalised && decay == 0 && (action != FN(UPDATE) || !plan->rated);
     ptrdiff_t begin, end;
     if (action == FN(NORM))
         report->norm2 = 0;
@@ -349,10 +356,10 @@ static void FN(sweep)(JOB *job, int part, enum FN(action) action, int summed, fn
             const REAL *theta = job->theta + at;
             REAL *g = sum + (at - begin);
             if (n_shards > 1) {
-                const REAL *part[FNN_MAX_WORKERS];
+                const REAL *pieces[FNN_MAX_WORKERS];
                 for (int w = 0; w < n_shards; w++)
-                    part[w] = shards[w] + (at - begin);
-                job->kernels->sum_shards(n, n_shards, part, g);
+                    pieces[w] = shards[w] + (at - begin);
+                job->kernels->sum_shards(n, n_shards, pieces, g);
             } else if (shards[0] != sum) {
                 g = (REAL *)(uintptr_t)(shards[0] + (at - begin));
             }
@@ -361,7 +368,7 @@ static void FN(sweep)(JOB *job, int part, enum FN(action) action, int summed, fn
                 continue;
             }
             if (action == FN(UPDATE))
-                FN(update)(job, part, &terms, segment->penalised, at, n, g);
+                FN(update)(job, part, step, segment->penalised, whole ? 1 : segment->rate, at, n, g);
             else {
                 memcpy(job->gradient + at, g, (size_t)n * sizeof(REAL));
                 job->kernels->gradient_finish(n, &terms, theta, job->gradient + at);
@@ -371,10 +378,10 @@ static void FN(sweep)(JOB *job, int part, enum FN(action) action, int summed, fn
 }
 
 /* A worker's parts. */
-static void FN(sweeps)(JOB *job, int worker, enum FN(action) action, int summed, fnn_terms terms)
+static void FN(sweeps)(JOB *job, int worker, enum FN(action) action, int summed, const fnn_step *step)
 {
     for (int part = worker; part < job->n_shards; part += job->n_workers)
-        FN(sweep)(job, part, action, summed, terms);
+        FN(sweep)(job, part, action, summed, step);
 }
 
 /* Totals of the reports, in the shards' order: every worker computes the same. */
@@ -431,13 +438,13 @@ void FN(engine_gradient)(void *arg, int worker)
 {
     JOB *job = arg;
     FN(buffers) b = FN(prepare)(job, worker);
-    if (FN(shards)(job, &b, worker, NULL, 0, job->rows, job->gradient ? FN(GRADIENT) : FN(LOSS)) || FN(meet)(job))
+    if (FN(shards)(job, &b, worker, NULL, 0, job->rows, job->gradient != NULL, NULL) || FN(meet)(job))
         return;
     const FN(sums) sum = FN(total)(job);
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
-    const fnn_terms terms = {inverse, job->l1, job->l2, 1, INFINITY};
+    const fnn_step step = {.terms = {inverse, job->l1, job->l2, 1, INFINITY}};
     if (job->gradient)
-        FN(sweeps)(job, worker, FN(FINISH), 0, terms);
+        FN(sweeps)(job, worker, FN(FINISH), 0, &step);
     if (worker == 0) {
         double penalty = 0;
         if (job->l1 != 0 || job->l2 != 0)
@@ -458,6 +465,8 @@ void FN(engine_train)(void *arg, int worker)
     JOB *job = arg;
     FN(buffers) b = FN(prepare)(job, worker);
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
+    const double *rates = job->rates; /* one for every batch */
+    int64_t number = job->step;       /* each worker counts for itself: worker 0 writes job->step */
     int one_pass = job->n_shards == 1 && !clipped;
     for (int i = 0; i < job->plan->n_ops; i++)
         one_pass &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
@@ -467,7 +476,14 @@ void FN(engine_train)(void *arg, int worker)
         for (ptrdiff_t first = 0; first < job->rows; first += job->batch) {
             const ptrdiff_t rows = job->rows - first < job->batch ? job->rows - first : job->batch;
             const int whole_step = one_pass && rows <= job->chunk;
-            if (FN(shards)(job, &b, worker, order, first, rows, whole_step ? FN(STEP) : FN(GRADIENT)) || FN(meet)(job))
+            fnn_step step = {.terms = {0, job->l1, job->l2, 1, job->clip_value},
+                             .number = number,
+                             .rate = rates ? *rates++ : job->rule->learning_rate};
+            if (job->rule->kind == FNN_ADAM) {
+                step.bias1 = 1 - pow(job->rule->beta1, (double)number + 1);
+                step.bias2 = 1 - pow(job->rule->beta2, (double)number + 1);
+            }
+            if (FN(shards)(job, &b, worker, order, first, rows, 1, whole_step ? &step : NULL) || FN(meet)(job))
                 return;
             const FN(sums) sum = FN(total)(job);
             if (!isfinite(sum.loss)) {
@@ -475,17 +491,17 @@ void FN(engine_train)(void *arg, int worker)
                     job->status = FNN_DIVERGED;
                 return;
             }
-            fnn_terms terms = {sum.weight > 0 ? 1 / sum.weight : 0, job->l1, job->l2, 1, job->clip_value};
             if (sum.weight > 0 && !whole_step) {
+                step.terms.scale = 1 / sum.weight;
                 if (clipped) {
-                    FN(sweeps)(job, worker, FN(NORM), 0, terms);
+                    FN(sweeps)(job, worker, FN(NORM), 0, &step);
                     if (FN(meet)(job))
                         return;
                     const double norm = sqrt(FN(total_norm2)(job));
                     if (norm > job->clip_norm)
-                        terms.factor = job->clip_norm / norm;
+                        step.terms.factor = job->clip_norm / norm;
                 }
-                FN(sweeps)(job, worker, FN(UPDATE), clipped && job->n_shards > 1, terms);
+                FN(sweeps)(job, worker, FN(UPDATE), clipped && job->n_shards > 1, &step);
             }
             if (FN(meet)(job))
                 return;
@@ -494,9 +510,10 @@ void FN(engine_train)(void *arg, int worker)
                 if (sum.weight > 0) {
                     loss += sum.loss + (penalised ? FN(total_penalty)(job) * sum.weight : 0);
                     weight += sum.weight;
-                    job->step++;
+                    job->step = number + 1;
                 }
             }
+            number += sum.weight > 0;
         }
         if (worker == 0) {
             job->losses[epoch] = weight > 0 ? loss / weight : 0;

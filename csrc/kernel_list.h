@@ -133,3 +133,7 @@ KERNEL(void, dropout,
 /* out (rows, cols) = scale · x[index[i], :], or x[i, :] where index is NULL; x is of `type` (enum fnn_source) */
 KERNEL(void, gather_rows,
        (ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, const int64_t *index, double scale, REAL *out))
+/* the same of a matrix in compressed sparse rows: row i has x[k] in columns[k], k from indptr[i] to indptr[i + 1] */
+KERNEL(void, gather_csr,
+       (ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, const int64_t *indptr, const int32_t *columns,
+        const int64_t *index, double scale, REAL *out))

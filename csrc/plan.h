@@ -23,6 +23,7 @@ typedef struct {
     int accumulate;    /* backward adds to its input's delta: a later op has written there already */
     int shared_weight; /* a later op has the same weight, and has written its gradient already */
     int shared_bias;
+    double rate; /* multiplies the learning rate; 0: its parameters are frozen */
     ptrdiff_t n_in, n_out;
     ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */
     /* places in a worker's workspace, in elements per row of a chunk */
@@ -34,12 +35,14 @@ typedef struct {
 typedef struct {
     ptrdiff_t begin, end; /* a range of theta */
     int penalised;        /* weights are, biases are not */
+    double rate;          /* multiplies the learning rate; 0: the range is frozen */
 } fnn_segment;
 
 typedef struct {
     const fnn_op *ops; /* in an order in which inputs come first; the last is the output */
     const fnn_segment *segments;
     int n_ops, n_segments, loss;
+    int rated; /* a segment's rate is not 1 */
     ptrdiff_t n_parameters, n_in, n_out;
     ptrdiff_t row_elements; /* of all outputs, pre-activations and deltas of one row */
     double input_scale;

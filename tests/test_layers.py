@@ -17,6 +17,7 @@ def test_defaults() -> None:
         "bias": True,
         "init": "glorot_uniform",
         "bias_init": "zeros",
+        "learning_rate_multiplier": 1.0,
     }
 
 
@@ -44,6 +45,7 @@ def test_activations_are_those_of_the_kernels() -> None:
         ((2, "rleu"), {}, ValueError, "activation: unknown name 'rleu'; known: linear, relu"),
         ((2, None), {}, TypeError, r"activation must be a name \(str\), got None"),
         ((2,), {"bias": 1}, TypeError, "bias must be True or False, got 1"),
+        ((2,), {"learning_rate_multiplier": -1}, ValueError, "learning_rate_multiplier must be a finite number >= 0"),
         ((2,), {"init": "xavier"}, ValueError, "init: unknown initializer 'xavier'"),
         ((2,), {"bias_init": "one"}, ValueError, "bias_init: unknown initializer 'one'"),
     ],

@@ -596,11 +596,7 @@ MASKED = np.ma.masked_array(np.zeros((3, 6)), mask=np.eye(3, 6, dtype=bool))
             TypeError,
             "X: expected real .* got dtype object",
         ),
-        (
-            scipy.sparse.csr_array((3, 6)),
-            TypeError,
-            r"X: expected a dense array, got a sparse csr_array; use X.toarray\(\)",
-        ),
+        (scipy.sparse.csr_array((3, 5)), ValueError, r"X: expected 6 features \(columns\), got 5"),
         (NAN_AT, ValueError, "X: expected finite values of float64, got nan in row 1, column 4"),
         (np.where(np.isnan(NAN_AT), -np.inf, 0).astype("f4"), ValueError, "got -inf in row 1, column 4"),
         (np.where(np.isnan(NAN_AT), np.inf, 0).astype("f2"), ValueError, "got inf in row 1, column 4"),
@@ -720,11 +716,12 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size shuffle sample_weight class_weight validation_data validation_split l1 l2 "
-        "clip_norm clip_value callbacks verbose threads seed"
+        "clip_norm clip_value callbacks verbose threads seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
     assert {name: p.default for name, p in parameters.items() if p.default is not p.empty} == {
+        "y": None,
         "optimizer": "adam",
         "epochs": 10,
         "batch_size": 64,
@@ -741,6 +738,7 @@ def test_signature_of_fit() -> None:
         "verbose": 0,
         "threads": None,
         "seed": None,
+        "resume": False,
     }
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import datasets, initializers, kernels, losses, optimizers, reference
     from .config import show_config
+    from .gradcheck import GradientReport, check_gradient
     from .io import load
     from .layers import Dense
     from .network import Sequential
@@ -28,14 +29,26 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Checkpoint",
+    "CosineDecay",
     "Dense",
     "DivergenceError",
+    "EarlyStopping",
     "EpochResult",
+    "ExponentialDecay",
+    "GradientReport",
     "History",
     "RMSProp",
+    "RationalDecay",
+    "ReduceOnPlateau",
+    "RootDecay",
     "Sequential",
+    "StepDecay",
     "Trainer",
+    "WarmUp",
     "__version__",
+    "callbacks",
+    "check_gradient",
     "datasets",
     "initializers",
     "kernels",
@@ -43,18 +56,26 @@ __all__ = [
     "losses",
     "optimizers",
     "reference",
+    "schedules",
     "show_config",
 ]
 
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("datasets", "initializers", "kernels", "layers", "losses"),
-    *("network", "optimizers", "plan", "reference", "training"),
+    *("callbacks", "datasets", "initializers", "kernels", "layers", "losses"),
+    *("network", "optimizers", "plan", "reference", "schedules", "training"),
+)
+_SCHEDULES = (
+    *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
+    *("RootDecay", "StepDecay", "WarmUp"),
 )
 _NAMES = {
     **dict.fromkeys(("NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
+    **dict.fromkeys(_SCHEDULES, "schedules"),
+    **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
+    **dict.fromkeys(("GradientReport", "check_gradient"), "gradcheck"),
     "Dense": "layers",
     "Sequential": "network",
     "load": "io",

@@ -8,7 +8,11 @@ metadata entry, ``fastnn``: a JSON description of the network,
     {"format": 1, "version": "0.1.0",
      "network": {"layers": [{"type": "Dense", "units": 64, "activation": "relu", …}, …],
                  "input_size": 784, "loss": "cross_entropy", "dtype": "float32", "input_scale": null},
-     "metadata": {…the caller's own…}}
+     "metadata": {…the caller's own…}, "sha256": "…"}
+
+With the state of its training there are tensors "training.…" too (the optimizer's state vectors, and what callbacks
+keep), and an entry "training" of counters, generators and history. "sha256" is the checksum of all the rest: a file
+that was damaged, or edited by hand, is refused.
 
 Nothing in it is code: reading a file never runs anything from it.
 """
@@ -16,7 +20,9 @@ Nothing in it is code: reading a file never runs anything from it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,10 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import initializers, layers, losses
+from . import initializers, layers, losses, optimizers, schedules
 
 if TYPE_CHECKING:
     from .network import Sequential
+    from .training import TrainingState
 
 __all__ = ["load", "save"]
 
@@ -38,8 +45,14 @@ FORMAT = 1
 _DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
 
 
-def save(net: Sequential, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
-    """Save a network: its parameters and its description, in the safetensors format.
+def save(
+    net: Sequential,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    training_state: bool = False,
+) -> None:
+    """Save a network: its parameters, its state and its description, in the safetensors format.
 
     The file is written aside, in the same folder, and renamed: it appears complete or not at all, and an existing file
     is replaced only by a complete one.
@@ -52,11 +65,14 @@ def save(net: Sequential, path: str | os.PathLike[str], *, metadata: Mapping[str
         The file; ``.safetensors`` is the usual suffix, none is added.
     metadata : mapping, optional
         Anything of your own that JSON can express (names of classes, a date …). `load` gives it back.
+    training_state : bool, default=False
+        Whether to save what ``fit(resume=True)`` and ``partial_fit`` need to go on after `load`: the optimizer's state,
+        the generators, the history, and the state of schedules and callbacks.
 
     Raises
     ------
     TypeError
-        If `metadata` is not a mapping or holds something that JSON cannot express.
+        If a state of a callback, or `metadata`, is not a mapping or holds something that JSON cannot express.
     ValueError
         If a parameter is not finite (a diverged network), or `metadata` holds NaN or infinity.
     OSError
@@ -73,14 +89,23 @@ def save(net: Sequential, path: str | os.PathLike[str], *, metadata: Mapping[str
 
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
+    if not isinstance(training_state, bool):
+        raise TypeError(f"training_state must be True or False, got {training_state!r}")
     tensors = {}
     for name, values in net.parameters.items():
         if not np.isfinite(values).all():
             raise ValueError(f"parameter {name!r} has values that are not finite; the network was not saved")
         tensors[name] = np.ascontiguousarray(values)
+    if net.state.size:
+        tensors["state"] = net.state
     description = {"format": FORMAT, "version": __version__, "network": _describe(net)}
     try:
         description["metadata"] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+        if training_state:
+            description["generator"] = _describe_generator(net._rng)
+            if net._training is not None:
+                description["training"] = _describe_training(net._training, tensors)
+        description["sha256"] = _checksum(description, tensors)
         text = json.dumps(description, allow_nan=False, ensure_ascii=False)
         text.encode()  # lone surrogates cannot be stored
     except TypeError as error:
@@ -94,7 +119,7 @@ def save(net: Sequential, path: str | os.PathLike[str], *, metadata: Mapping[str
 def load(
     path: str | os.PathLike[str], *, return_metadata: bool = False, backend: str = "compiled"
 ) -> Sequential | tuple[Sequential, dict[str, Any]]:
-    """Load a network that `save` wrote.
+    """Load a network that `save` wrote, with the state of its training if that was saved.
 
     Parameters
     ----------
@@ -117,7 +142,8 @@ def load(
         If the file cannot be read.
     ValueError
         If the file is damaged, of another kind or of a newer format, or its tensors are not those of the network it
-        describes (missing, wrong shape or dtype, not finite). The message names the file and what is wrong.
+        describes (missing, wrong shape or dtype, not finite), or do not fit its checksum. The message names the file
+        and what is wrong.
     """
     from .network import BACKENDS
 
@@ -130,15 +156,33 @@ def load(
     _check_widths(path, network["input_size"], stack, tensors)
     net = _build(path, network, stack, backend)
     expected = net.parameters
-    _compare_names(path, expected, tensors)
+    _compare_names(path, expected, [name for name in tensors if not name.startswith("training.") and name != "state"])
     for name, values in expected.items():
         _check_shape(path, name, values.shape, tensors[name])
         if tensors[name].dtype != values.dtype:
             raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}, expected {values.dtype}")
         if not np.isfinite(tensors[name]).all():
             raise ValueError(f"{path}: tensor {name!r} has values that are not finite")
+    if net.state.size:
+        _check_tensor(path, "state", net.state.shape, net.dtype, tensors)
+    elif "state" in tensors:
+        raise ValueError(f"{path}: tensor 'state' belongs to no layer of the network described")
+    if description.get("sha256") != _checksum(description, tensors):
+        raise ValueError(f"{path}: damaged or edited: its checksum does not fit what is in it")
+    try:
+        generator, training = _rebuild(net, description, tensors)
+    except (AttributeError, KeyError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged state of the training: {error}") from error
     for name, values in expected.items():
         values[...] = tensors[name]
+    if net.state.size:
+        net.state[...] = tensors["state"]
+    if generator is not None:
+        net._rng = generator
+    if training is not None:
+        if not training.own:
+            training.generator = net._rng
+        net._training, net.history = training, training.history
     return (net, description["metadata"]) if return_metadata else net
 
 
@@ -200,7 +244,7 @@ def encode(item: Any) -> Any:
             value = value.item()
         if id(value) in names:
             value = names[id(value)]
-        elif dataclasses.is_dataclass(value) and type(value).__name__ in _classes():
+        elif dataclasses.is_dataclass(value) and type(value).__name__ in _classes((initializers, schedules)):
             value = encode(value)
         elif callable(value):
             continue
@@ -208,29 +252,221 @@ def encode(item: Any) -> Any:
     return {"type": type(item).__name__, **fields}
 
 
-def decode(data: Any) -> Any:
+def decode(data: Any, modules: tuple[Any, ...] = (layers, losses, initializers)) -> Any:
     """The inverse of `encode`; ValueError or TypeError for anything that it cannot have written."""
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
         raise ValueError(f'expected an object with a "type", got {data!r:.60}')
-    known = _classes()
+    known = _classes(modules)
     if data["type"] not in known:
         raise ValueError(f"unknown type {data['type']!r}; this version knows {', '.join(known)}")
     cls = known[data["type"]]
-    fields = {key: decode(value) if isinstance(value, dict) else value for key, value in data.items() if key != "type"}
+    fields = {
+        key: decode(value, modules) if isinstance(value, dict) else value
+        for key, value in data.items()
+        if key != "type"
+    }
     unknown = fields.keys() - {field.name for field in dataclasses.fields(cls)}
     if unknown:
         raise ValueError(f"{data['type']} has no option {', '.join(sorted(unknown))}")
     return cls(**fields)
 
 
-def _classes() -> dict[str, type]:
-    """The dataclasses that a description may name: the public ones of layers, losses and initializers."""
+def _classes(modules: tuple[Any, ...] = (layers, losses, initializers)) -> dict[str, type]:
+    """The dataclasses that a description may name: the public ones of these modules, and no others."""
     return {
         name: cls
-        for module in (layers, losses, initializers)
+        for module in modules
         for name in module.__all__
         if isinstance(cls := getattr(module, name), type) and dataclasses.is_dataclass(cls)
     }
+
+
+# ------------------------------------------------------------------ state of the training
+
+_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+
+
+def _checksum(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the description and of all tensors with their names, types and shapes."""
+    text = {key: value for key, value in description.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(text, sort_keys=True, ensure_ascii=True).encode())
+    for name in sorted(tensors):
+        values = np.ascontiguousarray(tensors[name])
+        digest.update(f"\n{name!r} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(values.data.cast("B") if values.size else b"")
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Data as JSON has it: arrays and numbers that are not finite become objects with one reserved key."""
+    if isinstance(value, np.ndarray):
+        return {"__array__": [value.dtype.str, list(value.shape), [_plain(item) for item in value.ravel().tolist()]]}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"__float__": repr(value)}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"keys must be str, got {list(value)!r:.60}")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value).__name__} is neither what JSON can express nor an array")
+
+
+def _lively(value: Any) -> Any:
+    """The inverse of `_plain`."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        if value.keys() == {"__array__"}:
+            kind, shape, items = value["__array__"]
+            if np.dtype(kind).kind not in "biuf":
+                raise ValueError(f"expected an array of numbers, got {kind!r}")
+            return np.array([_lively(item) for item in items], dtype=kind).reshape(shape)
+        return {key: _lively(item) for key, item in value.items()}
+    return [_lively(item) for item in value] if isinstance(value, list) else value
+
+
+def _describe_generator(generator: np.random.Generator) -> Any:
+    state = generator.bit_generator.state
+    if not isinstance(state, dict) or state.get("bit_generator") not in _GENERATORS:
+        raise TypeError(f"a generator of NumPy's own ({', '.join(_GENERATORS)}) can be saved, got {generator!r}")
+    return _plain(state)
+
+
+def _generator(data: Any) -> np.random.Generator:
+    state = _lively(data)
+    if not isinstance(state, dict) or state.get("bit_generator") not in _GENERATORS:
+        raise ValueError(f"expected the state of a generator, got {data!r:.60}")
+    bits = getattr(np.random, state["bit_generator"])(0)
+    bits.state = state
+    return np.random.Generator(bits)
+
+
+def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The JSON part; arrays are added to `tensors`."""
+    if training.slots.size:
+        tensors["training.slots"] = training.slots
+    if training.theta is not None and training.state is not None:
+        tensors["training.theta"] = training.theta
+        if training.state.size:
+            tensors["training.state"] = training.state
+    callbacks = []
+    for index, (name, state) in enumerate(training.states_of_callbacks()):
+        arrays = {}
+        for key, value in state.items():
+            if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES.values() and value.size:
+                arrays[key] = value
+                tensors[f"training.callbacks.{index}.{key}"] = np.ascontiguousarray(value)
+        rest = {key: _plain(value) for key, value in state.items() if key not in arrays}
+        callbacks.append({"name": name, "state": rest, "tensors": sorted(arrays)})
+    return {
+        "optimizer": encode(training.optimizer),
+        "options": _plain(training.options),
+        "epoch": training.epoch,
+        "steps": training.steps,
+        "batches": training.batches,
+        "stopped": training.stopped,
+        "plateau": _plain(training.plateau),
+        "history": _plain(training.history.to_dict()),
+        "generator": _describe_generator(training.generator) if training.own else None,
+        "start": _plain(training.start),
+        "elsewhere": training.theta is not None,
+        "callbacks": callbacks,
+    }
+
+
+def _rebuild(
+    net: Sequential, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> tuple[np.random.Generator | None, TrainingState | None]:
+    """Generator of the network and state of its training, checked; any error means that the file is wrong."""
+    from .training import History, TrainingState
+
+    generator = _generator(description["generator"]) if "generator" in description else None
+    data = description.get("training")
+    found = {name for name in tensors if name.startswith("training.")}
+    if data is None:
+        if found:
+            raise ValueError(f"tensors {', '.join(sorted(found))} without a description of the training")
+        return generator, None
+    if not isinstance(data, dict) or generator is None:
+        raise ValueError("expected an object and a generator")
+    optimizer = decode(data["optimizer"], (optimizers, schedules))
+    if not isinstance(optimizer, optimizers.Optimizer):
+        raise ValueError(f"expected an optimizer, got {optimizer!r}")
+    for name in ("epoch", "steps", "batches"):
+        if type(data[name]) is not int or data[name] < 0:
+            raise ValueError(f"{name} is {data[name]!r:.60}")
+    for name in ("stopped", "elsewhere"):
+        if type(data[name]) is not bool:
+            raise ValueError(f"{name} is {data[name]!r:.60}")
+
+    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if 0 in shape:
+            return np.zeros(shape, net.dtype)
+        if name not in tensors:
+            raise ValueError(f"missing tensor {name!r}")
+        values = tensors[name]
+        if values.shape != shape or values.dtype != net.dtype:
+            raise ValueError(f"tensor {name!r} is {values.dtype} {values.shape}, expected {net.dtype} {shape}")
+        found.discard(name)
+        return values
+
+    slots = tensor("training.slots", (optimizer.update_rule().n_slots, net.n_parameters)).copy()
+    theta = state = None
+    if data["elsewhere"]:
+        theta = tensor("training.theta", net.theta.shape).copy()
+        if not np.isfinite(theta).all():
+            raise ValueError("tensor 'training.theta' has values that are not finite")
+        state = tensor("training.state", net.state.shape).copy()
+    columns = _lively(data["history"])
+    history = History(tuple(columns))
+    if len({len(column) for column in columns.values()}) != 1 or "epoch" not in columns:
+        raise ValueError("the series of the history do not fit each other")
+    for name, column in columns.items():
+        if not all(type(value) in (int, float) for value in column):
+            raise ValueError(f"series {name!r} of the history has something that is not a number")
+        history[name].extend(column)
+    plateau = _lively(data["plateau"])
+    schedule = optimizer.learning_rate
+    listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
+    if (listener.start().keys() if listener else None) != (plateau.keys() if plateau is not None else None):
+        raise ValueError(f"the schedule's memory is {plateau!r:.60}")
+    callback_states = []
+    for index, entry in enumerate(data["callbacks"]):
+        kept = {key: _lively(value) for key, value in entry["state"].items()}
+        for key in entry["tensors"]:
+            name = f"training.callbacks.{index}.{key}"
+            kept[key] = tensors[name].copy()
+            found.discard(name)
+        callback_states.append((str(entry["name"]), kept))
+    if found:
+        raise ValueError(f"tensors {', '.join(sorted(found))} belong to nothing")
+    start = _lively(data["start"])
+    own = data["generator"] is not None
+    shuffling = _generator(data["generator"]) if own else generator
+    if start is not None:
+        _generator(data["start"])  # is it one?
+    return generator, TrainingState(
+        optimizer=optimizer,
+        options=_lively(data["options"]),
+        generator=shuffling,
+        own=own,
+        slots=slots,
+        history=history,
+        epoch=data["epoch"],
+        steps=data["steps"],
+        batches=data["batches"],
+        plateau=plateau,
+        start=start,
+        stopped=data["stopped"],
+        callback_states=callback_states,
+        theta=theta,
+        state=state,
+    )
 
 
 # ------------------------------------------------------------------ reading
@@ -318,7 +554,7 @@ def _build(path: Path, network: dict[str, Any], stack: list[Any], backend: str) 
         raise ValueError(f"{path}: {error}") from error
 
 
-def _compare_names(path: Path, expected: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+def _compare_names(path: Path, expected: Mapping[str, Any], tensors: list[str]) -> None:
     missing = [name for name in expected if name not in tensors]
     if missing:
         raise ValueError(f"{path}: missing tensor {', '.join(map(repr, missing))}")
@@ -330,3 +566,13 @@ def _compare_names(path: Path, expected: Mapping[str, Any], tensors: Mapping[str
 def _check_shape(path: Path, name: str, shape: tuple[int, ...], tensor: np.ndarray) -> None:
     if tensor.shape != tuple(shape):
         raise ValueError(f"{path}: tensor {name!r} has shape {tensor.shape}, expected {tuple(shape)}")
+
+
+def _check_tensor(
+    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], tensors: Mapping[str, np.ndarray]
+) -> None:
+    if name not in tensors:
+        raise ValueError(f"{path}: missing tensor {name!r}")
+    _check_shape(path, name, shape, tensors[name])
+    if tensors[name].dtype != dtype or not np.isfinite(tensors[name]).all():
+        raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}, expected finite values of {dtype}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import initializers
-from .plan import ACTIVATIONS, check_integer
+from .plan import ACTIVATIONS, check_integer, check_number
 
 __all__ = ["ACTIVATIONS", "Dense"]
 
@@ -28,6 +28,9 @@ class Dense:
         Whether there is a bias b.
     init, bias_init : str, callable or float, default="glorot_uniform" and "zeros"
         Distributions of the initial weight and bias; see :mod:`fastnn.initializers`.
+    learning_rate_multiplier : float, default=1.0
+        Multiplies the optimizer's learning rate for this layer, at least 0. 0 freezes the layer: its parameters do not
+        change, but count in penalties and in the norm that `clip_norm` limits.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class Dense:
     bias: bool = field(default=True, kw_only=True)
     init: Any = field(default="glorot_uniform", kw_only=True)
     bias_init: Any = field(default="zeros", kw_only=True)
+    learning_rate_multiplier: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", check_integer("units", self.units))
@@ -58,3 +62,5 @@ class Dense:
             raise TypeError(f"bias must be True or False, got {self.bias!r}")
         initializers.get(self.init, "init")
         initializers.get(self.bias_init, "bias_init")
+        name = "learning_rate_multiplier"
+        object.__setattr__(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))

@@ -12,12 +12,13 @@ from . import initializers, losses
 from ._core.threads import blas_threads
 from .layers import Dense
 from .plan import OpSpec, check_integer, check_number
+from .reference.sparse import SparseRows
 
 if TYPE_CHECKING:
     import os
 
     from .optimizers import Optimizer
-    from .training import History
+    from .training import History, TrainingState
 
 __all__ = ["Parameters", "Sequential"]
 
@@ -84,8 +85,10 @@ def _check_parameters(name: str, value: Any, shape: tuple[int, ...], dtype: np.d
     return array
 
 
-def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
+def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
     """Samples as the backends take them: C-contiguous, 2-D, float32, float64 or uint8, finite; `X` never changes.
+
+    A sparse matrix or array of SciPy stays sparse, as CSR; its rows are made dense batch by batch.
 
     float32, float64 and uint8 stay as they are (a backend converts row by row, without a copy of the whole); other
     integers and bool become `dtype`.
@@ -93,7 +96,7 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
     Parameters
     ----------
     X : array_like (N, D)
-        Array in C or F order, a view, read-only, or a DataFrame of numbers.
+        Array in C or F order, a view, read-only, a DataFrame of numbers, or sparse.
     n_features : int
         D.
     dtype : dtype
@@ -101,18 +104,18 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
 
     Returns
     -------
-    ndarray (N, D)
+    ndarray (N, D) or SparseRows
 
     Raises
     ------
     TypeError
-        If X is sparse, or its dtype is not real numbers.
+        If its dtype is not real numbers.
     ValueError
         If X is not 2-D, has another number of columns, masked values, or a value that is not finite in `dtype`; the
         message has the first such row and column.
     """
     if hasattr(X, "tocsr"):
-        raise TypeError(f"X: expected a dense array, got a sparse {type(X).__name__}; use X.toarray()")
+        return _check_sparse(X, n_features, dtype)
     if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
         raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
     array = np.asarray(X)
@@ -149,8 +152,44 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> np.ndarray:
     return rows
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int, dtype: np.dtype[Any]) -> np.ndarray | None:
-    """Weights of samples as the backends take them: (N,) of the network's dtype, finite, at least 0, not all 0.
+def _check_sparse(X: Any, n_features: int, dtype: np.dtype[Any]) -> SparseRows:
+    if X.dtype.kind not in "buif":
+        raise TypeError(f"X: expected real numbers, got dtype {X.dtype}")
+    if X.ndim != 2:
+        raise ValueError(f"X: expected shape (N, {n_features}), got {X.shape}")
+    if X.shape[1] != n_features:
+        raise ValueError(f"X: expected {n_features} features (columns), got {X.shape[1]}")
+    matrix = X.tocsr()
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy() if matrix is X else matrix
+        matrix.sum_duplicates()
+    data = matrix.data
+    if data.dtype not in (np.float32, np.float64, np.uint8):
+        data = data.astype(dtype)
+    rows = SparseRows(
+        np.ascontiguousarray(data),
+        np.ascontiguousarray(matrix.indices, dtype=np.int32),
+        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+        n_features,
+    )
+    if data.dtype != np.uint8:
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(data.astype(dtype, copy=False))
+        if not finite.all():
+            at = int(finite.argmin())
+            row = int(np.searchsorted(rows.indptr, at, side="right")) - 1
+            raise ValueError(
+                f"X: expected finite values of {dtype}, got {matrix.data[at]} in row {row}, column {rows.indices[at]}"
+            )
+    return rows
+
+
+def check_sample_weight(
+    sample_weight: Any, n_rows: int, dtype: np.dtype[Any], *, zeros: bool = False
+) -> np.ndarray | None:
+    """Weights of samples as the backends take them: (N,) of the network's dtype, finite, at least 0.
+
+    Unless `zeros`, one of them must be above 0.
 
     Raises
     ------
@@ -171,7 +210,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int, dtype: np.dtype[Any]) -
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"sample_weight: expected finite values >= 0, got {array[row]} in row {row}")
-    if n_rows and not weights.any():
+    if n_rows and not zeros and not weights.any():
         raise ValueError("sample_weight: expected a positive sum, got zeros only")
     # Only ratios matter. A power of two brings the largest to [0.5, 1), so that no sum or product leaves the range of
     # the dtype, and changes no ratio.
@@ -275,6 +314,7 @@ class Sequential:
         self.backend = backend
         _check_output(self.layers[-1], self._loss)
         self.history: History | None = None
+        self._training: TrainingState | None = None
         self._lay_out()
         self._build(self._initial())
 
@@ -291,7 +331,8 @@ class Sequential:
                 bias = offset
                 self._slots.append((f"{index}.bias", offset, (layer.units,)))
                 offset += layer.units
-            self._ops.append(OpSpec("dense", index - 1, n_in, layer.units, weight, bias, layer.activation))
+            rate = layer.learning_rate_multiplier
+            self._ops.append(OpSpec("dense", index - 1, n_in, layer.units, weight, bias, layer.activation, rate))
             n_in = layer.units
         self.n_parameters = offset
         self.n_outputs = n_in
@@ -360,7 +401,7 @@ class Sequential:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         optimizer: Optimizer | str = "adam",
         epochs: int = 10,
@@ -378,13 +419,18 @@ class Sequential:
         verbose: int = 0,
         threads: int | None = None,
         seed: int | np.random.Generator | None = None,
+        resume: bool = False,
     ) -> History:
         """Train from the present parameters; the optimizer starts anew.
 
         Parameters
         ----------
-        X : array_like (N, D)
-            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified.
+        X : array_like (N, D), or batches
+            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified. A sparse
+            matrix of SciPy stays sparse (CSR); its rows are made dense batch by batch.
+            Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
+            of them, for data larger than memory. Each item is one batch, `batch_size` and `shuffle` do not apply; an
+            iterator, which lasts for one epoch, needs ``epochs=1``.
         y : array_like
             cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
             (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
@@ -396,34 +442,52 @@ class Sequential:
             Draw a new order of the rows for every epoch.
         sample_weight : array_like (N,), optional
             At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped.
-        class_weight, validation_data, validation_split, callbacks
-            Not available in this version; anything but the default raises.
+        class_weight : dict or "balanced", optional
+            Weight of each class, multiplied with `sample_weight`; classes that a dict leaves out have 1. "balanced" is
+            n / (k n_c) for n_c rows of class c among n rows of k classes, as in scikit-learn. Not for validation.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            Evaluated after each epoch, as by :meth:`evaluate`.
+        validation_split : float, default=0.0
+            In [0, 1): share of the rows to validate on instead, drawn at random; for classes from each alike.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
         clip_norm : float, optional
             Longest norm of the gradient, penalties included; a longer one is scaled down to it.
         clip_value : float, optional
             Largest absolute value of a component of the gradient, applied after `clip_norm`.
+        callbacks : iterable of callables, default=()
+            Each is called with an :class:`fastnn.EpochResult` after each epoch, with the network as of that epoch, and
+            stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
         verbose : int, default=0
             1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
         threads : int, optional
             None is the present limit of the BLAS libraries.
         seed : int, numpy.random.Generator or None, default=None
-            Of the shuffling; None continues the network's own generator.
+            Of the shuffling and of `validation_split`; None continues the network's own generator.
+        resume : bool, default=False
+            Go on with the last training of this network (after an interruption from its last finished epoch, or as
+            ``fnn.load`` has read it from a file saved with ``training_state=True``), bit for bit as if it had never
+            stopped: `epochs` is the total, `seed` is not used, data, callbacks and other arguments are to be given as
+            before. A training that a callback has stopped stays stopped. Without an earlier training it begins one.
 
         Returns
         -------
         History
-            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included.
+            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included;
+            results of validation are named ``val_loss``, ``val_accuracy`` and so on.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit; nothing has changed then.
-        NotImplementedError
-            If an argument is not available in this version.
+            If an argument does not fit; nothing has changed then. A batch of an iterator that does not fit is noticed
+            when it comes; the network is then as of the step before.
         DivergenceError
             If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
+
+        Notes
+        -----
+        An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
+        from the end of the last finished epoch.
         """
         from .training import fit  # training stands above the network; this method is a shorthand for it
 
@@ -445,6 +509,65 @@ class Sequential:
             clip_value=clip_value,
             callbacks=callbacks,
             verbose=verbose,
+            threads=threads,
+            seed=seed,
+            resume=resume,
+        )
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        optimizer: Optimizer | str | None = None,
+        batch_size: int | None = 64,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        threads: int | None = None,
+        seed: int | np.random.Generator | None = None,
+    ) -> History:
+        """Train for one epoch over data that may be new, keeping the optimizer's state, the step and the history.
+
+        Parameters
+        ----------
+        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value, threads, seed
+            As for :meth:`fit`.
+        optimizer : Optimizer or str, optional
+            None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
+            with the state; one of another class starts anew.
+
+        Returns
+        -------
+        History
+            All epochs since training began.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; nothing has changed then.
+        DivergenceError
+            If the loss or the parameters stop being finite; the network has the parameters from before the call.
+        """
+        from .training import partial_fit  # as above
+
+        return partial_fit(
+            self,
+            X,
+            y,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
             threads=threads,
             seed=seed,
         )
@@ -547,8 +670,15 @@ class Sequential:
         ValueError, TypeError
             If an argument does not fit.
         """
-        X, y, w = self._check_data(X, y, sample_weight)
-        Z = self._plan.forward(self._theta, X, threads=check_threads(threads))
+        return self._evaluate(*self._check_data(X, y, sample_weight), check_threads(threads))
+
+    def _scores(self) -> tuple[str, ...]:
+        """Names of what :meth:`evaluate` gives."""
+        return ("loss", "accuracy") if self._loss.classifies else ("loss", "mse", "mae", "r2")
+
+    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int) -> dict[str, float]:
+        """:meth:`evaluate` for checked data."""
+        Z = self._plan.forward(self._theta, X, threads=threads)
         loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w, **self._loss.options())
         if self._loss.classifies:
             hits = self._decide(Z).reshape(len(Z), -1) == _classes(y, self._loss)
@@ -650,11 +780,28 @@ class Sequential:
 
     # Saving, copying, showing.
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a safetensors file that :func:`fastnn.load` reads."""
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+        """Write the network to a safetensors file that :func:`fastnn.load` reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Written aside and renamed: it appears complete or not at all.
+        training_state : bool, default=False
+            Whether to save also what ``fit(resume=True)`` and :meth:`partial_fit` need to go on.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not finite.
+        TypeError
+            If the state of a callback is not what JSON can express.
+        OSError
+            If the file cannot be written.
+        """
         from .io import save  # io stands above the network; this method is a shorthand for it
 
-        save(self, path)
+        save(self, path, training_state=training_state)
 
     def copy(self) -> Sequential:
         """Independent copy: parameters, generator and history are copied too."""

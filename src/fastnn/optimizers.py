@@ -2,7 +2,8 @@
 
 In the formulas g is the effective gradient of a batch: the gradient of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁,
 scaled to the norm `clip_norm` where it is longer and clipped element-wise to ±`clip_value`, as `fit` was told. η is
-`learning_rate`; every state vector starts at zero; t counts the updates from 1.
+`learning_rate`, a number or a schedule of :mod:`fastnn.schedules`; every state vector starts at zero; t counts the
+updates from 1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .plan import UpdateRule, check_number
+from .schedules import Schedule
 
 __all__ = ["NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "get"]
 
@@ -19,9 +21,11 @@ class Optimizer:
     """What every optimizer offers: an immutable description and :meth:`update_rule`."""
 
     rule: ClassVar[str]
-    learning_rate: float
+    learning_rate: float | Schedule
 
     def _check(self, name: str, **bounds: float) -> None:
+        if name == "learning_rate" and isinstance(self.learning_rate, Schedule):
+            return
         # The dataclasses are frozen; this is the one moment when a NumPy scalar or an int becomes a float.
         object.__setattr__(self, name, check_number(name, getattr(self, name), **bounds))
 
@@ -31,9 +35,11 @@ class Optimizer:
             raise TypeError(f"{name} must be True or False, got {value!r}")
 
     def update_rule(self) -> UpdateRule:
-        """The optimizer as flat numbers, for a plan."""
-        fields = (name for name in vars(self) if name in UpdateRule._fields)
-        return UpdateRule(self.rule, **{name: getattr(self, name) for name in fields})
+        """The optimizer as flat numbers, for a plan; of a schedule, the rate that it starts from."""
+        fields = {name: getattr(self, name) for name in vars(self) if name in UpdateRule._fields}
+        if isinstance(self.learning_rate, Schedule):
+            fields["learning_rate"] = self.learning_rate.learning_rate
+        return UpdateRule(self.rule, **fields)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
+    learning_rate : float or Schedule, default=0.01
         η > 0.
     momentum : float, default=0.0
         μ in [0, 1).
@@ -68,7 +74,7 @@ class SGD(Optimizer):
     """
 
     rule: ClassVar[str] = "sgd"
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -132,7 +138,7 @@ class AdaGrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=0.01
+    learning_rate : float or Schedule, default=0.01
         η > 0.
     epsilon : float, default=1e-10
         ε ≥ 0.
@@ -149,7 +155,7 @@ class AdaGrad(Optimizer):
     """
 
     rule: ClassVar[str] = "adagrad"
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     epsilon: float = 1e-10
 
     def __post_init__(self) -> None:
@@ -171,7 +177,7 @@ class RMSProp(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=1e-3
+    learning_rate : float or Schedule, default=1e-3
         η > 0.
     rho : float, default=0.99
         ρ in [0, 1).
@@ -198,7 +204,7 @@ class RMSProp(Optimizer):
     """
 
     rule: ClassVar[str] = "rmsprop"
-    learning_rate: float = 1e-3
+    learning_rate: float | Schedule = 1e-3
     rho: float = 0.99
     epsilon: float = 1e-8
     momentum: float = field(default=0.0, kw_only=True)
@@ -227,7 +233,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default=1e-3
+    learning_rate : float or Schedule, default=1e-3
         η > 0.
     beta1, beta2 : float, default=0.9 and 0.999
         β₁, β₂ in [0, 1).
@@ -251,7 +257,7 @@ class Adam(Optimizer):
     """
 
     rule: ClassVar[str] = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -273,7 +279,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate : float, default=1e-3
+    learning_rate : float or Schedule, default=1e-3
         η > 0.
     beta1, beta2 : float, default=0.9 and 0.999
         β₁, β₂ in [0, 1).

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["ACTIVATIONS", "OpSpec", "TrainResult", "UpdateRule"]
+__all__ = ["ACTIVATIONS", "OpSpec", "TrainResult", "UpdateRule", "parameter_ranges"]
 
 #: Names of the activations; a name's place is its code in csrc/common.h.
 ACTIVATIONS = (
@@ -47,6 +48,8 @@ class OpSpec(NamedTuple):
         Offset in theta of the (n_out,) bias, -1 when there is none.
     activation : str
         Name of σ.
+    rate : float, default=1.0
+        Multiplies the learning rate for these parameters; 0 freezes them.
     """
 
     kind: str
@@ -56,6 +59,7 @@ class OpSpec(NamedTuple):
     weight: int
     bias: int
     activation: str
+    rate: float = 1.0
 
 
 class UpdateRule(NamedTuple):
@@ -114,6 +118,32 @@ class TrainResult(NamedTuple):
     correct: tuple[float, ...] | None
     steps: int
     status: str
+
+
+def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:
+    """Theta as ranges that an update treats alike: begin, end, whether penalties apply, learning-rate multiplier.
+
+    Penalties are of weights alone. Operations that share parameters share a range; the first one's rate holds.
+    """
+    found: dict[tuple[int, int], tuple[bool, float]] = {}
+    for op in ops:
+        found.setdefault((op.weight, op.weight + op.n_in * op.n_out), (True, float(op.rate)))
+    for op in ops:
+        if op.bias >= 0:
+            found.setdefault((op.bias, op.bias + op.n_out), (False, float(op.rate)))
+    ranges: list[tuple[int, int, bool, float]] = []
+    end = 0
+    for (begin, stop), (penalised, rate) in [*sorted(found.items()), ((n_parameters, n_parameters), (False, 1.0))]:
+        pieces = [(end, begin, False, 1.0), (max(begin, end), stop, penalised, rate)]
+        for piece in pieces:
+            if piece[0] >= piece[1]:
+                continue
+            if ranges and not piece[2] and not ranges[-1][2] and ranges[-1][3] == piece[3]:
+                ranges[-1] = (ranges[-1][0], *piece[1:])  # biases next to each other
+            else:
+                ranges.append(piece)
+        end = max(end, stop)
+    return ranges
 
 
 def check_integer(name: str, value: Any, *, minimum: int = 1) -> int:

@@ -5,14 +5,15 @@ to get wrong is: element types, sizes, contiguity, and indices.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 import atexit
 
 import numpy as np
 
-from ..plan import TrainResult
+from ..plan import TrainResult, parameter_ranges
+from ..reference.sparse import SparseRows
 from .threads import blas_held_to_one_thread
 
 from . cimport blas
@@ -38,16 +39,18 @@ cdef extern from "plan.h" nogil:
 
     ctypedef struct fnn_op:
         int kind, input, activation, accumulate, shared_weight, shared_bias
+        double rate
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
 
     ctypedef struct fnn_segment:
         ptrdiff_t begin, end
         int penalised
+        double rate
 
     ctypedef struct fnn_plan:
         const fnn_op *ops
         const fnn_segment *segments
-        int n_ops, n_segments, loss
+        int n_ops, n_segments, loss, rated
         ptrdiff_t n_parameters, n_in, n_out, row_elements
         double input_scale, label_smoothing
 
@@ -88,6 +91,8 @@ cdef extern from "engine.h" nogil:
         double blas_from
         void *x
         int x_type
+        const int64_t *indptr
+        const int32_t *columns
         ptrdiff_t rows
         void *labels
         void *target
@@ -98,6 +103,7 @@ cdef extern from "engine.h" nogil:
         const fnn_rule *rule
         void *trained
         void *state
+        const double *rates
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
@@ -122,6 +128,8 @@ cdef extern from "engine.h" nogil:
         double blas_from
         void *x
         int x_type
+        const int64_t *indptr
+        const int32_t *columns
         ptrdiff_t rows
         void *labels
         void *target
@@ -132,6 +140,7 @@ cdef extern from "engine.h" nogil:
         const fnn_rule *rule
         void *trained
         void *state
+        const double *rates
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
@@ -298,6 +307,7 @@ cdef class Plan:
                 raise ValueError(f"ops[{i}]: {spec} does not fit its input or theta of length {n_parameters}")
             op.kind = FNN_DENSE
             op.input = spec.input
+            op.rate = spec.rate
             op.n_in, op.n_out, op.weight, op.bias = spec.n_in, spec.n_out, spec.weight, spec.bias
             op.activation = _kernels.ACTIVATION_CODES[spec.activation]
             op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
@@ -338,21 +348,16 @@ cdef class Plan:
                 at += self.ops[i].n_out
         return at + 2 * widest if chain else at
 
-    cdef void cut_segments(self, ops):
-        """Theta as ranges of weights and of the rest, which no penalty touches."""
-        cdef ptrdiff_t end = 0
+    cdef int cut_segments(self, ops) except -1:
+        """Theta as ranges that the update treats alike."""
         cdef int n = 0
-        for begin, stop in sorted({(op.weight, op.weight + op.n_in * op.n_out) for op in ops}):
-            if begin > end:
-                self.segments[n] = fnn_segment(end, begin, 0)
-                n += 1
-            self.segments[n] = fnn_segment(begin, stop, 1)
-            n += 1
-            end = stop
-        if end < self.plan.n_parameters:
-            self.segments[n] = fnn_segment(end, self.plan.n_parameters, 0)
+        ranges = parameter_ranges(ops, self.plan.n_parameters)
+        for begin, end, penalised, rate in ranges:
+            self.segments[n] = fnn_segment(begin, end, penalised, rate)
             n += 1
         self.plan.n_segments = n
+        self.plan.rated = any(rate != 1.0 for _, _, _, rate in ranges)
+        return 0
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -395,7 +400,8 @@ cdef class Plan:
         return loss, grad
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
-              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1, bint deterministic=False):
+              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1, learning_rates=None,
+              bint deterministic=False):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -421,8 +427,8 @@ cdef class Plan:
         cdef ptrdiff_t epochs = 1 if order is None else order.shape[0]
         if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
             raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
+        cdef ptrdiff_t rows = X.shape[0] if order is None else order.shape[1]
         if rule.kind == FNN_NAG:
-            rows = X.shape[0] if order is None else order.shape[1]
             momenta = np.empty(epochs * (rows // batch_size + 1))  # at least as many as there will be updates
             _kernels.nag_momentum(step + 1, momenta)
             rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
@@ -430,12 +436,17 @@ cdef class Plan:
         outcome = np.zeros((2, max(epochs, 1)))
         cdef double *losses = <double *>address("losses", outcome, "d", outcome.size, True)
         cdef ptrdiff_t done
+        cdef const double *rates = NULL
+        if learning_rates is not None:
+            rates = <const double *>address("learning_rates", learning_rates, "d",
+                                            epochs * ((rows + batch_size - 1) // batch_size))
         cdef int status
         errors = []
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight)
             self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
+            job32.rates = rates
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors, deterministic)
             done, step, status = job32.epochs_done, job32.step, job32.status
@@ -443,6 +454,7 @@ cdef class Plan:
             self.describe(&job64, theta, X, y, sample_weight)
             self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
+            job64.rates = rates
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
@@ -474,7 +486,15 @@ cdef class Plan:
         if kind not in "fdB":
             raise TypeError(f"X: expected dtype float32, float64 or uint8, got {X.dtype}")
         job.x_type = FNN_SOURCE_F32 if kind == "f" else FNN_SOURCE_F64 if kind == "d" else FNN_SOURCE_U8
-        job.x = address("X", X, kind, n * self.plan.n_in)
+        job.indptr = NULL
+        job.columns = NULL
+        if isinstance(X, SparseRows):
+            X.check()
+            job.x = address("X.data", X.data, kind, len(X.indices))
+            job.indptr = <const int64_t *>address("X.indptr", X.indptr, "q", n + 1)
+            job.columns = <const int32_t *>address("X.indices", X.indices, "i", len(X.indices))
+        else:
+            job.x = address("X", X, kind, n * self.plan.n_in)
         job.rows = n
         job.labels = job.target = job.weight = job.order = NULL
         if y is not None:  # all but forward
@@ -493,6 +513,7 @@ cdef class Plan:
         job.rule = NULL
         job.trained = job.state = job.out = job.gradient = NULL
         job.losses = job.correct = NULL
+        job.rates = NULL
         job.batch = n
         job.epochs = 1
         job.step = 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import OpSpec, TrainResult, UpdateRule
+from ..plan import OpSpec, TrainResult, UpdateRule, parameter_ranges
 from .activations import SAVES_OUTPUT, activation_backward, activation_forward
 from .dense import check_array
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
@@ -28,6 +28,7 @@ from .optim import (
     rmsprop_update,
     sgd_update,
 )
+from .sparse import SparseRows
 
 __all__ = ["Plan"]
 
@@ -103,7 +104,8 @@ class Plan:
             if not fits:
                 raise ValueError(f"ops[{index}]: {op} does not fit its input or theta of length {n_parameters}")
         # A weight that two operations share is penalised once.
-        self._penalised = sorted({(op.weight, op.weight + op.n_in * op.n_out) for op in self.ops})
+        self._ranges = parameter_ranges(self.ops, self.n_parameters)
+        self._penalised = [(start, stop) for start, stop, penalised, _ in self._ranges if penalised]
 
     def forward(self, theta: np.ndarray, X: np.ndarray, threads: int = 1) -> np.ndarray:
         """Output of the last operation.
@@ -111,7 +113,7 @@ class Plan:
         Parameters
         ----------
         theta : ndarray (P,) of the plan's dtype
-        X : ndarray (N, D) of float32, float64 or uint8
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         threads : int, default=1
             Taken for the sake of the signature; NumPy's BLAS has its own.
 
@@ -144,7 +146,7 @@ class Plan:
         Parameters
         ----------
         theta : ndarray (P,) of the plan's dtype
-        X : ndarray (N, D) of float32, float64 or uint8
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         y : ndarray
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         sample_weight : ndarray (N,) of the plan's dtype, optional
@@ -194,6 +196,7 @@ class Plan:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int = 1,
+        learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
@@ -203,7 +206,7 @@ class Plan:
         theta : ndarray (P,) of the plan's dtype
         state : ndarray (optimizer.n_slots, P) of the plan's dtype
             Zeros at the start.
-        X : ndarray (N, D) of float32, float64 or uint8
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         y : ndarray
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         order : ndarray (E, n) of int64, or None
@@ -222,6 +225,8 @@ class Plan:
         clip_value : float, optional
             Largest absolute value of a component, after `clip_norm`.
         threads : int, default=1
+        learning_rates : ndarray of float64, optional
+            One for each batch of this call, in place of the optimizer's.
         deterministic : bool, default=False
             As for `loss_and_gradient`.
 
@@ -252,8 +257,14 @@ class Plan:
             if order.size and (order.min() < 0 or order.max() >= n_rows):
                 raise ValueError(f"order: expected row indices in [0, {n_rows}), got others")
 
+        n_batches = -(-(n_rows if order is None else order.shape[1]) // batch_size)
+        if learning_rates is not None:
+            n_batches *= 1 if order is None else order.shape[0]
+            check_array("learning_rates", learning_rates, (n_batches,), np.dtype(np.float64))
+
         losses: list[float] = []
         correct: list[float] = []
+        batch = 0
         epochs: Any = (slice(None),) if order is None else order
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"):
@@ -263,6 +274,8 @@ class Plan:
                 for start in range(0, n, batch_size):
                     stop = min(start + batch_size, n)
                     take = slice(start, stop) if order is None else rows[start:stop]
+                    eta = optimizer.learning_rate if learning_rates is None else float(learning_rates[batch])
+                    batch += 1
                     w = None if sample_weight is None else sample_weight[take]
                     weight = float(stop - start) if w is None else float(w.sum(dtype=np.float64))
                     if weight == 0.0:
@@ -278,7 +291,7 @@ class Plan:
                     assert grad is not None
                     # An interruption may come between any two lines; theta changes in one of them.
                     after = theta.copy()
-                    self._update(after, state, grad, optimizer, step, l1, l2, clip_norm, clip_value)
+                    self._update(after, state, grad, optimizer, eta, step, l1, l2, clip_norm, clip_value)
                     theta[...] = after
                     weighted_loss += weight * loss
                     total += weight
@@ -286,17 +299,18 @@ class Plan:
                 correct.append(weighted_hits / total if total else 0.0)
         return TrainResult(tuple(losses), self._hits(correct), step, "ok")
 
-    def _check_X(self, X: Any) -> np.ndarray:
-        X = np.asarray(X)
+    def _check_X(self, X: Any) -> Any:
+        if not isinstance(X, SparseRows):
+            X = np.asarray(X)
         if X.dtype not in INPUTS:
             raise TypeError(f"X: expected dtype float32, float64 or uint8, got {X.dtype}")
         if X.ndim != 2 or X.shape[1] != self.ops[0].n_in:
             raise ValueError(f"X: expected shape (N, {self.ops[0].n_in}), got {X.shape}")
         return X
 
-    def _rows(self, X: np.ndarray) -> np.ndarray:
+    def _rows(self, X: np.ndarray | SparseRows) -> np.ndarray:
         """Rows of X as the first operation reads them."""
-        X = X.astype(self.dtype, copy=False)
+        X = X.dense(self.dtype) if isinstance(X, SparseRows) else X.astype(self.dtype, copy=False)
         return X if self.input_scale is None else X * self.dtype.type(self.input_scale)
 
     def _weight(self, theta: np.ndarray, op: OpSpec) -> np.ndarray:
@@ -366,6 +380,7 @@ class Plan:
         state: np.ndarray,
         grad: np.ndarray,
         rule: UpdateRule,
+        learning_rate: float,
         step: int,
         l1: float,
         l2: float,
@@ -373,24 +388,25 @@ class Plan:
         clip_value: float | None,
     ) -> None:
         """One step of the optimizer."""
-        spans: list[tuple[slice, float, float, float]]  # where, l1, l2, weight decay
-        if l1 == l2 == rule.weight_decay == 0.0:
-            spans = [(slice(0, self.n_parameters), 0.0, 0.0, 0.0)]
-        else:
-            spans, end = [], 0
-            for start, stop in self._penalised:
-                spans += [(slice(end, start), 0.0, 0.0, 0.0), (slice(start, stop), l1, l2, rule.weight_decay)]
-                end = stop
-            spans.append((slice(end, self.n_parameters), 0.0, 0.0, 0.0))
+        # Where, l1, l2, weight decay, learning rate.
+        spans = [(slice(0, self.n_parameters), 0.0, 0.0, 0.0, learning_rate)]
+        if not l1 == l2 == rule.weight_decay == 0.0 or any(rate != 1.0 for _, _, _, rate in self._ranges):
+            terms = {True: (l1, l2, rule.weight_decay), False: (0.0, 0.0, 0.0)}
+            spans = [
+                (slice(start, stop), *terms[penalised], learning_rate * rate)
+                for start, stop, penalised, rate in self._ranges
+            ]
         factor = 1.0
         if clip_norm is not None:
-            squares = (gradient_norm2(theta[at], grad[at], l1=a, l2=b) for at, a, b, _ in spans)
+            squares = (gradient_norm2(theta[at], grad[at], l1=a, l2=b) for at, a, b, _, _ in spans)
             norm = math.sqrt(sum(squares))
             factor = clip_norm / norm if norm > clip_norm else 1.0
         limit = math.inf if clip_value is None else clip_value
         mu = float(nag_momentum(step)[0]) if rule.rule == "nag" else 0.0
-        for at, a, b, decay in spans:
-            t, g, eta = theta[at], grad[at], rule.learning_rate
+        for at, a, b, decay, eta in spans:
+            if eta == 0.0:  # frozen, its state too
+                continue
+            t, g = theta[at], grad[at]
             common = {"l1": a, "l2": b, "factor": factor, "clip_value": limit}
             if rule.rule == "sgd":
                 velocity = state[0, at] if rule.n_slots else None

@@ -1,0 +1,230 @@
+"""Callbacks of training: early stopping, checkpoints, and what any other callback may offer.
+
+A callback is anything that can be called with one :class:`fastnn.EpochResult`, after each epoch. It stops training by
+``result.stop()`` or by raising StopIteration; any other exception leaves `fit`, with the network as of that epoch. An
+object may also have
+
+- ``begin(series)``: called before training with the names of the history's series; may refuse by raising;
+- ``end(net)``: called after training, unless an exception ended it;
+- ``get_state()`` and ``set_state(state)``: a dict of what JSON can express and of arrays, saved with the training and
+  given back when it is resumed;
+- ``last = True``: to be called after the others.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .plan import check_integer, check_number
+from .schedules import improves
+
+if TYPE_CHECKING:
+    from .network import Sequential
+    from .training import EpochResult
+
+__all__ = ["Checkpoint", "EarlyStopping"]
+
+
+class EarlyStopping:
+    """Stops training when a series of the history no longer improves, and goes back to the best epoch.
+
+    Parameters
+    ----------
+    monitor : str, optional
+        A series of the history. None is ``val_loss``, or ``loss`` without validation data.
+    patience : int, default=10
+        Epochs without an improvement after which training stops, at least 1.
+    min_delta : float, default=0.0
+        By how much a value must be better than the best to be an improvement, at least 0.
+    restore_best : bool, default=True
+        At the end give the network the parameters, and the state, that it had after the best epoch, whether training
+        was stopped or not.
+
+    Attributes
+    ----------
+    best : float or None
+        Best value so far.
+    best_epoch : int
+        Its epoch, 0 before the first.
+    stopped_epoch : int
+        The epoch after which training was stopped, 0 if it was not.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range; by `fit`, if the history does not have that series.
+
+    Notes
+    -----
+    Prechelt 1998. A series named accuracy or r2 is to rise, any other to fall. A value that is not a number is no
+    improvement. Keras' default patience is 0, which stops at the first epoch that is not better.
+    """
+
+    def __init__(
+        self, monitor: str | None = None, patience: int = 10, min_delta: float = 0.0, *, restore_best: bool = True
+    ) -> None:
+        if monitor is not None and not isinstance(monitor, str):
+            raise TypeError(f"monitor must be the name of a series or None, got {monitor!r}")
+        self.monitor = monitor
+        self.patience = check_integer("patience", patience)
+        self.min_delta = check_number("min_delta", min_delta, minimum=0.0)
+        if not isinstance(restore_best, bool):
+            raise TypeError(f"restore_best must be True or False, got {restore_best!r}")
+        self.restore_best = restore_best
+        self._reset()
+
+    def _reset(self) -> None:
+        self.best: float | None = None
+        self.best_epoch = self.stopped_epoch = self._waited = 0
+        self._theta: np.ndarray | None = None
+        self._state: np.ndarray | None = None
+
+    def begin(self, series: tuple[str, ...]) -> None:
+        """Start anew."""
+        self._series = check_monitor(self.monitor, series)
+        self._reset()
+
+    def __call__(self, result: EpochResult) -> None:
+        """Compare an epoch with the best one."""
+        value = result[self._series]
+        if improves(value, self.best, self.min_delta, rises(self._series)):
+            self.best, self.best_epoch, self._waited = value, result.epoch, 0
+            if self.restore_best and result.net is not None:
+                self._theta, self._state = result.net.theta.copy(), result.net.state.copy()
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self.stopped_epoch = result.epoch
+            result.stop()
+
+    def end(self, net: Sequential) -> None:
+        """Give the network the best parameters and state."""
+        if self.restore_best and self._theta is not None and self._state is not None:
+            net.theta[...] = self._theta
+            net.state[...] = self._state
+
+    def get_state(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+            "waited": self._waited,
+            "theta": self._theta,
+            "state": self._state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` gave."""
+        best = state["best"]
+        self.best = None if best is None else float(best)
+        self.best_epoch, self.stopped_epoch = int(state["best_epoch"]), int(state["stopped_epoch"])
+        self._waited = int(state["waited"])
+        self._theta, self._state = state["theta"], state["state"]
+
+    def __repr__(self) -> str:
+        arguments = f"{self.monitor!r}, patience={self.patience}, min_delta={self.min_delta:g}"
+        return f"EarlyStopping({arguments}, restore_best={self.restore_best})"
+
+
+class Checkpoint:
+    """Saves the network with its training state every few epochs, and when training ends.
+
+    The file is replaced as a whole or not at all, so that a training that is killed at any moment leaves a complete
+    one. ``net = fnn.load(path)`` and ``net.fit(..., resume=True)`` then continue bit for bit as if never stopped.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; ``{epoch}`` in it (also ``{epoch:03d}``) becomes the number of the epoch.
+    every : int, default=1
+        Epochs between two files, at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range.
+    OSError
+        By `fit`: before training if the folder does not exist, later if the file cannot be written.
+    """
+
+    last = True  # what it saves includes what the other callbacks have made of the epoch
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
+        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+            raise TypeError(f"path must be a str or a path, got {path!r}")
+        self.path = os.fspath(path)
+        try:
+            self.path.format(epoch=1)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"path: expected no braces but {{epoch}}, got {self.path!r}") from error
+        self.every = check_integer("every", every)
+        self._epoch = 0
+
+    def begin(self, series: tuple[str, ...]) -> None:
+        """Look for the folder."""
+        folder = Path(self.path.format(epoch=1)).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"path: the folder {folder} does not exist")
+        self._epoch = 0
+
+    def __call__(self, result: EpochResult) -> None:
+        """Save, if it is time."""
+        self._epoch = result.epoch
+        if result.epoch % self.every == 0 and result.net is not None:
+            self._save(result.net)
+
+    def end(self, net: Sequential) -> None:
+        """Save the end of training, with what the other callbacks have made of the network."""
+        if self._epoch:
+            self._save(net)
+
+    def _save(self, net: Sequential) -> None:
+        net.save(self.path.format(epoch=self._epoch), training_state=True)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.path!r}, every={self.every})"
+
+
+def rises(series: str) -> bool:
+    """Whether more of a series is better."""
+    return series.removeprefix("val_") in ("accuracy", "r2")
+
+
+def check_monitor(monitor: str | None, series: tuple[str, ...]) -> str:
+    """The series to watch; None is the validation loss where there is one.
+
+    Raises
+    ------
+    ValueError
+        If the history does not have it.
+    """
+    known = [name for name in series if name not in ("epoch", "seconds", "learning_rate")]
+    if monitor is None:
+        return "val_loss" if "val_loss" in known else "loss"
+    if monitor not in known:
+        hint = "; give validation_data or validation_split" if monitor.startswith("val_") else ""
+        raise ValueError(f"monitor: no series {monitor!r} in this training, there are {', '.join(known)}{hint}")
+    return monitor
+
+
+def check_callbacks(callbacks: Any) -> list[Any]:
+    """Callbacks in the order of their calls.
+
+    Raises
+    ------
+    TypeError
+        If it is not a list, or one of them cannot be called.
+    """
+    if isinstance(callbacks, (str, dict)) or callable(callbacks) or not hasattr(callbacks, "__iter__"):
+        raise TypeError(f"callbacks must be a list of functions or objects that can be called, got {callbacks!r}")
+    found = list(callbacks)
+    for index, callback in enumerate(found):
+        if isinstance(callback, type) or not callable(callback):
+            hint = f"; did you mean {callback.__name__}()?" if isinstance(callback, type) else ""
+            raise TypeError(f"callbacks[{index}] must be something that can be called, got {callback!r}{hint}")
+    return sorted(found, key=lambda callback: bool(getattr(callback, "last", False)))

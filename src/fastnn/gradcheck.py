@@ -1,0 +1,337 @@
+"""Numerical check of gradients: of a network, or of any function with a reverse differential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .network import Sequential, check_seed
+from .plan import check_integer, check_number
+
+__all__ = ["Component", "GradientReport", "check_gradient"]
+
+# Steps of the differences, relative to max(1, |x|). The first is best for a smooth function (the error of the rule,
+# about h⁴, is then that of rounding, ε / h); smaller ones step over fewer kinks and resist high curvature.
+STEPS = (1e-3, 1e-4, 1e-5)
+# Steps of the one-sided differences that tell a kink: there they differ by a jump, which does not shrink with the step.
+KINK_STEPS = (1e-6, 1e-7)
+# Rounding errors of a value, in units of its last place, that a difference may be off by.
+ROUNDING = 100 * np.finfo(np.float64).eps
+
+
+class Component(NamedTuple):
+    """One component of a derivative.
+
+    Attributes
+    ----------
+    name : str
+        ``"0.weight[2, 1]"``, or ``"∂f[0]/∂x[2, 1]"``.
+    analytic : float
+        As the function says.
+    numerical : float
+        By central differences of the fourth order.
+    error : float
+        Their difference over the larger of the two (or over a hundredth of the largest component, if that is more).
+    """
+
+    name: str
+    analytic: float
+    numerical: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.name}: analytic {self.analytic:.12g}, numerical {self.numerical:.12g}, error {self.error:.2g}"
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `check_gradient` found; true where all is well.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether no component is wrong. Those at kinks do not count.
+    error : float
+        ‖numerical − analytic‖ / (‖numerical‖ + ‖analytic‖) over the components that are not at kinks.
+    worst : Component or None
+        The one with the largest error among them.
+    failures, kinks : tuple of Component
+        Wrong ones, the worst first; and those where the function has no derivative, its one-sided ones differing.
+    checked, total : int
+        Components checked, and all there are.
+    """
+
+    ok: bool
+    error: float
+    worst: Component | None
+    failures: tuple[Component, ...] = field(repr=False)
+    kinks: tuple[Component, ...] = field(repr=False)
+    checked: int
+    total: int
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.ok else f"FAILED in {len(self.failures):,}"
+        lines = [f"gradient check of {self.checked:,} of {self.total:,} components: {verdict}, error {self.error:.2g}"]
+        if self.ok and self.worst is not None:
+            lines.append(f"  worst  {self.worst}")
+        lines += [f"  wrong  {component}" for component in self.failures[:10]]
+        lines += [f"  kink   {component}" for component in self.kinks[:3]]
+        hidden = max(len(self.failures) - 10, 0), max(len(self.kinks) - 3, 0)
+        lines += [f"  and {n:,} more {what}" for n, what in zip(hidden, ("wrong", "at kinks"), strict=True) if n]
+        return "\n".join(lines)
+
+
+def check_gradient(
+    target: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    vjp: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    sample_weight: Any = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    training: bool = False,
+    n: int | None = None,
+    seed: int | np.random.Generator | None = 0,
+    rtol: float = 1e-6,
+) -> GradientReport:
+    """Compare a gradient with finite differences, in float64.
+
+    The numerical derivative is (f(x − 2h) − 8 f(x − h) + 8 f(x + h) − f(x + 2h)) / 12h; a component is right if it
+    agrees for one of the steps h = 1e-3, 1e-4, 1e-5, times 1 or the size of x. Where it agrees for none, one-sided
+    differences decide whether the function has a kink there (as relu at 0), which is reported and is not a failure.
+
+    Parameters
+    ----------
+    target : Sequential or callable
+        A network: its objective J(θ) as ``net.loss_and_gradient`` has it, evaluated in float64 whatever its dtype.
+        A function of one array of any shape, with values of any shape: ``f(x)`` returns the value and its reverse
+        differential R, of shape (x.shape, value.shape), with R[i, j] = ∂f_j / ∂x_i; or, with `vjp`, the value alone.
+    X : array_like
+        (N, D) samples for a network, else the point x.
+    y : array_like
+        Targets, for a network.
+    vjp : callable, optional
+        ``vjp(x, cotangent)``, of the shape of x: Σ_j cotangent_j ∂f_j / ∂x.
+    sample_weight, l1, l2, training
+        As for ``net.loss_and_gradient``, for a network.
+    n : int, optional
+        Number of components of x or θ to check, drawn at random; None is all.
+    seed : int, numpy.random.Generator or None, default=0
+        Of that draw.
+    rtol : float, default=1e-6
+        Largest relative error; components far below the largest one are compared with a hundredth of that.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or the function's value or differential is of another shape than expected or is not
+        finite at x.
+
+    Notes
+    -----
+    Seed 003, section 6, which has differences of the second order with one step for matrices at most, and one number as
+    the result. Nothing is changed: a network is copied.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> net = fnn.Sequential([fnn.Dense(4, "tanh"), fnn.Dense(1)], input_size=2, loss="squared_error", seed=0)
+    >>> bool(fnn.check_gradient(net, np.eye(2), [1.0, 2.0], l2=0.1))
+    True
+    >>> bool(fnn.check_gradient(np.sin, np.array([[0.5, 1.0]]), vjp=lambda x, c: c * np.sin(x)))
+    False
+    """
+    rtol = check_number("rtol", rtol, above=0.0)
+    count = None if n is None else check_integer("n", n)
+    rng = check_seed(seed)
+    if isinstance(target, Sequential):
+        if vjp is not None:
+            raise TypeError("vjp is for functions, got a network")
+        options = {"sample_weight": sample_weight, "l1": l1, "l2": l2, "training": training, "threads": 1}
+        return _check_network(target, X, y, options, count, rng, rtol)
+    if not callable(target):
+        raise TypeError(f"target must be a Sequential or a function, got {target!r}")
+    if y is not None or sample_weight is not None or l1 or l2 or training:
+        raise TypeError("y, sample_weight, l1, l2 and training are for networks, got a function")
+    return _check_function(target, X, vjp, count, rng, rtol)
+
+
+def _check_network(
+    net: Sequential, X: Any, y: Any, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
+) -> GradientReport:
+    double = Sequential(
+        net.layers,
+        input_size=net.input_size,
+        loss=net._loss,  # type: ignore[arg-type]
+        dtype="float64",
+        seed=0,
+        input_scale=net.input_scale,
+        backend=net.backend,
+    )
+    double.theta[...], double.state[...] = net.theta, net.state
+    value, gradient = double.loss_and_gradient(X, y, **options)
+    if not np.isfinite(value):
+        raise ValueError(f"the loss is {value} at the network's parameters, expected a finite one")
+    theta = double.theta.copy()
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        double.theta[...] = x  # not through the setter: the loss of a parameter that is not finite may be asked for
+        return np.array([double.loss(X, y, **options)])
+
+    names = [(offset, shape, name) for name, offset, shape in double._slots]
+
+    def name(i: int, _: int) -> str:
+        offset, shape, parameter = max(slot for slot in names if slot[0] <= i)
+        place = ", ".join(str(int(k)) for k in np.unravel_index(i - offset, shape))
+        return f"{parameter}[{place}]"
+
+    return _compare(evaluate, theta, np.array([value]), gradient[:, None], name, n, rng, rtol)
+
+
+def _check_function(
+    f: Callable[[np.ndarray], Any], x: Any, vjp: Any, n: int | None, rng: np.random.Generator, rtol: float
+) -> GradientReport:
+    point = np.array(x, dtype=np.float64)
+    if point.size == 0 or not np.isfinite(point).all():
+        raise ValueError(f"X: expected a point of finite values, got shape {point.shape}")
+
+    def value_of(result: Any, what: str) -> np.ndarray:
+        array = np.asarray(result)
+        if array.dtype.kind not in "buif":
+            raise TypeError(f"{what}: expected real numbers, got dtype {array.dtype}")
+        return array.astype(np.float64)
+
+    if vjp is None:
+        result = f(point.copy())
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                "target: expected f(x) to return (value, reverse differential), or vjp= to be given, "
+                f"got {type(result).__name__}"
+            )
+        value, differential = value_of(result[0], "value"), value_of(result[1], "reverse differential")
+        shapes = {point.shape + value.shape}
+        if differential.shape not in shapes and differential.size != point.size * value.size:
+            raise ValueError(
+                f"reverse differential: expected shape {point.shape + value.shape}, got {differential.shape}"
+            )
+        analytic = differential.reshape(point.size, value.size)
+    else:
+        if not callable(vjp):
+            raise TypeError(f"vjp must be a function of x and a cotangent, got {vjp!r}")
+        value = value_of(f(point.copy()), "value")
+        analytic = np.empty((point.size, value.size))
+        for j in range(value.size):
+            cotangent = np.zeros(value.size)
+            cotangent[j] = 1.0
+            column = value_of(vjp(point.copy(), cotangent.reshape(value.shape)), "vjp")
+            if column.shape != point.shape:
+                raise ValueError(f"vjp: expected shape {point.shape} like x, got {column.shape}")
+            analytic[:, j] = column.ravel()
+    if not np.isfinite(value).all():
+        raise ValueError("value: expected finite values at x, got others")
+
+    def evaluate(flat: np.ndarray) -> np.ndarray:
+        result = f(flat.reshape(point.shape).copy())
+        array = value_of(result[0] if vjp is None else result, "value")
+        if array.shape != value.shape:
+            raise ValueError(f"value: expected shape {value.shape} as at x, got {array.shape}")
+        return array.ravel()
+
+    def place(i: int, shape: tuple[int, ...]) -> str:
+        return f"[{', '.join(str(int(k)) for k in np.unravel_index(i, shape))}]" if shape else ""
+
+    def name(i: int, j: int) -> str:
+        return f"∂f{place(j, value.shape)}/∂x{place(i, point.shape)}"
+
+    return _compare(evaluate, point.ravel(), value.ravel(), analytic, name, n, rng, rtol)
+
+
+def _compare(
+    evaluate: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    value: np.ndarray,
+    analytic: np.ndarray,
+    name: Callable[[int, int], str],
+    n: int | None,
+    rng: np.random.Generator,
+    rtol: float,
+) -> GradientReport:
+    """Compare rows of `analytic` (x.size, value.size) with differences of `evaluate`."""
+    chosen = np.arange(x.size) if n is None or n >= x.size else np.sort(rng.choice(x.size, n, replace=False))
+    with np.errstate(invalid="ignore"):
+        floor = 1e-2 * np.nanmax(np.abs(analytic), axis=0, initial=0.0)
+    failures: list[Component] = []
+    kinks: list[Component] = []
+    right: list[Component] = []
+    squares = np.zeros(3)
+
+    def at(i: int, shift: float) -> np.ndarray:
+        shifted = x.copy()
+        shifted[i] += shift
+        return evaluate(shifted)
+
+    with np.errstate(all="ignore"):
+        for i in (int(k) for k in chosen):
+            size = max(1.0, abs(x[i]))
+            exact = analytic[i]
+            numerical, error = np.full(value.size, np.nan), np.full(value.size, np.inf)
+            good = np.zeros(value.size, bool)
+            for step in STEPS:
+                h = step * size
+                slope = (at(i, -2 * h) - 8 * at(i, -h) + 8 * at(i, h) - at(i, 2 * h)) / (12 * h)
+                scale = np.maximum(np.maximum(np.abs(exact), np.abs(slope)), floor)
+                off = np.abs(slope - exact)
+                relative = np.where(off == 0.0, 0.0, off / scale)
+                agrees = off <= rtol * scale + ROUNDING * np.abs(value) / h
+                better = ~good & (agrees | ~(relative >= error)) & ~np.isnan(slope)
+                numerical[better], error[better] = slope[better], relative[better]
+                good |= agrees
+                if good.all():
+                    break
+            kinked = np.zeros(value.size, bool)
+            if not good.all():
+                kinked = ~good & _jumps(at, i, size, value, np.maximum(np.abs(exact), floor))
+            for j in range(value.size):
+                component = Component(name(i, j), float(exact[j]), float(numerical[j]), float(error[j]))
+                (kinks if kinked[j] else right if good[j] else failures).append(component)
+            smooth = ~kinked
+            squares += [
+                np.nansum((numerical - exact)[smooth] ** 2),
+                np.nansum(numerical[smooth] ** 2),
+                np.nansum(exact[smooth] ** 2),
+            ]
+    failures.sort(key=lambda component: -component.error)
+    counted = failures or right
+    difference, first, second = np.sqrt(squares)
+    return GradientReport(
+        ok=not failures,
+        error=float(difference / (first + second)) if first + second > 0 else 0.0,
+        worst=max(counted, key=lambda component: component.error) if counted else None,
+        failures=tuple(failures),
+        kinks=tuple(kinks),
+        checked=len(chosen) * value.size,
+        total=analytic.size,
+    )
+
+
+def _jumps(
+    at: Callable[[int, float], np.ndarray], i: int, size: float, value: np.ndarray, scale: np.ndarray
+) -> np.ndarray:
+    """Where the one-sided derivatives differ by something that a smaller step does not make smaller."""
+    jumps = []
+    for step in KINK_STEPS:
+        h = step * size
+        jump = np.abs((at(i, h) - value) / h - (value - at(i, -h)) / h)
+        jumps.append(np.where(jump > 1e-4 * scale + 10 * ROUNDING * np.abs(value) / h, jump, 0.0))
+    return (jumps[1] > 0.0) & (jumps[1] > 0.5 * jumps[0])
