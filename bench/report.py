@@ -18,7 +18,7 @@ from pathlib import Path
 
 OURS = "fastnn"
 DTYPES = ("float32", "float64")
-SECTIONS = ("training", "workers", "deterministic", "prediction")
+SECTIONS = ("workers", "deterministic", "prediction", "training")  # fastnn alone first, before a rival is loaded
 WORKERS_TASKS = ("mnist-256", "wide-256")
 DETERMINISTIC_TASKS = ("mnist-1024",)
 
@@ -92,7 +92,7 @@ def live(options):
 
     rivals.configure_process(options.threads)
     run, tasks = Run(), Tasks(rivals, options)
-    parts = (training_section, workers_section, deterministic_section, prediction_section)
+    parts = (workers_section, deterministic_section, prediction_section, training_section)
     for name, part in zip(SECTIONS, parts, strict=True):
         if name in options.section:
             part(options, measure, tasks, run)
