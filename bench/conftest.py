@@ -10,10 +10,11 @@ import rivals
 
 
 def pytest_addoption(parser):
-    """Add the thread count of the whole run."""
+    """Add the thread count and the dtype of the whole run."""
     parser.addoption(
         "--engine-threads", type=int, default=1, help="threads of every engine (1, the default, pins to one core)"
     )
+    parser.addoption("--engine-dtype", choices=("float32", "float64"), default="float32", help="dtype of training")
 
 
 def pytest_configure(config):

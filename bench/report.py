@@ -1,123 +1,204 @@
 """Compare fastnn with its rivals, as ratios of times measured in one run.
 
-python bench/report.py                              train on every task with every installed engine, print the table
-python bench/report.py RUN.json                     ratios from a pytest-benchmark JSON file
-python bench/report.py NEW.json --compare OLD.json  what became slower between two runs
+python bench/report.py                              measure everything with every installed engine, print the tables
+python bench/report.py --save RUN.json              the same, and keep its ratios and medians
+python bench/report.py --compare OLD.json           the same, and say what became slower since
+python bench/report.py RUN.json                     print the ratios of a file
+python bench/report.py NEW.json --compare OLD.json  what became slower between two files
+
+A file is one that --save wrote or the JSON of pytest-benchmark.
 """
 
 import argparse
 import json
 import platform
-import statistics
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 OURS = "fastnn"
+DTYPES = ("float32", "float64")
+SECTIONS = ("workers", "deterministic", "prediction", "training")  # fastnn alone first, before a rival is loaded
+WORKERS_TASKS = ("mnist-256", "wide-256")
+DETERMINISTIC_TASKS = ("mnist-1024",)
 
 
 def main(argv=None):
     """Run the command line."""
     options = parse(argv)
-    if options.file is None:
-        return live(options)
-    new = load_groups(options.file)
-    return compare(new, load_groups(options.compare), options.tolerance) if options.compare else show(new)
+    old = load(options.compare) if options.compare else None
+    if options.file:
+        run = load(options.file)
+        if not old:
+            show(run)
+    else:
+        run = live(options)
+        if not run.ratios:
+            print("nothing was measured", file=sys.stderr)
+            return 2
+        if options.save:
+            run.save(options.save)
+    return compare(run, old, options.tolerance) if old else 0
 
 
 def parse(argv):
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", nargs="?", type=Path, help="pytest-benchmark JSON; without it, measure now")
-    parser.add_argument("--compare", type=Path, metavar="OLD", help="an older JSON file: print what became slower")
+    parser.add_argument("file", nargs="?", type=Path, help="an earlier run; without it, measure now")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the ratios and medians of this run")
+    parser.add_argument("--compare", type=Path, metavar="OLD", help="an earlier run: print what became slower since")
     parser.add_argument("--tolerance", type=float, default=0.15, help="loss of ratio that --compare reports (0.15)")
     parser.add_argument("--threads", type=int, default=1, help="threads for every engine (1, pinned to one core)")
-    parser.add_argument("--repeats", type=int, help="rounds of the interleaved comparison (7; 3 with --quick)")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, one epoch per round")
+    parser.add_argument("--dtype", choices=(*DTYPES, "both"), default="float32", help="of data and networks (float32)")
+    parser.add_argument("--repeats", type=int, help="rounds of each interleaved comparison (7; 3 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, a fifth of the epochs per round")
     parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name begins so; repeatable")
-    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--engine", action="append", metavar="NAME", help="besides fastnn only this one; repeatable")
+    parser.add_argument(
+        "--section", action="append", choices=SECTIONS, help="only this part (all; with --only training); repeatable"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     options = parser.parse_args(argv)
-    if options.compare and options.file is None:
-        parser.error("--compare needs the file of the new run as well")
+    if options.file and options.save:
+        parser.error("--save is for a run measured now")
+    options.dtypes = DTYPES if options.dtype == "both" else (options.dtype,)
+    options.section = options.section or (["training"] if options.only else SECTIONS)
+    options.repeats = options.repeats or (3 if options.quick else 7)
     return options
 
 
-# ---------------------------------------------------------------------------------- measuring whole training epochs
+class Run:
+    """What was measured: {group: {what: median seconds}}, and {group: {what: ratio}}, larger being better for us."""
+
+    def __init__(self, medians=None, ratios=None):
+        self.medians, self.ratios = medians or {}, ratios or {}
+
+    def add(self, group, medians, ratios):
+        """Keep the results of a group."""
+        self.medians[group], self.ratios[group] = medians, ratios
+
+    def save(self, path):
+        """Write a file for ``load``."""
+        path.write_text(json.dumps({"ratios": self.ratios, "medians": self.medians}, indent=1) + "\n")
+
+
+# ------------------------------------------------------------------------------------------------------ measuring now
 
 
 def live(options):
-    """Measure every task and print one table."""
-    import rivals  # here, so that reading a JSON file needs no NumPy
+    """Measure what is asked for, print it, and return the Run."""
+    import measure  # here, so that reading a file needs no NumPy
+    import rivals
 
-    names = [name for name in rivals.TASKS if not options.only or name.startswith(tuple(options.only))]
-    if not names:
-        print(f"no task begins with {options.only}; there are {', '.join(rivals.TASKS)}", file=sys.stderr)
-        return 2
     rivals.configure_process(options.threads)
-    repeats = options.repeats or (3 if options.quick else 7)
-    engines, rows, peaks = rivals.available(), [], []
-    for name in names:
-        try:
-            task = rivals.TASKS[name]()
-        except OSError as error:
-            print(f"{name}: skipped, {error}", file=sys.stderr)
+    run, tasks = Run(), Tasks(rivals, options)
+    parts = (workers_section, deterministic_section, prediction_section, training_section)
+    for name, part in zip(SECTIONS, parts, strict=True):
+        if name in options.section:
+            part(options, measure, tasks, run)
+    return run
+
+
+class Tasks:
+    """The tasks that the options select, made one at a time, because they are large."""
+
+    def __init__(self, rivals, options):
+        self.rivals, self.options = rivals, options
+        self.engines = [
+            name for name in rivals.available() if name == OURS or not options.engine or name in options.engine
+        ]
+
+    def each(self, names=None):
+        """Generate (key, task, epochs per call) for each dtype of each task of these names, of all by default."""
+        for name in names or self.rivals.TASKS:
+            if self.options.only and not name.startswith(tuple(self.options.only)):
+                continue
+            for dtype in self.options.dtypes:
+                try:
+                    task = self.rivals.TASKS[name](dtype=dtype)
+                except OSError as error:
+                    print(f"{name}: skipped, {error}", file=sys.stderr)
+                    break
+                yield name, task, task.epochs_per_call // (5 if self.options.quick else 1)
+
+
+def training_section(options, measure, tasks, run):
+    """Whole epochs against the rivals, a table for each dtype, and float64 against float32."""
+    rows, peaks = ({dtype: [] for dtype in options.dtypes} for _ in range(2))
+    threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
+    singles, doubles = {}, []
+    for name, task, epochs in tasks.each():
+        seconds, peak = measure.training(task, tasks.engines, options.threads, epochs, options.repeats)
+        dtype, ours = str(task.X.dtype), seconds[OURS]
+        share = task.gemm_flops / ours / 1e9 / (peak * options.threads)
+        ratios = {engine: seconds[engine] / ours for engine in tasks.engines if engine != OURS}
+        run.add(f"train {name} {dtype}, {threads}", seconds, {**ratios, "share of peak": share})
+        others = [f"{duration(seconds[engine])} ({times(ratio)})" for engine, ratio in ratios.items()]
+        rows[dtype].append([task.name, duration(ours), *others, duration(ours / task.steps), f"{share:.1%}"])
+        peaks[dtype].append(peak)
+        if dtype == "float32":
+            singles[name] = ours
+        elif name in singles:
+            rate = singles[name] / ours
+            doubles.append(f"{task.name}: float64 at {100 * rate:.0f} % of the float32 rate")
+            run.add(f"float64 {name}, {threads}", {}, {"rate relative to float32": rate})
+    for dtype in options.dtypes:
+        if not rows[dtype]:
             continue
-        epochs = 1 if options.quick else task.epochs_per_call
-        seconds, peak = measure(rivals, task, engines, options.threads, epochs, repeats)
-        rows.append(training_row(task, engines, seconds, peak * options.threads))
-        peaks.append(peak)
-    if not rows:
-        return 1
-    print(f"Training with Adam, float32, {options.threads} thread(s): seconds per epoch, median of {repeats} rounds")
-    print(f"(in brackets: times fastnn). {environment(engines)}.")
-    print(f"Peak of one thread's 512x512x512 product in this run: {statistics.median(peaks):.0f} GFLOP/s.\n")
-    print_table(["network", *engines, "our step", "our share of peak"], rows, markdown=options.markdown)
-    return 0
+        heading(f"Training with Adam, {dtype}, {threads}: seconds per epoch, median of {options.repeats} rounds")
+        print(f"(in brackets: times fastnn; above 1 fastnn is faster). {environment(tasks.engines)}.")
+        print(f"Peak of one thread's 512x512x512 product of ours in this run: {range_of(peaks[dtype])} GFLOP/s;")
+        print(f"shares are of {'that' if options.threads == 1 else f'{options.threads} times that'}, task by task.\n")
+        header = ["network", *tasks.engines, "our step", "our share of peak"]
+        print_table(header, rows[dtype], markdown=options.markdown)
+    if doubles:
+        print("", *doubles, sep="\n")
 
 
-def measure(rivals, task, names, threads, epochs, repeats):
-    """Return {engine: median seconds per epoch} and our peak GFLOP/s, everything interleaved round by round."""
-    engines = {}
-    for name in names:
-        say(f"{task.name}: preparing {name}")
-        rivals.check_same_work(task, name, threads)
-        engines[name] = rivals.ENGINES[name](task, threads)
-        engines[name].epochs(1)  # warm-up, compilation
-    rounds, peak = {name: [] for name in names}, 0.0
-    for turn in range(repeats):
-        say(f"{task.name}: round {turn + 1} of {repeats}")
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
-            engines[name].epochs(epochs)
-            rounds[name].append((time.perf_counter() - start) / epochs)
-        peak = max(peak, gemm_gflops())
-    say("")
-    return {name: statistics.median(values) for name, values in rounds.items()}, peak
+def workers_section(options, measure, tasks, run):
+    """What a second worker gives fastnn."""
+    rows = []
+    for name, task, epochs in tasks.each(WORKERS_TASKS):
+        medians = measure.workers(task, epochs, options.repeats)
+        gain = medians["1 thread"] / medians["2 threads"]
+        run.add(f"second worker {name} {task.X.dtype}", medians, {"gain": gain})
+        rows.append([f"{task.name}, {task.X.dtype}", *map(duration, medians.values()), times(gain)])
+    if rows:
+        heading("The second worker: fastnn's seconds per epoch")
+        print_table(["network", "1 thread", "2 threads", "gain"], rows, markdown=options.markdown)
 
 
-def gemm_gflops(size=512, calls=10):
-    """Return the best rate of fastnn's own float32 matrix product on square matrices of this size."""
-    import numpy as np
+def deterministic_section(options, measure, tasks, run):
+    """The price of results that do not depend on the number of threads."""
+    rows = []
+    for name, task, epochs in tasks.each(DETERMINISTIC_TASKS):
+        medians = measure.deterministic(task, epochs, options.repeats)
+        if medians is None:
+            print("deterministic: skipped, fit has no such keyword", file=sys.stderr)
+            return
+        ratio = medians["default"] / medians["deterministic"]
+        run.add(f"deterministic {name} {task.X.dtype}, 2 threads", medians, {"rate relative to default": ratio})
+        rows.append([f"{task.name}, {task.X.dtype}", *map(duration, medians.values()), f"{1 / ratio - 1:+.1%}"])
+    if rows:
+        heading("deterministic=True on two threads: fastnn's seconds per epoch")
+        print_table(["network", "default", "deterministic", "price"], rows, markdown=options.markdown)
 
-    import fastnn as fnn
 
-    a, b = np.random.default_rng(0).standard_normal((2, size, size), dtype=np.float32)
-    best = float("inf")
-    for _ in range(calls):
-        start = time.perf_counter()
-        fnn.kernels.matmul(a, b)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / 1e9
-
-
-def training_row(task, names, seconds, peak):
-    """Return the table's row of one task."""
-    ours = seconds[OURS]
-    cells = [duration(ours)]
-    cells += [f"{duration(seconds[name])} ({times(seconds[name] / ours)})" for name in names if name != OURS]
-    cells += [duration(ours / task.steps)]
-    return [task.name, *cells, f"{task.gemm_flops / ours / 1e9 / peak:.1%}"]
+def prediction_section(options, measure, tasks, run):
+    """Latency and throughput of prediction."""
+    rows = []
+    for dtype in options.dtypes:
+        one = measure.predicting_one_row(dtype, options.repeats)
+        many = measure.predicting_many_rows(dtype, options.threads, options.repeats)
+        for group, medians in (("one row", one), (f"a million rows, {options.threads} thread(s)", many)):
+            *ours, twin = medians
+            ratios = {name: medians[twin] / medians[name] for name in ours}
+            run.add(f"predict {group}, {dtype}", medians, ratios)
+            for name in ours:
+                rate = f"{1e-6 / medians[name]:.3g} million/s"
+                rows.append([f"{name}, {group}, {dtype}", duration(medians[name]), rate, times(ratios[name])])
+    heading("Prediction through 64-32-10 relu: time per row")
+    print_table(["call", "per row", "rows", "times the twin"], rows, markdown=options.markdown)
 
 
 def environment(engines):
@@ -131,64 +212,63 @@ def environment(engines):
     return f"{', '.join(versions)}; Python {platform.python_version()}, {platform.machine()}"
 
 
-# -------------------------------------------------------------------------------------- reading pytest-benchmark JSON
+# ------------------------------------------------------------------------------------------------------ reading files
 
 
-def load_groups(path):
-    """Return {group: {engine: median seconds}} of a pytest-benchmark JSON file."""
-    groups = {}
-    for entry in json.loads(path.read_text())["benchmarks"]:
+def load(path):
+    """Return the Run of a file of ours or of pytest-benchmark."""
+    content = json.loads(path.read_text())
+    if "benchmarks" not in content:
+        return Run(content["medians"], content["ratios"])
+    medians = {}
+    for entry in content["benchmarks"]:
         engine = entry["extra_info"].get("engine")
         if engine:
-            groups.setdefault(entry["group"], {})[engine] = entry["stats"]["median"]
-    return groups
-
-
-def ratios(groups):
-    """Return {(group, engine): how many times as long as fastnn it takes}."""
-    return {
-        (group, engine): seconds / medians[OURS]
-        for group, medians in groups.items()
-        if OURS in medians
-        for engine, seconds in medians.items()
-        if engine != OURS
+            medians.setdefault(entry["group"], {})[engine] = entry["stats"]["median"]
+    ratios = {
+        group: {engine: value / seconds[OURS] for engine, value in seconds.items() if engine != OURS}
+        for group, seconds in medians.items()
+        if OURS in seconds
     }
+    return Run(medians, ratios)
 
 
-def show(groups):
+def show(run):
     """Print the ratios of one run, group by group."""
-    rows = [
-        [group, duration(groups[group][OURS]), engine, duration(groups[group][engine]), times(ratio)]
-        for (group, engine), ratio in ratios(groups).items()
-    ]
-    print_table(["group", OURS, "engine", "its time", "times fastnn"], rows)
-    return 0
+    rows = []
+    for group, ratios in run.ratios.items():
+        medians = {what: duration(seconds) for what, seconds in run.medians[group].items()}
+        rows += [[group, medians.get(OURS, ""), what, medians.get(what, ""), times(r)] for what, r in ratios.items()]
+    print_table(["group", OURS, "compared with, or figure", "its time", "ratio"], rows)
 
 
 def compare(new, old, tolerance):
-    """Print the ratios that fell from the old run to the new by more than the tolerance; return 1 if any did."""
-    new, old = ratios(new), ratios(old)
-    common = [key for key in new if key in old]
-    slower = [
-        [group, engine, times(old[group, engine]), times(new[group, engine])]
-        for group, engine in common
-        if new[group, engine] < old[group, engine] * (1 - tolerance)
-    ]
-    print(f"{len(common)} ratios in both runs; {len(slower)} fell by more than {100 * tolerance:.0f} %")
+    """Print the ratios that fell from the old run to the new by more than the tolerance; return the exit status."""
+    before = {(group, what): ratio for group, ratios in old.ratios.items() for what, ratio in ratios.items()}
+    now = {(group, what): ratio for group, ratios in new.ratios.items() for what, ratio in ratios.items()}
+    common = [key for key in now if key in before]
+    if not common:
+        print("The two runs have no ratio in common: compare runs of the same tasks, dtype and threads.")
+        return 2
+    slower = [[*key, times(before[key]), times(now[key])] for key in common if now[key] < before[key] * (1 - tolerance)]
+    print(f"\n{len(common)} ratios in both runs; {len(slower)} fell by more than {100 * tolerance:.0f} %")
     if slower:
-        print_table(["group", "engine", "ratio before", "ratio now"], slower)
+        print_table(["group", "compared with, or figure", "ratio before", "ratio now"], slower)
     return 1 if slower else 0
 
 
 # --------------------------------------------------------------------------------------------------------- printing
 
 
-def say(text):
-    """Show progress on stderr, on one line where that is a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr)
+def heading(text):
+    """Print the first line of a section."""
+    print(f"\n{text}")
+
+
+def range_of(values):
+    """Return the smallest and the largest of some rates."""
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def duration(seconds):
