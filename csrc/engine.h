@@ -48,6 +48,8 @@ typedef int (*fnn_poll)(void *arg);
         const REAL *target, *weight;                                                                          \
         const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */                             \
         double l1, l2;                                                                                        \
+        REAL *statistics; /* the network's state; training moves running statistics */                        \
+        int training;     /* batch norm uses the batch's statistics */                                        \
         const REAL *theta;                                                                                    \
         /* training */                                                                                        \
         const fnn_rule *rule;                                                                                 \

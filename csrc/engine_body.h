@@ -7,6 +7,7 @@ typedef struct {
     REAL *rows;     /* outputs, pre-activations and deltas: plan offsets times chunk */
     REAL *gradient; /* of the shard in hand */
     REAL *pack;
+    REAL *columns;       /* vectors as long as rows are wide, of batch norms */
     const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
 } FN(buffers);
 
@@ -26,11 +27,29 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     TAKE_(target, REAL, chunk * (size_t)plan->n_out)
     TAKE_(weight, REAL, chunk)
     TAKE_(rows, REAL, chunk * (size_t)plan->row_elements)
+    TAKE_(columns, REAL, plan->column_elements)
     TAKE_(tables, const REAL *, chunk *(size_t)(2 * plan->n_ops + 1))
 #undef TAKE_
     /* an odd number of cache lines, so that the workers' buffers do not fall on the same sets of a shared cache */
     return at + FNN_ALIGN;
 }
+
+static REAL *FN(columns_at)(const JOB *job, int worker)
+{
+    FN(buffers) b;
+    FN(carve)(job, job->workspace + FN(carve)(job, NULL, NULL) * (size_t)worker, &b);
+    return b.columns;
+}
+
+/* Where in training a chunk of rows stands. */
+typedef struct {
+    int worker, dropping;
+    int64_t number; /* of updates before */
+    ptrdiff_t first_row, batch_rows;
+} FN(pass);
+
+#include "elementwise_body.h"
+#include "normalise_body.h"
 
 static size_t FN(gradient_bytes)(const JOB *job)
 {
@@ -117,7 +136,7 @@ static const REAL *const *FN(fetch)(const JOB *job, const FN(buffers) * b, const
         index += first;
     else
         x += (size_t)first * (size_t)n_in * size[job->x_type];
-    if (job->x_type == own_type && plan->input_scale == 1 && !(index && job->blas)) {
+    if (job->x_type == own_type && plan->input_scale == 1 && !(index && (job->blas || plan->gathers))) {
         for (ptrdiff_t i = 0; i < rows; i++)
             table[i] = (const REAL *)(const void *)x + (index ? index[i] : i) * n_in;
         return table;
@@ -128,8 +147,9 @@ static const REAL *const *FN(fetch)(const JOB *job, const FN(buffers) * b, const
     return table;
 }
 
-static const REAL *FN(forward)(const JOB *job, const FN(buffers) * b, const REAL *const *x, ptrdiff_t rows,
-                               REAL *result)
+/* NULL when told to stop. */
+static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, const REAL *const *x,
+                               ptrdiff_t rows, REAL *result)
 {
     const fnn_plan *plan = job->plan;
     const ptrdiff_t chunk = job->chunk;
@@ -137,25 +157,72 @@ static const REAL *FN(forward)(const JOB *job, const FN(buffers) * b, const REAL
     for (int i = 0; i < plan->n_ops; i++) {
         const fnn_op *op = plan->ops + i;
         const REAL *const *in = op->input < 0 ? x : FN(output_rows)(job, b, op->input);
+        REAL *pre = op->pre < 0 ? NULL : b->rows + op->pre * chunk;
+        REAL *normalised = b->rows + op->normalised * chunk;
         out = result && i == plan->n_ops - 1 ? result : b->rows + op->out * chunk;
-        FN(dense_forward)(job, op, rows, in, b->pack, op->pre < 0 ? NULL : b->rows + op->pre * chunk, out);
+        switch (op->kind) {
+        case FNN_ACTIVATE:
+            FN(activate_forward)(job, op, rows, in[0], pre, out);
+            break;
+        case FNN_DROPOUT:
+            FN(dropout_apply)(job, op, i, rows, pass->first_row, pass->number, pass->dropping, in[0], out);
+            break;
+        case FNN_STANDARDIZE:
+            FN(standardize_forward)(job, op, rows, in[0], out);
+            break;
+        case FNN_LAYER_NORM:
+            FN(layer_norm_op_forward)(job, op, rows, in[0], normalised, normalised + op->n_out * chunk, out);
+            break;
+        case FNN_BATCH_NORM:
+            if (FN(batch_norm_op_forward)(job, op, pass, rows, in[0], normalised, out))
+                return NULL;
+            break;
+        default:
+            FN(dense_forward)(job, op, rows, in, b->pack, pre, out);
+        }
     }
     return out;
 }
 
-/* The last op's delta holds ∂ℓ/∂output. step: see dense_backward. */
-static void FN(backward)(JOB *job, const FN(buffers) * b, const REAL *const *x, ptrdiff_t rows, int accumulate,
-                         const fnn_step *step)
+/* The last op's delta holds ∂ℓ/∂output. step: see dense_backward. Returns 1 when told to stop. */
+static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, const REAL *const *x, ptrdiff_t rows,
+                        int accumulate, const fnn_step *step)
 {
     const fnn_plan *plan = job->plan;
     const ptrdiff_t chunk = job->chunk;
     for (int i = plan->n_ops - 1; i >= 0; i--) {
         const fnn_op *op = plan->ops + i, *source = op->input < 0 ? NULL : plan->ops + op->input;
-        FN(dense_backward)(job, op, rows, source ? FN(output_rows)(job, b, op->input) : x,
-                           op->pre < 0 ? NULL : b->rows + op->pre * chunk, b->rows + op->out * chunk, accumulate,
-                           b->pack, b->rows + op->delta * chunk, FN(delta_rows)(job, b, i), b->gradient,
-                           source ? b->rows + source->delta * chunk : NULL, step);
+        const REAL *const *in = source ? FN(output_rows)(job, b, op->input) : x;
+        const REAL *pre = op->pre < 0 ? NULL : b->rows + op->pre * chunk, *out = b->rows + op->out * chunk;
+        REAL *delta = b->rows + op->delta * chunk, *normalised = b->rows + op->normalised * chunk;
+        switch (op->kind) {
+        case FNN_ACTIVATE:
+            FN(activate_backward)(job, op, rows, pre, out, delta);
+            break;
+        case FNN_DROPOUT:
+            FN(dropout_apply)(job, op, i, rows, pass->first_row, pass->number, pass->dropping, delta, delta);
+            break;
+        case FNN_STANDARDIZE:
+            break;
+        case FNN_LAYER_NORM:
+            FN(layer_norm_op_backward)(job, op, rows, normalised, normalised + op->n_out * chunk, accumulate, delta,
+                                       b->gradient);
+            break;
+        case FNN_BATCH_NORM:
+            if (FN(batch_norm_op_backward)(job, op, pass, rows, in[0], normalised, accumulate, source != NULL, delta,
+                                           b->gradient))
+                return 1;
+            break;
+        default:
+            FN(dense_backward)(job, op, rows, in, pre, out, accumulate, b->pack, delta, FN(delta_rows)(job, b, i),
+                               b->gradient, source ? b->rows + source->delta * chunk : NULL, step);
+        }
+        if (step && (op->kind == FNN_BATCH_NORM || op->kind == FNN_LAYER_NORM)) {
+            FN(update)(job, 0, step, 0, op->rate, op->weight, op->n_out, b->gradient + op->weight);
+            FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, b->gradient + op->bias);
+        }
     }
+    return 0;
 }
 
 /* ℓ summed over the rows, and its derivative in the last op's delta. */
@@ -209,14 +276,17 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
 }
 
 /* One shard of the rows first .. first+rows: fills its report and, if asked, its gradient; or, when it is the only
- * shard and one chunk and comes with a step, updates the parameters. Returns 1 when told to stop. */
+ * shard and one chunk and comes with a step, updates the parameters. number: of updates before this one; -1: not a step
+ * of training, nothing is dropped. Returns 1 when told to stop. */
 static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, const int64_t *index, ptrdiff_t first,
-                     ptrdiff_t rows, int with_gradient, fnn_step *step)
+                     ptrdiff_t rows, int with_gradient, fnn_step *step, int64_t number)
 {
     fnn_report *report = job->reports + shard;
     const ptrdiff_t begin = first + rows * shard / job->n_shards;
     const ptrdiff_t count = first + rows * (shard + 1) / job->n_shards - begin;
-    const ptrdiff_t pieces = (count + job->chunk - 1) / job->chunk;
+    ptrdiff_t pieces = (count + job->chunk - 1) / job->chunk;
+    if (pieces == 0 && job->training && job->plan->batch_statistics)
+        pieces = 1; /* the others wait for everyone's moments */
     double correct = 0;
     report->loss = report->weight = 0;
     report->active = count > 0;
@@ -226,15 +296,20 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
         if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
             return 1;
         const REAL *const *x = FN(fetch)(job, b, index, lo, n);
-        const REAL *z = FN(forward)(job, b, x, n, NULL);
+        const FN(pass) pass = {worker, number >= 0, number, lo - first, rows};
+        const REAL *z = FN(forward)(job, b, &pass, x, n, NULL);
+        if (!z)
+            return 1;
         report->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct);
         report->weight += weight;
         if (step && isfinite(report->loss) && weight > 0) {
             step->terms.scale = 1 / weight;
             report->penalty = 0;
-            FN(backward)(job, b, x, n, 0, step);
+            if (FN(backward)(job, b, &pass, x, n, 0, step))
+                return 1;
         } else if (!step && with_gradient) {
-            FN(backward)(job, b, x, n, p > 0, NULL);
+            if (FN(backward)(job, b, &pass, x, n, p > 0, NULL))
+                return 1;
         }
     }
     report->correct = correct;
@@ -243,11 +318,11 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
 
 /* A worker's shards, one after the other. */
 static int FN(shards)(JOB *job, FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first, ptrdiff_t rows,
-                      int with_gradient, fnn_step *step)
+                      int with_gradient, fnn_step *step, int64_t number)
 {
     for (int shard = worker; shard < job->n_shards; shard += job->n_workers) {
         b->gradient = FN(gradient_of)(job, shard);
-        if (FN(shard)(job, b, worker, shard, index, first, rows, with_gradient, step))
+        if (FN(shard)(job, b, worker, shard, index, first, rows, with_gradient, step, number))
             return 1;
     }
     return 0;
@@ -429,7 +504,8 @@ void FN(engine_forward)(void *arg, int worker)
         const ptrdiff_t n = end - lo < job->chunk ? end - lo : job->chunk;
         if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
             return;
-        FN(forward)(job, &b, FN(fetch)(job, &b, NULL, lo, n), n, job->out + lo * job->plan->n_out);
+        const FN(pass) pass = {worker, 0, -1, lo, job->rows};
+        FN(forward)(job, &b, &pass, FN(fetch)(job, &b, NULL, lo, n), n, job->out + lo * job->plan->n_out);
     }
 }
 
@@ -438,7 +514,7 @@ void FN(engine_gradient)(void *arg, int worker)
 {
     JOB *job = arg;
     FN(buffers) b = FN(prepare)(job, worker);
-    if (FN(shards)(job, &b, worker, NULL, 0, job->rows, job->gradient != NULL, NULL) || FN(meet)(job))
+    if (FN(shards)(job, &b, worker, NULL, 0, job->rows, job->gradient != NULL, NULL, -1) || FN(meet)(job))
         return;
     const FN(sums) sum = FN(total)(job);
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
@@ -483,7 +559,7 @@ void FN(engine_train)(void *arg, int worker)
                 step.bias1 = 1 - pow(job->rule->beta1, (double)number + 1);
                 step.bias2 = 1 - pow(job->rule->beta2, (double)number + 1);
             }
-            if (FN(shards)(job, &b, worker, order, first, rows, 1, whole_step ? &step : NULL) || FN(meet)(job))
+            if (FN(shards)(job, &b, worker, order, first, rows, 1, whole_step ? &step : NULL, number) || FN(meet)(job))
                 return;
             const FN(sums) sum = FN(total)(job);
             if (!isfinite(sum.loss)) {
@@ -511,6 +587,9 @@ void FN(engine_train)(void *arg, int worker)
                     loss += sum.loss + (penalised ? FN(total_penalty)(job) * sum.weight : 0);
                     weight += sum.weight;
                     job->step = number + 1;
+                    for (int i = 0; i < job->plan->n_ops; i++)
+                        if (job->plan->ops[i].kind == FNN_BATCH_NORM)
+                            FN(batch_norm_commit)(job, job->plan->ops + i);
                 }
             }
             number += sum.weight > 0;

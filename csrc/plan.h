@@ -4,7 +4,7 @@
 
 #include "common.h"
 
-enum fnn_op_kind { FNN_DENSE = 0 };
+enum fnn_op_kind { FNN_DENSE = 0, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE };
 enum fnn_loss {
     FNN_CROSS_ENTROPY = 0,
     FNN_BINARY_CROSS_ENTROPY, /* the last one that classifies */
@@ -16,6 +16,8 @@ enum fnn_loss {
 enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
+#define FNN_BATCH_NORM_COLUMNS 9 /* column vectors of a batch norm in `columns`: see normalise_body.h */
+
 typedef struct {
     int kind;          /* enum fnn_op_kind */
     int input;         /* the op whose output it reads; -1: the batch */
@@ -26,10 +28,17 @@ typedef struct {
     double rate; /* multiplies the learning rate; 0: its parameters are frozen */
     ptrdiff_t n_in, n_out;
     ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */
+    ptrdiff_t state;  /* offset of what is learnt but not optimised; -1: nothing. Batch norm: running mean, running
+                         variance, their count; standardize: mean, 1/scale; dropout: seed */
+    double epsilon;   /* of a norm */
+    double momentum;  /* of running statistics */
+    double drop;      /* probability of dropout */
+    ptrdiff_t column; /* of batch norm: place of its column vectors in a worker's `columns` */
     /* places in a worker's workspace, in elements per row of a chunk */
-    ptrdiff_t out;   /* output */
-    ptrdiff_t pre;   /* pre-activation; -1 where the derivative is a function of the output */
-    ptrdiff_t delta; /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */
+    ptrdiff_t normalised; /* of a norm: û, and behind all of them layer norm's 1/σ */
+    ptrdiff_t out;        /* output */
+    ptrdiff_t pre;        /* pre-activation; -1 where the derivative is a function of the output */
+    ptrdiff_t delta;      /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */
 } fnn_op;
 
 typedef struct {
@@ -44,7 +53,10 @@ typedef struct {
     int n_ops, n_segments, loss;
     int rated; /* a segment's rate is not 1 */
     ptrdiff_t n_parameters, n_in, n_out;
-    ptrdiff_t row_elements; /* of all outputs, pre-activations and deltas of one row */
+    int batch_statistics;      /* there is a batch norm: training needs the whole batch at once */
+    int gathers;               /* an op that is no product reads X: its rows must follow each other */
+    ptrdiff_t column_elements; /* of a worker's `columns` */
+    ptrdiff_t row_elements;    /* of all outputs, pre-activations and deltas of one row */
     double input_scale;
     double label_smoothing; /* of cross_entropy */
 } fnn_plan;

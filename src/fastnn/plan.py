@@ -32,24 +32,30 @@ ACTIVATIONS = (
 
 
 class OpSpec(NamedTuple):
-    """One operation of a plan, A = σ(X W + b) for the kind ``"dense"``.
+    """One operation of a plan.
 
     Attributes
     ----------
     kind : str
-        ``"dense"``.
+        ``"dense"``, A = σ(X W + b); ``"activation"``, ``"batch_norm"``, ``"layer_norm"``, ``"dropout"`` or
+        ``"standardize"``, which have as many outputs as inputs.
     input : int
         Index of the operation whose output this one reads; -1 reads X.
     n_in, n_out : int
         Columns of the input and of the output.
     weight : int
-        Offset in theta of the C-ordered (n_in, n_out) weight.
+        Offset in theta of the C-ordered (n_in, n_out) weight, or of a norm's γ; -1 when there is none.
     bias : int
-        Offset in theta of the (n_out,) bias, -1 when there is none.
+        Offset in theta of the (n_out,) bias, or of a norm's β; -1 when there is none.
     activation : str
         Name of σ.
-    rate : float, default=1.0
-        Multiplies the learning rate for these parameters; 0 freezes them.
+    rate : float
+        Multiplies the learning rate of the parameters.
+    state : int
+        Offset in the network's state of a batch norm's running mean, running variance and their count, of a
+        standardisation's mean and inverse scale, or of the dropouts' seed; -1 for the others.
+    epsilon, momentum, drop : float
+        ε of a norm, momentum of its running statistics, probability of a dropout.
     """
 
     kind: str
@@ -60,6 +66,10 @@ class OpSpec(NamedTuple):
     bias: int
     activation: str
     rate: float = 1.0
+    state: int = -1
+    epsilon: float = 0.0
+    momentum: float = 0.0
+    drop: float = 0.0
 
 
 class UpdateRule(NamedTuple):
@@ -127,7 +137,10 @@ def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int
     """
     found: dict[tuple[int, int], tuple[bool, float]] = {}
     for op in ops:
-        found.setdefault((op.weight, op.weight + op.n_in * op.n_out), (True, float(op.rate)))
+        if op.kind == "dense":
+            found.setdefault((op.weight, op.weight + op.n_in * op.n_out), (True, float(op.rate)))
+        elif op.weight >= 0:
+            found.setdefault((op.weight, op.weight + op.n_out), (False, float(op.rate)))
     for op in ops:
         if op.bias >= 0:
             found.setdefault((op.bias, op.bias + op.n_out), (False, float(op.rate)))

@@ -31,7 +31,8 @@ cdef extern from "data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
 cdef extern from "plan.h" nogil:
-    enum: FNN_DENSE
+    enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
+    enum: FNN_BATCH_NORM_COLUMNS
     enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
     enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
@@ -39,7 +40,8 @@ cdef extern from "plan.h" nogil:
 
     ctypedef struct fnn_op:
         int kind, input, activation, accumulate, shared_weight, shared_bias
-        double rate
+        double rate, epsilon, momentum, drop
+        ptrdiff_t state, column, normalised
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
 
     ctypedef struct fnn_segment:
@@ -50,7 +52,8 @@ cdef extern from "plan.h" nogil:
     ctypedef struct fnn_plan:
         const fnn_op *ops
         const fnn_segment *segments
-        int n_ops, n_segments, loss, rated
+        int n_ops, n_segments, loss, rated, batch_statistics, gathers
+        ptrdiff_t column_elements
         ptrdiff_t n_parameters, n_in, n_out, row_elements
         double input_scale, label_smoothing
 
@@ -99,6 +102,8 @@ cdef extern from "engine.h" nogil:
         void *weight
         void *order
         double l1, l2
+        void *statistics
+        int training
         void *theta
         const fnn_rule *rule
         void *trained
@@ -136,6 +141,8 @@ cdef extern from "engine.h" nogil:
         void *weight
         void *order
         double l1, l2
+        void *statistics
+        int training
         void *theta
         const fnn_rule *rule
         void *trained
@@ -176,6 +183,8 @@ atexit.register(lambda: fnn_pool_shutdown())
 LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY_CROSS_ENTROPY,
           "squared_error": FNN_SQUARED_ERROR, "absolute_error": FNN_ABSOLUTE_ERROR, "huber": FNN_HUBER,
           "poisson": FNN_POISSON}
+KINDS = {"dense": FNN_DENSE, "activation": FNN_ACTIVATE, "batch_norm": FNN_BATCH_NORM, "layer_norm": FNN_LAYER_NORM,
+         "dropout": FNN_DROPOUT, "standardize": FNN_STANDARDIZE}
 RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
 
 # Multiplications per worker and batch below which a second worker costs more than it saves (the barriers).
@@ -265,6 +274,7 @@ cdef class Plan:
     cdef fnn_op *ops
     cdef fnn_segment *segments
     cdef bint single
+    cdef readonly ptrdiff_t n_state
     cdef readonly object dtype
     cdef _Workspace spare
 
@@ -295,34 +305,57 @@ cdef class Plan:
         self.plan.n_out = ops[n - 1].n_out
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
         self.plan.label_smoothing = label_smoothing
+        self.plan.batch_statistics = self.plan.gathers = 0
+        self.plan.column_elements = self.n_state = 0
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
             spec = ops[i]
             op = self.ops + i
             width = ops[0].n_in if spec.input < 0 else ops[spec.input].n_out if spec.input < i else None
-            if not (spec.kind == "dense" and spec.input >= -1 and spec.n_in == width and spec.n_in > 0 and spec.n_out > 0
-                    and 0 <= spec.weight <= n_parameters - spec.n_in * spec.n_out
+            product = spec.kind == "dense"
+            parameters = spec.n_in * spec.n_out if product else spec.n_out
+            if not (spec.kind in KINDS and spec.input >= -1 and spec.n_in == width and spec.n_in > 0 and spec.n_out > 0
+                    and (product or spec.n_in == spec.n_out)
+                    and (0 if product else -1) <= spec.weight <= n_parameters - parameters
                     and -1 <= spec.bias <= n_parameters - spec.n_out):
                 raise ValueError(f"ops[{i}]: {spec} does not fit its input or theta of length {n_parameters}")
-            op.kind = FNN_DENSE
+            op.kind = KINDS[spec.kind]
             op.input = spec.input
-            op.rate = spec.rate
+            op.rate, op.epsilon, op.momentum, op.drop = spec.rate, spec.epsilon, spec.momentum, spec.drop
             op.n_in, op.n_out, op.weight, op.bias = spec.n_in, spec.n_out, spec.weight, spec.bias
             op.activation = _kernels.ACTIVATION_CODES[spec.activation]
             op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
-            op.shared_weight = any(ops[j].weight == spec.weight for j in range(i + 1, n))
-            op.shared_bias = any(ops[j].bias == spec.bias for j in range(i + 1, n))
+            op.shared_weight = spec.weight >= 0 and any(ops[j].weight == spec.weight for j in range(i + 1, n))
+            op.shared_bias = spec.bias >= 0 and any(ops[j].bias == spec.bias for j in range(i + 1, n))
+            if not product and (op.accumulate or op.shared_weight):
+                raise ValueError(f"ops[{i}]: only a dense operation may share its input or its parameters")
             op.out = at
             at += op.n_out
             op.pre = -1
-            if not fnn_activation_saves_output(op.activation):
+            op.normalised = 0
+            if op.kind in (FNN_DENSE, FNN_ACTIVATE) and not fnn_activation_saves_output(op.activation):
                 op.pre = at
                 at += op.n_out
+            if op.kind in (FNN_BATCH_NORM, FNN_LAYER_NORM):
+                op.normalised = at
+                at += op.n_out + 1
+            op.state = spec.state
+            size = {"batch_norm": 2 * spec.n_out + 1, "standardize": 2 * spec.n_out, "dropout": 1}.get(spec.kind, 0)
+            if size and spec.state < 0:
+                raise ValueError(f"ops[{i}]: a {spec.kind} needs a place in the state")
+            self.n_state = max(self.n_state, spec.state + size)
+            op.column = self.plan.column_elements
+            if op.kind == FNN_BATCH_NORM:
+                self.plan.column_elements += FNN_BATCH_NORM_COLUMNS * op.n_out
+                self.plan.batch_statistics = 1
+            if not product and spec.input < 0:
+                self.plan.gathers = 1
         for i in range(n - 1):
             if not any(ops[j].input == i for j in range(i + 1, n)):
                 raise ValueError(f"ops[{i}]: nothing reads its output")
-        ranges = {(spec.weight, spec.weight + spec.n_in * spec.n_out) for spec in ops}
+        ranges = {(spec.weight, spec.weight + (spec.n_in * spec.n_out if spec.kind == "dense" else spec.n_out))
+                  for spec in ops if spec.weight >= 0}
         ranges |= {(spec.bias, spec.bias + spec.n_out) for spec in ops if spec.bias >= 0}
         borders = [(0, 0), *sorted(ranges), (n_parameters, n_parameters)]
         if any(left[1] != right[0] for left, right in zip(borders, borders[1:])):
@@ -335,14 +368,18 @@ cdef class Plan:
         free(self.ops)
         free(self.segments)
 
-    cdef ptrdiff_t place_deltas(self, ptrdiff_t at):
-        """A chain needs two buffers by turns; where an output is read from afar every op gets its own."""
-        cdef int i, n = self.plan.n_ops
+    cdef ptrdiff_t place_deltas(self, ptrdiff_t at) except -1:
+        """A chain of products needs two buffers by turns; an op that works in place has that of its input. Where an
+        output is read from afar every op gets its own."""
+        cdef int i, turn = 0, n = self.plan.n_ops
         cdef bint chain = all(self.ops[i].input == i - 1 for i in range(n))
         cdef ptrdiff_t widest = max(self.ops[i].n_out for i in range(n))
+        if not chain and any(self.ops[i].kind != FNN_DENSE for i in range(n)):
+            raise ValueError("ops: expected a chain where not all are dense")
         for i in range(n):
             if chain:
-                self.ops[i].delta = at + (i % 2) * widest
+                turn = 1 - turn if self.ops[i].kind == FNN_DENSE else turn
+                self.ops[i].delta = at + turn * widest
             else:
                 self.ops[i].delta = at
                 at += self.ops[i].n_out
@@ -361,7 +398,7 @@ cdef class Plan:
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def forward(self, theta, X, int threads=1):
+    def forward(self, theta, X, int threads=1, statistics=None):
         """Output of the last operation, (N, K)."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -369,17 +406,17 @@ cdef class Plan:
         if out.size == 0:
             return out
         if self.single:
-            self.describe(&job32, theta, X, None, None)
+            self.describe(&job32, theta, X, None, None, statistics)
             job32.out = address("out", out, "f", out.size, True)
             self.execute(&job32, fnn_engine_forward_f32, job32.rows, threads)
         else:
-            self.describe(&job64, theta, X, None, None)
+            self.describe(&job64, theta, X, None, None, statistics)
             job64.out = address("out", out, "d", out.size, True)
             self.execute(&job64, fnn_engine_forward_f64, job64.rows, threads)
         return out
 
     def loss_and_gradient(self, theta, X, y, sample_weight=None, double l1=0.0, double l2=0.0, int threads=1,
-                          bint gradient=True, bint deterministic=False):
+                          bint gradient=True, bint deterministic=False, statistics=None, bint training=False):
         """Objective J(θ) over all rows, and its gradient (P,) or None."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -390,18 +427,18 @@ cdef class Plan:
             raise ValueError("X: expected at least one row, got none")
         grad = np.empty(self.plan.n_parameters, self.dtype) if gradient else None
         if self.single:
-            self.describe(&job32, theta, X, y, sample_weight)
+            self.describe(&job32, theta, X, y, sample_weight, statistics, training)
             self.objective(&job32, grad, l1, l2, &loss, &correct)
             self.execute(&job32, fnn_engine_gradient_f32, job32.rows, threads, None, deterministic)
         else:
-            self.describe(&job64, theta, X, y, sample_weight)
+            self.describe(&job64, theta, X, y, sample_weight, statistics, training)
             self.objective(&job64, grad, l1, l2, &loss, &correct)
             self.execute(&job64, fnn_engine_gradient_f64, job64.rows, threads, None, deterministic)
         return loss, grad
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1, learning_rates=None,
-              bint deterministic=False):
+              bint deterministic=False, statistics=None):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -443,7 +480,7 @@ cdef class Plan:
         cdef int status
         errors = []
         if self.single:
-            self.describe(&job32, theta, X, y, sample_weight)
+            self.describe(&job32, theta, X, y, sample_weight, statistics, True)
             self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
             job32.rates = rates
@@ -451,7 +488,7 @@ cdef class Plan:
             self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors, deterministic)
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
-            self.describe(&job64, theta, X, y, sample_weight)
+            self.describe(&job64, theta, X, y, sample_weight, statistics, True)
             self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
             job64.rates = rates
@@ -466,7 +503,7 @@ cdef class Plan:
 
     # -- the job --------------------------------------------------------------------------------------------------
 
-    cdef int describe(self, job_t *job, theta, X, y, sample_weight) except -1:
+    cdef int describe(self, job_t *job, theta, X, y, sample_weight, statistics, bint training=False) except -1:
         """Everything that all calls share."""
         cdef ptrdiff_t n = X.shape[0], k = self.plan.n_out
         real = "f" if job_t is fnn_job_f32 else "d"
@@ -509,6 +546,12 @@ cdef class Plan:
         if sample_weight is not None:
             job.weight = address("sample_weight", sample_weight, real, n)
         job.l1 = job.l2 = 0.0
+        job.training = training
+        job.statistics = NULL
+        if self.n_state:
+            if statistics is None:
+                raise TypeError("statistics: expected the network's state, got None")
+            job.statistics = address("statistics", statistics, real, self.n_state, True)
         job.theta = address("theta", theta, real, self.plan.n_parameters)
         job.rule = NULL
         job.trained = job.state = job.out = job.gradient = NULL
@@ -567,19 +610,22 @@ cdef class Plan:
         cdef _Workspace space
         cdef size_t needed
         cdef bint own_errors = errors is None
+        cdef bint whole = job.training and self.plan.batch_statistics  # a shard is one chunk, and all run at once
         if own_errors:
             errors = []
         workers = <int>max(1.0, min(<double>min(threads, FNN_MAX_WORKERS), work / WORTH_A_WORKER))
         if deterministic:
-            workers = min(workers, FIXED_SHARDS)
+            workers = 1 if whole else min(workers, FIXED_SHARDS)
         workers = fnn_team_acquire(&team, workers)
         try:
             job.n_workers = workers
-            job.n_shards = FIXED_SHARDS if deterministic else workers
+            job.n_shards = FIXED_SHARDS if deterministic and not whole else workers
             job.chunk = <ptrdiff_t>(CHUNK_BYTES / element / (self.plan.n_in + self.plan.row_elements))
             # so few that Ctrl-C need not wait for long, too
             job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)),
                             (rows + job.n_shards - 1) // job.n_shards)
+            if whole:
+                job.chunk = (rows + job.n_shards - 1) // job.n_shards
             if job_t is fnn_job_f32:
                 needed = fnn_engine_workspace_f32(job)
             else:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..plan import OpSpec, TrainResult, UpdateRule, parameter_ranges
-from .activations import SAVES_OUTPUT, activation_backward, activation_forward
 from .dense import check_array
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
+from .ops import Pass, backward, forward, move_statistics, state_size
 from .optim import (
     adagrad_update,
     adam_update,
@@ -41,6 +41,7 @@ LOSSES = {
     "poisson": poisson,
 }
 CLASSIFIERS = ("cross_entropy", "binary_cross_entropy")
+KINDS = ("dense", "activation", "batch_norm", "layer_norm", "dropout", "standardize")
 INPUTS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
 
 
@@ -95,19 +96,25 @@ class Plan:
         self.dtype = np.dtype(dtype)
         for index, op in enumerate(self.ops):
             width = self.ops[0].n_in if op.input < 0 else self.ops[op.input].n_out if op.input < index else None
+            product = op.kind == "dense"
             fits = (
-                op.kind == "dense"
+                op.kind in KINDS
                 and op.n_in == width
-                and 0 <= op.weight <= self.n_parameters - op.n_in * op.n_out
+                and (product or op.n_in == op.n_out)
+                and (0 if product else -1) <= op.weight <= self.n_parameters - op.n_out * (op.n_in if product else 1)
                 and -1 <= op.bias <= self.n_parameters - op.n_out
+                and (op.state >= 0 or state_size(op) == 0)
             )
             if not fits:
                 raise ValueError(f"ops[{index}]: {op} does not fit its input or theta of length {n_parameters}")
+        self.n_state = max(op.state + state_size(op) for op in self.ops)
         # A weight that two operations share is penalised once.
         self._ranges = parameter_ranges(self.ops, self.n_parameters)
         self._penalised = [(start, stop) for start, stop, penalised, _ in self._ranges if penalised]
 
-    def forward(self, theta: np.ndarray, X: np.ndarray, threads: int = 1) -> np.ndarray:
+    def forward(
+        self, theta: np.ndarray, X: np.ndarray, threads: int = 1, statistics: np.ndarray | None = None
+    ) -> np.ndarray:
         """Output of the last operation.
 
         Parameters
@@ -116,6 +123,8 @@ class Plan:
         X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         threads : int, default=1
             Taken for the sake of the signature; NumPy's BLAS has its own.
+        statistics : ndarray (n_state,) of the plan's dtype, optional
+            The network's state; needed where an operation has a part in it.
 
         Returns
         -------
@@ -127,7 +136,8 @@ class Plan:
             If an array does not fit the plan.
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
-        return self._forward(theta, self._rows(self._check_X(X)))[1][-1]
+        run = Pass(self._check_statistics(statistics))
+        return self._forward(theta, self._rows(self._check_X(X)), run)[1][-1]
 
     def loss_and_gradient(
         self,
@@ -140,6 +150,8 @@ class Plan:
         threads: int = 1,
         gradient: bool = True,
         deterministic: bool = False,
+        statistics: np.ndarray | None = None,
+        training: bool = False,
     ) -> tuple[float, np.ndarray | None]:
         """Objective J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁ and its gradient (sign 0 = 0).
 
@@ -156,6 +168,10 @@ class Plan:
             Whether the gradient is wanted.
         deterministic : bool, default=False
             Taken for the sake of the signature: NumPy's order of sums does not depend on `threads`.
+        statistics : ndarray (n_state,) of the plan's dtype, optional
+            As for `forward`.
+        training : bool, default=False
+            Batch norm uses the statistics of the rows instead of the running ones. Nothing is dropped either way.
 
         Returns
         -------
@@ -169,7 +185,8 @@ class Plan:
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
         X = self._check_X(X)
-        loss, grad, _ = self._evaluate(theta, self._rows(X), y, sample_weight, gradient)
+        run = Pass(self._check_statistics(statistics), training)
+        loss, grad, _, _ = self._evaluate(theta, self._rows(X), y, sample_weight, gradient, run)
         loss += self._penalty(theta, l1, l2)
         if grad is not None:
             for start, stop in self._penalised:
@@ -198,6 +215,7 @@ class Plan:
         threads: int = 1,
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
+        statistics: np.ndarray | None = None,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -229,6 +247,8 @@ class Plan:
             One for each batch of this call, in place of the optimizer's.
         deterministic : bool, default=False
             As for `loss_and_gradient`.
+        statistics : ndarray (n_state,) of the plan's dtype, optional
+            As for `forward`; running statistics move with every update.
 
         Returns
         -------
@@ -242,6 +262,7 @@ class Plan:
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype, writable=True)
         state = check_array("state", state, (optimizer.n_slots, self.n_parameters), self.dtype, writable=True)
+        statistics = self._check_statistics(statistics, writable=True)
         X = self._check_X(X)
         y = np.asarray(y)
         n_rows = X.shape[0]
@@ -280,7 +301,8 @@ class Plan:
                     weight = float(stop - start) if w is None else float(w.sum(dtype=np.float64))
                     if weight == 0.0:
                         continue
-                    loss, grad, Z = self._evaluate(theta, self._rows(X[take]), y[take], w, True)
+                    run = Pass(statistics, True, step)
+                    loss, grad, Z, saved = self._evaluate(theta, self._rows(X[take]), y[take], w, True, run)
                     loss += self._penalty(theta, l1, l2)
                     if not math.isfinite(loss):
                         return TrainResult(tuple(losses), self._hits(correct), step, "diverged")
@@ -293,6 +315,10 @@ class Plan:
                     after = theta.copy()
                     self._update(after, state, grad, optimizer, eta, step, l1, l2, clip_norm, clip_value)
                     theta[...] = after
+                    for op, kept in zip(self.ops, saved, strict=True):
+                        if op.kind == "batch_norm":
+                            assert statistics is not None
+                            move_statistics(op, kept, statistics)
                     weighted_loss += weight * loss
                     total += weight
                 losses.append(weighted_loss / total if total else 0.0)
@@ -313,30 +339,31 @@ class Plan:
         X = X.dense(self.dtype) if isinstance(X, SparseRows) else X.astype(self.dtype, copy=False)
         return X if self.input_scale is None else X * self.dtype.type(self.input_scale)
 
-    def _weight(self, theta: np.ndarray, op: OpSpec) -> np.ndarray:
-        return theta[op.weight : op.weight + op.n_in * op.n_out].reshape(op.n_in, op.n_out)
+    def _check_statistics(self, statistics: np.ndarray | None, *, writable: bool = False) -> np.ndarray | None:
+        if self.n_state == 0:
+            return None
+        if statistics is None:
+            raise TypeError("statistics: expected the network's state, got None")
+        return check_array("statistics", statistics, (self.n_state,), self.dtype, writable=writable)
 
-    def _forward(self, theta: np.ndarray, X: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Per operation, what its backward pass needs (Z, or A where σ' is a function of A), and its output A."""
-        saved: list[np.ndarray] = []
+    def _forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[list[Any], list[np.ndarray]]:
+        """Per operation, what its backward pass needs, and its output."""
+        saved: list[Any] = []
         outputs: list[np.ndarray] = []
-        for op in self.ops:
-            Z = (X if op.input < 0 else outputs[op.input]) @ self._weight(theta, op)
-            if op.bias >= 0:
-                Z += theta[op.bias : op.bias + op.n_out]
-            A = activation_forward(Z, op.activation)
-            saved.append(A if op.activation in SAVES_OUTPUT else Z)
-            outputs.append(A)
+        for index, op in enumerate(self.ops):
+            out, kept = forward(op, index, theta, X if op.input < 0 else outputs[op.input], run)
+            saved.append(kept)
+            outputs.append(out)
         return saved, outputs
 
     def _evaluate(
-        self, theta: np.ndarray, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, gradient: bool
-    ) -> tuple[float, np.ndarray | None, np.ndarray]:
-        """Data term of the objective, its gradient, and the outputs."""
-        saved, outputs = self._forward(theta, X)
+        self, theta: np.ndarray, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, gradient: bool, run: Pass
+    ) -> tuple[float, np.ndarray | None, np.ndarray, list[Any]]:
+        """Data term of the objective, its gradient, the outputs, and what forward saved."""
+        saved, outputs = self._forward(theta, X, run)
         loss, delta = LOSSES[self.loss](outputs[-1], y, w, **self._loss_options)
         if not gradient:
-            return loss, None, outputs[-1]
+            return loss, None, outputs[-1], saved
         grad = np.zeros(self.n_parameters, self.dtype)
         dA: list[np.ndarray | None] = [None] * len(self.ops)
         dA[-1] = delta
@@ -344,17 +371,12 @@ class Plan:
             op, upstream = self.ops[index], dA[index]
             if upstream is None:  # nothing reads this operation
                 continue
-            delta = activation_backward(saved[index], upstream, op.activation)
             source = X if op.input < 0 else outputs[op.input]
-            # Accumulated, because two operations may share a weight or read the same output.
-            self._weight(grad, op)[...] += source.T @ delta
-            if op.bias >= 0:
-                grad[op.bias : op.bias + op.n_out] += delta.sum(axis=0)
-            if op.input >= 0:
-                back = delta @ self._weight(theta, op).T
+            back = backward(op, index, theta, source, saved[index], upstream, grad, run)
+            if op.input >= 0:  # two operations may read the same output
                 before = dA[op.input]
                 dA[op.input] = back if before is None else before + back
-        return loss, grad, outputs[-1]
+        return loss, grad, outputs[-1], saved
 
     def _penalty(self, theta: np.ndarray, l1: float, l2: float) -> float:
         """½ l2 ‖W‖² + l1 ‖W‖₁ in float64."""

@@ -1,0 +1,139 @@
+/* Batch norm and layer norm as ops of the engine; the arithmetic is in norm_body.h.
+ *
+ * Batch norm in training meets the other workers twice: forward after its shard's moments, backward after its shard's
+ * sums. Every worker then combines all shards in the same order, so that all use the same bits.
+ */
+
+/* A worker's column vectors of one batch norm, C long each. The first four are read by the others. */
+typedef struct {
+    REAL *mean_s, *m2_s, *sum_delta_s, *sum_product_s;           /* of its shard */
+    REAL *mean, *variance, *inv_std, *mean_delta, *mean_product; /* of the batch */
+} FN(columns);
+
+static FN(columns) FN(columns_of)(const JOB *job, const fnn_op *op, int worker)
+{
+    REAL *at = FN(columns_at)(job, worker) + op->column;
+    const ptrdiff_t c = op->n_out;
+    FN(columns) v = {at, at + c, at + 2 * c, at + 3 * c, at + 4 * c, at + 5 * c, at + 6 * c, at + 7 * c, at + 8 * c};
+    return v;
+}
+
+/* Returns 1 when told to stop. */
+static int FN(batch_norm_op_forward)(JOB *job, const fnn_op *op, const FN(pass) * pass, ptrdiff_t rows, const REAL *z,
+                                     REAL *normalised, REAL *out)
+{
+    const ptrdiff_t c = op->n_out;
+    const REAL *gamma = job->theta + op->weight, *beta = job->theta + op->bias;
+    FN(columns) v = FN(columns_of)(job, op, pass->worker);
+    if (!job->training) { /* running statistics, folded into one scale and shift */
+        const REAL *running = job->statistics + op->state;
+        const double count = (double)running[2 * c];
+        const double correction = count > 0 ? 1 / (1 - pow(op->momentum, count)) : 0;
+        for (ptrdiff_t j = 0; j < c; j++) {
+            const double variance = count > 0 ? (double)running[c + j] * correction : 1;
+            const double scale = (double)gamma[j] / sqrt(variance + op->epsilon);
+            v.mean[j] = (REAL)scale;
+            v.variance[j] = (REAL)((double)beta[j] - (double)running[j] * correction * scale);
+        }
+        job->kernels->scale_shift(rows, c, z, v.mean, v.variance, out);
+        return 0;
+    }
+    job->kernels->batch_norm_moments(rows, c, z, v.mean_s, v.m2_s);
+    if (job->n_workers > 1 && fnn_barrier_wait(job->barrier))
+        return 1;
+    ptrdiff_t counts[FNN_MAX_WORKERS];
+    const REAL *means[FNN_MAX_WORKERS], *m2s[FNN_MAX_WORKERS];
+    for (int s = 0; s < job->n_shards; s++) {
+        FN(columns) other = FN(columns_of)(job, op, s);
+        counts[s] = pass->batch_rows * (s + 1) / job->n_shards - pass->batch_rows * s / job->n_shards;
+        means[s] = other.mean_s;
+        m2s[s] = other.m2_s;
+    }
+    job->kernels->batch_norm_combine(c, job->n_shards, counts, means, m2s, v.mean, v.variance);
+    job->kernels->inverse_std(c, op->epsilon, v.variance, v.inv_std);
+    job->kernels->batch_norm_normalise(rows, c, z, v.mean, v.inv_std, gamma, beta, normalised, out);
+    return 0;
+}
+
+/* delta: ∂ℓ/∂out on entry, ∂ℓ/∂z on return. With running statistics the op is linear: û is made again from z. */
+static int FN(batch_norm_op_backward)(JOB *job, const fnn_op *op, const FN(pass) * pass, ptrdiff_t rows, const REAL *z,
+                                      REAL *normalised, int accumulate, int wants_input, REAL *delta, REAL *gradient)
+{
+    const ptrdiff_t c = op->n_out;
+    const REAL *gamma = job->theta + op->weight;
+    REAL *dgamma = gradient + op->weight, *dbeta = gradient + op->bias;
+    FN(columns) v = FN(columns_of)(job, op, pass->worker);
+    if (!job->training) {
+        const REAL *running = job->statistics + op->state;
+        const double count = (double)running[2 * c];
+        const double correction = count > 0 ? 1 / (1 - pow(op->momentum, count)) : 0;
+        for (ptrdiff_t j = 0; j < c; j++) {
+            v.mean[j] = (REAL)((double)running[j] * correction);
+            v.variance[j] = (REAL)(count > 0 ? (double)running[c + j] * correction : 1);
+        }
+        job->kernels->inverse_std(c, op->epsilon, v.variance, v.inv_std);
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < c; j++)
+                normalised[i * c + j] = (z[i * c + j] - v.mean[j]) * v.inv_std[j];
+    }
+    job->kernels->batch_norm_backward_sums(rows, c, delta, normalised, v.sum_delta_s, v.sum_product_s);
+    for (ptrdiff_t j = 0; j < c; j++) {
+        dbeta[j] = v.sum_delta_s[j] + (accumulate ? dbeta[j] : 0);
+        dgamma[j] = v.sum_product_s[j] + (accumulate ? dgamma[j] : 0);
+    }
+    for (ptrdiff_t j = 0; j < c; j++)
+        v.mean_delta[j] = v.mean_product[j] = 0;
+    if (job->training) {
+        if (job->n_workers > 1 && fnn_barrier_wait(job->barrier))
+            return 1;
+        for (int s = 0; s < job->n_shards; s++) {
+            FN(columns) other = FN(columns_of)(job, op, s);
+            for (ptrdiff_t j = 0; j < c; j++) {
+                v.mean_delta[j] += other.sum_delta_s[j];
+                v.mean_product[j] += other.sum_product_s[j];
+            }
+        }
+        const REAL inverse = (REAL)(1 / (double)pass->batch_rows);
+        for (ptrdiff_t j = 0; j < c; j++) {
+            v.mean_delta[j] *= inverse;
+            v.mean_product[j] *= inverse;
+        }
+    }
+    if (wants_input)
+        job->kernels->batch_norm_backward_apply(rows, c, delta, normalised, gamma, v.inv_std, v.mean_delta,
+                                                v.mean_product, delta);
+    return 0;
+}
+
+/* After a step, by worker 0: running ← momentum · running + (1 − momentum) · batch; the division by 1 − momentumᵗ that
+ * takes the start out is made where they are used. */
+static void FN(batch_norm_commit)(JOB *job, const fnn_op *op)
+{
+    const ptrdiff_t c = op->n_out;
+    REAL *running = job->statistics + op->state;
+    const FN(columns) v = FN(columns_of)(job, op, 0);
+    const REAL keep = (REAL)op->momentum, mix = (REAL)(1 - op->momentum);
+    for (ptrdiff_t j = 0; j < c; j++) {
+        running[j] = keep * running[j] + mix * v.mean[j];
+        running[c + j] = keep * running[c + j] + mix * v.variance[j];
+    }
+    running[2 * c] += 1;
+}
+
+static void FN(layer_norm_op_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *z, REAL *normalised,
+                                      REAL *inv_std, REAL *out)
+{
+    job->kernels->layer_norm_forward(rows, op->n_out, z, job->theta + op->weight, job->theta + op->bias, op->epsilon,
+                                     normalised, inv_std, out);
+}
+
+static void FN(layer_norm_op_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *normalised,
+                                       const REAL *inv_std, int accumulate, REAL *delta, REAL *gradient)
+{
+    REAL *dgamma = gradient + op->weight, *dbeta = gradient + op->bias;
+    if (!accumulate)
+        for (ptrdiff_t j = 0; j < op->n_out; j++)
+            dgamma[j] = dbeta[j] = 0;
+    job->kernels->layer_norm_backward(rows, op->n_out, delta, normalised, job->theta + op->weight, inv_std, delta,
+                                      dgamma, dbeta);
+}
