@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .config import show_config
     from .gradcheck import GradientReport, check_gradient
     from .io import load
-    from .layers import Dense
+    from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .network import Sequential
     from .optimizers import NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
     from .training import DivergenceError, EpochResult, History, Trainer
@@ -26,23 +26,28 @@ __version__ = "0.1.0"
 __all__ = [
     "NAG",
     "SGD",
+    "Activation",
     "AdaGrad",
     "Adam",
     "AdamW",
+    "BatchNorm",
     "Checkpoint",
     "CosineDecay",
     "Dense",
     "DivergenceError",
+    "Dropout",
     "EarlyStopping",
     "EpochResult",
     "ExponentialDecay",
     "GradientReport",
     "History",
+    "LayerNorm",
     "RMSProp",
     "RationalDecay",
     "ReduceOnPlateau",
     "RootDecay",
     "Sequential",
+    "Standardize",
     "StepDecay",
     "Trainer",
     "WarmUp",
@@ -76,7 +81,7 @@ _NAMES = {
     **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     **dict.fromkeys(("GradientReport", "check_gradient"), "gradcheck"),
-    "Dense": "layers",
+    **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
     "Sequential": "network",
     "load": "io",
     "show_config": "config",

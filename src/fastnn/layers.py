@@ -8,7 +8,17 @@ from typing import Any
 from . import initializers
 from .plan import ACTIVATIONS, check_integer, check_number
 
-__all__ = ["ACTIVATIONS", "Dense"]
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "Activation",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "Layer",
+    "LayerNorm",
+    "Standardize",
+]
 
 
 @dataclass(frozen=True)
@@ -64,3 +74,145 @@ class Dense:
         initializers.get(self.bias_init, "bias_init")
         name = "learning_rate_multiplier"
         object.__setattr__(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation as a layer of its own, A = σ(X), for instance after a normalisation.
+
+    Parameters
+    ----------
+    name : str
+        Name of σ, as for :class:`Dense`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not the name of an activation.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a name (str), got {self.name!r}")
+        if self.name not in ACTIVATIONS:
+            raise ValueError(f"name: unknown activation {self.name!r}; known: {', '.join(ACTIVATIONS)}")
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation, A = γ û + β with û = (X − μ) / √(σ² + ε), feature by feature.
+
+    In training μ and σ² (with 1/N, not weighted) are those of the batch, of all its rows however many threads share
+    them, and running statistics move: running ← m · running + (1 − m) · batch. Outside of training the running ones
+    are used, divided by 1 − mᵗ after t steps, so that their start at zero leaves no trace; before the first step they
+    are 0 and 1.
+
+    Parameters
+    ----------
+    epsilon : float, default=1e-5
+        ε, above 0.
+    momentum : float, default=0.9
+        m of the running statistics, in [0, 1). torch's ``momentum`` is 1 − m, and its running variance has 1/(N − 1).
+    learning_rate_multiplier : float, default=1.0
+        As for :class:`Dense`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is out of range or not a number.
+
+    Notes
+    -----
+    Ioffe and Szegedy 2015; the reverse differential is that of seed 003, appendix B (with a minus in its last line). It
+    stands between a ``Dense`` without activation and an ``Activation``. A batch of one row cannot be normalised.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    learning_rate_multiplier: float = field(default=1.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _set(self, "epsilon", check_number("epsilon", self.epsilon, above=0.0))
+        _set(self, "momentum", check_number("momentum", self.momentum, minimum=0.0, below=1.0))
+        name = "learning_rate_multiplier"
+        _set(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Layer normalisation, A = γ û + β with û = (X − μ) / √(σ² + ε), row by row, in training and outside of it.
+
+    Parameters
+    ----------
+    epsilon : float, default=1e-5
+        ε, above 0.
+    learning_rate_multiplier : float, default=1.0
+        As for :class:`Dense`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number is out of range or not a number.
+
+    Notes
+    -----
+    Ba, Kiros and Hinton 2016.
+    """
+
+    epsilon: float = 1e-5
+    learning_rate_multiplier: float = field(default=1.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _set(self, "epsilon", check_number("epsilon", self.epsilon, above=0.0))
+        name = "learning_rate_multiplier"
+        _set(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout: in training, each element is 0 with probability `rate`, else x / (1 − rate).
+
+    The mask comes from a counter-based generator of (seed, step, layer, element): every step has another one, and it
+    does not depend on threads. Outside of training, and in :meth:`Sequential.gradient`, nothing is dropped. It
+    cannot be the last layer.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of a zero, in [0, 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the rate is out of range or not a number.
+
+    Notes
+    -----
+    Srivastava et al. 2014.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        _set(self, "rate", check_number("rate", self.rate, minimum=0.0, below=1.0))
+
+
+@dataclass(frozen=True)
+class Standardize:
+    """A first layer that standardises its input, (x − mean) / scale, with what it learns from the training data.
+
+    :meth:`Sequential.fit` sets mean and scale (the standard deviation, with 1/N; 1 for a constant feature) from all
+    rows that it trains on, before its first step; they are saved with the network, in its ``state``. Batches from an
+    iterator do not change them.
+    """
+
+
+def _set(layer: Any, name: str, value: float) -> None:
+    object.__setattr__(layer, name, value)
+
+
+#: What a list of layers may hold.
+LAYERS = (Dense, Activation, BatchNorm, LayerNorm, Dropout, Standardize)
+Layer = Dense | Activation | BatchNorm | LayerNorm | Dropout | Standardize

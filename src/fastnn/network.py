@@ -10,7 +10,7 @@ import numpy as np
 
 from . import initializers, losses
 from ._core.threads import blas_threads
-from .layers import Dense
+from .layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Standardize
 from .plan import OpSpec, check_integer, check_number
 from .reference.sparse import SparseRows
 
@@ -231,12 +231,26 @@ def check_threads(threads: Any) -> int:
     return blas_threads() if threads is None else min(check_integer("threads", threads), MAX_THREADS)
 
 
+def moments(X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (1/N) of the columns of checked rows, in float64, a block of rows at a time."""
+    mean, squares, count = np.zeros(X.shape[1]), np.zeros(X.shape[1]), 0
+    for start in range(0, len(X), 4096):
+        block = X[start : start + 4096]
+        block = block.dense(np.dtype(np.float64)) if hasattr(block, "dense") else block.astype(np.float64)
+        centre = block.mean(axis=0)
+        step, total = centre - mean, count + len(block)
+        squares += ((block - centre) ** 2).sum(axis=0) + step**2 * (count * len(block) / total)
+        mean += step * (len(block) / total)
+        count = total
+    return mean, np.sqrt(squares / count)
+
+
 class Sequential:
     """A stack of layers with a loss, over one flat parameter vector.
 
     Parameters
     ----------
-    layers : iterable of Dense
+    layers : iterable of layers
         At least one. The last one's outputs z are what the loss reads; it is linear for the cross-entropies and for
         poisson, whose softmax, sigmoid or exponential is inside the loss.
     input_size : int
@@ -257,7 +271,7 @@ class Sequential:
 
     Attributes
     ----------
-    layers : tuple of Dense
+    layers : tuple of layers
     input_size, n_outputs, n_parameters : int
     loss_name : str
     dtype : numpy.dtype
@@ -291,7 +305,7 @@ class Sequential:
 
     def __init__(
         self,
-        layers: Iterable[Dense],
+        layers: Iterable[Layer],
         *,
         input_size: int,
         loss: str | losses.Loss,
@@ -322,38 +336,85 @@ class Sequential:
         """Places of all parameters in theta, from the layers alone."""
         self._slots: list[tuple[str, int, tuple[int, ...]]] = []
         self._ops: list[OpSpec] = []
-        offset, n_in = 0, self.input_size
+        self._n_state, seed = 0, -1  # all dropouts share a seed
+        offset, n = 0, self.input_size
         for index, layer in enumerate(self.layers):
-            weight, bias = offset, -1
-            self._slots.append((f"{index}.weight", offset, (n_in, layer.units)))
-            offset += n_in * layer.units
-            if layer.bias:
-                bias = offset
-                self._slots.append((f"{index}.bias", offset, (layer.units,)))
-                offset += layer.units
-            rate = layer.learning_rate_multiplier
-            self._ops.append(OpSpec("dense", index - 1, n_in, layer.units, weight, bias, layer.activation, rate))
-            n_in = layer.units
+            source = index - 1
+            rate = getattr(layer, "learning_rate_multiplier", 1.0)
+            if isinstance(layer, Dense):
+                weight, bias = offset, -1
+                self._slots.append((f"{index}.weight", offset, (n, layer.units)))
+                offset += n * layer.units
+                if layer.bias:
+                    bias = offset
+                    self._slots.append((f"{index}.bias", offset, (layer.units,)))
+                    offset += layer.units
+                self._ops.append(OpSpec("dense", source, n, layer.units, weight, bias, layer.activation, rate))
+                n = layer.units
+            elif isinstance(layer, (BatchNorm, LayerNorm)):
+                self._slots += [(f"{index}.gamma", offset, (n,)), (f"{index}.beta", offset + n, (n,))]
+                gamma, offset = offset, offset + 2 * n
+                op = OpSpec("layer_norm", source, n, n, gamma, gamma + n, "linear", rate, epsilon=layer.epsilon)
+                if isinstance(layer, BatchNorm):
+                    op = op._replace(kind="batch_norm", state=self._n_state, momentum=layer.momentum)
+                    self._n_state += 2 * n + 1
+                self._ops.append(op)
+            elif isinstance(layer, Dropout):
+                if seed < 0:
+                    seed, self._n_state = self._n_state, self._n_state + 1
+                self._ops.append(OpSpec("dropout", source, n, n, -1, -1, "linear", state=seed, drop=layer.rate))
+            elif isinstance(layer, Standardize):
+                self._ops.append(OpSpec("standardize", source, n, n, -1, -1, "linear", state=self._n_state))
+                self._n_state += 2 * n
+            else:
+                self._ops.append(OpSpec("activation", source, n, n, -1, -1, layer.name))
         self.n_parameters = offset
-        self.n_outputs = n_in
+        self.n_outputs = n
 
     def _initial(self) -> np.ndarray:
         theta = np.empty(self.n_parameters, self.dtype)
-        n_in = self.input_size
         for layer, op in zip(self.layers, self._ops, strict=True):
-            n_out = layer.units
-            W = initializers.draw(layer.init, n_in, n_out, (n_in, n_out), self._rng, "init")
-            theta[op.weight : op.weight + W.size] = W.ravel()
-            if layer.bias:
-                b = initializers.draw(layer.bias_init, n_in, n_out, (n_out,), self._rng, "bias_init")
-                theta[op.bias : op.bias + n_out] = b
-            n_in = n_out
+            if isinstance(layer, Dense):
+                n_in, n_out = op.n_in, op.n_out
+                W = initializers.draw(layer.init, n_in, n_out, (n_in, n_out), self._rng, "init")
+                theta[op.weight : op.weight + W.size] = W.ravel()
+                if layer.bias:
+                    b = initializers.draw(layer.bias_init, n_in, n_out, (n_out,), self._rng, "bias_init")
+                    theta[op.bias : op.bias + n_out] = b
+            elif op.weight >= 0:
+                theta[op.weight : op.weight + op.n_out] = 1.0
+                theta[op.bias : op.bias + op.n_out] = 0.0
         return theta
 
-    def _build(self, theta: np.ndarray) -> None:
+    def _initial_state(self) -> np.ndarray:
+        state = np.zeros(self._n_state, self.dtype)
+        for op in self._ops:
+            if op.kind == "standardize":
+                state[op.state + op.n_out : op.state + 2 * op.n_out] = 1.0
+        return state
+
+    def _begin(self, X: Any, generator: np.random.Generator) -> None:
+        """Before the first step of a training: learn the standardisation of X (None: keep it), seed the dropouts."""
+        for op in self._ops:
+            if op.kind == "standardize" and X is not None:
+                scale = 1.0 if self.input_scale is None else self.input_scale
+                mean, deviation = moments(X)
+                deviation[deviation == 0.0] = 1.0 / scale
+                self._state[op.state : op.state + op.n_out] = mean * scale
+                self._state[op.state + op.n_out : op.state + 2 * op.n_out] = 1.0 / (deviation * scale)
+        dropouts = [op for op in self._ops if op.kind == "dropout"]
+        if dropouts:
+            self._state[dropouts[0].state] = generator.integers(2**24)  # float32 holds it exactly
+
+    @property
+    def _whole_batches(self) -> bool:
+        """Whether training needs batches of at least two rows."""
+        return any(op.kind == "batch_norm" for op in self._ops)
+
+    def _build(self, theta: np.ndarray, state: np.ndarray | None = None) -> None:
         """Take `theta` as the parameter vector and make the plan."""
         self._theta = theta
-        self._state = np.empty(0, self.dtype)
+        self._state = self._initial_state() if state is None else state
         self._backend = _backend(self.backend)
         self._plan = self._backend.Plan(
             self._ops,
@@ -678,7 +739,7 @@ class Sequential:
 
     def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int) -> dict[str, float]:
         """:meth:`evaluate` for checked data."""
-        Z = self._plan.forward(self._theta, X, threads=threads)
+        Z = self._plan.forward(self._theta, X, threads=threads, statistics=self._state)
         loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w, **self._loss.options())
         if self._loss.classifies:
             hits = self._decide(Z).reshape(len(Z), -1) == _classes(y, self._loss)
@@ -750,7 +811,7 @@ class Sequential:
         l1, l2 : float, default=0.0
             Penalties of the weights W, not of the biases.
         training : bool, default=False
-            Whether layers behave as in training; no layer of this version makes a difference.
+            Whether batch norm uses the statistics of these rows instead of the running ones. Nothing is dropped.
         threads : int, optional
 
         Returns
@@ -774,8 +835,19 @@ class Sequential:
         l1, l2 = check_number("l1", l1, minimum=0.0), check_number("l2", l2, minimum=0.0)
         X, y, w = self._check_data(X, y, sample_weight)
         n_threads = check_threads(threads)
+        if training and self._whole_batches and len(X) == 1:
+            raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
         return self._plan.loss_and_gradient(
-            self._theta, X, y, sample_weight=w, l1=l1, l2=l2, threads=n_threads, gradient=gradient
+            self._theta,
+            X,
+            y,
+            sample_weight=w,
+            l1=l1,
+            l2=l2,
+            threads=n_threads,
+            gradient=gradient,
+            statistics=self._state,
+            training=training,
         )
 
     # Saving, copying, showing.
@@ -820,14 +892,16 @@ class Sequential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lay_out()
-        self._build(self._theta)
+        self._build(self._theta, self._state)
 
     def summary(self) -> str:
         """Table of the layers: name, activation, shape of the output, number of parameters, and totals."""
         rows = [("layer", "activation", "output", "parameters"), ("input", "", f"(N, {self.input_size})", "0")]
         for index, (layer, op) in enumerate(zip(self.layers, self._ops, strict=True)):
-            count = op.n_in * op.n_out + (op.n_out if layer.bias else 0)
-            rows.append((f"{index} Dense", layer.activation, f"(N, {layer.units})", f"{count:,}"))
+            prefix = f"{index}."
+            count = sum(math.prod(shape) for name, _, shape in self._slots if name.startswith(prefix))
+            activation = op.activation if isinstance(layer, (Dense, Activation)) else ""
+            rows.append((f"{index} {type(layer).__name__}", activation, f"(N, {op.n_out})", f"{count:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
@@ -839,7 +913,9 @@ class Sequential:
         return "\n".join([*lines, rule, total, f"loss: {self._loss.shorthand}; backend: {self.backend}"])
 
     def __repr__(self) -> str:
-        sizes = "-".join(str(size) for size in [self.input_size, *(layer.units for layer in self.layers)])
+        sizes = "-".join(
+            str(size) for size in [self.input_size, *(layer.units for layer in self.layers if isinstance(layer, Dense))]
+        )
         count = f"{self.n_parameters:,} parameters"
         return f"Sequential({sizes}, loss={self._loss.shorthand!r}, dtype={self.dtype.name!r}, {count})"
 
@@ -858,7 +934,7 @@ class Sequential:
         n_threads = check_threads(threads)
         if len(X) == 0:
             return np.empty((0, self.n_outputs), self.dtype)
-        return self._plan.forward(self._theta, X, threads=n_threads)
+        return self._plan.forward(self._theta, X, threads=n_threads, statistics=self._state)
 
     def _decide(self, Z: np.ndarray) -> np.ndarray:
         if self._loss.link == "softmax":
@@ -877,21 +953,29 @@ def _classes(y: np.ndarray, loss: losses.Loss) -> np.ndarray:
     return (y if y.ndim == 1 else y.argmax(axis=1))[:, None]
 
 
-def _check_layers(layers: Any) -> tuple[Dense, ...]:
-    if isinstance(layers, Dense) or not isinstance(layers, Iterable):
+def _check_layers(layers: Any) -> tuple[Layer, ...]:
+    if isinstance(layers, LAYERS) or not isinstance(layers, Iterable):
         raise TypeError(f"layers must be a list of layers, got {layers!r}")
     checked = tuple(layers)
     if not checked:
         raise ValueError("layers: expected at least one layer, got none")
     for index, layer in enumerate(checked):
-        if not isinstance(layer, Dense):
-            raise TypeError(f"layers: expected a Dense layer at position {index}, got {layer!r}")
+        if not isinstance(layer, LAYERS):
+            names = ", ".join(kind.__name__ for kind in LAYERS)
+            raise TypeError(f"layers: expected a layer ({names}) at position {index}, got {layer!r}")
+        if isinstance(layer, Standardize) and index > 0:
+            raise ValueError(f"layers: Standardize must be the first layer, got it at position {index}")
+    if not any(isinstance(layer, Dense) for layer in checked):
+        raise ValueError("layers: expected at least one Dense layer, got none")
     return checked
 
 
-def _check_output(layer: Dense, loss: losses.Loss) -> None:
+def _check_output(layer: Layer, loss: losses.Loss) -> None:
+    if not isinstance(layer, (Dense, Activation)) or (loss.link != "none" and not isinstance(layer, Dense)):
+        raise ValueError(f"layers: expected a Dense layer as the last one, got {layer!r}")
     if loss.link == "none":
         return
+    assert isinstance(layer, Dense)
     if layer.activation != "linear":
         inside = "exponential" if loss.link == "log" else loss.link
         raise ValueError(

@@ -382,6 +382,11 @@ class Trainer:
         if self._stream is None:
             self._n_rows = len(self._X) if self._rows is None else len(self._rows)
             self._batch_size = self._n_rows if self._batch_size is None else min(self._batch_size, self._n_rows)
+            if net._whole_batches and self._n_rows % self._batch_size == 1 % self._batch_size:
+                raise ValueError(
+                    f"batch_size: expected batches of at least 2 rows for batch norm, but {self._n_rows} rows in "
+                    f"batches of {self._batch_size} leave one of 1 row"
+                )
         self._seconds = float("inf")  # of an epoch, as last measured
         if previous is not None:
             self.state = previous
@@ -466,6 +471,9 @@ class Trainer:
         if state.theta is not None and state.state is not None:
             net.theta[...], net.state[...] = state.theta, state.state
             state.theta = state.state = None
+        if state.epoch == 0 and state.steps == 0:
+            rows = None if self._stream is not None else self._X if self._rows is None else self._X[self._rows]
+            net._begin(rows, state.generator)
         # Where a batch may be skipped, only single epochs tell how many steps they took.
         skips = self._stream is not None or (self._w is not None and not self._w.all())
         block = block and not skips and self._validation is None and state.plateau is None
@@ -563,6 +571,8 @@ class Trainer:
             if self._schedule is not None:
                 part = number / stream.length if number < stream.length else 0.0
                 rate = self._rate(Clock(state.batches + number, state.epoch, part, stream.length))
+            if net._whole_batches and len(X) == 1:
+                raise ValueError("X: expected batches of at least 2 rows for batch norm, got one of 1 row")
             result = net._plan.train(
                 net.theta,
                 state.slots,
@@ -595,6 +605,7 @@ class Trainer:
             "clip_norm": self._clip_norm,
             "clip_value": self._clip_value,
             "threads": self._threads,
+            "statistics": self.net.state,
         }
 
     def _rate(self, clock: Clock) -> float:

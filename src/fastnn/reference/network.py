@@ -107,7 +107,7 @@ class Plan:
             )
             if not fits:
                 raise ValueError(f"ops[{index}]: {op} does not fit its input or theta of length {n_parameters}")
-        self.n_state = max(op.state + state_size(op) for op in self.ops)
+        self.n_state = max(0, *(op.state + state_size(op) for op in self.ops))
         # A weight that two operations share is penalised once.
         self._ranges = parameter_ranges(self.ops, self.n_parameters)
         self._penalised = [(start, stop) for start, stop, penalised, _ in self._ranges if penalised]

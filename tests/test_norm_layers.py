@@ -1,0 +1,245 @@
+"""BatchNorm, LayerNorm, Dropout, Standardize and Activation as layers of whole networks, on both backends."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn._core import engine
+
+STACKS = {
+    "batch norm": [fnn.Dense(9), fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dense(5, "tanh"), fnn.Dense(3)],
+    "layer norm": [fnn.Dense(9), fnn.LayerNorm(), fnn.Activation("silu"), fnn.Dense(3)],
+    "all": [
+        fnn.Standardize(),
+        fnn.Dense(8),
+        fnn.BatchNorm(momentum=0.8),
+        fnn.Activation("gelu"),
+        fnn.Dropout(0.3),
+        fnn.Dense(6, "tanh"),
+        fnn.LayerNorm(),
+        fnn.Dropout(0.2),
+        fnn.Dense(3),
+    ],
+    "norm first": [fnn.BatchNorm(), fnn.Dense(9, "tanh"), fnn.Dropout(0.5), fnn.Dense(3)],
+}
+
+
+@pytest.fixture
+def many_workers():
+    before = engine.worth_a_worker()
+    engine.worth_a_worker(1.0)
+    yield
+    engine.worth_a_worker(before)
+
+
+def network(stack: str, backend: str = "compiled", dtype: str = "float64", loss: str = "cross_entropy"):
+    net = fnn.Sequential(STACKS[stack], input_size=7, loss=loss, dtype=dtype, backend=backend, seed=0)
+    rng = np.random.default_rng(1)
+    net.theta = net.theta + 0.3 * rng.standard_normal(net.n_parameters).astype(dtype)
+    return net
+
+
+def data(rows: int = 61, seed: int = 2):
+    rng = np.random.default_rng(seed)
+    return 3 + 2 * rng.standard_normal((rows, 7)), rng.integers(0, 3, rows), rng.random(rows)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("training", [False, True])
+def test_the_gradient_is_that_of_the_loss(stack, training, backend, numerical_gradient) -> None:
+    net = network(stack, backend)
+    X, y, w = data(13)
+    net.fit(X, y, epochs=2, batch_size=5, optimizer=fnn.SGD(0.01), seed=0)  # running statistics that are not the start
+    options = {"sample_weight": w, "l2": 0.1, "training": training}
+
+    def loss(theta):
+        moved = net.copy()
+        moved.theta = theta
+        return moved.loss(X, y, **options)
+
+    expected = numerical_gradient(loss, net.theta.copy())
+    np.testing.assert_allclose(net.gradient(X, y, **options), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.usefixtures("many_workers")
+def test_training_is_the_twins_for_any_number_of_threads(stack, threads) -> None:
+    X, y, w = data(83)  # the last batch has 3 rows
+    results = []
+    for backend in ("compiled", "reference"):
+        net = network(stack, backend)
+        history = net.fit(
+            X, y, optimizer=fnn.SGD(0.05, momentum=0.9), epochs=4, batch_size=16, sample_weight=w, l2=1e-3, seed=5,
+            clip_norm=1.0, threads=threads,
+        )  # fmt: skip
+        results.append((net.theta, net.state, history["loss"], net.decision_function(X, threads=threads)))
+    for compiled, twin in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, twin, rtol=0, atol=1e-10)
+
+
+@pytest.mark.usefixtures("many_workers")
+def test_dropout_masks_do_not_depend_on_threads_or_dtype() -> None:
+    X, y, _ = data(64)
+    thetas = []
+    for dtype, threads in itertools.product(("float32", "float64"), (1, 2, 3)):
+        net = network("norm first", dtype=dtype)
+        net.fit(X, y, optimizer=fnn.SGD(0.05), epochs=2, batch_size=16, seed=3, threads=threads)
+        thetas.append(net.theta.astype(float))
+    for theta in thetas[1:]:
+        np.testing.assert_allclose(theta, thetas[0], rtol=0, atol=1e-5)
+
+
+def test_dropout_is_for_training_alone(backend) -> None:
+    X, y, _ = data()
+    net = fnn.Sequential([fnn.Dense(20, "relu"), fnn.Dropout(0.9), fnn.Dense(3)], input_size=7, loss="cross_entropy",
+                         backend=backend, seed=0)  # fmt: skip
+    plain = fnn.Sequential([fnn.Dense(20, "relu"), fnn.Dense(3)], input_size=7, loss="cross_entropy", seed=0)
+    plain.theta = net.theta
+    np.testing.assert_allclose(net.decision_function(X), plain.decision_function(X), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(net.gradient(X, y, training=True), plain.gradient(X, y), rtol=0, atol=1e-5)
+    before = net.theta.copy()
+    net.fit(X, y, epochs=1, optimizer=fnn.SGD(0.1), seed=1)
+    first = net.theta.copy()
+    net.theta = before
+    net.fit(X, y, epochs=1, optimizer=fnn.SGD(0.1), seed=2)
+    assert not np.array_equal(first, net.theta)
+
+
+def test_running_statistics_are_those_of_the_data(backend, dtype) -> None:
+    rng = np.random.default_rng(0)
+    X = np.array([5.0, -3.0, 0.0]) + np.array([2.0, 0.5, 1.0]) * rng.standard_normal((4000, 3))
+    layers = [fnn.BatchNorm(momentum=0.99), fnn.Dense(2)]
+    net = fnn.Sequential(layers, input_size=3, loss="cross_entropy", backend=backend, dtype=dtype, seed=0)
+    net.fit(X, np.arange(4000) % 2, epochs=1, batch_size=50, optimizer=fnn.SGD(1e-9), shuffle=False)
+    mean, variance, count = np.split(net.state, [3, 6])
+    assert count == 80
+    correction = 1 / (1 - 0.99**80)
+    np.testing.assert_allclose(mean * correction, X.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(variance * correction, X.var(axis=0), rtol=0.05)
+    # One step is enough for inference to use what the batch had.
+    net = fnn.Sequential(layers, input_size=3, loss="cross_entropy", backend=backend, dtype=dtype, seed=0)
+    net.fit(X, np.arange(4000) % 2, epochs=1, batch_size=None, optimizer=fnn.SGD(1e-30), shuffle=False)
+    expected = ((X - X.mean(axis=0)) / np.sqrt(X.var(axis=0) + 1e-5)) @ net.parameters["1.weight"]
+    np.testing.assert_allclose(net.decision_function(X), expected, rtol=0, atol=2e-3 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("source", ["float64", "float32", "uint8"])
+@pytest.mark.parametrize("input_scale", [None, 0.01])
+def test_standardize_learns_from_the_training_data(source, input_scale, backend) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 200, (5000, 4)).astype(source)
+    X[:, 2] = 7
+    layers = [fnn.Standardize(), fnn.Dense(2)]
+    net = fnn.Sequential(layers, input_size=4, loss="squared_error", dtype="float64", backend=backend, seed=0,
+                         input_scale=input_scale)  # fmt: skip
+    y = rng.standard_normal((5000, 2))
+    net.fit(X, y, epochs=1, optimizer=fnn.SGD(1e-9))
+    deviation = X.std(axis=0, dtype=float)
+    deviation[2] = 1
+    expected = (X - X.mean(axis=0, dtype=float)) / deviation @ net.parameters["1.weight"]
+    np.testing.assert_allclose(net.predict(X), expected, rtol=0, atol=1e-6)
+    learnt = net.state.copy()
+    net.fit(X[:100], y[:100], epochs=1, validation_split=0.5, optimizer=fnn.SGD(1e-9), seed=0)
+    assert not np.array_equal(learnt, net.state)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_copies_pickles_and_files_keep_the_state(stack, backend, tmp_path) -> None:
+    X, y, _ = data()
+    net = network(stack, backend, "float32")
+    net.fit(X, y, epochs=2, batch_size=21, seed=0)
+    expected = net.decision_function(X)
+    net.save(tmp_path / "m.safetensors")
+    for other in (net.copy(), pickle.loads(pickle.dumps(net)), fnn.load(tmp_path / "m.safetensors")):
+        assert other.layers == net.layers
+        np.testing.assert_array_equal(other.state, net.state)
+        np.testing.assert_allclose(other.decision_function(X), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_resuming_goes_on_bit_for_bit(backend, dtype, tmp_path) -> None:
+    X, y, _ = data(90)
+    options = {"optimizer": fnn.Adam(fnn.CosineDecay(0.02, 6)), "batch_size": 16, "validation_split": 0.2, "seed": 9}
+    whole = network("all", backend, dtype)
+    stop = fnn.EarlyStopping(patience=4)
+    whole.fit(X, y, epochs=6, callbacks=[stop], **options)
+    part = network("all", backend, dtype)
+    part.fit(X, y, epochs=3, callbacks=[fnn.EarlyStopping(patience=4)], **options)
+    part.save(tmp_path / "c.safetensors", training_state=True)
+    loaded = fnn.load(tmp_path / "c.safetensors", backend=backend) if backend == "reference" else fnn.load(
+        tmp_path / "c.safetensors"
+    )  # fmt: skip
+    loaded.fit(X, y, epochs=6, callbacks=[fnn.EarlyStopping(patience=4)], resume=True, **options)
+    np.testing.assert_array_equal(loaded.theta, whole.theta)
+    np.testing.assert_array_equal(loaded.state, whole.state)
+    assert loaded.history["loss"] == whole.history["loss"]
+
+
+def test_a_batch_of_one_row_is_refused(backend) -> None:
+    X, y, _ = data(61)
+    net = network("batch norm", backend)
+    before = net.theta.copy(), net.state.copy()
+    for size in (1, 20, 60):
+        with pytest.raises(ValueError, match="batch_size: expected batches of at least 2 rows for batch norm, but 61"):
+            net.fit(X, y, batch_size=size)
+    with pytest.raises(ValueError, match="X: expected at least 2 rows to normalise a batch"):
+        net.loss(X[:1], y[:1], training=True)
+    with pytest.raises(ValueError, match="X: expected batches of at least 2 rows for batch norm"):
+        net.fit(iter([(X[:1], y[:1])]), epochs=1)
+    np.testing.assert_array_equal(net.theta, before[0])
+    np.testing.assert_array_equal(net.state, before[1])
+    assert np.isfinite(net.predict_proba(X[:1])).all()
+
+
+def test_names_and_penalties(backend) -> None:
+    net = network("batch norm", backend)
+    assert list(net.parameters) == [
+        "0.weight",
+        "0.bias",
+        "1.gamma",
+        "1.beta",
+        "3.weight",
+        "3.bias",
+        "4.weight",
+        "4.bias",
+    ]
+    assert "1 BatchNorm" in net.summary()
+    X, y, _ = data()
+    weights = sum(float((net.parameters[name] ** 2).sum()) for name in ("0.weight", "3.weight", "4.weight"))
+    assert net.loss(X, y, l2=0.3) - net.loss(X, y) == pytest.approx(0.15 * weights)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([fnn.Dense(3), fnn.Dropout(0.5)], "expected a Dense layer as the last one"),
+        ([fnn.Dense(3), fnn.BatchNorm()], "expected a Dense layer as the last one"),
+        ([fnn.Dense(3), fnn.Activation("relu")], "expected a Dense layer as the last one"),
+        ([fnn.Dense(3), fnn.Standardize(), fnn.Dense(3)], "Standardize must be the first layer, got it at position 1"),
+        ([fnn.Activation("relu")], "expected at least one Dense layer"),
+    ],
+)
+def test_stacks_that_are_refused(layers, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        fnn.Sequential(layers, input_size=3, loss="cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fnn.Dropout(1.0), "rate must be a finite number >= 0 and < 1"),
+        (lambda: fnn.Dropout(-0.1), "rate must be a finite number >= 0 and < 1"),
+        (lambda: fnn.BatchNorm(epsilon=0.0), "epsilon must be a finite number > 0"),
+        (lambda: fnn.BatchNorm(momentum=1.0), "momentum must be a finite number >= 0 and < 1"),
+        (lambda: fnn.LayerNorm(epsilon=-1.0), "epsilon must be a finite number > 0"),
+        (lambda: fnn.Activation("rleu"), "name: unknown activation 'rleu'"),
+    ],
+)
+def test_layers_refuse_bad_numbers(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
