@@ -1,0 +1,145 @@
+"""Document 001: steepest descent against Nesterov's accelerated gradient on iris.
+
+A 4-16-3 network, softplus and softmax, is trained from the same starts and on the same rows with both methods, with one
+step size and the whole training set as the batch. Prints a table, draws loss and accuracy, saves both networks.
+
+    python examples/document_001.py --seeds 10 --output figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.model_selection import train_test_split
+
+import fastnn as fnn
+
+STEP = 0.01
+METHODS: dict[str, fnn.optimizers.Optimizer] = {"descent": fnn.SGD(STEP), "NAG": fnn.NAG(STEP)}
+TITLES = {"descent": "steepest descent", "NAG": "Nesterov (NAG)"}
+DOCUMENT = {"descent": (0.807, 0.825), "NAG": (0.993, 1.0)}  # accuracy on training and test rows, one start
+
+
+def split(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """110 training and 40 test rows of iris, the features standardised by the training rows: X, y, X_test, y_test."""
+    X, y = fnn.datasets.load_iris()
+    X, X_test, y, y_test = train_test_split(X, y, test_size=40, stratify=y, random_state=seed)
+    mean, scale = X.mean(axis=0), X.std(axis=0)
+    return (X - mean) / scale, y, (X_test - mean) / scale, y_test
+
+
+def network(seed: int, deviation: float) -> fnn.Sequential:
+    """The document's network, all parameters drawn from N(0, deviation²)."""
+    normal = fnn.initializers.Normal(deviation)
+    return fnn.Sequential(
+        [fnn.Dense(16, "softplus", init=normal, bias_init=normal), fnn.Dense(3, init=normal, bias_init=normal)],
+        input_size=4,
+        loss="cross_entropy",
+        dtype="float64",
+        seed=seed,
+    )
+
+
+def train(method: str, seed: int, epochs: int, deviation: float) -> tuple[fnn.Sequential, np.ndarray]:
+    """Train one network; the curves (3, epochs) are loss and accuracy on the training rows, and accuracy on the others.
+
+    They are measured after each epoch's update.
+    """
+    X, y, X_test, y_test = split(seed)
+    net = network(seed, deviation)
+    curves: list[tuple[float, float, float]] = []
+
+    def measure(result: fnn.EpochResult) -> None:
+        scores = net.evaluate(X, y)
+        curves.append((scores["loss"], scores["accuracy"], net.evaluate(X_test, y_test)["accuracy"]))
+
+    net.fit(X, y, optimizer=METHODS[method], epochs=epochs, batch_size=None, callbacks=[measure], threads=1)
+    return net, np.array(curves).T
+
+
+def draw(curves: dict[str, np.ndarray], path: Path) -> None:
+    """Median over the starts (a line) and their range (a band): loss above, accuracy below."""
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    axes: Any = figure.subplots(2, 1, sharex=True)
+    for colour, (method, values) in zip(("tab:orange", "tab:blue"), curves.items(), strict=True):
+        epochs = np.arange(1, values.shape[2] + 1)
+        for k, (axis, style) in enumerate(zip((axes[0], axes[1], axes[1]), ("-", "-", "--"), strict=True)):
+            rows = "training" if k < 2 else "test"
+            label = f"{TITLES[method]}, {rows} rows"
+            axis.plot(epochs, np.median(values[:, k], axis=0), style, color=colour, label=label)
+            if rows == "training":
+                low, high = values[:, k].min(axis=0), values[:, k].max(axis=0)
+                axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes[0].set(ylabel="cross-entropy", title="Iris, 4-16-3, step 0.01: median and range over the starts")
+    axes[1].set(ylabel="accuracy", xlabel="epoch")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def show(final: dict[str, np.ndarray]) -> None:
+    """Print the table; `final` has (starts, 3) values after the last epoch for each method."""
+    print(f"{'':18}  {'train accuracy':22}  {'test accuracy':22}  {'train loss':22}  document")
+    print(f"{'':18}" + f"  {'median':8}{'least':>6}{'most':>7} " * 3 + "  train / test")
+    for method, values in final.items():
+        cells = "".join(
+            f"  {np.median(values[:, k]):<8.3f}{values[:, k].min():6.3f}{values[:, k].max():7.3f} " for k in (1, 2, 0)
+        )
+        print(f"{TITLES[method]:18}{cells}  {DOCUMENT[method][0]:.3f} / {DOCUMENT[method][1]:.3f}")
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Run the comparison.
+
+    Returns
+    -------
+    dict
+        For each method the curves (starts, 3, epochs): training loss, training accuracy, test accuracy.
+    """
+    parser = argparse.ArgumentParser(description="Document 001 on iris: steepest descent against NAG.")
+    parser.add_argument("--seeds", type=int, default=10, help="number of starts and splits (default: 10)")
+    parser.add_argument("--epochs", type=int, default=350, help="updates of the whole batch (default: 350)")
+    parser.add_argument("--deviation", type=float, default=0.05, help="of the initial parameters (default: 0.05)")
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder of the files (default: figures)")
+    options = parser.parse_args(argv)
+    if options.seeds < 1 or options.epochs < 1:
+        parser.error("--seeds and --epochs must be at least 1")
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    X, y, _, _ = split(0)
+    print(
+        f"iris: {len(y)} rows to train, {150 - len(y)} to test; 4-16-3, softplus, step {STEP}, {options.epochs} epochs"
+    )
+    report = fnn.check_gradient(network(0, options.deviation), X, y)
+    print(report)
+    if not report:
+        raise SystemExit("the gradient is wrong")
+
+    start = time.perf_counter()
+    curves: dict[str, np.ndarray] = {}
+    paths = []
+    for method in METHODS:
+        runs = [train(method, seed, options.epochs, options.deviation) for seed in range(options.seeds)]
+        curves[method] = np.array([run[1] for run in runs])
+        paths.append(options.output / f"document_001_{method.lower()}.safetensors")
+        runs[0][0].save(paths[-1])
+    seconds = time.perf_counter() - start
+
+    print(f"\n{options.seeds} starts and splits, after the last epoch:")
+    show({method: values[:, :, -1] for method, values in curves.items()})
+    paths.append(options.output / "document_001.png")
+    draw(curves, paths[-1])
+    print(f"\n{2 * options.seeds} trainings with their curves took {seconds:.1f} s")
+    print("saved", *paths)
+    return curves
+
+
+if __name__ == "__main__":
+    main()
