@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +244,19 @@ def test_stacks_that_are_refused(layers, message) -> None:
 def test_layers_refuse_bad_numbers(make, message) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer"])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.usefixtures("many_workers")
+def test_training_gradients_are_torchs(kind, threads, backend) -> None:
+    with np.load(Path(__file__).with_name("golden") / "norms.npz") as file:  # made by make_norms.py beside it
+        arrays = dict(file)
+    norm = fnn.BatchNorm if kind == "batch" else fnn.LayerNorm
+    layers = [fnn.Dense(6), norm(), fnn.Activation("gelu"), fnn.Dense(6), norm(), fnn.Activation("tanh"), fnn.Dense(3)]
+    net = fnn.Sequential(layers, input_size=5, loss="cross_entropy", dtype="float64", backend=backend)
+    net.theta = arrays[f"{kind}.theta"]
+    options = {"sample_weight": arrays["w"], "l2": 0.02, "training": True, "threads": threads}
+    loss, gradient = net.loss_and_gradient(arrays["X"], arrays["y"], **options)
+    assert loss == pytest.approx(float(arrays[f"{kind}.loss"]), rel=1e-12)
+    np.testing.assert_allclose(gradient, arrays[f"{kind}.gradient"], rtol=0, atol=1e-12)
