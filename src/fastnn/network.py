@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import initializers, losses
-from ._core.threads import blas_threads
 from .layers import Dense
 from .plan import OpSpec, check_integer, check_number
 from .reference.sparse import SparseRows
@@ -141,7 +140,7 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
             suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
         else:
             # One sum is cheaper than a mask as large as X; it can overflow, so the mask has the last word.
-            suspicious = not np.isfinite(rows.sum())
+            suspicious = not math.isfinite(np.add.reduce(rows, axis=None))
         if suspicious:
             finite = np.isfinite(rows.astype(dtype, copy=False))
             if not finite.all():
@@ -218,8 +217,9 @@ def check_sample_weight(
     return np.ldexp(weights, -exponent).astype(dtype)
 
 
-def check_threads(threads: Any) -> int:
-    """Number of threads to use; None is the present limit of the BLAS libraries.
+def check_threads(threads: Any) -> int | None:
+    """Number of threads to use; None stays None: a plan asks the BLAS libraries for their limit when the work is worth
+    more than one thread.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def check_threads(threads: Any) -> int:
     ValueError
         If it is below 1.
     """
-    return blas_threads() if threads is None else min(check_integer("threads", threads), MAX_THREADS)
+    return None if threads is None else min(check_integer("threads", threads), MAX_THREADS)
 
 
 class Sequential:
@@ -676,7 +676,7 @@ class Sequential:
         """Names of what :meth:`evaluate` gives."""
         return ("loss", "accuracy") if self._loss.classifies else ("loss", "mse", "mae", "r2")
 
-    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int) -> dict[str, float]:
+    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
         """:meth:`evaluate` for checked data."""
         Z = self._plan.forward(self._theta, X, threads=threads)
         loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w, **self._loss.options())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import optimizers
+from ._core.threads import blas_threads
 from .callbacks import check_callbacks, check_monitor, rises
 from .network import Sequential, check_seed, check_threads
 from .plan import check_integer, check_number
@@ -319,7 +320,8 @@ class Trainer:
         self._l2 = check_number("l2", l2, minimum=0.0)
         self._clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, above=0.0)
         self._clip_value = None if clip_value is None else check_number("clip_value", clip_value, above=0.0)
-        self._threads = check_threads(threads)
+        # One number for the whole run: the same number of threads gives the same bits.
+        self._threads = check_threads(threads) or blas_threads()
         split = check_number("validation_split", validation_split, minimum=0.0, below=1.0)
         if not isinstance(resume, (bool, np.bool_)):
             raise TypeError(f"resume must be True or False, got {resume!r}")
