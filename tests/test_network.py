@@ -727,7 +727,7 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size shuffle sample_weight class_weight validation_data validation_split l1 l2 "
-        "clip_norm clip_value callbacks verbose threads seed resume"
+        "clip_norm clip_value callbacks verbose threads deterministic seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
@@ -748,6 +748,7 @@ def test_signature_of_fit() -> None:
         "callbacks": (),
         "verbose": 0,
         "threads": None,
+        "deterministic": False,
         "seed": None,
         "resume": False,
     }

@@ -418,6 +418,7 @@ class Sequential:
         callbacks: Iterable[Any] = (),
         verbose: int = 0,
         threads: int | None = None,
+        deterministic: bool = False,
         seed: int | np.random.Generator | None = None,
         resume: bool = False,
     ) -> History:
@@ -462,6 +463,10 @@ class Sequential:
             1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
         threads : int, optional
             None is the present limit of the BLAS libraries.
+        deterministic : bool, default=False
+            Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in four
+            parts, whatever the number of threads: no more than four threads are used, small networks train more slowly,
+            and validation data is evaluated by one thread. Otherwise the same number of threads gives the same bits.
         seed : int, numpy.random.Generator or None, default=None
             Of the shuffling and of `validation_split`; None continues the network's own generator.
         resume : bool, default=False
@@ -510,6 +515,7 @@ class Sequential:
             callbacks=callbacks,
             verbose=verbose,
             threads=threads,
+            deterministic=deterministic,
             seed=seed,
             resume=resume,
         )
@@ -529,13 +535,16 @@ class Sequential:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int | None = None,
+        deterministic: bool = False,
         seed: int | np.random.Generator | None = None,
     ) -> History:
         """Train for one epoch over data that may be new, keeping the optimizer's state, the step and the history.
 
         Parameters
         ----------
-        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value, threads, seed
+        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value
+            As for :meth:`fit`.
+        threads, deterministic, seed
             As for :meth:`fit`.
         optimizer : Optimizer or str, optional
             None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
@@ -569,6 +578,7 @@ class Sequential:
             clip_norm=clip_norm,
             clip_value=clip_value,
             threads=threads,
+            deterministic=deterministic,
             seed=seed,
         )
 
