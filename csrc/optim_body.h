@@ -7,6 +7,10 @@
 
 FNN_INLINE REAL FN(sign_of)(REAL x) { return (REAL)((x > 0) - (x < 0)); }
 
+/* ε in the loop's type, and no smaller than a normal number: a parameter whose gradients have all been 0 then moves by
+ * 0 / ε = 0, and not by 0 / 0. */
+FNN_INLINE REAL FN(epsilon_of)(double epsilon) { return epsilon > (double)REAL_MIN ? (REAL)epsilon : REAL_MIN; }
+
 /* What a rule's loop needs of the terms, in the loop's type. `plain` (no penalty, no clipping) is a loop of its own:
  * the common case reads no more of θ than the rule does. */
 typedef struct {
@@ -149,7 +153,7 @@ void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rat
                         const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
 {
     FN(effective) e = FN(effective_of)(terms);
-    REAL eta = (REAL)learning_rate, eps = (REAL)epsilon;
+    REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon);
     OPTIM_LOOP(REAL q = s[i] + gr * gr; s[i] = q; theta[i] -= eta * gr / (SQRT_(q) + eps);)
 }
 
@@ -188,7 +192,7 @@ FNN_INLINE void FN(rmsprop_loop)(int centred, int heavy, ptrdiff_t n, const fnn_
 void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
                         double momentum, const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity)
 {
-    REAL eta = (REAL)learning_rate, eps = (REAL)epsilon, mu = (REAL)momentum;
+    REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon), mu = (REAL)momentum;
     if (mean && velocity)
         FN(rmsprop_loop)(1, 1, n, terms, eta, rho, eps, mu, g, theta, s, mean, velocity);
     else if (mean)
@@ -210,7 +214,7 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
     REAL eta = (REAL)(learning_rate / bias1);
     REAL root = (REAL)(1 / sqrt(bias2));
     REAL b1 = (REAL)beta1, mix1 = (REAL)(1 - beta1), b2 = (REAL)beta2, mix2 = (REAL)(1 - beta2);
-    REAL eps = (REAL)epsilon, keep = (REAL)(1 - learning_rate * decay);
+    REAL eps = FN(epsilon_of)(epsilon), keep = (REAL)(1 - learning_rate * decay);
     if (v_max) {
         OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
                    q = v_max[i] > q ? v_max[i] : q; v_max[i] = q;

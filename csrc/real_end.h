@@ -4,6 +4,7 @@
 #undef FN
 #undef C_
 #undef REAL_MAX
+#undef REAL_MIN
 #undef REAL_EPS
 #undef UINT_T
 #undef INT_T

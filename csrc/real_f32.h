@@ -5,6 +5,7 @@
 #define FN(name) FNN_CAT3(fnn_##name, _f32, FNN_ISA_SUFFIX)
 #define C_(x) x##f
 #define REAL_MAX FLT_MAX
+#define REAL_MIN FLT_MIN
 #define REAL_EPS FLT_EPSILON
 #define UINT_T uint32_t
 #define INT_T int32_t

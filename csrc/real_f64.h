@@ -5,6 +5,7 @@
 #define FN(name) FNN_CAT3(fnn_##name, _f64, FNN_ISA_SUFFIX)
 #define C_(x) x
 #define REAL_MAX DBL_MAX
+#define REAL_MIN DBL_MIN
 #define REAL_EPS DBL_EPSILON
 #define UINT_T uint64_t
 #define INT_T int64_t

@@ -284,3 +284,15 @@ def test_poisson_of_extreme_rates(module, dtype) -> None:
     # Many counts: e^z and y z nearly cancel, in single precision too.
     value, _ = module.poisson(np.full((1, 1), np.log(1e4), dtype), np.full((1, 1), 1e4, dtype))
     assert value == pytest.approx(1e4 - 1e4 * np.log(1e4), rel=1e-6)
+
+
+@both_modules
+def test_a_zero_target_takes_no_part(module, dtype) -> None:
+    # Its logit may be as far away as it likes: log p is −∞ there, and 0 · (−∞) would be NaN.
+    big = np.finfo(dtype).max
+    Z = np.array([[big, -big, big], [0.0, -np.inf, 0.0]], dtype)
+    y = np.array([[0.5, 0.0, 0.5], [0.25, 0.0, 0.75]], dtype)
+    with np.errstate(over="ignore"):
+        loss, delta = module.cross_entropy(Z, y)
+    assert loss == pytest.approx(np.log(2.0), rel=1e-6)
+    np.testing.assert_allclose(delta, [[0.0, 0.0, 0.0], [0.125, 0.0, -0.125]], atol=1e-7)

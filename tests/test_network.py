@@ -160,24 +160,35 @@ def test_threads_give_the_same_to_rounding(threads, backend) -> None:
 
 
 def test_threads_default_to_the_present_limit(monkeypatch) -> None:
-    net = network("reference")
-    X, y, _ = data("cross_entropy")
+    from fastnn._core import engine
+
     asked = []
-    plan = net._plan
+    monkeypatch.setattr(engine, "blas_threads", lambda: asked.append(None) or 2)
+    net = network("compiled")
+    X, y, _ = data("cross_entropy")
+    expected = net.gradient(X, y, threads=2)
+    net.gradient(X, y), net.predict(X)
+    assert not asked  # nobody asks for so little work
+    before = engine.worth_a_worker()
+    try:
+        engine.worth_a_worker(1.0)
+        gradient = net.gradient(X, y)
+        assert len(asked) == 1
+        np.testing.assert_array_equal(gradient, net.gradient(X, y, threads=2))
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-13)
+        assert len(asked) == 1
+        net.predict(X)
+        assert len(asked) == 2
+    finally:
+        engine.worth_a_worker(before)
 
-    class Spy:
-        def loss_and_gradient(self, *args, threads, **kwargs):
-            asked.append(threads)
-            return plan.loss_and_gradient(*args, threads=threads, **kwargs)
 
-    net._plan = Spy()
+def test_training_keeps_the_limit_that_it_began_with() -> None:
+    X, y, _ = data("cross_entropy")
     for limit in (1, 2):
         with threadpoolctl.threadpool_limits(limit, user_api="blas"):
-            net.loss(X, y)
-    net.loss(X, y, threads=3)
-    assert asked[0] == 1
-    assert asked[2] == 3
-    assert 1 <= asked[1] <= 2
+            trainer = fnn.Trainer(network("compiled"), X, y)
+        assert 1 <= trainer._threads <= limit
 
 
 # Predictions and scores.
@@ -716,7 +727,7 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size shuffle sample_weight class_weight validation_data validation_split l1 l2 "
-        "clip_norm clip_value callbacks verbose threads seed resume"
+        "clip_norm clip_value callbacks verbose threads deterministic seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
@@ -737,6 +748,7 @@ def test_signature_of_fit() -> None:
         "callbacks": (),
         "verbose": 0,
         "threads": None,
+        "deterministic": False,
         "seed": None,
         "resume": False,
     }

@@ -294,6 +294,55 @@ def test_centred_rmsprop_of_a_constant_gradient_is_finite(module, dtype) -> None
     assert (theta < 0).all()
 
 
+DIVIDING = [fnn.AdaGrad, fnn.RMSProp, fnn.Adam, lambda **o: fnn.Adam(amsgrad=True, epsilon_hat=True, **o)]
+DIVIDING_IDS = ["adagrad", "rmsprop", "adam", "amsgrad with epsilon hat"]
+
+
+@both_modules
+@pytest.mark.parametrize("epsilon", [0.0, 1e-60, 1e-320])
+@pytest.mark.parametrize("optimizer", DIVIDING, ids=DIVIDING_IDS)
+def test_no_gradient_is_no_step_whatever_epsilon(optimizer, epsilon, module, dtype) -> None:
+    rule = optimizer(learning_rate=0.1, epsilon=epsilon).update_rule()
+    theta, state = np.ones(37, dtype), np.zeros((rule.n_slots, 37), dtype)
+    grad = np.zeros(37, dtype)
+    grad[::3] = np.linspace(-2, 2, 13)
+    for step in (1, 2, 3):
+        kernel_step(rule, theta, grad, state, step, module)
+    assert (theta[grad == 0] == 1).all()
+    assert np.isfinite(theta).all()
+    assert (theta[grad < 0] > 1).all()
+    assert (theta[grad > 0] < 1).all()
+
+
+@pytest.mark.parametrize("optimizer", DIVIDING, ids=DIVIDING_IDS)
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_a_dead_feature_trains_without_epsilon(backend, optimizer, dtype, rng) -> None:
+    X = rng.normal(size=(40, 3))
+    y, X[:, 1] = X @ [1.0, 0.0, -2.0], 0.0
+    layers = [fnn.Dense(8, "tanh"), fnn.Dense(1)]
+    net = fnn.Sequential(layers, input_size=3, loss="squared_error", dtype=dtype, seed=0, backend=backend)
+    before = net.parameters["0.weight"].copy()
+    history = net.fit(X, y, optimizer=optimizer(learning_rate=0.01, epsilon=0.0), epochs=30, batch_size=8)
+    np.testing.assert_array_equal(net.parameters["0.weight"][1], before[1])
+    assert history["loss"][-1] < history["loss"][0] / 2
+
+
+@both_modules
+def test_adam_is_accurate_for_small_and_large_moments(module, dtype) -> None:
+    # Against float64, or for float64 extended precision, from v = 0 and subnormal numbers up; a step is a few ulp of
+    # the exact one. g = 0, so that only decay, root and quotient are in question.
+    info, wide = np.finfo(dtype), np.longdouble if dtype == "float64" else np.float64
+    v = np.geomspace(info.tiny, info.max / 4, 301).astype(dtype)
+    v = np.concatenate([np.zeros(3, dtype), np.full(3, 2 * info.tiny), v]).astype(dtype)
+    m = np.sqrt(v) * np.resize(np.array([0.5, -1.5, 0.9, -3.0, 0.0], dtype), v.size)
+    m[:3] = [1e-6, -1e-6, 0.0]
+    theta, a, q = np.zeros_like(v), m.copy(), v.copy()
+    module.adam_update(theta, np.zeros_like(v), a, q, 5, 0.01, epsilon=1e-8)
+    root = np.sqrt(q.astype(wide)) / np.sqrt(wide(1 - 0.999**5)) + np.dtype(dtype).type(1e-8)
+    exact = -wide(0.01 / (1 - 0.9**5)) * a.astype(wide) / root
+    np.testing.assert_allclose(theta.astype(wide), exact, rtol=8 * float(info.eps), atol=0)
+
+
 def test_gradient_norm(dtype) -> None:
     theta, grad = np.array([1.0, -2.0, 0.0], dtype), np.array([0.5, 0.25, -1.0], dtype)
     assert reference.gradient_norm2(theta, grad) == 1.3125

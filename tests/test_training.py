@@ -376,6 +376,46 @@ def test_progress_with_tqdm(backend, capsys) -> None:
     np.testing.assert_array_equal(net.theta, other.theta)
 
 
+# Determinism.
+
+
+@pytest.mark.parametrize("blas_from", [None, 0.0], ids=["own products", "products by BLAS"])
+def test_deterministic_training_does_not_depend_on_threads(blas_from, dtype, compiled) -> None:
+    from fastnn._core import engine
+
+    X, y = blobs()
+    options = {"batch_size": 32, "validation_split": 0.2, "l2": 1e-3, "clip_norm": 0.5}
+    worth, product = engine.worth_a_worker(), engine.blas_from()
+    nets = []
+    try:
+        engine.worth_a_worker(1.0)
+        engine.blas_from(blas_from)
+        for threads in (1, 2, 4):
+            layers = [fnn.Dense(20, "gelu"), fnn.Dense(3)]
+            net = fnn.Sequential(layers, input_size=X.shape[1], loss="cross_entropy", dtype=dtype, seed=0)
+            net.fit(X, y, epochs=3, threads=threads, deterministic=True, seed=1, **options)
+            net.fit(X, y, epochs=5, threads=5 - threads, deterministic=True, resume=True, **options)
+            net.partial_fit(X, y, batch_size=40, threads=threads, deterministic=True, seed=2)
+            nets.append(net)
+    finally:
+        engine.worth_a_worker(worth)
+        engine.blas_from(product)
+    for net in nets[1:]:
+        assert net.theta.tobytes() == nets[0].theta.tobytes()
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            np.testing.assert_array_equal(net.history[name], nets[0].history[name])
+
+
+def test_deterministic_is_kept_by_a_resumed_run(backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    net.fit(X, y, epochs=1, deterministic=True)
+    with pytest.raises(ValueError, match="resume: expected deterministic=True as in the training to be resumed"):
+        net.fit(X, y, epochs=2, resume=True)
+    with pytest.raises(TypeError, match="deterministic must be True or False, got 1"):
+        net.fit(X, y, deterministic=1)
+
+
 # Divergence and interruption.
 
 

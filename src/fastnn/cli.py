@@ -325,6 +325,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from . import io, plotting
+    from ._core.threads import blas_threads
     from .network import check_threads
 
     optimizer = _optimizer(args)
@@ -334,7 +335,7 @@ def _train(args: argparse.Namespace) -> int:
     _check_outputs(args)
     table = tables.read(args.data, args.target)
     problem, split, why = prepare(table, args.task, test_fraction=args.test_fraction, seed=args.seed)
-    run = _Run(args, problem, split, optimizer, check_threads(args.threads))
+    run = _Run(args, problem, split, optimizer, check_threads(args.threads) or blas_threads())
     out = _Output(args.quiet)
     _introduce(out, args, table.title, run, why, name_target=kind == "csv")
     interrupted = run.train()

@@ -37,7 +37,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     import threadpoolctl
 
     from . import __version__
-    from .network import check_threads
+    from ._core.threads import blas_threads
 
     try:
         from ._core.kernels import simd as instruction_sets
@@ -62,7 +62,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "scipy": scipy.__version__,
         "simd": simd,
         "blas": blas,
-        "threads": check_threads(None),
+        "threads": blas_threads(),
     }
     if mode == "dict":
         return facts

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import initializers, losses
-from ._core.threads import blas_threads
 from .layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Standardize
 from .plan import OpSpec, check_integer, check_number
 from .reference.sparse import SparseRows
@@ -141,7 +140,7 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
             suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
         else:
             # One sum is cheaper than a mask as large as X; it can overflow, so the mask has the last word.
-            suspicious = not np.isfinite(rows.sum())
+            suspicious = not math.isfinite(np.add.reduce(rows, axis=None))
         if suspicious:
             finite = np.isfinite(rows.astype(dtype, copy=False))
             if not finite.all():
@@ -218,8 +217,9 @@ def check_sample_weight(
     return np.ldexp(weights, -exponent).astype(dtype)
 
 
-def check_threads(threads: Any) -> int:
-    """Number of threads to use; None is the present limit of the BLAS libraries.
+def check_threads(threads: Any) -> int | None:
+    """Number of threads to use; None stays None: a plan asks the BLAS libraries for their limit when the work is worth
+    more than one thread.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def check_threads(threads: Any) -> int:
     ValueError
         If it is below 1.
     """
-    return blas_threads() if threads is None else min(check_integer("threads", threads), MAX_THREADS)
+    return None if threads is None else min(check_integer("threads", threads), MAX_THREADS)
 
 
 def moments(X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -479,6 +479,7 @@ class Sequential:
         callbacks: Iterable[Any] = (),
         verbose: int = 0,
         threads: int | None = None,
+        deterministic: bool = False,
         seed: int | np.random.Generator | None = None,
         resume: bool = False,
     ) -> History:
@@ -523,6 +524,10 @@ class Sequential:
             1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
         threads : int, optional
             None is the present limit of the BLAS libraries.
+        deterministic : bool, default=False
+            Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in four
+            parts, whatever the number of threads: no more than four threads are used, small networks train more slowly,
+            and validation data is evaluated by one thread. Otherwise the same number of threads gives the same bits.
         seed : int, numpy.random.Generator or None, default=None
             Of the shuffling and of `validation_split`; None continues the network's own generator.
         resume : bool, default=False
@@ -571,6 +576,7 @@ class Sequential:
             callbacks=callbacks,
             verbose=verbose,
             threads=threads,
+            deterministic=deterministic,
             seed=seed,
             resume=resume,
         )
@@ -590,13 +596,16 @@ class Sequential:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int | None = None,
+        deterministic: bool = False,
         seed: int | np.random.Generator | None = None,
     ) -> History:
         """Train for one epoch over data that may be new, keeping the optimizer's state, the step and the history.
 
         Parameters
         ----------
-        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value, threads, seed
+        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value
+            As for :meth:`fit`.
+        threads, deterministic, seed
             As for :meth:`fit`.
         optimizer : Optimizer or str, optional
             None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
@@ -630,6 +639,7 @@ class Sequential:
             clip_norm=clip_norm,
             clip_value=clip_value,
             threads=threads,
+            deterministic=deterministic,
             seed=seed,
         )
 
@@ -737,7 +747,7 @@ class Sequential:
         """Names of what :meth:`evaluate` gives."""
         return ("loss", "accuracy") if self._loss.classifies else ("loss", "mse", "mae", "r2")
 
-    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int) -> dict[str, float]:
+    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
         """:meth:`evaluate` for checked data."""
         Z = self._plan.forward(self._theta, X, threads=threads, statistics=self._state)
         loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w, **self._loss.options())

@@ -4,6 +4,9 @@ In the formulas g is the effective gradient of a batch: the gradient of J(θ) = 
 scaled to the norm `clip_norm` where it is longer and clipped element-wise to ±`clip_value`, as `fit` was told. η is
 `learning_rate`, a number or a schedule of :mod:`fastnn.schedules`; every state vector starts at zero; t counts the
 updates from 1.
+
+An ε below the smallest normal number of the network's dtype (1.2e-38 in float32, 2.2e-308 in float64), 0 for instance,
+counts as that number, so that a parameter whose gradients have all been 0 stays where it is: 0 / (√0 + ε) = 0.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import optimizers
+from ._core.threads import blas_threads
 from .callbacks import check_callbacks, check_monitor, rises
 from .network import Sequential, check_seed, check_threads
 from .plan import check_integer, check_number
@@ -260,6 +261,7 @@ class Trainer:
     l1, l2 : float, default=0.0
     clip_norm, clip_value : float, optional
     threads : int, optional
+    deterministic : bool, default=False
     seed : int, numpy.random.Generator or None, default=None
     resume : bool, default=False
 
@@ -301,6 +303,7 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int | None = None,
+        deterministic: bool = False,
         seed: int | np.random.Generator | None = None,
         resume: bool = False,
     ) -> None:
@@ -319,7 +322,11 @@ class Trainer:
         self._l2 = check_number("l2", l2, minimum=0.0)
         self._clip_norm = None if clip_norm is None else check_number("clip_norm", clip_norm, above=0.0)
         self._clip_value = None if clip_value is None else check_number("clip_value", clip_value, above=0.0)
-        self._threads = check_threads(threads)
+        # One number for the whole run: the same number of threads gives the same bits.
+        self._threads = check_threads(threads) or blas_threads()
+        if not isinstance(deterministic, (bool, np.bool_)):
+            raise TypeError(f"deterministic must be True or False, got {deterministic!r}")
+        self._deterministic = bool(deterministic)
         split = check_number("validation_split", validation_split, minimum=0.0, below=1.0)
         if not isinstance(resume, (bool, np.bool_)):
             raise TypeError(f"resume must be True or False, got {resume!r}")
@@ -334,6 +341,7 @@ class Trainer:
             "clip_norm": self._clip_norm,
             "clip_value": self._clip_value,
             "validation_split": split,
+            "deterministic": self._deterministic,
         }
         self._stream = Stream(net, X, per_class) if Stream.fits(X, y) else None
         self._rows: np.ndarray | None = None  # those to train on, where they are not all
@@ -507,7 +515,8 @@ class Trainer:
             seconds = (time.perf_counter() - start) / count
             failed = status != "ok" or not np.isfinite(net.theta).all()
             if self._validation is not None and not failed:
-                values = net._evaluate(*self._validation, self._threads)
+                # BLAS, where it makes the products, may round a row's otherwise in other company.
+                values = net._evaluate(*self._validation, 1 if self._deterministic else self._threads)
                 scores = {f"val_{name}": value for name, value in values.items()}
         except BaseException:
             # The network stays as of the last finished step; the run goes back to the last finished epoch, to resume.
@@ -606,6 +615,7 @@ class Trainer:
             "clip_value": self._clip_value,
             "threads": self._threads,
             "statistics": self.net.state,
+            "deterministic": self._deterministic,
         }
 
     def _rate(self, clock: Clock) -> float:

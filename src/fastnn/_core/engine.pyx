@@ -14,7 +14,7 @@ import numpy as np
 
 from ..plan import TrainResult, parameter_ranges
 from ..reference.sparse import SparseRows
-from .threads import blas_held_to_one_thread
+from .threads import blas_held_to_one_thread, blas_threads
 
 from . cimport blas
 from .kernels cimport active, fnn_kernels_f32, fnn_kernels_f64
@@ -398,7 +398,7 @@ cdef class Plan:
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def forward(self, theta, X, int threads=1, statistics=None):
+    def forward(self, theta, X, threads=1, statistics=None):
         """Output of the last operation, (N, K)."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -415,7 +415,7 @@ cdef class Plan:
             self.execute(&job64, fnn_engine_forward_f64, job64.rows, threads)
         return out
 
-    def loss_and_gradient(self, theta, X, y, sample_weight=None, double l1=0.0, double l2=0.0, int threads=1,
+    def loss_and_gradient(self, theta, X, y, sample_weight=None, double l1=0.0, double l2=0.0, threads=1,
                           bint gradient=True, bint deterministic=False, statistics=None, bint training=False):
         """Objective J(θ) over all rows, and its gradient (P,) or None."""
         cdef fnn_job_f32 job32
@@ -437,7 +437,7 @@ cdef class Plan:
         return loss, grad
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
-              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, int threads=1, learning_rates=None,
+              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
               bint deterministic=False, statistics=None):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
@@ -599,12 +599,12 @@ cdef class Plan:
             job.clip_value = clip_value
         return 0
 
-    cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, int threads, list errors=None,
+    cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, threads, list errors=None,
                      bint deterministic=False) except -1:
         """Run the job on as many workers as its batches are worth, with a workspace and a watch on signals."""
         cdef fnn_team team
         cdef fnn_barrier barrier
-        cdef int ran, workers, element = 4 if job_t is fnn_job_f32 else 8
+        cdef int ran, workers, limit, element = 4 if job_t is fnn_job_f32 else 8
         cdef ptrdiff_t rows = min(rows_at_once, job.rows)
         cdef double work = <double>rows * <double>self.plan.n_parameters
         cdef _Workspace space
@@ -613,7 +613,10 @@ cdef class Plan:
         cdef bint whole = job.training and self.plan.batch_statistics  # a shard is one chunk, and all run at once
         if own_errors:
             errors = []
-        workers = <int>max(1.0, min(<double>min(threads, FNN_MAX_WORKERS), work / WORTH_A_WORKER))
+        # The BLAS libraries are asked only where the answer counts: it takes longer than a small network's forward.
+        limit = 1 if work < 2 * WORTH_A_WORKER else min(blas_threads() if threads is None else threads,
+                                                               FNN_MAX_WORKERS)
+        workers = <int>max(1.0, min(<double>limit, work / WORTH_A_WORKER))
         if deterministic:
             workers = 1 if whole else min(workers, FIXED_SHARDS)
         workers = fnn_team_acquire(&team, workers)

@@ -78,7 +78,8 @@ def cross_entropy(
         P[rows, labels] -= 1.0 - label_smoothing
     elif labels.dtype == log_p.dtype:
         labels = check_array("y", labels, (N, K), log_p.dtype)
-        losses = -(1.0 - label_smoothing) * (labels * log_p).sum(axis=1)
+        # A zero target takes no part, however far away its logit: 0 · (−∞) is NaN.
+        losses = -(1.0 - label_smoothing) * (labels * np.where(labels != 0.0, log_p, 0.0)).sum(axis=1)
         P *= (1.0 - label_smoothing) * labels.sum(axis=1, keepdims=True) + label_smoothing
         P -= (1.0 - label_smoothing) * labels
     else:

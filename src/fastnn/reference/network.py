@@ -113,7 +113,7 @@ class Plan:
         self._penalised = [(start, stop) for start, stop, penalised, _ in self._ranges if penalised]
 
     def forward(
-        self, theta: np.ndarray, X: np.ndarray, threads: int = 1, statistics: np.ndarray | None = None
+        self, theta: np.ndarray, X: np.ndarray, threads: int | None = 1, statistics: np.ndarray | None = None
     ) -> np.ndarray:
         """Output of the last operation.
 
@@ -121,8 +121,8 @@ class Plan:
         ----------
         theta : ndarray (P,) of the plan's dtype
         X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
-        threads : int, default=1
-            Taken for the sake of the signature; NumPy's BLAS has its own.
+        threads : int or None, default=1
+            None is the limit of BLAS. Taken for the sake of the signature; NumPy's BLAS has its own.
         statistics : ndarray (n_state,) of the plan's dtype, optional
             The network's state; needed where an operation has a part in it.
 
@@ -147,7 +147,7 @@ class Plan:
         sample_weight: np.ndarray | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
-        threads: int = 1,
+        threads: int | None = 1,
         gradient: bool = True,
         deterministic: bool = False,
         statistics: np.ndarray | None = None,
@@ -163,7 +163,7 @@ class Plan:
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         sample_weight : ndarray (N,) of the plan's dtype, optional
         l1, l2 : float, default=0.0
-        threads : int, default=1
+        threads : int or None, default=1
         gradient : bool, default=True
             Whether the gradient is wanted.
         deterministic : bool, default=False
@@ -212,7 +212,7 @@ class Plan:
         l2: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        threads: int = 1,
+        threads: int | None = 1,
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
         statistics: np.ndarray | None = None,
@@ -242,7 +242,7 @@ class Plan:
             Longest norm of the whole gradient, penalties included.
         clip_value : float, optional
             Largest absolute value of a component, after `clip_norm`.
-        threads : int, default=1
+        threads : int or None, default=1
         learning_rates : ndarray of float64, optional
             One for each batch of this call, in place of the optimizer's.
         deterministic : bool, default=False

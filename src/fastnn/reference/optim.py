@@ -6,6 +6,9 @@ Every rule steps along the effective gradient
 
 with θ as it was before the step: `scale` turns a sum into a mean, `factor` carries the clipping of the whole
 gradient's norm, which the caller knows (:func:`gradient_norm2`), and sign 0 = 0.
+
+Where a rule divides by √· + ε, an ε below the smallest normal number of the dtype counts as that number: a parameter
+whose gradients have all been 0 stays where it is, with ε = 0 too.
 """
 
 from __future__ import annotations
@@ -224,7 +227,7 @@ def adagrad_update(
     g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
     s += g * g
     g *= learning_rate
-    g /= np.sqrt(s) + epsilon
+    g /= np.sqrt(s) + _epsilon(epsilon, theta)
     theta -= g
 
 
@@ -297,7 +300,7 @@ def rmsprop_update(
         mean *= rho
         mean += (1.0 - rho) * g
         variance = np.maximum(s - mean * mean, 0.0)
-    g /= np.sqrt(variance) + epsilon
+    g /= np.sqrt(variance) + _epsilon(epsilon, theta)
     if velocity is not None and momentum != 0.0:
         velocity *= momentum
         velocity += g
@@ -385,7 +388,7 @@ def adam_update(
     correction = 1.0 / math.sqrt(1.0 - beta2**step)
     root = np.sqrt(v if v_max is None else v_max)
     root *= correction
-    root += epsilon * correction if epsilon_hat else epsilon
+    root += _epsilon(epsilon * correction if epsilon_hat else epsilon, theta)
     theta -= (learning_rate / (1.0 - beta1**step)) * m / root
 
 
@@ -426,6 +429,11 @@ def _check_steps(step: int, count: int = 0) -> None:
 def _check(theta: Any, grad: Any) -> tuple[np.ndarray, np.ndarray]:
     theta = check_array("theta", theta, ("P",), writable=True)
     return theta, check_array("grad", grad, theta.shape, theta.dtype)
+
+
+def _epsilon(epsilon: float, theta: np.ndarray) -> float:
+    """ε, no smaller than a normal number, so that 0 / (√0 + ε) is 0."""
+    return max(float(epsilon), float(np.finfo(theta.dtype).tiny))
 
 
 def _effective(
