@@ -71,6 +71,25 @@ def deterministic(task, epochs, rounds):
         return ours(f"{task.name} {task.X.dtype}, deterministic", engines, epochs, rounds)
 
 
+def normalised(task, engines, threads, epochs, rounds):
+    """Return {"fastnn plain", "fastnn": seconds per epoch} without and with batch norm and dropout; and "torch"."""
+    title = f"{task.name} {task.X.dtype}, batch norm and dropout"
+    say(f"{title}: preparing")
+    calls, networks = {"fastnn plain": rivals.Fastnn(task, threads)}, {"fastnn": rivals.NormalisedFastnn}
+    if "torch" in engines:
+        rivals.check_same_normalised_work(task, threads)
+        networks["torch"] = rivals.NormalisedTorch
+    calls["fastnn plain"].epochs(1)  # warm-up
+    for name, network in networks.items():
+        calls[name] = engine = network(task, threads)
+        before = rivals.loss_of_probabilities(task, engine.probabilities())
+        engine.epochs(1)  # warm-up
+        after = rivals.loss_of_probabilities(task, engine.probabilities())
+        assert after < 0.2 * before, f"{title}: the loss of {name} is {after:.3f} after an epoch, {before:.3f} before"
+    calls = {name: partial(engine.epochs, epochs) for name, engine in calls.items()}
+    return divided(interleaved(title, calls, rounds), epochs)
+
+
 def ours(title, engines, epochs, rounds):
     """Return {name: seconds per epoch} of several engines of fastnn."""
     for engine in engines.values():

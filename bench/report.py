@@ -18,7 +18,13 @@ from pathlib import Path
 
 OURS = "fastnn"
 DTYPES = ("float32", "float64")
-SECTIONS = ("workers", "deterministic", "prediction", "training")  # fastnn alone first, before a rival is loaded
+SECTIONS = (
+    "workers",
+    "deterministic",
+    "prediction",
+    "normalised",
+    "training",
+)  # fastnn alone first, before a rival is loaded
 WORKERS_TASKS = ("mnist-256", "wide-256")
 DETERMINISTIC_TASKS = ("mnist-1024",)
 
@@ -92,7 +98,7 @@ def live(options):
 
     rivals.configure_process(options.threads)
     run, tasks = Run(), Tasks(rivals, options)
-    parts = (workers_section, deterministic_section, prediction_section, training_section)
+    parts = (workers_section, deterministic_section, prediction_section, normalised_section, training_section)
     for name, part in zip(SECTIONS, parts, strict=True):
         if name in options.section:
             part(options, measure, tasks, run)
@@ -115,7 +121,7 @@ class Tasks:
                 continue
             for dtype in self.options.dtypes:
                 try:
-                    task = self.rivals.TASKS[name](dtype=dtype)
+                    task = {**self.rivals.TASKS, **self.rivals.NORMALISED_TASKS}[name](dtype=dtype)
                 except OSError as error:
                     print(f"{name}: skipped, {error}", file=sys.stderr)
                     break
@@ -182,6 +188,24 @@ def deterministic_section(options, measure, tasks, run):
     if rows:
         heading("deterministic=True on two threads: fastnn's seconds per epoch")
         print_table(["network", "default", "deterministic", "price"], rows, markdown=options.markdown)
+
+
+def normalised_section(options, measure, tasks, run):
+    """What batch norm and dropout cost, and the same network in PyTorch."""
+    rows, threads = [], f"{options.threads} thread{'s' * (options.threads > 1)}"
+    for name, task, epochs in tasks.each(tasks.rivals.NORMALISED_TASKS):
+        medians = measure.normalised(task, tasks.engines, options.threads, epochs, options.repeats)
+        plain, ours, torch = medians["fastnn plain"], medians[OURS], medians.get("torch")
+        ratios = {"rate relative to plain": plain / ours, **({"torch": torch / ours} if torch else {})}
+        run.add(f"batch norm and dropout {name} {task.X.dtype}, {threads}", medians, ratios)
+        theirs = f"{duration(torch)} ({times(torch / ours)})" if torch else "not measured"
+        rows.append(
+            [f"{task.name}, {task.X.dtype}", duration(plain), duration(ours), f"{ours / plain - 1:+.1%}", theirs]
+        )
+    if rows:
+        heading(f"Batch norm and dropout, {threads}: seconds per epoch (in brackets: times fastnn with both)")
+        header = ["network", "fastnn plain", "fastnn with both", "extra", "torch with both"]
+        print_table(header, rows, markdown=options.markdown)
 
 
 def prediction_section(options, measure, tasks, run):

@@ -158,6 +158,9 @@ TASKS = {
     "chains-full": chains_task,
 }
 
+# Trained with and without batch norm and dropout, by the engines that have both.
+NORMALISED_TASKS = {"norm-128": partial(mnist_task, 128, (256, 256))}
+
 
 # ----------------------------------------------------------------------------------------------------- the engines
 
@@ -171,7 +174,7 @@ class Fastnn:
     def __init__(self, task, threads, **options):
         import fastnn as fnn
 
-        hidden = [fnn.Dense(units, task.activation) for units in task.sizes[1:-1]]
+        hidden = [layer for units in task.sizes[1:-1] for layer in self.hidden_layers(units, task.activation)]
         self.net = fnn.Sequential(
             [*hidden, fnn.Dense(task.sizes[-1])],
             input_size=task.sizes[0],
@@ -180,10 +183,17 @@ class Fastnn:
             seed=0,
             **options,
         )
-        for view, value in zip(self.net.parameters.values(), task.initial_parameters(), strict=True):
+        dense = [view for name, view in self.net.parameters.items() if name.endswith((".weight", ".bias"))]
+        for view, value in zip(dense, task.initial_parameters(), strict=True):
             view[...] = value
         self.task, self.threads, self.optimizer = task, threads, fnn.Adam(task.learning_rate)
         self.fit_options = {}
+
+    def hidden_layers(self, units, activation):
+        """Return what one hidden layer is made of."""
+        import fastnn as fnn
+
+        return [fnn.Dense(units, activation)]
 
     def epochs(self, n, *, shuffle=True):
         """Train for n epochs, in the order of the data when shuffle is False."""
@@ -210,6 +220,24 @@ class Twin(Fastnn):
 
     def __init__(self, task, threads):
         super().__init__(task, threads, backend="reference")
+
+
+class NormalisedFastnn(Fastnn):
+    """fastnn with batch norm between a hidden layer and its activation, and dropout after that."""
+
+    def __init__(self, task, threads, rate=0.2):
+        self.rate = rate
+        super().__init__(task, threads)
+
+    def hidden_layers(self, units, activation):
+        """Return what one hidden layer is made of."""
+        import fastnn as fnn
+
+        return [fnn.Dense(units), fnn.BatchNorm(), fnn.Activation(activation), fnn.Dropout(self.rate)]
+
+    def probabilities(self):
+        """Return those of the classes, by the network as it predicts, for every row of the task."""
+        return self.net.predict_proba(self.task.X, threads=self.threads)
 
 
 class ScikitLearn:
@@ -260,6 +288,7 @@ class Torch:
         import torch
 
         torch.set_num_threads(threads)
+        self.task = task
         activation = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[task.activation]
         initial = task.initial_parameters()
         layers = []
@@ -267,10 +296,14 @@ class Torch:
             layer = torch.nn.Linear(*weight.shape)
             layer.weight.data = torch.from_numpy(weight.T.copy())
             layer.bias.data = torch.from_numpy(bias)
-            layers += [layer, activation()]
-        self.net = torch.nn.Sequential(*layers[:-1])
+            layers += [layer, *self.after_linear(len(bias), activation)]
+        self.net = torch.nn.Sequential(*layers[: layers.index(layer) + 1])  # nothing after the last one
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=task.learning_rate, fused=True)
-        self.X, self.y, self.task = torch.tensor(task.X), torch.tensor(task.y), task
+        self.X, self.y = torch.tensor(task.X), torch.tensor(task.y)
+
+    def after_linear(self, units, activation):
+        """Return what follows the linear layer in a hidden one."""
+        return [activation()]
 
     def epochs(self, n, *, shuffle=True):
         """Train for n epochs, in the order of the data when shuffle is False."""
@@ -308,6 +341,31 @@ class Torch:
     def parameters(self):
         """Return the trained arrays [W0, b0, ...]; torch keeps weights as (out, in)."""
         return [p.detach().numpy().T.copy() for p in self.net.parameters()]
+
+
+class NormalisedTorch(Torch):
+    """PyTorch with the layers of :class:`NormalisedFastnn`; its running statistics count in prediction only."""
+
+    def __init__(self, task, threads, rate=0.2):
+        self.rate = rate
+        super().__init__(task, threads)
+
+    def after_linear(self, units, activation):
+        """Return what follows the linear layer in a hidden one."""
+        import torch
+
+        norm = torch.nn.BatchNorm1d(units, dtype=getattr(torch, str(self.task.X.dtype)))
+        return [norm, activation(), torch.nn.Dropout(self.rate)]
+
+    def probabilities(self):
+        """Return those of the classes, by the network as it predicts, for every row of the task."""
+        import torch
+
+        self.net.eval()
+        with torch.no_grad():
+            result = self.net(self.X).softmax(dim=1).numpy()
+        self.net.train()
+        return result
 
 
 class Jax:
@@ -450,6 +508,29 @@ def check_same_work(task, name, threads):
     strict = task.X.dtype == np.float64 and name != "scikit-learn"
     allowed = FLOAT64_TOLERANCE if strict else FLOAT32_TOLERANCE[name]
     assert apart <= allowed, f"{name} and fastnn end {apart:.1e} apart on {task.name} in {task.X.dtype}"
+
+
+def check_same_normalised_work(task, threads):
+    """Assert that both normalised networks end at the same weights without dropout, in float64, after a few batches.
+
+    Only the weights are compared: a bias before batch norm has gradient 0, of which Adam sees the rounding alone.
+    """
+    short = task.head(CHECKED_BATCHES * task.batch_size + task.batch_size // 2)
+    short = replace(short, X=short.X.astype(np.float64))
+    ends = []
+    for engine_class in (NormalisedFastnn, NormalisedTorch):
+        engine = engine_class(short, threads, rate=0.0)
+        engine.epochs(1, shuffle=False)
+        ends.append([p for p in engine.parameters() if p.ndim == 2])
+    for ours, theirs, initial in zip(*ends, short.initial_parameters()[0::2], strict=True):
+        apart = np.linalg.norm(ours - theirs) / np.linalg.norm(ours - initial)
+        assert apart <= FLOAT64_TOLERANCE, f"the normalised networks end {apart:.1e} apart on {task.name}"
+
+
+def loss_of_probabilities(task, probabilities):
+    """Return the mean cross-entropy of the task's labels."""
+    likelihood = probabilities[np.arange(len(task.y)), task.y].astype(np.float64)
+    return float(-np.mean(np.log(np.maximum(likelihood, 1e-30))))
 
 
 def mean_loss(task, parameters):
