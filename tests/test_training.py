@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import builtins
 import math
+import signal
 import threading
 
 import numpy as np
@@ -499,6 +500,43 @@ def test_ctrl_c_in_the_middle_of_an_epoch(backend) -> None:
     assert np.isfinite(net.theta).all()
     assert (net.theta != before).any()
     assert np.isfinite(net.fit(X[:90], y[:90], epochs=1)["loss"][0])
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@pytest.mark.parametrize("optimizer", [fnn.Adam(1e-3), fnn.NAG(1e-4)], ids=["adam", "nag"])
+def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, backend, monkeypatch) -> None:
+    X, y = blobs(300)
+    options = {"optimizer": optimizer, "batch_size": 1, "threads": 1}
+    monkeypatch.setattr(training, "BLOCK_SECONDS", 1e9)  # many epochs in one call of the engine
+    monkeypatch.setattr(training, "BLOCK_BYTES", 1e9)
+
+    class Alarm(Exception):
+        pass
+
+    def handler(*_):
+        raise Alarm
+
+    net, whole = classifier(backend), classifier(backend)
+    trainer, results = fnn.Trainer(net, X, y, **options), []
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.25)
+        with pytest.raises(Alarm):
+            results.extend(trainer.epochs(5000))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    done = len(trainer.history)
+    assert 1 <= done < 5000
+    assert (trainer.state.epoch, trainer.state.steps) == (done, done * len(X))
+    assert trainer.history["epoch"] == list(range(1, done + 1))
+    results.extend(trainer.epochs(2))
+    assert results[-1].steps == (done + 2) * len(X)
+    for _ in fnn.Trainer(whole, X, y, **options).epochs(done + 2):
+        pass
+    assert net.theta.tobytes() == whole.theta.tobytes()
+    assert net._training.slots.tobytes() == whole._training.slots.tobytes()
+    assert net._training.history["loss"] == whole._training.history["loss"]
 
 
 def test_an_interrupted_status_is_an_interruption(backend) -> None:

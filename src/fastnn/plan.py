@@ -122,12 +122,16 @@ class TrainResult(NamedTuple):
         Updates done by this and all earlier calls.
     status : str
         ``"ok"``, ``"diverged"`` (a batch's loss was not finite; its update was not applied) or ``"interrupted"``.
+    error : BaseException or None
+        Of an interrupted call, what a signal's handler has raised, for the caller to raise again. theta and `steps` are
+        those of the last finished step, the optimizer's state too where the engine is the compiled one.
     """
 
     losses: tuple[float, ...]
     correct: tuple[float, ...] | None
     steps: int
     status: str
+    error: BaseException | None = None
 
 
 def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:

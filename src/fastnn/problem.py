@@ -113,7 +113,7 @@ class Problem:
             wrong("task")
         if target is not None and not isinstance(target, str):
             wrong("target")
-        n_outputs = net.layers[-1].units
+        n_outputs = net.n_outputs
         classes = names("classes", n_outputs if task == "classification" else None)
         if task == "classification" and classes is None:
             wrong("classes")

@@ -17,7 +17,7 @@ from . import optimizers
 from ._core.threads import blas_threads
 from .callbacks import check_callbacks, check_monitor, rises
 from .network import Sequential, check_seed, check_threads
-from .plan import check_integer, check_number
+from .plan import TrainResult, check_integer, check_number
 from .rows import Stream, check_class_weight, class_weights, split_rows
 from .schedules import Clock, Schedule
 
@@ -504,14 +504,16 @@ class Trainer:
         net, state = self.net, self.state
         before = net.theta.copy(), net.state.copy(), state.slots.copy(), state.generator.bit_generator.state
         scores: dict[str, float] = {}
+        result: TrainResult | None = None
         start = time.perf_counter()
         try:
             if self._stream is None:
-                status, losses, correct, steps, rates, batches = self._pass(count)
+                result, rates, batches = self._pass(count)
             else:
-                status, losses, correct, steps, rates, batches = self._pass_stream()
+                result, rates, batches = self._pass_stream()
+            status, losses, correct = result.status, result.losses, result.correct
             if status == "interrupted":
-                raise KeyboardInterrupt
+                raise result.error or KeyboardInterrupt
             seconds = (time.perf_counter() - start) / count
             failed = status != "ok" or not np.isfinite(net.theta).all()
             if self._validation is not None and not failed:
@@ -520,8 +522,15 @@ class Trainer:
                 scores = {f"val_{name}": value for name, value in values.items()}
         except BaseException:
             # The network stays as of the last finished step; the run goes back to the last finished epoch, to resume.
-            state.theta, state.state = before[0], before[1]
             state.slots[...], state.generator.bit_generator.state = before[2], before[3]
+            done = 0 if result is None or result.status != "interrupted" else len(result.losses)
+            if done:  # of a block: they are known, but not where they ended
+                here = net.theta.copy(), net.state.copy()
+                net.theta[...], net.state[...] = before[0], before[1]
+                yield from self._run(done)
+                before = net.theta.copy(), net.state.copy(), *before[2:]
+                net.theta[...], net.state[...] = here
+            state.theta, state.state = before[0], before[1]
             raise
         if failed:
             net.theta[...], net.state[...] = before[0], before[1]
@@ -533,23 +542,23 @@ class Trainer:
                 yield from self._run(1)
             return
         self._seconds = seconds
-        state.steps, first_step = steps, state.steps
+        state.steps, first_step = result.steps, state.steps
         for index, loss in enumerate(losses):
             state.epoch += 1
             state.batches += batches
             accuracy = None if correct is None else correct[index]
             last = state.steps if index == len(losses) - 1 else first_step + batches * (index + 1)
-            result = EpochResult(
+            epoch = EpochResult(
                 state.epoch, loss, accuracy, rates[index], seconds, scores, last, net, state.history, state
             )
-            state.history.append(result)
+            state.history.append(epoch)
             if state.plateau is not None and self._schedule is not None:
                 name = self._monitor or "loss"
-                self._schedule.plateau.update(state.plateau, float(result[name]), rises(name))
-            yield result
+                self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
+            yield epoch
 
-    def _pass(self, count: int) -> tuple[str, Any, Any, int, list[float], int]:
-        """Epochs over the arrays: status, losses, shares of correct rows, steps, last rates, batches of an epoch."""
+    def _pass(self, count: int) -> tuple[TrainResult, list[float], int]:
+        """Epochs over the arrays: what was done, the epochs' last rates, batches of an epoch."""
         net, state = self.net, self.state
         assert self._batch_size is not None
         batches = -(-self._n_rows // self._batch_size)
@@ -568,9 +577,9 @@ class Trainer:
             **self._options(),
         )
         last = [self._rule.learning_rate] * count if rates is None else rates[batches - 1 :: batches].tolist()
-        return result.status, result.losses, result.correct, result.steps, last, batches
+        return result, last, batches
 
-    def _pass_stream(self) -> tuple[str, Any, Any, int, list[float], int]:
+    def _pass_stream(self) -> tuple[TrainResult, list[float], int]:
         """One epoch over the batches of an iterator."""
         net, state, stream = self.net, self.state, self._stream
         assert stream is not None
@@ -596,7 +605,7 @@ class Trainer:
                 **self._options(),
             )
             if result.status != "ok":
-                return result.status, (), None, steps, [rate], number
+                return TrainResult((), None, steps, result.status, result.error), [rate], number
             steps = result.steps
             number += 1
             weight = float(len(X)) if w is None else float(w.sum(dtype=np.float64))
@@ -605,7 +614,7 @@ class Trainer:
             total += weight
         mean = 1.0 / total if total else 0.0
         correct = (hits * mean,) if net._loss.classifies else None
-        return "ok", (loss * mean,), correct, steps, [rate], number
+        return TrainResult((loss * mean,), correct, steps, "ok"), [rate], number
 
     def _options(self) -> dict[str, Any]:
         return {

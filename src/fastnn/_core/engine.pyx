@@ -495,11 +495,10 @@ cdef class Plan:
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
-        if errors:
-            raise errors[0]
         correct = tuple(outcome[1, :done].tolist()) if self.plan.loss <= FNN_BINARY_CROSS_ENTROPY else None
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
-                           "diverged" if status == FNN_DIVERGED else "ok")
+                           "interrupted" if errors else "diverged" if status == FNN_DIVERGED else "ok",
+                           errors[0] if errors else None)
 
     # -- the job --------------------------------------------------------------------------------------------------
 

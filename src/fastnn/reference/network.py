@@ -45,6 +45,21 @@ KINDS = ("dense", "activation", "batch_norm", "layer_norm", "dropout", "standard
 INPUTS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
 
 
+class _Interruption:
+    """Keeps what a signal's handler raises inside it: whatever is not an array that does not fit, or fit in memory."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> _Interruption:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        if isinstance(error, (TypeError, ValueError, MemoryError)):
+            return False
+        self.error = error
+        return error is not None
+
+
 class Plan:
     """A network as a list of operations, ready to be evaluated at any theta.
 
@@ -254,6 +269,7 @@ class Plan:
         -------
         TrainResult
             Status ``"diverged"`` when the objective of a batch was not finite: its update is not applied.
+            Status ``"interrupted"``, with the `error`, when a signal's handler raised, as on Ctrl-C.
 
         Raises
         ------
@@ -288,7 +304,7 @@ class Plan:
         batch = 0
         epochs: Any = (slice(None),) if order is None else order
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _Interruption() as interruption:
             for rows in epochs:
                 n = n_rows if order is None else len(rows)
                 total = weighted_loss = weighted_hits = 0.0
@@ -309,20 +325,23 @@ class Plan:
                     if self.loss in CLASSIFIERS:
                         hits = self._correct(Z, y[take])
                         weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
-                    step += 1
                     assert grad is not None
                     # An interruption may come between any two lines; theta changes in one of them.
                     after = theta.copy()
-                    self._update(after, state, grad, optimizer, eta, step, l1, l2, clip_norm, clip_value)
+                    self._update(after, state, grad, optimizer, eta, step + 1, l1, l2, clip_norm, clip_value)
                     theta[...] = after
                     for op, kept in zip(self.ops, saved, strict=True):
                         if op.kind == "batch_norm":
                             assert statistics is not None
                             move_statistics(op, kept, statistics)
+                    step += 1
                     weighted_loss += weight * loss
                     total += weight
                 losses.append(weighted_loss / total if total else 0.0)
                 correct.append(weighted_hits / total if total else 0.0)
+        if interruption.error is not None:
+            done = len(correct)
+            return TrainResult(tuple(losses[:done]), self._hits(correct), step, "interrupted", interruption.error)
         return TrainResult(tuple(losses), self._hits(correct), step, "ok")
 
     def _check_X(self, X: Any) -> Any:
