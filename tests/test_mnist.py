@@ -40,3 +40,12 @@ def test_a_hundred_epochs_reach_table_2(mnist, optimizer, accuracy) -> None:
     net = network(0)
     net.fit(X, y, optimizer=optimizer, epochs=100, batch_size=64)
     assert net.evaluate(X_test, y_test)["accuracy"] >= accuracy
+
+
+def test_batch_norm_and_dropout_within_twenty_epochs(mnist) -> None:
+    X, y, X_test, y_test = mnist
+    block = [fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dropout(0.2)]
+    layers = [fnn.Dense(256), *block, fnn.Dense(256), *block, fnn.Dense(10)]
+    net = fnn.Sequential(layers, input_size=784, loss="cross_entropy", seed=0, input_scale=1 / 255)
+    net.fit(X, y, optimizer=fnn.Adam(fnn.CosineDecay(2e-3, 20)), epochs=20, batch_size=128)
+    assert net.evaluate(X_test, y_test)["accuracy"] >= 0.983
