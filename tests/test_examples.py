@@ -18,11 +18,6 @@ pytest.importorskip("sklearn")
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PNG = b"\x89PNG\r\n\x1a\n"
-LAYERS = ("Activation", "BatchNorm", "Dropout", "Standardize")
-
-needs_layers = pytest.mark.skipif(
-    not all(hasattr(fnn, name) for name in LAYERS), reason="fastnn has not all of the layers " + ", ".join(LAYERS)
-)
 
 
 @pytest.fixture
@@ -76,7 +71,6 @@ def test_document_001_files(example, tmp_path):
     assert (curves["NAG"][:, 0, -1] < curves["descent"][:, 0, -1]).all()
 
 
-@needs_layers
 def test_document_003(example, tmp_path, capsys):
     document = example("document_003")
     table = document.main(["--seeds", "1", "--epochs", "3", "--trials", "2"])

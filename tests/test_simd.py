@@ -20,6 +20,7 @@ FILES = [
     "test_norm.py",
     "test_dropout.py",
     "test_optimizers.py",
+    "test_norm_layers.py",
     "test_engine.py",
 ]
 OTHERS = [name for name in kernels.simd()["available"] if name != kernels.simd()["active"]]
