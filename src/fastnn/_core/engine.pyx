@@ -187,8 +187,10 @@ KINDS = {"dense": FNN_DENSE, "activation": FNN_ACTIVATE, "batch_norm": FNN_BATCH
          "dropout": FNN_DROPOUT, "standardize": FNN_STANDARDIZE}
 RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
 
-# Multiplications per worker and batch below which a second worker costs more than it saves (the barriers).
-cdef double WORTH_A_WORKER = 1e6
+# Multiplications per worker and batch below which a second worker costs more than it saves. The barriers are cheap; what
+# costs is that each worker fetches what the others wrote of the gradient and of the parameters, some 35 µs a step for
+# 784-64-64-10, which so gains from batch 64 on (measured on two cores; bench/report.py --section workers).
+cdef double WORTH_A_WORKER = 1.5e6
 
 
 def worth_a_worker(value=None):
