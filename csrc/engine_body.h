@@ -34,10 +34,13 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     return at + FNN_ALIGN;
 }
 
+static size_t FN(lens_bytes)(const JOB *job); /* in linearize_body.h */
+
 static REAL *FN(columns_at)(const JOB *job, int worker)
 {
     FN(buffers) b;
-    FN(carve)(job, job->workspace + FN(carve)(job, NULL, NULL) * (size_t)worker, &b);
+    const size_t bytes = job->kept ? FN(lens_bytes)(job) : FN(carve)(job, NULL, NULL);
+    FN(carve)(job, job->workspace + bytes * (size_t)worker, &b);
     return b.columns;
 }
 
@@ -225,13 +228,12 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
     return 0;
 }
 
-/* ℓ summed over the rows, and its derivative in the last op's delta. */
+/* ℓ summed over the rows, and its derivative in delta. */
 static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, const int64_t *index, ptrdiff_t first,
-                       ptrdiff_t rows, double *weight_sum, double *correct)
+                       ptrdiff_t rows, double *weight_sum, double *correct, REAL *delta)
 {
     const fnn_plan *plan = job->plan;
     const ptrdiff_t k = plan->n_out;
-    REAL *delta = b->rows + plan->ops[plan->n_ops - 1].delta * job->chunk;
     const int64_t *labels = job->labels ? job->labels + first : NULL;
     const REAL *target = job->target ? job->target + first * k : NULL;
     const REAL *weight = job->weight ? job->weight + first : NULL;
@@ -300,7 +302,8 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
         const REAL *z = FN(forward)(job, b, &pass, x, n, NULL);
         if (!z)
             return 1;
-        report->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct);
+        report->loss += FN(head)(job, b, z, index, lo, n, &weight, &correct,
+                                 b->rows + job->plan->ops[job->plan->n_ops - 1].delta * job->chunk);
         report->weight += weight;
         if (step && isfinite(report->loss) && weight > 0) {
             step->terms.scale = 1 / weight;

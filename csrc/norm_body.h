@@ -291,6 +291,115 @@ void FN(layer_norm_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, 
                                 dgamma_acc, dbeta_acc);
 }
 
+/* Second order. With r = δ − mean δ − û mean(û δ) and dots for tangents, of batch norm:
+ *     û̇ = s (ż − mean ż − û mean(û ż)),   ṡ = −s² mean(û ż)
+ *     ∂ż = s [(γ̇ − γ s mean(û ż)) r + γ (δ̇ − mean δ̇ − û̇ mean(û δ) − û mean(û̇ δ + û δ̇))]
+ * and of layer norm, with ζ = γ δ, ζ̇ = γ̇ δ + γ δ̇, r = ζ − mean ζ − û mean(û ζ):
+ *     ∂ż = s [−s mean(û ż) r + ζ̇ − mean ζ̇ − û̇ mean(û ζ) − û mean(û̇ ζ + û ζ̇)]
+ */
+void FN(batch_norm_tangent)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict tz, const REAL *restrict normalised,
+                            const REAL *restrict inv_std, const REAL *restrict gamma, const REAL *restrict tgamma,
+                            const REAL *restrict tbeta, const REAL *restrict mean, const REAL *restrict mean_product,
+                            REAL *restrict tnormalised, REAL *restrict tout)
+{
+    for (ptrdiff_t at = 0; at < rows * cols; at += cols)
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const REAL u = normalised[at + j];
+            const REAL v = inv_std[j] * FMA(-u, mean_product[j], tz[at + j] - mean[j]);
+            tnormalised[at + j] = v;
+            tout[at + j] = FMA(gamma[j], v, tgamma ? FMA(tgamma[j], u, tbeta[j]) : 0);
+        }
+}
+
+void FN(batch_norm_tangent_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict delta,
+                                 const REAL *restrict tdelta, const REAL *restrict normalised,
+                                 const REAL *restrict tnormalised, REAL *restrict sum, REAL *restrict sum_product)
+{
+    for (ptrdiff_t j = 0; j < cols; j++)
+        sum[j] = sum_product[j] = 0;
+    for (ptrdiff_t at = 0; at < rows * cols; at += cols)
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            sum[j] += tdelta[at + j];
+            sum_product[j] += FMA(normalised[at + j], tdelta[at + j], tnormalised[at + j] * delta[at + j]);
+        }
+}
+
+void FN(batch_norm_tangent_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *tdelta,
+                                     const REAL *normalised, const REAL *tnormalised, const REAL *inv_std,
+                                     const REAL *gamma, const REAL *tgamma, const REAL *mean, const REAL *mean_product,
+                                     const REAL *mean_tz, const REAL *mean_tdelta, const REAL *mean_tproduct, REAL *dz)
+{
+    for (ptrdiff_t at = 0; at < rows * cols; at += cols) {
+        const REAL *d = delta + at, *td = tdelta + at, *u = normalised + at, *tu = tnormalised + at;
+        REAL *o = dz + at;
+        FNN_INDEPENDENT
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const REAL r = FMA(-u[j], mean_product[j], d[j] - mean[j]);
+            const REAL rest = FMA(-tu[j], mean_product[j], FMA(-u[j], mean_tproduct[j], td[j] - mean_tdelta[j]));
+            const REAL scale = FMA(-gamma[j] * inv_std[j], mean_tz[j], tgamma ? tgamma[j] : 0);
+            o[j] = inv_std[j] * FMA(scale, r, gamma[j] * rest);
+        }
+    }
+}
+
+void FN(layer_norm_tangent)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict tz, const REAL *restrict normalised,
+                            const REAL *restrict inv_std, const REAL *restrict gamma, const REAL *restrict tgamma,
+                            const REAL *restrict tbeta, REAL *restrict tnormalised, REAL *restrict mean_tz,
+                            REAL *restrict tout)
+{
+    const REAL per_col = 1 / (REAL)cols;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *t = tz + i * cols, *u = normalised + i * cols;
+        REAL sum = 0, product = 0;
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            sum += t[j];
+            product += t[j] * u[j];
+        }
+        sum *= per_col;
+        product *= per_col;
+        mean_tz[i] = product;
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const REAL v = inv_std[i] * (t[j] - sum - u[j] * product);
+            tnormalised[i * cols + j] = v;
+            tout[i * cols + j] = FMA(gamma[j], v, tgamma ? FMA(tgamma[j], u[j], tbeta[j]) : 0);
+        }
+    }
+}
+
+void FN(layer_norm_tangent_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *tdelta,
+                                     const REAL *normalised, const REAL *tnormalised, const REAL *inv_std,
+                                     const REAL *gamma, const REAL *tgamma, const REAL *mean_tz, REAL *dz,
+                                     REAL *restrict dgamma_acc, REAL *restrict dbeta_acc)
+{
+    const REAL per_col = 1 / (REAL)cols;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *d = delta + i * cols, *td = tdelta + i * cols, *u = normalised + i * cols;
+        const REAL *tu = tnormalised + i * cols;
+        REAL mean = 0, product = 0, tmean = 0, tproduct = 0;
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const REAL z = gamma[j] * d[j], t = FMA(gamma[j], td[j], tgamma ? tgamma[j] * d[j] : 0);
+            mean += z;
+            product += z * u[j];
+            tmean += t;
+            tproduct += FMA(u[j], t, tu[j] * z);
+            dgamma_acc[j] += FMA(td[j], u[j], d[j] * tu[j]);
+            dbeta_acc[j] += td[j];
+        }
+        mean *= per_col;
+        product *= per_col;
+        tmean *= per_col;
+        tproduct *= per_col;
+        const REAL s = inv_std[i], scale = -s * mean_tz[i];
+        REAL *o = dz + i * cols;
+        FNN_INDEPENDENT
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const REAL r = FMA(gamma[j], d[j], -mean) - u[j] * product;
+            const REAL t = FMA(gamma[j], td[j], tgamma ? tgamma[j] * d[j] : 0);
+            o[j] = s * FMA(scale, r, t - tmean - tu[j] * product - u[j] * tproduct);
+        }
+    }
+}
+
 #undef SQRT_
 #undef NORM_COLS
 #undef NORM_HEAD
