@@ -59,6 +59,8 @@ typedef int (*fnn_poll)(void *arg);
         ptrdiff_t batch, epochs;                                                                              \
         int64_t step;                 /* updates done before; grows */                                        \
         double clip_norm, clip_value; /* INFINITY: none */                                                    \
+        const REAL *const *inverses;  /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */                         \
+        REAL *natural;                /* (2, n_parameters), scratch; so is gradient then */                   \
         /* results */                                                                                         \
         REAL *out;      /* forward: (rows, n_out) */                                                          \
         REAL *gradient; /* (n_parameters,) or NULL: the loss alone */                                         \

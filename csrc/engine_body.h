@@ -9,6 +9,7 @@ typedef struct {
     REAL *pack;
     REAL *columns;       /* vectors as long as rows are wide, of batch norms */
     const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
+    const REAL **kfac_rows;
 } FN(buffers);
 
 static size_t FN(round_up)(size_t bytes) { return (bytes + FNN_ALIGN - 1) / FNN_ALIGN * FNN_ALIGN; }
@@ -29,6 +30,7 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     TAKE_(rows, REAL, chunk * (size_t)plan->row_elements)
     TAKE_(columns, REAL, plan->column_elements)
     TAKE_(tables, const REAL *, chunk *(size_t)(2 * plan->n_ops + 1))
+    TAKE_(kfac_rows, const REAL *, plan->widest)
 #undef TAKE_
     /* an odd number of cache lines, so that the workers' buffers do not fall on the same sets of a shared cache */
     return at + FNN_ALIGN;
@@ -496,6 +498,8 @@ static double FN(total_penalty)(const JOB *job)
 
 static int FN(meet)(const JOB *job) { return job->n_workers > 1 && fnn_barrier_wait(job->barrier); }
 
+#include "kfac_body.h"
+
 /* out = the last op's output, for all rows. */
 void FN(engine_forward)(void *arg, int worker)
 {
@@ -546,7 +550,7 @@ void FN(engine_train)(void *arg, int worker)
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
     const double *rates = job->rates; /* one for every batch */
     int64_t number = job->step;       /* each worker counts for itself: worker 0 writes job->step */
-    int one_pass = job->n_shards == 1 && !clipped;
+    int one_pass = job->n_shards == 1 && !clipped && job->rule->kind != FNN_KFAC;
     for (int i = 0; i < job->plan->n_ops; i++)
         one_pass &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
     for (ptrdiff_t epoch = 0; epoch < job->epochs; epoch++) {
@@ -580,7 +584,10 @@ void FN(engine_train)(void *arg, int worker)
                     if (norm > job->clip_norm)
                         step.terms.factor = job->clip_norm / norm;
                 }
-                FN(sweeps)(job, worker, FN(UPDATE), clipped && job->n_shards > 1, &step);
+                const enum FN(action) action = job->rule->kind == FNN_KFAC ? FN(FINISH) : FN(UPDATE);
+                FN(sweeps)(job, worker, action, clipped && job->n_shards > 1, &step);
+                if (action == FN(FINISH) && (FN(meet)(job) || FN(kfac_step)(job, &b, worker, &step)))
+                    return;
             }
             if (FN(meet)(job))
                 return;
