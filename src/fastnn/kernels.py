@@ -347,15 +347,20 @@ def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = Non
 # -- normalisation ----------------------------------------------------------------------------------------------------
 
 
+def _ready(array: np.ndarray) -> np.ndarray:
+    """Contiguous, and where its element type wants it in memory."""
+    return np.require(array, requirements=["C", "A"])
+
+
 @_twin
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     results = _core.batch_norm_forward(Z, gamma, beta, epsilon)
     if results is None:  # there is something to refuse, or to copy first
-        Z = np.ascontiguousarray(check_matrix("Z", Z))
-        gamma = _contiguous("gamma", gamma, (Z.shape[1],), Z.dtype)
-        beta = _contiguous("beta", beta, (Z.shape[1],), Z.dtype)
+        Z = _ready(check_matrix("Z", Z))
+        gamma = _ready(check_array("gamma", gamma, (Z.shape[1],), Z.dtype))
+        beta = _ready(check_array("beta", beta, (Z.shape[1],), Z.dtype))
         results = _core.batch_norm_forward(Z, gamma, beta, check_epsilon(epsilon))
     return results
 
@@ -366,10 +371,10 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     results = _core.batch_norm_backward(delta, normalised, gamma, variance, epsilon)
     if results is None:
-        delta = np.ascontiguousarray(check_matrix("delta", delta))
-        normalised = _contiguous("normalised", normalised, delta.shape, delta.dtype)
-        gamma = _contiguous("gamma", gamma, (delta.shape[1],), delta.dtype)
-        variance = _contiguous("variance", variance, (delta.shape[1],), delta.dtype)
+        delta = _ready(check_matrix("delta", delta))
+        normalised = _ready(check_array("normalised", normalised, delta.shape, delta.dtype))
+        gamma = _ready(check_array("gamma", gamma, (delta.shape[1],), delta.dtype))
+        variance = _ready(check_array("variance", variance, (delta.shape[1],), delta.dtype))
         results = _core.batch_norm_backward(delta, normalised, gamma, variance, check_epsilon(epsilon))
     return results
 
