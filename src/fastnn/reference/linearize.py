@@ -1,7 +1,7 @@
-"""A network linearized at a point: what curvature needs of every operation, and products with the curvature matrices.
+"""A network linearized at a point: what curvature needs of every operation, and products with curvature matrices.
 
-Twin of the compiled engine's ``Plan.linearize``. With dots for tangents along a direction v of theta, a product with the
-Hessian is a forward pass of tangents (of values) and a backward pass of tangents (of derivatives)::
+Twin of the compiled engine's ``Plan.linearize``. With dots for tangents along a direction v of theta, a product with
+the Hessian is a forward pass of tangents (of values) and a backward pass of tangents (of derivatives)::
 
     ż = ẋ W + x Ẇ + ḃ,   ȧ = σ' ⊙ ż             at the loss:  ġ = w H_ℓ ż
     δ̇ = σ' ⊙ ġ + σ'' ⊙ g ⊙ ż,  ġ_in = δ̇ Wᵀ + δ Ẇᵀ,     H v has xᵀ δ̇ + ẋᵀ δ and Σ δ̇
@@ -30,7 +30,7 @@ KINDS = ("hessian", "ggn", "fisher")
 class Linearization:
     """Forward and backward pass over all rows, kept; made by ``Plan.linearize``.
 
-    The function is Σ w ℓ (or Σ w cotangent · outputs): derivatives are of that sum, weights included, and not divided by
+    The function is Σ w ℓ (or Σ w cotangent · outputs): derivatives are of that sum, weights included, not divided by
     Σ w. Arrays are C-contiguous, of the plan's dtype, and not to be written to. theta and X must not change meanwhile.
 
     Attributes
