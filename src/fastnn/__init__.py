@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, initializers, kernels, losses, optimizers, reference
+    from . import datasets, estimators, initializers, kernels, losses, optimizers, reference
     from .config import show_config
+    from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
@@ -42,11 +43,15 @@ __all__ = [
     "GradientReport",
     "History",
     "LayerNorm",
+    "LinearRegression",
+    "MLPClassifier",
+    "MLPRegressor",
     "RMSProp",
     "RationalDecay",
     "ReduceOnPlateau",
     "RootDecay",
     "Sequential",
+    "SoftmaxRegression",
     "Standardize",
     "StepDecay",
     "Trainer",
@@ -55,6 +60,7 @@ __all__ = [
     "callbacks",
     "check_gradient",
     "datasets",
+    "estimators",
     "initializers",
     "kernels",
     "load",
@@ -68,7 +74,7 @@ __all__ = [
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "datasets", "initializers", "kernels", "layers", "losses"),
+    *("callbacks", "datasets", "estimators", "initializers", "kernels", "layers", "losses"),
     *("network", "optimizers", "plan", "reference", "schedules", "training"),
 )
 _SCHEDULES = (
@@ -82,6 +88,7 @@ _NAMES = {
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     **dict.fromkeys(("GradientReport", "check_gradient"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
+    **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
     "Sequential": "network",
     "load": "io",
     "show_config": "config",

@@ -719,21 +719,31 @@ def fit(
     net.history = trainer.history  # now, so that an interrupted run leaves what it got to
     with _Progress(epochs, state.epoch) if verbose else nullcontext() as progress:
         for result in results:
-            for callback in callbacks:
-                try:
-                    callback(result)
-                except StopIteration:
-                    result.stop()
+            call_callbacks(callbacks, result)
             if progress is not None:
                 progress.show(result)
+    end_callbacks(callbacks, net, state)
+    return trainer.history
+
+
+def call_callbacks(callbacks: list[Any], result: EpochResult) -> None:
+    """Call each with an epoch; StopIteration lets it be the last one."""
+    for callback in callbacks:
+        try:
+            callback(result)
+        except StopIteration:
+            result.stop()
+
+
+def end_callbacks(callbacks: list[Any], net: Sequential, state: TrainingState) -> None:
+    """Tell the callbacks that training has ended. A resumed run goes on from before what they do to the network now."""
     final = None if state.theta is not None else (net.theta.copy(), net.state.copy())
     for late in (False, True):
         for callback in callbacks:
             if bool(getattr(callback, "last", False)) == late and hasattr(callback, "end"):
                 callback.end(net)
         if final is not None and not (np.array_equal(final[0], net.theta) and np.array_equal(final[1], net.state)):
-            state.theta, state.state = final  # a resumed run goes on from the last epoch, not from the best one
-    return trainer.history
+            state.theta, state.state = final
 
 
 def _restore_callbacks(callbacks: list[Any], states: list[tuple[str, dict[str, Any]]]) -> None:
