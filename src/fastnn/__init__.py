@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import datasets, estimators, initializers, kernels, losses, optimizers, reference
     from .config import show_config
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
+    from .exchange import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .gradcheck import GradientReport, check_gradient
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
@@ -61,6 +62,8 @@ __all__ = [
     "check_gradient",
     "datasets",
     "estimators",
+    "from_sklearn",
+    "from_torch",
     "initializers",
     "kernels",
     "load",
@@ -69,6 +72,9 @@ __all__ = [
     "reference",
     "schedules",
     "show_config",
+    "to_onnx",
+    "to_sklearn",
+    "to_torch",
 ]
 
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
@@ -89,6 +95,7 @@ _NAMES = {
     **dict.fromkeys(("GradientReport", "check_gradient"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
     **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
+    **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "exchange"),
     "Sequential": "network",
     "load": "io",
     "show_config": "config",

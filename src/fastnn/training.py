@@ -109,9 +109,9 @@ class History:
 
     def append(self, result: EpochResult) -> None:
         """Add one epoch; without validation, ``val_`` series get NaN."""
-        missing = {key: math.nan for key in self._columns if key.startswith("val_") and key not in result.validation}
-        for key, value in [(key, missing[key] if key in missing else result[key]) for key in self._columns]:
-            self._columns[key].append(value)
+        for key, column in self._columns.items():
+            known = not key.startswith("val_")
+            column.append(getattr(result, key) if known else result.validation.get(key, math.nan))
 
     def keys(self) -> tuple[str, ...]:
         """Names of what was recorded."""

@@ -561,7 +561,7 @@ cdef class Plan:
         if self.n_state:
             if statistics is None:
                 raise TypeError("statistics: expected the network's state, got None")
-            job.statistics = address("statistics", statistics, real, self.n_state, True)
+            job.statistics = address("statistics", statistics, real, self.n_state, training)
         job.theta = address("theta", theta, real, self.plan.n_parameters)
         job.rule = NULL
         job.trained = job.state = job.out = job.gradient = NULL

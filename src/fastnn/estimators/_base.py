@@ -115,6 +115,8 @@ class NetworkEstimator(BaseEstimator):
     validation_fraction = 0.1
     max_fun = 15000
 
+    #: More options of L-BFGS-B.
+    _minimiser_options: ClassVar[dict[str, Any]] = {}
     #: Fitted attributes that the file of `save` keeps, where they are there.
     _saved: ClassVar[tuple[str, ...]] = (
         *("n_features_in_", "feature_names_in_", "n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_"),
@@ -480,7 +482,7 @@ class NetworkEstimator(BaseEstimator):
                 theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, statistics=exact.state
             )
 
-        options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol}
+        options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol, **self._minimiser_options}
         result = minimize(objective, net.theta.astype(np.float64), method="L-BFGS-B", jac=True, options=options)
         self.n_iter_ = min(result.nit, self.max_iter)
         if self.verbose:

@@ -77,6 +77,8 @@ class SoftmaxRegression(Classifier):
     True
     """
 
+    # As LogisticRegression calls it: `tol` decides, and not the last digits of the loss.
+    _minimiser_options: ClassVar[dict[str, Any]] = {"ftol": 64 * np.finfo(np.float64).eps, "maxls": 50}
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{
             name: CONSTRAINTS[name]
