@@ -158,7 +158,7 @@ def to_onnx(model: Any) -> Any:
     Notes
     -----
     Operators of opset 17, IR version 8, so that runtimes from 2022 on read it. Folding is done in float64. ONNX Runtime
-    gives the network's own outputs to rounding.
+    gives the network's own outputs to rounding, but for gelu in float64: its error function has float32's digits there.
 
     Examples
     --------
@@ -261,7 +261,12 @@ class _Graph:
         if name == "silu":
             return self.add("Mul", x, self.add("Sigmoid", x))
         if name == "gelu":
-            erf = self.add("Erf", self.add("Mul", x, self.number(np.sqrt(0.5))))
+            erf = self.add("Mul", x, self.number(np.sqrt(0.5)))
+            if self._dtype == np.float64:  # ONNX Runtime has erf in float32 alone
+                single = self.add("Cast", erf, to=self._onnx.TensorProto.FLOAT)
+                erf = self.add("Cast", self.add("Erf", single), to=self.kind)
+            else:
+                erf = self.add("Erf", erf)
             half = self.add("Mul", x, self.number(0.5))
             return self.add("Mul", half, self.add("Add", erf, self.number(1.0)))
         above = self.add("Max", x, self.number(0.0))
