@@ -6,6 +6,7 @@ import copy
 import io
 import multiprocessing
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -519,6 +520,25 @@ def test_an_interrupt_keeps_what_was_learnt(iris) -> None:
         model = quick(callbacks=[interrupt]).fit(X, y)
     assert model.n_iter_ == 4
     assert model.predict(X).shape == (150,)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no timers that signal")
+def test_an_interrupt_within_a_block_of_epochs_keeps_the_finished_ones(diabetes) -> None:
+    """Several epochs are trained in one call; those that were finished are repeated, in the same order of the rows."""
+    X, y = diabetes
+    options = {"tol": 0.0, "n_iter_no_change": np.inf, "batch_size": 32, "random_state": 0}
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            model = fnn.MLPRegressor(max_iter=10**6, **options).fit(X, y)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+    assert 10 < model.n_iter_ == len(model.loss_curve_)
+    with pytest.warns(ConvergenceWarning):
+        whole = fnn.MLPRegressor(max_iter=model.n_iter_, **options).fit(X, y)
+    assert model.loss_curve_ == whole.loss_curve_
 
 
 def test_verbose_prints_what_scikit_learn_prints(iris, capsys) -> None:

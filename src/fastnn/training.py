@@ -502,7 +502,7 @@ class Trainer:
         the clock.
         """
         net, state = self.net, self.state
-        before = net.theta.copy(), net.state.copy(), state.slots.copy(), state.generator.bit_generator.state
+        before = net.theta.copy(), net.state.copy(), state.slots.copy(), self._position()
         scores: dict[str, float] = {}
         result: TrainResult | None = None
         start = time.perf_counter()
@@ -522,7 +522,8 @@ class Trainer:
                 scores = {f"val_{name}": value for name, value in values.items()}
         except BaseException:
             # The network stays as of the last finished step; the run goes back to the last finished epoch, to resume.
-            state.slots[...], state.generator.bit_generator.state = before[2], before[3]
+            state.slots[...] = before[2]
+            self._go_back(before[3])
             done = 0 if result is None or result.status != "interrupted" else len(result.losses)
             if done:  # of a block: they are known, but not where they ended
                 here = net.theta.copy(), net.state.copy()
@@ -535,7 +536,7 @@ class Trainer:
         if failed:
             net.theta[...], net.state[...] = before[0], before[1]
             state.slots[...] = before[2]
-            state.generator.bit_generator.state = before[3]
+            self._go_back(before[3])
             if count == 1:
                 self._diverged(status, rates[0])
             for _ in range(count):
@@ -645,6 +646,14 @@ class Trainer:
             )
             row[...] = [self._rate(clock) for clock in clocks]
         return rates.ravel()
+
+    def _position(self) -> Any:
+        """Where the drawing of orders stands."""
+        return self.state.generator.bit_generator.state
+
+    def _go_back(self, position: Any) -> None:
+        """Let the epochs that failed be drawn again."""
+        self.state.generator.bit_generator.state = position
 
     def _order(self, count: int) -> np.ndarray | None:
         """Row indices of the next epochs, (count, N)."""

@@ -71,11 +71,10 @@ class FaceTrainer(Trainer):
         rate_ahead: Callable[[int], float] | None = None,
         **options: Any,
     ) -> None:
-        # The generator draws from the same bits, so that what the trainer puts back after an interruption is both's.
         super().__init__(net, X, y, seed=np.random.Generator(random_state._bit_generator), **options)  # type: ignore[attr-defined]
         self._random_state, self._rate_ahead = random_state, rate_ahead
-        self._last = np.arange(self._n_rows)
-        self._mark = -1, self._last
+        self._orders: np.ndarray | None = None  # of the last epochs that were drawn, from this one on
+        self._drawn_from = 0
         self._constants = None
         if net.loss_name == "poisson":
             self._constants = (xlogy(self._y, self._y) - self._y).sum(axis=1, dtype=np.float64)
@@ -83,17 +82,27 @@ class FaceTrainer(Trainer):
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "divide_l2": True}
 
+    # Reading the state of a Mersenne twister takes as long as a small epoch, so the orders are kept instead.
+
+    def _position(self) -> None:
+        return None
+
+    def _go_back(self, position: None) -> None:
+        pass
+
     def _order(self, count: int) -> np.ndarray | None:
         if not self._shuffle:
             return super()._order(count)
-        if self._mark[0] == self.state.epoch:  # these epochs are repeated
-            self._last = self._mark[1]
-        self._mark = self.state.epoch, self._last
+        start = self.state.epoch - self._drawn_from
+        if self._orders is not None and 0 <= start <= len(self._orders) - count:  # they are repeated
+            return self._orders[start : start + count]
         order = np.empty((count, self._n_rows), np.int64)
+        last = np.arange(self._n_rows) if self._orders is None else self._orders[-1]
         for row in order:
             permutation = np.arange(self._n_rows)
             self._random_state.shuffle(permutation)
-            row[...] = self._last = self._last[permutation]
+            row[...] = last = last[permutation]
+        self._orders, self._drawn_from = order, self.state.epoch
         return order
 
     def _rates(self, count: int, batches: int) -> np.ndarray | None:
