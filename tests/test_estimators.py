@@ -638,7 +638,15 @@ def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
         },
     )
     model.network_.save(tmp_path / "d")
-    for name, message in (("a", "alpha"), ("b", "sizes"), ("c", "fit"), ("d", "expected a MLPClassifier, got None")):
+    fitted = {"n_features_in_": 4, "n_outputs_": 3, "_kind": "multiclass", "classes_": {"dtype": "<i8", "items": [0]}}
+    fnn.io.save(model.network_, tmp_path / "f", metadata={"estimator": "MLPClassifier", "params": {}, "fitted": fitted})
+    for name, message in (
+        ("a", "alpha"),
+        ("b", "sizes"),
+        ("c", "fit"),
+        ("d", "expected a MLPClassifier, got None"),
+        ("f", "classes"),
+    ):
         with pytest.raises(ValueError, match=message):
             fnn.MLPClassifier.load(tmp_path / name)
     model.classes_ = np.array([1, "two", None], dtype=object)

@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import callbacks as callback_rules
-from .. import io, optimizers, schedules
+from .. import io, losses, optimizers, schedules
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..network import Sequential
@@ -238,7 +238,7 @@ class NetworkEstimator(BaseEstimator):
         return None if kind is None else kind(rate)
 
     def _check_solver(self) -> bool:
-        if self._optimizer() is None:
+        if self.optimizer is None and self.solver == "lbfgs":
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
             )
@@ -573,9 +573,13 @@ class NetworkEstimator(BaseEstimator):
             unknown = fitted.keys() - set(self._saved)
             if unknown or fitted["n_features_in_"] != net.input_size or fitted["n_outputs_"] != net.n_outputs:
                 raise ValueError(f"attributes that do not fit the network ({', '.join(sorted(unknown)) or 'sizes'})")
+            self.__dict__.update(fitted, network_=net, _waited=0)
+            n_classes = len(fitted["classes_"]) if net._loss.classifies else net.n_outputs
+            fits = n_classes == net.n_outputs or (n_classes == 2 and net.n_outputs == 1)
+            if losses.get(self._loss()).name != net.loss_name or not fits:
+                raise ValueError(f"classes or a loss that do not fit {net!r}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)}: damaged description of the estimator: {error}") from error
-        self.__dict__.update(fitted, network_=net, _waited=0)
         return self
 
 

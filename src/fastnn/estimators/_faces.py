@@ -158,6 +158,7 @@ class Regressor(RegressorMixin, NetworkEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
         return tags
 
     def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:

@@ -244,6 +244,9 @@ class LinearRegression(Regressor):
         intercept = _intercept(self.network_)
         return intercept[0] if self._one else intercept
 
+    def _loss(self) -> str:
+        return "squared_error"
+
     @property
     def _one(self) -> bool:
         return self.n_outputs_ == 1
