@@ -605,7 +605,7 @@ def test_the_safe_file(labels, options, iris, tmp_path, capsys) -> None:
     assert kept["callbacks"] == ()
     again.set_params(warm_start=True, max_iter=2).fit(X, labels(y))
     assert isinstance(fnn.load(tmp_path / "model.safetensors"), fnn.Sequential)
-    with pytest.raises(ValueError, match="expected a MLPRegressor, got 'MLPClassifier'"):
+    with pytest.raises(ValueError, match="expected MLPRegressor, got 'MLPClassifier'"):
         fnn.MLPRegressor.load(tmp_path / "model.safetensors")
 
 
@@ -644,7 +644,7 @@ def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
         ("a", "alpha"),
         ("b", "sizes"),
         ("c", "fit"),
-        ("d", "expected a MLPClassifier, got None"),
+        ("d", "expected MLPClassifier, got None"),
         ("f", "classes"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -565,7 +565,7 @@ class NetworkEstimator(BaseEstimator):
         """
         net, data = cast("tuple[Sequential, dict[str, Any]]", io.load(path, return_metadata=True))
         if data.get("estimator") != cls.__name__:
-            raise ValueError(f"{os.fspath(path)}: expected a {cls.__name__}, got {data.get('estimator')!r:.60}")
+            raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
         try:
             self = cls(**{name: _lively_parameter(value) for name, value in data["params"].items()})
             self._validate_params()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -154,17 +155,19 @@ class FaceTrainer(Trainer):
                 )
                 batch, steps = batch + len(part), result.steps
                 if result.status != "ok":
-                    kept = None if result.correct is None else tuple(hits)
-                    return result._replace(losses=tuple(losses), correct=kept), [self._rule.learning_rate], batches
-                for at, own in enumerate(part):
-                    w = weights[own].astype(np.float64)
-                    if not w.any():  # skipped
-                        continue
-                    constant = 0.0 if self._constants is None else float(np.average(self._constants[own], weights=w))
-                    total += len(own) * reported_loss(net, result.losses[at], result.penalties[at], constant)
-                    counted += len(own)
-                    weight += w.sum()
-                    right += w.sum() * (0.0 if result.correct is None else result.correct[at])
+                    correct = None if result.correct is None else tuple(hits)
+                    return result._replace(losses=tuple(losses), correct=correct), [self._rule.learning_rate], batches
+                w = weights[part].astype(np.float64)
+                sums = w.sum(axis=1)
+                kept = sums > 0.0  # the others were skipped
+                constants = np.zeros(len(part))
+                if self._constants is not None:
+                    constants[kept] = (w * self._constants[part])[kept].sum(axis=1) / sums[kept]
+                values = map(partial(reported_loss, net), result.losses, result.penalties, constants.tolist())
+                total += part.shape[1] * float(kept @ np.fromiter(values, np.float64))
+                counted += part.shape[1] * int(kept.sum())
+                weight += float(sums.sum())
+                right += 0.0 if result.correct is None else float(sums @ np.array(result.correct))
             losses.append(total / counted if counted else 0.0)
             hits.append(right / weight if weight else 0.0)
         correct = tuple(hits) if net._loss.classifies else None
