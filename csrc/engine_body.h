@@ -323,6 +323,14 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
     }
 }
 
+/* What turns the sums over a batch into its objective: 1 / Σ w, and its l2. */
+static void FN(mean_terms)(const JOB *job, double weight, fnn_terms *terms)
+{
+    terms->scale = 1 / weight;
+    if (job->divide_l2)
+        terms->l2 = job->l2 / weight;
+}
+
 /* One shard of the rows first .. first+rows: fills its report and, if asked, its gradient; or, when it is the only
  * shard and one chunk and comes with a step, updates the parameters. number: of updates before this one; -1: not a step
  * of training, nothing is dropped. Returns 1 when told to stop. */
@@ -354,7 +362,7 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
                                  b->rows + job->plan->ops[job->plan->n_ops - 1].delta * job->chunk);
         report->weight += weight;
         if (step && isfinite(report->loss) && weight > 0) {
-            step->terms.scale = 1 / weight;
+            FN(mean_terms)(job, weight, &step->terms);
             report->penalty = 0;
             if (FN(backward)(job, b, &pass, x, n, 0, step))
                 return 1;
@@ -603,7 +611,7 @@ void FN(engine_train)(void *arg, int worker)
         one_pass &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
     for (ptrdiff_t epoch = 0; epoch < job->epochs; epoch++) {
         const int64_t *order = job->order ? job->order + epoch * job->rows : NULL;
-        double loss = 0, weight = 0, correct = 0;
+        double loss = 0, weight = 0, correct = 0, penalty = 0;
         for (ptrdiff_t first = 0; first < job->rows; first += job->batch) {
             const ptrdiff_t rows = job->rows - first < job->batch ? job->rows - first : job->batch;
             /* a long step can be interrupted up to its update, which must then be apart */
@@ -625,7 +633,7 @@ void FN(engine_train)(void *arg, int worker)
                 return;
             }
             if (sum.weight > 0 && !whole_step) {
-                step.terms.scale = 1 / sum.weight;
+                FN(mean_terms)(job, sum.weight, &step.terms);
                 if (clipped) {
                     FN(sweeps)(job, worker, FN(NORM), 0, &step);
                     if (FN(meet)(job))
@@ -644,7 +652,9 @@ void FN(engine_train)(void *arg, int worker)
             if (worker == 0) {
                 correct += sum.correct;
                 if (sum.weight > 0) {
-                    loss += sum.loss + (penalised ? FN(total_penalty)(job) * sum.weight : 0);
+                    const double part = penalised ? FN(total_penalty)(job) * sum.weight : 0;
+                    loss += sum.loss + part;
+                    penalty += part;
                     weight += sum.weight;
                     job->step = number + 1;
                     for (int i = 0; i < job->plan->n_ops; i++)
@@ -657,6 +667,7 @@ void FN(engine_train)(void *arg, int worker)
         if (worker == 0) {
             job->losses[epoch] = weight > 0 ? loss / weight : 0;
             job->correct[epoch] = weight > 0 ? correct / weight : 0;
+            job->penalties[epoch] = weight > 0 ? penalty / weight : 0;
             job->epochs_done = epoch + 1;
         }
     }

@@ -26,7 +26,7 @@ LEVELS = [
     {"network"},
     {"training", "callbacks", "rows", "kfac"},
     {"curvature", "solvers", "sweep", "gradcheck"},
-    {"datasets", "io", "plotting", "config", "estimators", "tables"},
+    {"datasets", "io", "plotting", "config", "estimators", "exchange", "tables"},
     {"problem"},
     {"cli", "__main__"},
     {"__init__"},

@@ -12,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import curvature, datasets, initializers, kernels, losses, optimizers, reference
+    from . import curvature, datasets, estimators, initializers, kernels, losses, optimizers, reference
     from .config import show_config
+    from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
+    from .exchange import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
@@ -43,11 +45,15 @@ __all__ = [
     "GradientReport",
     "History",
     "LayerNorm",
+    "LinearRegression",
+    "MLPClassifier",
+    "MLPRegressor",
     "RMSProp",
     "RationalDecay",
     "ReduceOnPlateau",
     "RootDecay",
     "Sequential",
+    "SoftmaxRegression",
     "Standardize",
     "StepDecay",
     "Trainer",
@@ -58,6 +64,9 @@ __all__ = [
     "check_hessian",
     "curvature",
     "datasets",
+    "estimators",
+    "from_sklearn",
+    "from_torch",
     "initializers",
     "kernels",
     "load",
@@ -66,12 +75,15 @@ __all__ = [
     "reference",
     "schedules",
     "show_config",
+    "to_onnx",
+    "to_sklearn",
+    "to_torch",
 ]
 
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "curvature", "datasets", "initializers", "kernels", "layers", "losses"),
+    *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "losses"),
     *("network", "optimizers", "plan", "reference", "schedules", "training"),
 )
 _SCHEDULES = (
@@ -85,6 +97,8 @@ _NAMES = {
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
+    **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
+    **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "exchange"),
     "Sequential": "network",
     "load": "io",
     "show_config": "config",

@@ -126,6 +126,8 @@ class TrainResult(NamedTuple):
     error : BaseException or None
         Of an interrupted call, what a signal's handler has raised, for the caller to raise again. theta and `steps` are
         those of the last finished step, the optimizer's state too where the engine is the compiled one.
+    penalties : tuple of float
+        Per completed epoch, the part of its loss that is penalty.
     """
 
     losses: tuple[float, ...]
@@ -133,6 +135,7 @@ class TrainResult(NamedTuple):
     steps: int
     status: str
     error: BaseException | None = None
+    penalties: tuple[float, ...] = ()
 
 
 def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:

@@ -110,9 +110,9 @@ class History:
 
     def append(self, result: EpochResult) -> None:
         """Add one epoch; without validation, ``val_`` series get NaN."""
-        missing = {key: math.nan for key in self._columns if key.startswith("val_") and key not in result.validation}
-        for key, value in [(key, missing[key] if key in missing else result[key]) for key in self._columns]:
-            self._columns[key].append(value)
+        for key, column in self._columns.items():
+            known = not key.startswith("val_")
+            column.append(getattr(result, key) if known else result.validation.get(key, math.nan))
 
     def keys(self) -> tuple[str, ...]:
         """Names of what was recorded."""
@@ -527,7 +527,7 @@ class Trainer:
         the clock.
         """
         net, state = self.net, self.state
-        before = net.theta.copy(), net.state.copy(), state.slots.copy(), state.generator.bit_generator.state
+        before = net.theta.copy(), net.state.copy(), state.slots.copy(), self._position()
         factors = None if state.factors is None else state.factors.copy()
         scores: dict[str, float] = {}
         result: TrainResult | None = None
@@ -548,8 +548,8 @@ class Trainer:
                 scores = {f"val_{name}": value for name, value in values.items()}
         except BaseException:
             # The network stays as of the last finished step; the run goes back to the last finished epoch, to resume.
-            state.slots[...], state.generator.bit_generator.state = before[2], before[3]
-            state.factors = factors
+            state.slots[...], state.factors = before[2], factors
+            self._go_back(before[3])
             done = 0 if result is None or result.status != "interrupted" else len(result.losses)
             if done:  # of a block: they are known, but not where they ended
                 here = net.theta.copy(), net.state.copy()
@@ -562,8 +562,8 @@ class Trainer:
         if failed:
             net.theta[...], net.state[...] = before[0], before[1]
             state.slots[...] = before[2]
-            state.generator.bit_generator.state = before[3]
             state.factors = factors
+            self._go_back(before[3])
             if count == 1:
                 self._diverged(status, rates[0])
             for _ in range(count):
@@ -719,6 +719,14 @@ class Trainer:
             row[...] = [self._rate(clock) for clock in clocks]
         return rates.ravel()
 
+    def _position(self) -> Any:
+        """Where the drawing of orders stands."""
+        return self.state.generator.bit_generator.state
+
+    def _go_back(self, position: Any) -> None:
+        """Let the epochs that failed be drawn again."""
+        self.state.generator.bit_generator.state = position
+
     def _order(self, count: int) -> np.ndarray | None:
         """Row indices of the next epochs, (count, N)."""
         rows = self._rows
@@ -792,21 +800,31 @@ def fit(
     net.history = trainer.history  # now, so that an interrupted run leaves what it got to
     with _Progress(epochs, state.epoch) if verbose else nullcontext() as progress:
         for result in results:
-            for callback in callbacks:
-                try:
-                    callback(result)
-                except StopIteration:
-                    result.stop()
+            call_callbacks(callbacks, result)
             if progress is not None:
                 progress.show(result)
+    end_callbacks(callbacks, net, state)
+    return trainer.history
+
+
+def call_callbacks(callbacks: list[Any], result: EpochResult) -> None:
+    """Call each with an epoch; StopIteration lets it be the last one."""
+    for callback in callbacks:
+        try:
+            callback(result)
+        except StopIteration:
+            result.stop()
+
+
+def end_callbacks(callbacks: list[Any], net: Sequential, state: TrainingState) -> None:
+    """Tell the callbacks that training has ended. A resumed run goes on from before what they do to the network now."""
     final = None if state.theta is not None else (net.theta.copy(), net.state.copy())
     for late in (False, True):
         for callback in callbacks:
             if bool(getattr(callback, "last", False)) == late and hasattr(callback, "end"):
                 callback.end(net)
         if final is not None and not (np.array_equal(final[0], net.theta) and np.array_equal(final[1], net.state)):
-            state.theta, state.state = final  # a resumed run goes on from the last epoch, not from the best one
-    return trainer.history
+            state.theta, state.state = final
 
 
 def _restore_callbacks(callbacks: list[Any], states: list[tuple[str, dict[str, Any]]]) -> None:

@@ -110,6 +110,7 @@ cdef extern from "engine.h" nogil:
         void *weight
         void *order
         double l1, l2
+        int divide_l2
         void *statistics
         int training
         void *theta
@@ -126,6 +127,7 @@ cdef extern from "engine.h" nogil:
         void *gradient
         double *losses
         double *correct
+        double *penalties
         ptrdiff_t epochs_done
         int status
         void *kept
@@ -161,6 +163,7 @@ cdef extern from "engine.h" nogil:
         void *weight
         void *order
         double l1, l2
+        int divide_l2
         void *statistics
         int training
         void *theta
@@ -177,6 +180,7 @@ cdef extern from "engine.h" nogil:
         void *gradient
         double *losses
         double *correct
+        double *penalties
         ptrdiff_t epochs_done
         int status
         void *kept
@@ -574,7 +578,7 @@ cdef class Plan:
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, statistics=None, preconditioner=None):
+              bint deterministic=False, statistics=None, bint divide_l2=False, preconditioner=None):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -607,7 +611,7 @@ cdef class Plan:
             _kernels.nag_momentum(step + 1, momenta)
             rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
             rule.first = step
-        outcome = np.zeros((2, max(epochs, 1)))
+        outcome = np.zeros((3, max(epochs, 1)))
         cdef double *losses = <double *>address("losses", outcome, "d", outcome.size, True)
         cdef ptrdiff_t done
         cdef const double *rates = NULL
@@ -629,6 +633,8 @@ cdef class Plan:
                 job32.gradient = address("scratch", inverses.scratch, "f", 3 * self.plan.n_parameters, True)
                 job32.natural = <float *>job32.gradient + self.plan.n_parameters
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
+            job32.penalties = losses + 2 * max(epochs, <ptrdiff_t>1)
+            job32.divide_l2 = divide_l2
             self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors, deterministic)
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
@@ -641,12 +647,14 @@ cdef class Plan:
                 job64.gradient = address("scratch", inverses.scratch, "d", 3 * self.plan.n_parameters, True)
                 job64.natural = <double *>job64.gradient + self.plan.n_parameters
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
+            job64.penalties = losses + 2 * max(epochs, <ptrdiff_t>1)
+            job64.divide_l2 = divide_l2
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
         correct = tuple(outcome[1, :done].tolist()) if self.plan.loss <= FNN_BINARY_CROSS_ENTROPY else None
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
                            "interrupted" if errors else "diverged" if status == FNN_DIVERGED else "ok",
-                           errors[0] if errors else None)
+                           errors[0] if errors else None, tuple(outcome[2, :done].tolist()))
 
     def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, statistics=None, bint training=False,
                   threads=1, into=None):
@@ -704,18 +712,19 @@ cdef class Plan:
         if sample_weight is not None:
             job.weight = address("sample_weight", sample_weight, real, n)
         job.l1 = job.l2 = 0.0
+        job.divide_l2 = False
         job.training = training
         job.statistics = NULL
         if self.n_state:
             if statistics is None:
                 raise TypeError("statistics: expected the network's state, got None")
-            job.statistics = address("statistics", statistics, real, self.n_state, True)
+            job.statistics = address("statistics", statistics, real, self.n_state, training)
         job.theta = address("theta", theta, real, self.plan.n_parameters)
         job.rule = NULL
         job.inverses = NULL
         job.natural = NULL
         job.trained = job.state = job.out = job.gradient = NULL
-        job.losses = job.correct = NULL
+        job.losses = job.correct = job.penalties = NULL
         job.rates = NULL
         job.kept = job.cotangent = job.dx = job.directions = job.direction_x = job.products = NULL
         job.weight_sum = 0.0

@@ -288,6 +288,7 @@ class Plan:
         deterministic: bool = False,
         statistics: np.ndarray | None = None,
         preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
+        divide_l2: bool = False,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -324,6 +325,9 @@ class Plan:
         preconditioner : sequence of (ndarray (m, m), ndarray (n_out, n_out)) or None, for the rule "kfac"
             Per operation the inverses of its factors A and G, m = n_in, and one more with a bias; None for those
             that have none.
+        divide_l2 : bool, default=False
+            Take l2 / Σw of the batch (its number of rows without sample weights) in the place of l2, as scikit-learn
+            takes its `alpha`.
 
         Returns
         -------
@@ -361,13 +365,14 @@ class Plan:
 
         losses: list[float] = []
         correct: list[float] = []
+        penalties: list[float] = []
         batch = 0
         epochs: Any = (slice(None),) if order is None else order
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"), _Interruption() as interruption:
             for rows in epochs:
                 n = n_rows if order is None else len(rows)
-                total = weighted_loss = weighted_hits = 0.0
+                total = weighted_loss = weighted_hits = weighted_penalty = 0.0
                 for start in range(0, n, batch_size):
                     stop = min(start + batch_size, n)
                     take = slice(start, stop) if order is None else rows[start:stop]
@@ -379,9 +384,11 @@ class Plan:
                         continue
                     run = Pass(statistics, True, step)
                     loss, grad, Z, saved = self._evaluate(theta, self._rows(X[take]), y[take], w, True, run)
-                    loss += self._penalty(theta, l1, l2)
+                    ridge = l2 / weight if divide_l2 else l2
+                    penalty = self._penalty(theta, l1, ridge)
+                    loss += penalty
                     if not math.isfinite(loss):
-                        return TrainResult(tuple(losses), self._hits(correct), step, "diverged")
+                        return TrainResult(tuple(losses), self._hits(correct), step, "diverged", None, tuple(penalties))
                     if self.loss in CLASSIFIERS:
                         hits = self._correct(Z, y[take])
                         weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
@@ -389,7 +396,7 @@ class Plan:
                     # An interruption may come between any two lines; theta changes in one of them.
                     after = theta.copy()
                     limits = clip_norm, clip_value
-                    self._update(after, state, grad, optimizer, eta, step + 1, l1, l2, *limits, preconditioner)
+                    self._update(after, state, grad, optimizer, eta, step + 1, l1, ridge, *limits, preconditioner)
                     theta[...] = after
                     for op, kept in zip(self.ops, saved, strict=True):
                         if op.kind == "batch_norm":
@@ -397,13 +404,16 @@ class Plan:
                             move_statistics(op, kept, statistics)
                     step += 1
                     weighted_loss += weight * loss
+                    weighted_penalty += weight * penalty
                     total += weight
                 losses.append(weighted_loss / total if total else 0.0)
+                penalties.append(weighted_penalty / total if total else 0.0)
                 correct.append(weighted_hits / total if total else 0.0)
         if interruption.error is not None:
             done = len(correct)
-            return TrainResult(tuple(losses[:done]), self._hits(correct), step, "interrupted", interruption.error)
-        return TrainResult(tuple(losses), self._hits(correct), step, "ok")
+            kept = tuple(losses[:done]), self._hits(correct)
+            return TrainResult(*kept, step, "interrupted", interruption.error, tuple(penalties[:done]))
+        return TrainResult(tuple(losses), self._hits(correct), step, "ok", None, tuple(penalties))
 
     def _check_X(self, X: Any) -> Any:
         if not isinstance(X, SparseRows):
