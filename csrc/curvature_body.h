@@ -413,9 +413,19 @@ void FN(hessian_products)(const fnn_block *block, const fnn_products *part, void
             const ptrdiff_t i = i0 + p;
             const REAL *x2 = (const REAL *)block->x2 + i * n_in2;
             const REAL *from = (const REAL *)block->a + i * block->a_sample;
-            for (ptrdiff_t o = 0; o < n; o++) /* of one layer, only the upper triangle is there */
-                a[o] = scale * (block->one_layer && o < j ? from[o * block->a_row + j * block->a_column]
-                                                          : from[j * block->a_row + o * block->a_column]);
+            if (block->one_layer) /* only the upper triangle is there */
+                for (ptrdiff_t o = 0; o < n; o++)
+                    a[o] = scale * from[(o < j ? o : j) * block->a_row + (o < j ? j : o) * block->a_column];
+            else if (block->a_column == 1)
+                for (ptrdiff_t o = 0; o < n; o += LANES) { /* zeros go behind; a line of each sample: ask early */
+                    const REAL *row_of_a = from + j * block->a_row + o;
+                    FNN_PREFETCH(row_of_a + 8 * block->a_sample);
+                    FN(v_store)(a + o,
+                                FN(v_set1)(scale) * FN(v_load_n)(row_of_a, n - o < LANES ? (int)(n - o) : LANES));
+                }
+            else
+                for (ptrdiff_t o = 0; o < n; o++)
+                    a[o] = scale * from[j * block->a_row + o * block->a_column];
             REAL *y = t + p * width;
             table[p] = (const REAL *)block->x + i * n_in;
             if (block->jacobian && !block->diagonal) {
