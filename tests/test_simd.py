@@ -20,6 +20,7 @@ FILES = [
     "test_norm.py",
     "test_dropout.py",
     "test_optimizers.py",
+    "test_curvature_kernels.py",
     "test_norm_layers.py",
     "test_engine.py",
     "test_curvature_kernels.py",

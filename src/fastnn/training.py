@@ -238,16 +238,18 @@ class _Sums:
 
     def __init__(self, classifies: bool) -> None:
         self.classifies = classifies
-        self.loss = self.hits = self.total = 0.0
+        self.loss = self.hits = self.penalty = self.total = 0.0
 
     def add(self, part: TrainResult, weight: float) -> None:
         self.loss += weight * part.losses[0]
         self.hits += weight * (part.correct[0] if part.correct is not None else 0.0)
+        self.penalty += weight * part.penalties[0]
         self.total += weight
 
     def result(self, steps: int) -> TrainResult:
         mean = 1.0 / self.total if self.total else 0.0
-        return TrainResult((self.loss * mean,), (self.hits * mean,) if self.classifies else None, steps, "ok")
+        correct = (self.hits * mean,) if self.classifies else None
+        return TrainResult((self.loss * mean,), correct, steps, "ok", None, (self.penalty * mean,))
 
 
 @contextmanager
