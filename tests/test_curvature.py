@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from curvature_cases import N_CASES, Case, case
+from curvature_cases import BACKENDS, N_CASES, Case, case
 from jets import Oracle, inputs
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
 import fastnn as fnn
 from fastnn import curvature as cv
 
-BACKENDS = ["reference"]  # "compiled" where its plan has linearize
 NUMBERS = range(N_CASES)
 CHAINS = [number for number in NUMBERS if case(number).chain]
 SEPARATE = [number for number in NUMBERS if not case(number).whole]

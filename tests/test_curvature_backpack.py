@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from curvature_cases import BACKENDS
 
 import fastnn as fnn
 from fastnn import curvature as cv
-
-BACKENDS = ["reference"]  # "compiled" where its plan has linearize
 
 with np.load(Path(__file__).with_name("golden") / "backpack.npz") as _file:
     GOLDEN = dict(_file)  # made by make_backpack.py beside it

@@ -1,11 +1,12 @@
 """Writes backpack.npz: diagonals of the Hessian and the Gauss-Newton matrix, and K-FAC factors, by BackPACK in double.
 
-    python tests/golden/make_backpack.py     where torch and backpack are installed; made with torch 2.13, BackPACK 1.7
+    python tests/golden/make_backpack.py     where torch and backpack are installed; torch 2.15, backpack 1.7.1
 
 tests/test_curvature_backpack.py reads the file. Parameters are in fastnn's layout: weights (in, out). BackPACK has the
 factors of a layer's weight without its bias.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((12, SIZES[0])), rng.integers(0, SIZES[-1], 12)
     arrays: dict[str, np.ndarray] = {"X": X, "y": y}
-    linear = [torch.nn.Linear(n, m).double() for n, m in zip(SIZES[:-1], SIZES[1:], strict=True)]
+    linear = [torch.nn.Linear(n, m).double() for n, m in pairwise(SIZES)]
     net = extend(torch.nn.Sequential(linear[0], torch.nn.Tanh(), linear[1], torch.nn.Sigmoid(), linear[2]))
     theta = []
     for layer in linear:
