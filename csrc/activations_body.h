@@ -211,6 +211,33 @@ void FN(activation_derivatives)(int kind, ptrdiff_t n, const REAL *restrict z, R
 #undef DERIVATIVES
 }
 
+void FN(activation_linearize)(ptrdiff_t n, const REAL *restrict slope, REAL *restrict bend, REAL *restrict delta)
+{
+    if (bend)
+        for (ptrdiff_t i = 0; i < n; i++)
+            bend[i] *= delta[i];
+    for (ptrdiff_t i = 0; i < n; i++)
+        delta[i] *= slope[i];
+}
+
+void FN(activation_tangent)(ptrdiff_t n, const REAL *restrict slope, const REAL *restrict tz, REAL *restrict ta)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        ta[i] = slope[i] * tz[i];
+}
+
+void FN(activation_tangent_backward)(ptrdiff_t n, const REAL *restrict slope, const REAL *restrict bend,
+                                     const REAL *restrict tz, REAL *restrict delta)
+{
+    if (!bend) {
+        for (ptrdiff_t i = 0; i < n; i++)
+            delta[i] *= slope[i];
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        delta[i] = FMA(slope[i], delta[i], bend[i] * tz[i]);
+}
+
 #undef NONLINEAR
 #undef LEAK
 #undef BOUND

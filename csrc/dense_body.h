@@ -80,3 +80,40 @@ static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const
         FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, gradient + op->bias);
     FN(dense_update)(job, op, rows, x, pack, delta, gradient, step);
 }
+
+/* Tangents, of a direction v of θ (NULL: 0) and of x (tx; NULL: 0):
+ *     ż = ẋ W + x V + v_b,   ∂ℓ̇/∂W = xᵀ δ̇ + ẋᵀ δ,   ∂ℓ̇/∂b = Σ_rows δ̇,   ∂ℓ̇/∂x = δ̇ Wᵀ + δ Vᵀ
+ */
+static void FN(dense_tangent)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
+                              const REAL *const *tx, const REAL *v, REAL *pack, REAL *tz)
+{
+    if (v)
+        FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 0, v + op->weight, op->n_out, 1,
+                    op->bias >= 0 ? v + op->bias : NULL, 0, pack, tz);
+    if (tx)
+        FN(product)(job, rows, op->n_out, op->n_in, tx, op->n_in, 0, job->theta + op->weight, op->n_out, 1, NULL,
+                    v != NULL, pack, tz);
+}
+
+/* delta NULL: a Gauss-Newton product has no terms with δ itself. result (of the whole θ) and tdx may be NULL. */
+static void FN(dense_tangent_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
+                                       const REAL *const *tx, const REAL *v, const REAL *const *delta,
+                                       const REAL *const *tdelta, int accumulate, REAL *pack, REAL *result, REAL *tdx)
+{
+    if (tdx) {
+        FN(product)(job, rows, op->n_in, op->n_out, tdelta, op->n_out, 0, job->theta + op->weight, 1, op->n_out, NULL,
+                    op->accumulate, pack, tdx);
+        if (v && delta)
+            FN(product)(job, rows, op->n_in, op->n_out, delta, op->n_out, 0, v + op->weight, 1, op->n_out, NULL, 1,
+                        pack, tdx);
+    }
+    if (!result)
+        return;
+    if (op->bias >= 0)
+        job->kernels->column_sums(rows, op->n_out, tdelta[0], accumulate || op->shared_bias, result + op->bias);
+    FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, tdelta[0], op->n_out, 1, NULL,
+                accumulate || op->shared_weight, pack, result + op->weight);
+    if (tx && delta)
+        FN(product)(job, op->n_in, op->n_out, rows, tx, op->n_in, 1, delta[0], op->n_out, 1, NULL, 1, pack,
+                    result + op->weight);
+}

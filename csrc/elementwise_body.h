@@ -26,12 +26,21 @@ static void FN(dropout_apply)(const JOB *job, const fnn_op *op, int layer, ptrdi
         memcpy(out, x, (size_t)(rows * op->n_out) * sizeof(REAL));
 }
 
-/* out = (x − mean) / scale, with what was learnt from the training data. It is the first op, so nobody asks for its
- * input's delta. */
+/* out = (x − mean) / scale, with what was learnt from the training data. It is the first op: training asks nobody for
+ * its input's delta. */
 static void FN(standardize_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, REAL *out)
 {
     const REAL *mean = job->statistics + op->state, *inverse = mean + op->n_out;
     for (ptrdiff_t i = 0; i < rows; i++)
         for (ptrdiff_t j = 0; j < op->n_out; j++)
             out[i * op->n_out + j] = (x[i * op->n_out + j] - mean[j]) * inverse[j];
+}
+
+/* Deltas and tangents alike: the map is linear, and diagonal. */
+static void FN(standardize_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *delta, REAL *dx)
+{
+    const REAL *inverse = job->statistics + op->state + op->n_out;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = 0; j < op->n_out; j++)
+            dx[i * op->n_out + j] = delta[i * op->n_out + j] * inverse[j];
 }

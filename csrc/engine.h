@@ -59,6 +59,8 @@ typedef int (*fnn_poll)(void *arg);
         ptrdiff_t batch, epochs;                                                                              \
         int64_t step;                 /* updates done before; grows */                                        \
         double clip_norm, clip_value; /* INFINITY: none */                                                    \
+        const REAL *const *inverses;  /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */                         \
+        REAL *natural;                /* (2, n_parameters), scratch; so is gradient then */                   \
         /* results */                                                                                         \
         REAL *out;      /* forward: (rows, n_out) */                                                          \
         REAL *gradient; /* (n_parameters,) or NULL: the loss alone */                                         \
@@ -66,6 +68,16 @@ typedef int (*fnn_poll)(void *arg);
         double *correct;                                                                                      \
         ptrdiff_t epochs_done;                                                                                \
         int status; /* enum fnn_status */                                                                     \
+        /* linearization */                                                                                   \
+        REAL *kept;            /* kept_elements of every row, op by op, and kept_columns */                   \
+        const REAL *cotangent; /* (rows, n_out), in place of a loss */                                        \
+        REAL *dx;              /* (rows, n_in): w ∂ℓ/∂x, or its tangent; NULL: nobody asks */                 \
+        double weight_sum;                                                                                    \
+        int curvature; /* enum fnn_curvature, of products */                                                  \
+        ptrdiff_t n_directions;                                                                               \
+        const REAL *directions;  /* (n_directions, n_parameters) */                                           \
+        const REAL *direction_x; /* (n_in,): of all rows of x; then there are no directions of theta */       \
+        REAL *products;          /* (n_directions, n_parameters) */                                           \
         /* running */                                                                                         \
         int n_workers;                                                                                        \
         int n_shards;        /* of a batch: n_workers, or fixed, so that sums do not depend on the workers */ \
@@ -82,7 +94,10 @@ typedef int (*fnn_poll)(void *arg);
     /* run by fnn_team_run on job->n_workers workers; arg is the job */                                       \
     void fnn_engine_forward_##T(void *arg, int worker);                                                       \
     void fnn_engine_gradient_##T(void *arg, int worker);                                                      \
-    void fnn_engine_train_##T(void *arg, int worker);
+    void fnn_engine_train_##T(void *arg, int worker);                                                         \
+    size_t fnn_engine_linearize_workspace_##T(const fnn_job_##T *job);                                        \
+    void fnn_engine_linearize_##T(void *arg, int worker);                                                     \
+    void fnn_engine_product_##T(void *arg, int worker);
 
 /* c (m, n) = [c +] op(a) op(b), strides as in gemm; of each operand one stride is 1 */
 typedef void (*fnn_blas_f32)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, ptrdiff_t ars, ptrdiff_t acs,

@@ -18,6 +18,13 @@ KERNEL(void, activation_forward, (int kind, ptrdiff_t n, const REAL *z, REAL *a)
 KERNEL(void, activation_backward, (int kind, ptrdiff_t n, const REAL *saved, REAL *delta))
 /* value, first and second derivative at z */
 KERNEL(void, activation_derivatives, (int kind, ptrdiff_t n, const REAL *z, REAL *a, REAL *d1, REAL *d2))
+/* bend *= delta, unless NULL; then delta *= slope: from ∂ℓ/∂a to ∂ℓ/∂z, and what its own derivative needs */
+KERNEL(void, activation_linearize, (ptrdiff_t n, const REAL *slope, REAL *bend, REAL *delta))
+/* ta = slope tz */
+KERNEL(void, activation_tangent, (ptrdiff_t n, const REAL *slope, const REAL *tz, REAL *ta))
+/* tangent of δ = σ' g: delta = slope delta + bend tz; bend NULL: 0 */
+KERNEL(void, activation_tangent_backward,
+       (ptrdiff_t n, const REAL *slope, const REAL *bend, const REAL *tz, REAL *delta))
 
 /* -- gemm (gemm_body.h) ------------------------------------------------------------------------------------------ */
 /* c (m, n; row stride ldc) = start + op(A) b (k, n), where start is c itself if `accumulate`, else the row `bias` (n,)
@@ -88,6 +95,16 @@ KERNEL(void, hessian_products, (const fnn_block *block, const fnn_products *part
 /* h[i, :i] = h[:i, i] for the rows from `begin` to `end` of h (n, n) */
 KERNEL(void, symmetrize, (ptrdiff_t n, ptrdiff_t begin, ptrdiff_t end, REAL *h))
 
+/* q of the loss's Hessian with respect to z in row i: diag(q_i) − q_i q_iᵀ of cross_entropy (kind: enum fnn_loss),
+ * whose target rows sum to 1, and diag(q_i) of the others. target is used by huber alone; no weights. */
+KERNEL(void, loss_curvature, (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, REAL *q))
+/* out_i = w_i H_i v_i of that Hessian; in place allowed */
+KERNEL(void, loss_tangent,
+       (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *q, const REAL *weight, const REAL *v, REAL *out))
+/* out_i = δ_i (δ_i · v_i) / w_i of weighted δ; 0 where w_i is; in place allowed */
+KERNEL(void, outer_tangent,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *weight, const REAL *v, REAL *out))
+
 /* -- optim (optim_body.h): the effective gradient and the update rules, on flat arrays ----------------------------- */
 /* out[i] = Σ_s shards[s][i], s in order; out may be shards[0] */
 KERNEL(void, sum_shards, (ptrdiff_t n, int n_shards, const REAL *const *shards, REAL *out))
@@ -130,6 +147,10 @@ KERNEL(void, inverse_std, (ptrdiff_t n, double epsilon, const REAL *variance, RE
 KERNEL(void, batch_norm_normalise,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *mean, const REAL *inv_std, const REAL *gamma,
         const REAL *beta, REAL *normalised, REAL *out))
+/* The three before for a batch that is one shard: mean, variance and inv_std are results, too; in place allowed */
+KERNEL(void, batch_norm_forward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta, double epsilon, REAL *mean,
+        REAL *variance, REAL *inv_std, REAL *normalised, REAL *out))
 /* Column sums of delta and of delta ⊙ normalised: the gradients of beta and gamma */
 KERNEL(void, batch_norm_backward_sums,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, REAL *sum_delta,
@@ -139,6 +160,10 @@ KERNEL(void, batch_norm_backward_sums,
 KERNEL(void, batch_norm_backward_apply,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
         const REAL *inv_std, const REAL *mean_delta, const REAL *mean_delta_normalised, REAL *dz))
+/* Both for a batch that is one shard; scratch (3 cols,); dgamma and dbeta are sums; in place allowed */
+KERNEL(void, batch_norm_backward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+        const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma, REAL *dbeta, REAL *dz))
 /* out[i, j] = scale[j] x[i, j] + shift[j]; in place allowed */
 KERNEL(void, scale_shift,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const REAL *scale, const REAL *shift, REAL *out))
@@ -150,6 +175,32 @@ KERNEL(void, layer_norm_forward,
 KERNEL(void, layer_norm_backward,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
         const REAL *inv_std, REAL *dz, REAL *dgamma_acc, REAL *dbeta_acc))
+
+/* Tangents (dots), with s = inv_std, of batch norm: means over the rows of the whole batch, zero for fixed statistics.
+ * From ż, with mean = mean ż and mean_product = mean(û ż): û̇ = s (ż − mean − û mean_product), out = γ̇ û + γ û̇ + β̇ */
+KERNEL(void, batch_norm_tangent,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *tz, const REAL *normalised, const REAL *inv_std, const REAL *gamma,
+        const REAL *tgamma, const REAL *tbeta, const REAL *mean, const REAL *mean_product, REAL *tnormalised,
+        REAL *tout))
+/* Column sums of δ̇ and of û δ̇ + û̇ δ: the tangents of the gradients of beta and gamma */
+KERNEL(void, batch_norm_tangent_sums,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *tdelta, const REAL *normalised,
+        const REAL *tnormalised, REAL *sum, REAL *sum_product))
+/* dz = s ((γ̇ − γ s mean_tz) r + γ (δ̇ − mean_tdelta − û̇ mean_product − û mean_tproduct)), r = δ − mean − û mean_product;
+ * mean and mean_product of δ and û δ, mean_tz of û ż, the other two of the sums above; in place (dz == tdelta) allowed
+ */
+KERNEL(void, batch_norm_tangent_backward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *tdelta, const REAL *normalised,
+        const REAL *tnormalised, const REAL *inv_std, const REAL *gamma, const REAL *tgamma, const REAL *mean,
+        const REAL *mean_product, const REAL *mean_tz, const REAL *mean_tdelta, const REAL *mean_tproduct, REAL *dz))
+/* The same of layer norm, row by row; mean_tz (rows,) is mean(û ż). tgamma or tbeta NULL: zero */
+KERNEL(void, layer_norm_tangent,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *tz, const REAL *normalised, const REAL *inv_std, const REAL *gamma,
+        const REAL *tgamma, const REAL *tbeta, REAL *tnormalised, REAL *mean_tz, REAL *tout))
+KERNEL(void, layer_norm_tangent_backward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *tdelta, const REAL *normalised,
+        const REAL *tnormalised, const REAL *inv_std, const REAL *gamma, const REAL *tgamma, const REAL *mean_tz,
+        REAL *dz, REAL *dgamma_acc, REAL *dbeta_acc))
 
 /* -- dropout (dropout_body.h) -------------------------------------------------------------------------------------- */
 /* out = x / (1 − rate) or 0, by a mask that is a function of (seed, step, layer, (first_row + i) cols + j):

@@ -1,4 +1,5 @@
 #include "common.h"
+#include "plan.h"
 
 #include "real_f32.h"
 #include "math_body.h"

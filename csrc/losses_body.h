@@ -181,4 +181,66 @@ double FN(poisson)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const
     }
     return loss;
 }
+
+/*     cross_entropy         ∂²ℓ/∂z² = diag(p) − p pᵀ        binary_cross_entropy  diag(s (1 − s)), s = σ(z)
+ *     squared_error         I                               huber                 diag(|z − y| < 1)
+ *     poisson               diag(exp z)                     absolute_error        0, where it is defined
+ */
+void FN(loss_curvature)(int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target,
+                        REAL *restrict q)
+{
+    const ptrdiff_t n = rows * cols;
+    switch (kind) {
+    case FNN_CROSS_ENTROPY:
+        FN(softmax)(rows, cols, z, q);
+        break;
+    case FNN_BINARY_CROSS_ENTROPY:
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL e = FN(m_exp)(-FN(m_abs)(z[i])), w = 1 + e;
+            q[i] = e / (w * w);
+        }
+        break;
+    case FNN_HUBER:
+        for (ptrdiff_t i = 0; i < n; i++)
+            q[i] = FN(m_abs)(z[i] - target[i]) < 1 ? (REAL)1 : (REAL)0;
+        break;
+    case FNN_POISSON:
+        for (ptrdiff_t i = 0; i < n; i++)
+            q[i] = FN(m_exp)(z[i]);
+        break;
+    default:
+        for (ptrdiff_t i = 0; i < n; i++)
+            q[i] = kind == FNN_SQUARED_ERROR ? (REAL)1 : (REAL)0;
+    }
+}
+
+void FN(loss_tangent)(int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *q, const REAL *weight, const REAL *v,
+                      REAL *out)
+{
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *qi = q + i * cols, *vi = v + i * cols, w = weight ? weight[i] : 1;
+        REAL *oi = out + i * cols, mean = 0;
+        if (kind == FNN_CROSS_ENTROPY)
+            for (ptrdiff_t j = 0; j < cols; j++)
+                mean += qi[j] * vi[j];
+        FNN_INDEPENDENT
+        for (ptrdiff_t j = 0; j < cols; j++)
+            oi[j] = w * (qi[j] * (vi[j] - mean));
+    }
+}
+
+void FN(outer_tangent)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *weight, const REAL *v, REAL *out)
+{
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *di = delta + i * cols, *vi = v + i * cols;
+        REAL *oi = out + i * cols, dot = 0;
+        for (ptrdiff_t j = 0; j < cols; j++)
+            dot += di[j] * vi[j];
+        if (weight)
+            dot = weight[i] != 0 ? dot / weight[i] : 0;
+        FNN_INDEPENDENT
+        for (ptrdiff_t j = 0; j < cols; j++)
+            oi[j] = di[j] * dot;
+    }
+}
 #undef BLOCK_ROWS

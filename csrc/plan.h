@@ -13,7 +13,8 @@ enum fnn_loss {
     FNN_HUBER,
     FNN_POISSON
 };
-enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
+enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC };
+enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
 #define FNN_BATCH_NORM_COLUMNS 9 /* column vectors of a batch norm in `columns`: see normalise_body.h */
@@ -41,6 +42,20 @@ typedef struct {
     ptrdiff_t delta;      /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */
 } fnn_op;
 
+/* Where a linearization keeps what belongs to an op; see linearize_body.h. Offsets in elements per row; -1: nothing. */
+typedef struct {
+    /* kept for all rows of the batch */
+    ptrdiff_t out;        /* output */
+    ptrdiff_t slope;      /* σ' where σ is not linear */
+    ptrdiff_t bend;       /* σ'' times the output's derivative, where σ'' is not 0 everywhere */
+    ptrdiff_t delta;      /* w ∂ℓ/∂z of dense and activation, w ∂ℓ/∂output of the others */
+    ptrdiff_t normalised; /* û of a norm */
+    ptrdiff_t inv_std;    /* of layer norm */
+    ptrdiff_t columns;    /* of batch norm, in elements behind all rows: 1/σ, mean δ, mean û δ */
+    /* of a worker's chunk of rows */
+    ptrdiff_t tangent_pre, tangent_out, tangent_delta, tangent_normalised, tangent_mean;
+} fnn_place;
+
 typedef struct {
     ptrdiff_t begin, end; /* a range of theta */
     int penalised;        /* weights are, biases are not */
@@ -57,8 +72,14 @@ typedef struct {
     int gathers;               /* an op that is no product reads X: its rows must follow each other */
     ptrdiff_t column_elements; /* of a worker's `columns` */
     ptrdiff_t row_elements;    /* of all outputs, pre-activations and deltas of one row */
+    ptrdiff_t widest;          /* most inputs of an op, and one for a bias */
     double input_scale;
     double label_smoothing; /* of cross_entropy */
+    const fnn_place *places;
+    ptrdiff_t kept_curvature;   /* of the loss's Hessian, n_out per row: see loss_curvature in kernel_list.h */
+    ptrdiff_t kept_elements;    /* per row of a linearization */
+    ptrdiff_t kept_columns;     /* behind all rows */
+    ptrdiff_t tangent_elements; /* per row of a chunk; at least twice the widest op's */
 } fnn_plan;
 
 typedef struct {
@@ -67,7 +88,7 @@ typedef struct {
     int centered; /* of rmsprop */
     int amsgrad;  /* of adam; so is epsilon_hat: ε joins √v before the correction of its bias */
     int epsilon_hat;
-    double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay;
+    double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip;
     const double *momenta; /* of nag: one for every update of the call, which starts after update number `first` */
     int64_t first;
 } fnn_rule;

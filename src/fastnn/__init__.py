@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .network import Sequential
-    from .optimizers import NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
     from .training import DivergenceError, EpochResult, History, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "KFAC",
     "NAG",
     "SGD",
     "Activation",
@@ -78,7 +79,7 @@ _SCHEDULES = (
     *("RootDecay", "StepDecay", "WarmUp"),
 )
 _NAMES = {
-    **dict.fromkeys(("NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
+    **dict.fromkeys(("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
     **dict.fromkeys(_SCHEDULES, "schedules"),
     **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),

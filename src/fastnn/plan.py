@@ -78,8 +78,8 @@ class UpdateRule(NamedTuple):
     Attributes
     ----------
     rule : str
-        ``"sgd"``, ``"nag"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``.
-    learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay : float
+        ``"sgd"``, ``"nag"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"`` or ``"kfac"``.
+    learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip : float
         See the optimizer of that name in :mod:`fastnn.optimizers`.
     nesterov : bool
         Whether SGD's momentum looks ahead.
@@ -99,6 +99,7 @@ class UpdateRule(NamedTuple):
     centered: bool = False
     amsgrad: bool = False
     epsilon_hat: bool = False
+    kl_clip: float = 0.0
 
     @property
     def n_slots(self) -> int:

@@ -34,8 +34,9 @@ cdef extern from "plan.h" nogil:
     enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
     enum: FNN_BATCH_NORM_COLUMNS
     enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
-    enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
+    enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
+    enum: FNN_HESSIAN, FNN_GGN, FNN_FISHER
     enum: FNN_ALIGN
 
     ctypedef struct fnn_op:
@@ -43,6 +44,10 @@ cdef extern from "plan.h" nogil:
         double rate, epsilon, momentum, drop
         ptrdiff_t state, column, normalised
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
+
+    ctypedef struct fnn_place:
+        ptrdiff_t out, slope, bend, delta, normalised, inv_std, columns
+        ptrdiff_t tangent_pre, tangent_out, tangent_delta, tangent_normalised, tangent_mean
 
     ctypedef struct fnn_segment:
         ptrdiff_t begin, end
@@ -54,12 +59,14 @@ cdef extern from "plan.h" nogil:
         const fnn_segment *segments
         int n_ops, n_segments, loss, rated, batch_statistics, gathers
         ptrdiff_t column_elements
-        ptrdiff_t n_parameters, n_in, n_out, row_elements
+        ptrdiff_t n_parameters, n_in, n_out, row_elements, widest
         double input_scale, label_smoothing
+        const fnn_place *places
+        ptrdiff_t kept_curvature, kept_elements, kept_columns, tangent_elements
 
     ctypedef struct fnn_rule:
         int kind, nesterov, centered, amsgrad, epsilon_hat
-        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay
+        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip
         const double *momenta
         int64_t first
 
@@ -113,12 +120,24 @@ cdef extern from "engine.h" nogil:
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
+        const void **inverses
+        void *natural
         void *out
         void *gradient
         double *losses
         double *correct
         ptrdiff_t epochs_done
-        int status, n_workers, n_shards
+        int status
+        void *kept
+        void *cotangent
+        void *dx
+        double weight_sum
+        int curvature
+        ptrdiff_t n_directions
+        void *directions
+        void *direction_x
+        void *products
+        int n_workers, n_shards
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -152,12 +171,24 @@ cdef extern from "engine.h" nogil:
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
+        const void **inverses
+        void *natural
         void *out
         void *gradient
         double *losses
         double *correct
         ptrdiff_t epochs_done
-        int status, n_workers, n_shards
+        int status
+        void *kept
+        void *cotangent
+        void *dx
+        double weight_sum
+        int curvature
+        ptrdiff_t n_directions
+        void *directions
+        void *direction_x
+        void *products
+        int n_workers, n_shards
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -174,6 +205,12 @@ cdef extern from "engine.h" nogil:
     void fnn_engine_gradient_f64(void *arg, int worker) noexcept
     void fnn_engine_train_f32(void *arg, int worker) noexcept
     void fnn_engine_train_f64(void *arg, int worker) noexcept
+    size_t fnn_engine_linearize_workspace_f32(const fnn_job_f32 *job)
+    size_t fnn_engine_linearize_workspace_f64(const fnn_job_f64 *job)
+    void fnn_engine_linearize_f32(void *arg, int worker) noexcept
+    void fnn_engine_linearize_f64(void *arg, int worker) noexcept
+    void fnn_engine_product_f32(void *arg, int worker) noexcept
+    void fnn_engine_product_f64(void *arg, int worker) noexcept
 
 ctypedef fused job_t:
     fnn_job_f32
@@ -186,7 +223,9 @@ LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY
           "poisson": FNN_POISSON}
 KINDS = {"dense": FNN_DENSE, "activation": FNN_ACTIVATE, "batch_norm": FNN_BATCH_NORM, "layer_norm": FNN_LAYER_NORM,
          "dropout": FNN_DROPOUT, "standardize": FNN_STANDARDIZE}
-RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
+CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
+RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM,
+         "kfac": FNN_KFAC}
 
 # Multiplications per worker and batch below which a second worker costs more than it saves. The barriers are cheap; what
 # costs is that each worker fetches what the others wrote of the gradient and of the parameters, some 35 µs a step for
@@ -215,6 +254,12 @@ def chunk_bytes(value=None):
         CHUNK_BYTES = value
     return CHUNK_BYTES
 
+
+# The same of a chunk of a linearization: products of more rows pay for more than the first cache levels.
+cdef double LENS_BYTES = 1 << 21
+
+# σ'' = 0 wherever σ' exists.
+PIECEWISE_LINEAR = frozenset({"linear", "relu", "leaky_relu", "hard_tanh", "sign"})
 
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
 # one at every size that was measured (bench/test_kernels.py); elsewhere BLAS has code for the processor that it finds.
@@ -271,10 +316,49 @@ cdef class _Workspace:
         free(self.raw)
 
 
+cdef class _Inverses:
+    """Pointers to K-FAC's inverse factors, which it keeps alive, and scratch for its step."""
+    cdef const void **pointers
+    cdef object arrays
+    cdef object scratch
+
+    def __cinit__(self, Plan plan, preconditioner):
+        if preconditioner is None or len(preconditioner) != plan.plan.n_ops:
+            raise ValueError(f"preconditioner: expected a pair of inverse factors, or None, for each of the "
+                             f"{plan.plan.n_ops} operations")
+        self.arrays = tuple(preconditioner)
+        self.pointers = <const void **>malloc(2 * plan.plan.n_ops * sizeof(void *))
+        if self.pointers == NULL:
+            raise MemoryError("preconditioner")
+        real = "f" if plan.single else "d"
+        cdef fnn_op *op
+        cdef int i
+        cdef ptrdiff_t rows
+        for i in range(plan.plan.n_ops):
+            op = plan.ops + i
+            self.pointers[2 * i] = self.pointers[2 * i + 1] = NULL
+            rows = op.n_in if op.kind == FNN_DENSE else 1
+            if op.shared_weight or (op.bias >= 0 and op.bias != op.weight + rows * op.n_out):
+                raise ValueError(f"ops[{i}]: K-FAC needs a bias right behind its weight, and neither of them shared")
+            if self.arrays[i] is None:
+                continue
+            if op.kind != FNN_DENSE:
+                raise ValueError(f"preconditioner[{i}]: expected None for an operation that is not dense")
+            a, g = self.arrays[i]
+            rows += op.bias >= 0
+            self.pointers[2 * i] = address(f"preconditioner[{i}][0]", a, real, rows * rows)
+            self.pointers[2 * i + 1] = address(f"preconditioner[{i}][1]", g, real, op.n_out * op.n_out)
+        self.scratch = np.empty(3 * plan.plan.n_parameters, plan.dtype)
+
+    def __dealloc__(self):
+        free(self.pointers)
+
+
 cdef class Plan:
     """The compiled form of a list of operations; see fastnn.reference.network.Plan, its twin."""
-    cdef fnn_plan plan
+    cdef fnn_plan plan, lens  # lens: the same for linearizations, which have no use for the rows of a chunk
     cdef fnn_op *ops
+    cdef fnn_place *places
     cdef fnn_segment *segments
     cdef bint single
     cdef readonly ptrdiff_t n_state
@@ -297,8 +381,10 @@ cdef class Plan:
         cdef int n = len(ops), i, j
         self.ops = <fnn_op *>malloc(n * sizeof(fnn_op))
         self.segments = <fnn_segment *>malloc((2 * n + 1) * 2 * sizeof(fnn_segment))
-        if self.ops == NULL or self.segments == NULL:
+        self.places = <fnn_place *>malloc(n * sizeof(fnn_place))
+        if self.ops == NULL or self.places == NULL or self.segments == NULL:
             raise MemoryError("plan")
+        self.plan.places = self.places
         self.plan.ops = self.ops
         self.plan.segments = self.segments
         self.plan.n_ops = n
@@ -365,10 +451,13 @@ cdef class Plan:
             raise ValueError(f"ops: their parameters must cover theta of length {n_parameters} without gaps or overlaps")
         at = self.place_deltas(at)
         self.plan.row_elements = at
+        self.plan.widest = max(spec.n_in for spec in ops) + 1
         self.cut_segments(ops)
+        self.place_linearization([spec.activation for spec in ops])
 
     def __dealloc__(self):
         free(self.ops)
+        free(self.places)
         free(self.segments)
 
     cdef ptrdiff_t place_deltas(self, ptrdiff_t at) except -1:
@@ -387,6 +476,50 @@ cdef class Plan:
                 self.ops[i].delta = at
                 at += self.ops[i].n_out
         return at + 2 * widest if chain else at
+
+    cdef int place_linearization(self, activations) except -1:
+        """Where a linearization keeps what; a dropout is the identity there, and has its input's places."""
+        cdef ptrdiff_t at = 0, columns = 0, tangent = 0, width, widest = 0
+        cdef fnn_place *place
+        cdef int i
+        for i in range(self.plan.n_ops):
+            place, kind, width = self.places + i, self.ops[i].kind, self.ops[i].n_out
+            widest = max(widest, width)
+            place.slope = place.bend = place.normalised = place.inv_std = place.columns = -1
+            place.tangent_pre = place.tangent_normalised = place.tangent_mean = -1
+            if kind == FNN_DROPOUT and self.ops[i].input >= 0:
+                place[0] = self.places[self.ops[i].input]
+                place.slope = place.bend = place.normalised = place.tangent_pre = -1
+                continue
+            place.out, place.delta = at, at + width
+            at += 2 * width
+            place.tangent_out, place.tangent_delta = tangent, tangent + width
+            tangent += 2 * width
+            if kind in (FNN_DENSE, FNN_ACTIVATE) and activations[i] != "linear":
+                place.slope, place.tangent_pre = at, tangent
+                at += width
+                tangent += width
+                if activations[i] not in PIECEWISE_LINEAR:
+                    place.bend = at
+                    at += width
+            elif kind in (FNN_BATCH_NORM, FNN_LAYER_NORM):
+                place.normalised, place.tangent_normalised = at, tangent
+                at += width
+                tangent += width
+                if kind == FNN_LAYER_NORM:
+                    place.inv_std, place.tangent_mean = at, tangent
+                    at += 1
+                    tangent += 1
+                else:
+                    place.columns = columns
+                    columns += 3 * width
+        self.plan.kept_curvature = at
+        self.plan.kept_elements = at + self.plan.n_out
+        self.plan.kept_columns = columns
+        self.plan.tangent_elements = max(tangent, 2 * widest)
+        self.lens = self.plan
+        self.lens.row_elements = 0
+        return 0
 
     cdef int cut_segments(self, ops) except -1:
         """Theta as ranges that the update treats alike."""
@@ -441,7 +574,7 @@ cdef class Plan:
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, statistics=None):
+              bint deterministic=False, statistics=None, preconditioner=None):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -458,6 +591,7 @@ cdef class Plan:
         rule.rho = optimizer.rho
         rule.epsilon = optimizer.epsilon
         rule.weight_decay = optimizer.weight_decay
+        rule.kl_clip = optimizer.kl_clip
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         if y is None:
@@ -482,11 +616,18 @@ cdef class Plan:
                                             epochs * ((rows + batch_size - 1) // batch_size))
         cdef int status
         errors = []
+        cdef _Inverses inverses = None
+        if rule.kind == FNN_KFAC:
+            inverses = _Inverses(self, preconditioner)
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight, statistics, True)
             self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
             job32.rates = rates
+            if inverses is not None:
+                job32.inverses = inverses.pointers
+                job32.gradient = address("scratch", inverses.scratch, "f", 3 * self.plan.n_parameters, True)
+                job32.natural = <float *>job32.gradient + self.plan.n_parameters
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors, deterministic)
             done, step, status = job32.epochs_done, job32.step, job32.status
@@ -495,6 +636,10 @@ cdef class Plan:
             self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
             job64.rates = rates
+            if inverses is not None:
+                job64.inverses = inverses.pointers
+                job64.gradient = address("scratch", inverses.scratch, "d", 3 * self.plan.n_parameters, True)
+                job64.natural = <double *>job64.gradient + self.plan.n_parameters
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
@@ -502,6 +647,17 @@ cdef class Plan:
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
                            "interrupted" if errors else "diverged" if status == FNN_DIVERGED else "ok",
                            errors[0] if errors else None)
+
+    def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, statistics=None, bint training=False,
+                  threads=1, into=None):
+        """Forward and backward over all rows, keeping what curvature needs: a :class:`Linearization`; see the twin."""
+        if (y is None) == (cotangent is None):
+            raise TypeError("y, cotangent: expected one of them")
+        if X.shape[0] == 0:
+            raise ValueError("X: expected at least one row, got none")
+        lin = Linearization(self, theta, X, y, sample_weight, cotangent, statistics, training, threads, into)
+        lin.run(None)
+        return lin
 
     # -- the job --------------------------------------------------------------------------------------------------
 
@@ -556,9 +712,15 @@ cdef class Plan:
             job.statistics = address("statistics", statistics, real, self.n_state, True)
         job.theta = address("theta", theta, real, self.plan.n_parameters)
         job.rule = NULL
+        job.inverses = NULL
+        job.natural = NULL
         job.trained = job.state = job.out = job.gradient = NULL
         job.losses = job.correct = NULL
         job.rates = NULL
+        job.kept = job.cotangent = job.dx = job.directions = job.direction_x = job.products = NULL
+        job.weight_sum = 0.0
+        job.curvature = FNN_HESSIAN
+        job.n_directions = 0
         job.batch = n
         job.epochs = 1
         job.step = 0
@@ -608,7 +770,7 @@ cdef class Plan:
         cdef fnn_barrier barrier
         cdef int ran, workers, limit, element = 4 if job_t is fnn_job_f32 else 8
         cdef ptrdiff_t rows = min(rows_at_once, job.rows)
-        cdef double work = <double>rows * <double>self.plan.n_parameters
+        cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions)
         cdef _Workspace space
         cdef size_t needed
         cdef bint own_errors = errors is None
@@ -619,6 +781,8 @@ cdef class Plan:
         limit = 1 if work < 2 * WORTH_A_WORKER else min(blas_threads() if threads is None else threads,
                                                                FNN_MAX_WORKERS)
         workers = <int>max(1.0, min(<double>limit, work / WORTH_A_WORKER))
+        if job.kept != NULL:
+            workers = min(workers, <int>min(rows, <ptrdiff_t>FNN_MAX_WORKERS))
         if deterministic:
             workers = 1 if whole else min(workers, FIXED_SHARDS)
         workers = fnn_team_acquire(&team, workers)
@@ -629,9 +793,20 @@ cdef class Plan:
             # so few that Ctrl-C need not wait for long, too
             job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)),
                             (rows + job.n_shards - 1) // job.n_shards)
+            if job.kept != NULL:
+                job.plan = &self.lens
+                job.chunk = <ptrdiff_t>(LENS_BYTES / element / (self.plan.n_in + self.plan.kept_elements
+                                                                + self.plan.tangent_elements))
+                job.chunk = min(max(16, job.chunk), (rows + job.n_shards - 1) // job.n_shards)
             if whole:
                 job.chunk = (rows + job.n_shards - 1) // job.n_shards
-            if job_t is fnn_job_f32:
+            if job.kept != NULL:
+                job.chunk = max(job.chunk, 2)  # scratch of two rows is needed in any case
+                if job_t is fnn_job_f32:
+                    needed = fnn_engine_linearize_workspace_f32(job)
+                else:
+                    needed = fnn_engine_linearize_workspace_f64(job)
+            elif job_t is fnn_job_f32:
                 needed = fnn_engine_workspace_f32(job)
             else:
                 needed = fnn_engine_workspace_f64(job)
@@ -692,3 +867,164 @@ cdef int run_items(fnn_items *items, threads) except -1:
     if errors:
         raise errors[0]
     return 0
+
+
+cdef class Linearization:
+    """A network on a batch of rows, with what the derivatives of its gradient need.
+
+    The twin, fastnn.reference.linearize.Linearization, tells what the methods give.
+    """
+    cdef Plan plan
+    cdef object theta, X, y, cotangent, statistics, threads, store
+    cdef bint training
+    cdef ptrdiff_t rows
+    cdef readonly object weight
+    cdef readonly double loss, weight_sum
+
+    def __init__(self, Plan plan, theta, X, y, sample_weight, cotangent, statistics, bint training, threads, into):
+        self.plan, self.theta, self.X, self.y, self.weight = plan, theta, X, y, sample_weight
+        self.cotangent, self.statistics, self.training, self.threads = cotangent, statistics, training, threads
+        self.rows = X.shape[0]
+        cdef ptrdiff_t size = plan.plan.kept_elements * self.rows + plan.plan.kept_columns
+        if into is not None:
+            if not isinstance(into, Linearization) or (<Linearization>into).plan is not plan:
+                raise TypeError("into: expected a linearization of this plan")
+            self.store, (<Linearization>into).store = (<Linearization>into).store, None
+        if self.store is None or self.store.size < size:
+            raw = np.empty(size + FNN_ALIGN, plan.dtype)
+            skip = -raw.ctypes.data % FNN_ALIGN // raw.itemsize
+            self.store = raw[skip:skip + size]
+
+    cdef int describe(self, job_t *job, double *loss) except -1:
+        real = "f" if job_t is fnn_job_f32 else "d"
+        if self.store is None:
+            raise ValueError("this linearization has given its memory to another one")
+        self.plan.describe(job, self.theta, self.X, self.y, self.weight, self.statistics, self.training)
+        job.kept = address("store", self.store, real, self.store.size, True)
+        job.losses = job.correct = loss
+        if self.cotangent is not None:
+            job.cotangent = address("cotangent", self.cotangent, real, self.rows * self.plan.plan.n_out)
+        return 0
+
+    def run(self, dx):
+        """Fill the store and, if given, dx (N, D)."""
+        cdef fnn_job_f32 job32
+        cdef fnn_job_f64 job64
+        cdef double loss[1]
+        if self.plan.single:
+            self.describe(&job32, loss)
+            job32.dx = NULL if dx is None else address("dx", dx, "f", dx.size, True)
+            self.plan.execute(&job32, fnn_engine_linearize_f32, self.rows, self.threads)
+            self.weight_sum = job32.weight_sum
+        else:
+            self.describe(&job64, loss)
+            job64.dx = NULL if dx is None else address("dx", dx, "d", dx.size, True)
+            self.plan.execute(&job64, fnn_engine_linearize_f64, self.rows, self.threads)
+            self.weight_sum = job64.weight_sum
+        self.loss = loss[0]
+
+    cdef object at(self, ptrdiff_t place, ptrdiff_t width):
+        if place < 0:
+            return None
+        return self.store[place * self.rows:(place + width) * self.rows].reshape(self.rows, width)
+
+    cdef int op(self, Py_ssize_t i) except -1:
+        if not 0 <= i < self.plan.plan.n_ops:
+            raise IndexError(f"i: expected an operation in [0, {self.plan.plan.n_ops}), got {i}")
+        return i
+
+    @property
+    def n_rows(self):
+        return self.rows
+
+    @property
+    def outputs(self):
+        return self.at(self.plan.places[self.plan.plan.n_ops - 1].out, self.plan.plan.n_out)
+
+    @property
+    def curvature(self):
+        return self.at(self.plan.plan.kept_curvature, self.plan.plan.n_out)
+
+    def inputs(self, i):
+        cdef int source = self.plan.ops[self.op(i)].input
+        if source >= 0:
+            return self.at(self.plan.places[source].out, self.plan.ops[source].n_out)
+        X, dtype = self.X, self.plan.dtype
+        X = X.dense(dtype) if isinstance(X, SparseRows) else X.astype(dtype, copy=False)
+        return X if self.plan.plan.input_scale == 1.0 else X * dtype.type(self.plan.plan.input_scale)
+
+    def slope(self, i):
+        return self.at(self.plan.places[self.op(i)].slope, self.plan.ops[i].n_out)
+
+    def bend(self, i):
+        return self.at(self.plan.places[self.op(i)].bend, self.plan.ops[i].n_out)
+
+    def delta(self, i):
+        return self.at(self.plan.places[self.op(i)].delta, self.plan.ops[i].n_out)
+
+    def normalised(self, i):
+        return self.at(self.plan.places[self.op(i)].normalised, self.plan.ops[i].n_out)
+
+    def inv_std(self, i):
+        cdef fnn_place place = self.plan.places[self.op(i)]
+        cdef ptrdiff_t start = self.plan.plan.kept_elements * self.rows + place.columns
+        if place.columns >= 0:
+            return self.store[start:start + self.plan.ops[i].n_out]
+        return None if place.inv_std < 0 else self.at(place.inv_std, 1)[:, 0]
+
+    def input_gradient(self):
+        dx = np.empty((self.rows, self.plan.plan.n_in), self.plan.dtype)
+        self.run(dx)
+        return dx
+
+    def product(self, V, kind="hessian", out=None):
+        cdef fnn_job_f32 job32
+        cdef fnn_job_f64 job64
+        cdef double loss[1]
+        cdef ptrdiff_t p = self.plan.plan.n_parameters
+        if kind not in CURVATURES:
+            raise ValueError(f"kind: expected one of {', '.join(CURVATURES)}, got {kind!r}")
+        if kind == "fisher" and self.training and self.plan.plan.batch_statistics:
+            raise ValueError("kind: the empirical Fisher matrix is not defined where batch statistics couple the rows")
+        if V.shape[V.ndim - 1] != p or V.ndim not in (1, 2):
+            raise ValueError(f"V: expected shape (P,) or (n, P) with P = {p}, got {V.shape}")
+        if out is None:
+            out = np.empty(V.shape, self.plan.dtype)
+        elif out.shape != V.shape:
+            raise ValueError(f"out: expected shape {V.shape}, got {out.shape}")
+        if out.size == 0:
+            return out
+        if self.plan.single:
+            self.describe(&job32, loss)
+            job32.curvature, job32.n_directions, job32.weight_sum = CURVATURES[kind], V.size // p, self.weight_sum
+            job32.directions = address("V", V, "f", V.size)
+            job32.products = address("out", out, "f", V.size, True)
+            self.plan.execute(&job32, fnn_engine_product_f32, self.rows, self.threads)
+        else:
+            self.describe(&job64, loss)
+            job64.curvature, job64.n_directions, job64.weight_sum = CURVATURES[kind], V.size // p, self.weight_sum
+            job64.directions = address("V", V, "d", V.size)
+            job64.products = address("out", out, "d", V.size, True)
+            self.plan.execute(&job64, fnn_engine_product_f64, self.rows, self.threads)
+        return out
+
+    def input_product(self, direction):
+        cdef fnn_job_f32 job32
+        cdef fnn_job_f64 job64
+        cdef double loss[1]
+        if self.training and self.plan.plan.batch_statistics:
+            raise ValueError("derivatives of a row's output are not defined where batch statistics couple the rows")
+        dx = np.empty((self.rows, self.plan.plan.n_in), self.plan.dtype)
+        if self.plan.single:
+            self.describe(&job32, loss)
+            job32.n_directions = 1
+            job32.direction_x = address("direction", direction, "f", self.plan.plan.n_in)
+            job32.dx = address("dx", dx, "f", dx.size, True)
+            self.plan.execute(&job32, fnn_engine_product_f32, self.rows, self.threads)
+        else:
+            self.describe(&job64, loss)
+            job64.n_directions = 1
+            job64.direction_x = address("direction", direction, "d", self.plan.plan.n_in)
+            job64.dx = address("dx", dx, "d", dx.size, True)
+            self.plan.execute(&job64, fnn_engine_product_f64, self.rows, self.threads)
+        return dx

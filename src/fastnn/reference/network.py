@@ -17,12 +17,14 @@ import numpy as np
 
 from ..plan import OpSpec, TrainResult, UpdateRule, parameter_ranges
 from .dense import check_array
+from .kfac import kfac_direction
 from .linearize import Linearization, make
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
 from .ops import Pass, backward, forward, move_statistics, state_size
 from .optim import (
     adagrad_update,
     adam_update,
+    effective_gradient,
     gradient_norm2,
     nag_momentum,
     nag_update,
@@ -259,7 +261,7 @@ class Plan:
         if X.shape[0] == 0:
             raise ValueError(f"X: expected at least one row, got shape {X.shape}")
         if (y is None) == (cotangent is None):
-            raise TypeError("linearize takes either y or cotangent")
+            raise TypeError("y, cotangent: expected one of them")
         if sample_weight is not None:
             sample_weight = check_array("sample_weight", sample_weight, (X.shape[0],), self.dtype)
         run = Pass(self._check_statistics(statistics), training)
@@ -285,6 +287,7 @@ class Plan:
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
         statistics: np.ndarray | None = None,
+        preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -318,6 +321,9 @@ class Plan:
             As for `loss_and_gradient`.
         statistics : ndarray (n_state,) of the plan's dtype, optional
             As for `forward`; running statistics move with every update.
+        preconditioner : sequence of (ndarray (m, m), ndarray (n_out, n_out)) or None, for the rule "kfac"
+            Per operation the inverses of its factors A and G, m = n_in, and one more with a bias; None for those
+            that have none.
 
         Returns
         -------
@@ -382,7 +388,8 @@ class Plan:
                     assert grad is not None
                     # An interruption may come between any two lines; theta changes in one of them.
                     after = theta.copy()
-                    self._update(after, state, grad, optimizer, eta, step + 1, l1, l2, clip_norm, clip_value)
+                    limits = clip_norm, clip_value
+                    self._update(after, state, grad, optimizer, eta, step + 1, l1, l2, *limits, preconditioner)
                     theta[...] = after
                     for op, kept in zip(self.ops, saved, strict=True):
                         if op.kind == "batch_norm":
@@ -485,6 +492,7 @@ class Plan:
         l2: float,
         clip_norm: float | None,
         clip_value: float | None,
+        preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
     ) -> None:
         """One step of the optimizer."""
         # Where, l1, l2, weight decay, learning rate.
@@ -501,6 +509,17 @@ class Plan:
             norm = math.sqrt(sum(squares))
             factor = clip_norm / norm if norm > clip_norm else 1.0
         limit = math.inf if clip_value is None else clip_value
+        if rule.rule == "kfac":
+            if preconditioner is None or len(preconditioner) != len(self.ops):
+                raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
+            g = np.concatenate(
+                [effective_gradient(theta[at], grad[at], 1.0, a, b, factor, limit) for at, a, b, _, _ in spans]
+            )
+            u = kfac_direction(self.ops, g, preconditioner, learning_rate, rule.kl_clip)
+            for at, _, _, _, eta in spans:
+                if eta != 0.0:
+                    sgd_update(theta[at], u[at], state[0, at], eta, rule.momentum)
+            return
         mu = float(nag_momentum(step)[0]) if rule.rule == "nag" else 0.0
         for at, a, b, decay, eta in spans:
             if eta == 0.0:  # frozen, its state too
