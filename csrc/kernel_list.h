@@ -64,6 +64,16 @@ KERNEL(double, huber,
 KERNEL(double, poisson,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
 
+/* q of the loss's Hessian with respect to z in row i: diag(q_i) − q_i q_iᵀ of cross_entropy (kind: enum fnn_loss),
+ * whose target rows sum to 1, and diag(q_i) of the others. target is used by huber alone; no weights. */
+KERNEL(void, loss_curvature, (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, REAL *q))
+/* out_i = w_i H_i v_i of that Hessian; in place allowed */
+KERNEL(void, loss_tangent,
+       (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *q, const REAL *weight, const REAL *v, REAL *out))
+/* out_i = δ_i (δ_i · v_i) / w_i of weighted δ; 0 where w_i is; in place allowed */
+KERNEL(void, outer_tangent,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *weight, const REAL *v, REAL *out))
+
 /* -- curvature (curvature_body.h): x̃ = (x, 1) where `bias`; `stream`: outputs too large for the caches --------------
  */
 /* out[i] (stride ldo) = x̃_i ⊗ d_i, element k n_out + j */
@@ -94,16 +104,6 @@ KERNEL(void, hessian_pairs, (const fnn_block *block, const fnn_pairs *part, void
 KERNEL(void, hessian_products, (const fnn_block *block, const fnn_products *part, void *workspace))
 /* h[i, :i] = h[:i, i] for the rows from `begin` to `end` of h (n, n) */
 KERNEL(void, symmetrize, (ptrdiff_t n, ptrdiff_t begin, ptrdiff_t end, REAL *h))
-
-/* q of the loss's Hessian with respect to z in row i: diag(q_i) − q_i q_iᵀ of cross_entropy (kind: enum fnn_loss),
- * whose target rows sum to 1, and diag(q_i) of the others. target is used by huber alone; no weights. */
-KERNEL(void, loss_curvature, (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, REAL *q))
-/* out_i = w_i H_i v_i of that Hessian; in place allowed */
-KERNEL(void, loss_tangent,
-       (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *q, const REAL *weight, const REAL *v, REAL *out))
-/* out_i = δ_i (δ_i · v_i) / w_i of weighted δ; 0 where w_i is; in place allowed */
-KERNEL(void, outer_tangent,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *weight, const REAL *v, REAL *out))
 
 /* -- optim (optim_body.h): the effective gradient and the update rules, on flat arrays ----------------------------- */
 /* out[i] = Σ_s shards[s][i], s in order; out may be shards[0] */

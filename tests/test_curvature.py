@@ -574,19 +574,19 @@ def test_arguments_are_checked(backend):
 def test_linearize_takes_either_targets_or_a_cotangent(backend):
     made: Case = case(0, backend)
     X = np.ascontiguousarray(made.X)
-    with pytest.raises(TypeError, match="y, cotangent: expected one of them"):
+    with pytest.raises(TypeError, match="either y or cotangent"):
         made.net._plan.linearize(made.net.theta, X, statistics=made.net.state)
     lin = made.net._plan.linearize(made.net.theta, X, made.y, statistics=made.net.state)
-    with pytest.raises(ValueError, match="kind: expected one of hessian, ggn, fisher, got 'x'"):
+    with pytest.raises(ValueError, match="kind must be one of 'hessian', 'ggn', 'fisher', got 'x'"):
         lin.product(made.net.theta, "x")
     whole = case(WHOLE[0], backend)
     net = whole.net
     lin = net._plan.linearize(
         net.theta, whole.X, net._check_data(whole.X, whole.y, None)[1], statistics=net.state, training=True
     )
-    with pytest.raises(ValueError, match="not defined where batch statistics couple the rows"):
+    with pytest.raises(ValueError, match="'fisher' needs rows that do not depend on each other"):
         lin.product(net.theta, "fisher")
-    with pytest.raises(ValueError, match="not defined where batch statistics couple the rows"):
+    with pytest.raises(ValueError, match="input_product needs rows that do not depend on each other"):
         lin.input_product(np.ones(net.input_size))
 
 

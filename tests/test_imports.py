@@ -24,7 +24,7 @@ LEVELS = [
     {"kernels"},
     {"initializers", "layers", "losses", "optimizers", "schedules"},
     {"network"},
-    {"training", "callbacks", "rows"},
+    {"training", "callbacks", "rows", "kfac"},
     {"curvature", "solvers", "sweep", "gradcheck"},
     {"datasets", "io", "plotting", "config", "estimators", "tables"},
     {"problem"},

@@ -22,6 +22,8 @@ FILES = [
     "test_optimizers.py",
     "test_norm_layers.py",
     "test_engine.py",
+    "test_curvature_kernels.py",
+    "test_kfac.py",
 ]
 OTHERS = [name for name in kernels.simd()["available"] if name != kernels.simd()["active"]]
 

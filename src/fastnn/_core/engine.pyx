@@ -652,7 +652,7 @@ cdef class Plan:
                   threads=1, into=None):
         """Forward and backward over all rows, keeping what curvature needs: a :class:`Linearization`; see the twin."""
         if (y is None) == (cotangent is None):
-            raise TypeError("y, cotangent: expected one of them")
+            raise TypeError("linearize takes either y or cotangent")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
         lin = Linearization(self, theta, X, y, sample_weight, cotangent, statistics, training, threads, into)
@@ -841,34 +841,6 @@ cdef class Plan:
         return 0
 
 
-cdef int run_items(fnn_items *items, threads) except -1:
-    cdef double work = items.work * <double>items.items
-    cdef int limit = 1 if work < 2 * WORTH_A_WORKER else min(blas_threads() if threads is None else threads,
-                                                             FNN_MAX_WORKERS)
-    cdef int ran, workers = <int>max(1.0, min(<double>min(limit, items.items), work / WORTH_A_WORKER))
-    cdef fnn_team team
-    workers = fnn_team_acquire(&team, workers)
-    errors = []
-    try:
-        items.bytes = (items.bytes + FNN_ALIGN - 1) // FNN_ALIGN * FNN_ALIGN
-        space = _Workspace(items.bytes * workers)
-        items.workspace = (<_Workspace>space).start
-        items.poll = poll
-        items.poll_arg = <void *>errors
-        items.patience = 2e7
-        items.since = 0.0
-        items.next = items.stop = 0
-        with nogil:
-            ran = fnn_team_run(&team, fnn_items_run, items)
-        if ran != 0:
-            raise RuntimeError("a fork in the middle of a call is not supported")
-    finally:
-        fnn_team_release(&team)
-    if errors:
-        raise errors[0]
-    return 0
-
-
 cdef class Linearization:
     """A network on a batch of rows, with what the derivatives of its gradient need.
 
@@ -983,9 +955,9 @@ cdef class Linearization:
         cdef double loss[1]
         cdef ptrdiff_t p = self.plan.plan.n_parameters
         if kind not in CURVATURES:
-            raise ValueError(f"kind: expected one of {', '.join(CURVATURES)}, got {kind!r}")
+            raise ValueError(f"kind must be one of {', '.join(map(repr, CURVATURES))}, got {kind!r}")
         if kind == "fisher" and self.training and self.plan.plan.batch_statistics:
-            raise ValueError("kind: the empirical Fisher matrix is not defined where batch statistics couple the rows")
+            raise ValueError("kind: 'fisher' needs rows that do not depend on each other, got statistics of the batch")
         if V.shape[V.ndim - 1] != p or V.ndim not in (1, 2):
             raise ValueError(f"V: expected shape (P,) or (n, P) with P = {p}, got {V.shape}")
         if out is None:
@@ -1013,7 +985,7 @@ cdef class Linearization:
         cdef fnn_job_f64 job64
         cdef double loss[1]
         if self.training and self.plan.plan.batch_statistics:
-            raise ValueError("derivatives of a row's output are not defined where batch statistics couple the rows")
+            raise ValueError("input_product needs rows that do not depend on each other, got statistics of the batch")
         dx = np.empty((self.rows, self.plan.plan.n_in), self.plan.dtype)
         if self.plan.single:
             self.describe(&job32, loss)
@@ -1028,3 +1000,31 @@ cdef class Linearization:
             job64.dx = address("dx", dx, "d", dx.size, True)
             self.plan.execute(&job64, fnn_engine_product_f64, self.rows, self.threads)
         return dx
+
+
+cdef int run_items(fnn_items *items, threads) except -1:
+    cdef double work = items.work * <double>items.items
+    cdef int limit = 1 if work < 2 * WORTH_A_WORKER else min(blas_threads() if threads is None else threads,
+                                                             FNN_MAX_WORKERS)
+    cdef int ran, workers = <int>max(1.0, min(<double>min(limit, items.items), work / WORTH_A_WORKER))
+    cdef fnn_team team
+    workers = fnn_team_acquire(&team, workers)
+    errors = []
+    try:
+        items.bytes = (items.bytes + FNN_ALIGN - 1) // FNN_ALIGN * FNN_ALIGN
+        space = _Workspace(items.bytes * workers)
+        items.workspace = (<_Workspace>space).start
+        items.poll = poll
+        items.poll_arg = <void *>errors
+        items.patience = 2e7
+        items.since = 0.0
+        items.next = items.stop = 0
+        with nogil:
+            ran = fnn_team_run(&team, fnn_items_run, items)
+        if ran != 0:
+            raise RuntimeError("a fork in the middle of a call is not supported")
+    finally:
+        fnn_team_release(&team)
+    if errors:
+        raise errors[0]
+    return 0

@@ -133,9 +133,9 @@ class Linearization:
             If an array does not fit, the kind is not known, or rows have no gradient of their own for "fisher".
         """
         if kind not in KINDS:
-            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+            raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
         if kind == "fisher" and self._whole:
-            raise ValueError("kind: the empirical Fisher matrix is not defined where batch statistics couple the rows")
+            raise ValueError("kind: 'fisher' needs rows that do not depend on each other, got statistics of the batch")
         P, dtype = self._plan.n_parameters, self._plan.dtype
         V = check_array("V", V, (P,) if np.ndim(V) == 1 else ("n", P), dtype)
         if out is None:
@@ -163,7 +163,7 @@ class Linearization:
             If the direction does not fit, or the rows depend on each other by the statistics of the batch.
         """
         if self._whole:
-            raise ValueError("derivatives of a row's output are not defined where batch statistics couple the rows")
+            raise ValueError("input_product needs rows that do not depend on each other, got statistics of the batch")
         D, dtype = self._X.shape[1], self._plan.dtype
         direction = check_array("direction", direction, (D,), dtype)
         scale = dtype.type(1.0 if self._plan.input_scale is None else self._plan.input_scale)

@@ -261,7 +261,7 @@ class Plan:
         if X.shape[0] == 0:
             raise ValueError(f"X: expected at least one row, got shape {X.shape}")
         if (y is None) == (cotangent is None):
-            raise TypeError("y, cotangent: expected one of them")
+            raise TypeError("linearize takes either y or cotangent")
         if sample_weight is not None:
             sample_weight = check_array("sample_weight", sample_weight, (X.shape[0],), self.dtype)
         run = Pass(self._check_statistics(statistics), training)
