@@ -96,9 +96,9 @@ def hessians(name, threads, rivals):
     if "torch" in rivals:
         import torch
 
-        loss, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
-        inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
-        calls["torch"] = lambda: torch.func.hessian(lambda t: loss(t, inputs, labels))(parameters)
+        torch_function, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
+        inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+        calls["torch"] = lambda: torch.func.hessian(lambda t: torch_function(t, inputs, targets))(parameters)
     return calls
 
 
@@ -125,9 +125,9 @@ def products(name, threads, rivals):
     if "torch" in rivals:
         import torch
 
-        loss, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
-        inputs, labels, tangent = torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(v)
-        gradient = torch.func.grad(lambda t: loss(t, inputs, labels))
+        torch_function, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
+        inputs, targets, tangent = torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(v)
+        gradient = torch.func.grad(lambda t: torch_function(t, inputs, targets))
         calls["torch"] = lambda: torch.func.jvp(gradient, (parameters,), (tangent,))[1]
     return calls
 
@@ -154,10 +154,10 @@ def per_sample_gradients(threads, rivals):
     if "torch" in rivals:
         import torch
 
-        loss, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
-        inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
-        function = torch.func.vmap(torch.func.grad(lambda t, x, k: loss(t, x[None], k[None])), (None, 0, 0))
-        calls["torch"] = lambda: function(parameters, inputs, labels)
+        torch_function, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
+        inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+        mapped = torch.func.vmap(torch.func.grad(lambda t, x, k: torch_function(t, x[None], k[None])), (None, 0, 0))
+        calls["torch"] = lambda: mapped(parameters, inputs, targets)
     return calls
 
 
