@@ -147,9 +147,20 @@ FNN_INLINE void FN(v_transpose)(VEC *rows)
             rows[i] = shuffled[i];
     }
 }
+/* rows[0][i] = Σ_j rows[i][j]: the sum over the rows of the transpose, added up after each round. */
+FNN_INLINE void FN(v_sums)(VEC *rows)
+{
+#pragma GCC unroll 4
+    for (int n = LANES / 2; n > 0; n /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++)
+            rows[i] = SHUFFLE_(rows[i], rows[i + n], SHUFFLE_LOW_) + SHUFFLE_(rows[i], rows[i + n], SHUFFLE_HIGH_);
+    }
+}
 #undef SHUFFLE_
 #undef SHUFFLE_LOW_
 #undef SHUFFLE_HIGH_
 #else
 FNN_INLINE void FN(v_transpose)(VEC *rows) { (void)rows; }
+FNN_INLINE void FN(v_sums)(VEC *rows) { (void)rows; }
 #endif

@@ -32,7 +32,7 @@ cdef extern from "data.h" nogil:
 
 cdef extern from "plan.h" nogil:
     enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
-    enum: FNN_BATCH_NORM_COLUMNS
+    enum: FNN_BATCH_NORM_COLUMNS, FNN_NARROW
     enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
     enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
@@ -52,7 +52,7 @@ cdef extern from "plan.h" nogil:
     ctypedef struct fnn_plan:
         const fnn_op *ops
         const fnn_segment *segments
-        int n_ops, n_segments, loss, rated, batch_statistics, gathers
+        int n_ops, n_segments, loss, rated, batch_statistics, gathers, narrow
         ptrdiff_t column_elements
         ptrdiff_t n_parameters, n_in, n_out, row_elements
         double input_scale, label_smoothing
@@ -117,7 +117,7 @@ cdef extern from "engine.h" nogil:
         double *losses
         double *correct
         ptrdiff_t epochs_done
-        int status, n_workers, n_shards
+        int status, n_workers, n_shards, by_feature
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -156,7 +156,7 @@ cdef extern from "engine.h" nogil:
         double *losses
         double *correct
         ptrdiff_t epochs_done
-        int status, n_workers, n_shards
+        int status, n_workers, n_shards, by_feature
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -215,6 +215,21 @@ def chunk_bytes(value=None):
     return CHUNK_BYTES
 
 
+# Rows of a chunk from which a narrow network runs by feature, and those of its chunks: an odd number of cache lines, so
+# that the features do not fall on the same sets of a cache.
+cdef ptrdiff_t BY_FEATURE_FROM = 128, BY_FEATURE_CHUNK = 33 * 16
+
+
+def by_feature(from_rows=None, chunk=None):
+    """Both, after setting those that are given; a chunk has more than FNN_NARROW rows."""
+    global BY_FEATURE_FROM, BY_FEATURE_CHUNK
+    if from_rows is not None:
+        BY_FEATURE_FROM = max(<ptrdiff_t>(from_rows), <ptrdiff_t>(FNN_NARROW + 1))
+    if chunk is not None:
+        BY_FEATURE_CHUNK = max(<ptrdiff_t>(chunk), <ptrdiff_t>(FNN_NARROW + 1))
+    return BY_FEATURE_FROM, BY_FEATURE_CHUNK
+
+
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
 # one at every size that was measured (bench/test_kernels.py); elsewhere BLAS has code for the processor that it finds.
 cdef double BLAS_FROM = 32.0 ** 3 if _kernels.simd()["active"] in ("baseline", "generic") else INFINITY
@@ -270,6 +285,16 @@ cdef class _Workspace:
         free(self.raw)
 
 
+cdef bint runs_by_feature(ops):
+    """Whether every operation is narrow and has a form that works by feature (see dense_body.h): one that shares its
+    parameters shares both or none, for they are added to together."""
+    def same(a, b):
+        return (a.weight == b.weight) == (a.bias == b.bias)
+
+    return (all(op.kind in ("dense", "activation") and max(op.n_in, op.n_out) <= FNN_NARROW for op in ops)
+            and all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0))
+
+
 cdef class Plan:
     """The compiled form of a list of operations; see fastnn.reference.network.Plan, its twin."""
     cdef fnn_plan plan
@@ -309,6 +334,7 @@ cdef class Plan:
         self.plan.label_smoothing = label_smoothing
         self.plan.batch_statistics = self.plan.gathers = 0
         self.plan.column_elements = self.n_state = 0
+        self.plan.narrow = runs_by_feature(ops)
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
@@ -333,7 +359,7 @@ cdef class Plan:
             if not product and (op.accumulate or op.shared_weight):
                 raise ValueError(f"ops[{i}]: only a dense operation may share its input or its parameters")
             op.out = at
-            at += op.n_out
+            at += op.n_out + self.plan.narrow  # a row of ones
             op.pre = -1
             op.normalised = 0
             if op.kind in (FNN_DENSE, FNN_ACTIVATE) and not fnn_activation_saves_output(op.activation):
@@ -440,7 +466,7 @@ cdef class Plan:
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, statistics=None):
+              bint deterministic=False, statistics=None, ptrdiff_t epochs=1):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -463,7 +489,10 @@ cdef class Plan:
             raise TypeError("y: expected an array, got None")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
-        cdef ptrdiff_t epochs = 1 if order is None else order.shape[0]
+        if order is not None:
+            epochs = order.shape[0]
+        elif epochs < 1:
+            raise ValueError(f"epochs must be >= 1, got {epochs}")
         if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
             raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
         cdef ptrdiff_t rows = X.shape[0] if order is None else order.shape[1]
@@ -483,7 +512,7 @@ cdef class Plan:
         errors = []
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight, statistics, True)
-            self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            self.schooling(&job32, theta, state, order, epochs, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
             job32.rates = rates
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
@@ -491,7 +520,7 @@ cdef class Plan:
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
             self.describe(&job64, theta, X, y, sample_weight, statistics, True)
-            self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            self.schooling(&job64, theta, state, order, epochs, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
             job64.rates = rates
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
@@ -573,8 +602,8 @@ cdef class Plan:
             job.gradient = address("gradient", grad, "f" if job_t is fnn_job_f32 else "d", grad.size, True)
         return 0
 
-    cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t batch_size, const fnn_rule *rule,
-                       long long step, double l1, double l2, clip_norm, clip_value) except -1:
+    cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t epochs, ptrdiff_t batch_size,
+                       const fnn_rule *rule, long long step, double l1, double l2, clip_norm, clip_value) except -1:
         real = "f" if job_t is fnn_job_f32 else "d"
         cdef int slots = 1  # as UpdateRule.n_slots
         if rule.kind == FNN_SGD:
@@ -586,9 +615,9 @@ cdef class Plan:
         job.trained = address("theta", theta, real, self.plan.n_parameters, True)
         if slots:
             job.state = address("state", state, real, slots * self.plan.n_parameters, True)
+        job.epochs = epochs
         if order is not None:
             job.rows = order.shape[1]
-            job.epochs = order.shape[0]
             job.order = address("order", order, "q", job.rows * job.epochs)
         job.batch = batch_size
         job.rule = rule
@@ -630,6 +659,9 @@ cdef class Plan:
                             (rows + job.n_shards - 1) // job.n_shards)
             if whole:
                 job.chunk = (rows + job.n_shards - 1) // job.n_shards
+            job.by_feature = self.plan.narrow and job.out == NULL and job.chunk >= BY_FEATURE_FROM
+            if job.by_feature:
+                job.chunk = min(job.chunk, BY_FEATURE_CHUNK)
             if job_t is fnn_job_f32:
                 needed = fnn_engine_workspace_f32(job)
             else:

@@ -231,6 +231,7 @@ class Plan:
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
         statistics: np.ndarray | None = None,
+        epochs: int = 1,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -243,7 +244,7 @@ class Plan:
         y : ndarray
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         order : ndarray (E, n) of int64, or None
-            Row indices of E epochs; None is one epoch in the order of the rows.
+            Row indices of E epochs; None is `epochs` of them in the order of the rows.
         batch_size : int
             Rows of a batch; the last one of an epoch may be shorter.
         optimizer : UpdateRule
@@ -264,6 +265,8 @@ class Plan:
             As for `loss_and_gradient`.
         statistics : ndarray (n_state,) of the plan's dtype, optional
             As for `forward`; running statistics move with every update.
+        epochs : int, default=1
+            Where `order` is None.
 
         Returns
         -------
@@ -296,16 +299,16 @@ class Plan:
 
         n_batches = -(-(n_rows if order is None else order.shape[1]) // batch_size)
         if learning_rates is not None:
-            n_batches *= 1 if order is None else order.shape[0]
+            n_batches *= epochs if order is None else order.shape[0]
             check_array("learning_rates", learning_rates, (n_batches,), np.dtype(np.float64))
 
         losses: list[float] = []
         correct: list[float] = []
         batch = 0
-        epochs: Any = (slice(None),) if order is None else order
+        passes: Any = (slice(None),) * epochs if order is None else order
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"), _Interruption() as interruption:
-            for rows in epochs:
+            for rows in passes:
                 n = n_rows if order is None else len(rows)
                 total = weighted_loss = weighted_hits = 0.0
                 for start in range(0, n, batch_size):
