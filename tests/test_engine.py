@@ -130,9 +130,9 @@ def test_loss_and_gradient_are_the_twins(
 
 @pytest.fixture
 def by_feature():
-    """Narrow networks run by feature in chunks of 80 rows and from 65 rows on."""
+    """All narrow networks run by feature, in chunks of 80 rows and from 65 rows on."""
     before = engine.by_feature()
-    engine.by_feature(0, 80)
+    engine.by_feature(0, 80, 0.0)
     yield
     engine.by_feature(*before)
 

@@ -215,19 +215,24 @@ def chunk_bytes(value=None):
     return CHUNK_BYTES
 
 
-# Rows of a chunk from which a narrow network runs by feature, and those of its chunks: an odd number of cache lines, so
-# that the features do not fall on the same sets of a cache.
-cdef ptrdiff_t BY_FEATURE_FROM = 128, BY_FEATURE_CHUNK = 33 * 16
+# Rows of a chunk from which a narrow network runs by feature, and those of its chunks: whole tiles, and a distance
+# between the features with which they do not fall on the same sets of a cache. It is worth it where partly filled
+# vectors would make the products by row so many times longer (measured from 4-10-10-3 to 64-64-64).
+cdef ptrdiff_t BY_FEATURE_FROM = 128, BY_FEATURE_CHUNK = 7 * 64
+cdef double BY_FEATURE_WASTE = 1.15
+cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
 
 
-def by_feature(from_rows=None, chunk=None):
-    """Both, after setting those that are given; a chunk has more than FNN_NARROW rows."""
-    global BY_FEATURE_FROM, BY_FEATURE_CHUNK
+def by_feature(from_rows=None, chunk=None, waste=None):
+    """All three, after setting those that are given; a chunk has more than FNN_NARROW rows."""
+    global BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_WASTE
+    if waste is not None:
+        BY_FEATURE_WASTE = waste
     if from_rows is not None:
         BY_FEATURE_FROM = max(<ptrdiff_t>(from_rows), <ptrdiff_t>(FNN_NARROW + 1))
     if chunk is not None:
         BY_FEATURE_CHUNK = max(<ptrdiff_t>(chunk), <ptrdiff_t>(FNN_NARROW + 1))
-    return BY_FEATURE_FROM, BY_FEATURE_CHUNK
+    return BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_WASTE
 
 
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
@@ -285,13 +290,29 @@ cdef class _Workspace:
         free(self.raw)
 
 
-cdef bint runs_by_feature(ops):
-    """Whether every operation is narrow and has a form that works by feature (see dense_body.h): one that shares its
-    parameters shares both or none, for they are added to together."""
+cdef double row_work(ptrdiff_t k, ptrdiff_t n, ptrdiff_t lanes):
+    """Time of k rows of n outputs, in multiplications: vectors are filled up, and one alone waits for its operands."""
+    cdef ptrdiff_t vectors = (n + lanes - 1) // lanes
+    return <double>(k * lanes) * (1.25 if vectors == 1 else vectors)
+
+
+cdef bint runs_by_feature(ops, bint single):
+    """Whether every operation is narrow and has a form that works by feature (see dense_body.h), and that is worth it.
+
+    Operations that share parameters must share both or none, for both are added to together.
+    """
     def same(a, b):
         return (a.weight == b.weight) == (a.bias == b.bias)
 
-    return (all(op.kind in ("dense", "activation") and max(op.n_in, op.n_out) <= FNN_NARROW for op in ops)
+    cdef double work = 0, needed = 0
+    cdef ptrdiff_t lanes = VECTOR_BYTES // (4 if single else 8)
+    for op in ops:
+        if op.kind not in ("dense", "activation") or max(op.n_in, op.n_out) > FNN_NARROW:
+            return False
+        if op.kind == "dense":
+            work += 2 * row_work(op.n_in, op.n_out, lanes) + (op.input >= 0) * row_work(op.n_out, op.n_in, lanes)
+            needed += (2 + (op.input >= 0)) * op.n_in * op.n_out
+    return (work >= BY_FEATURE_WASTE * needed
             and all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0))
 
 
@@ -334,7 +355,7 @@ cdef class Plan:
         self.plan.label_smoothing = label_smoothing
         self.plan.batch_statistics = self.plan.gathers = 0
         self.plan.column_elements = self.n_state = 0
-        self.plan.narrow = runs_by_feature(ops)
+        self.plan.narrow = runs_by_feature(ops, self.single)
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
