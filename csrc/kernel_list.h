@@ -34,6 +34,12 @@ KERNEL(void, activation_tangent_backward,
 KERNEL(void, gemm,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a, const REAL *b,
         ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc))
+/* c (m, n) (+)= A Bᵀ for a (m, k) and b (n, k) with m and n small and k large, and sums[j] (+)= Σ_p b[j, p] unless it
+ * is NULL */
+KERNEL(void, inner_products,
+       (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, const REAL *b, int accumulate, REAL *c, REAL *sums))
+/* out (cols, rows) = xᵀ; x: pointers to its rows */
+KERNEL(void, transpose, (ptrdiff_t rows, ptrdiff_t cols, const REAL *const *x, REAL *out))
 /* sums[j] (+)= Σ_i x[i, j]; the gradient of a bias */
 KERNEL(void, column_sums, (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, int accumulate, REAL *sums))
 
