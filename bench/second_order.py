@@ -7,6 +7,7 @@ refer to), everything jitted in JAX, ``torch.func`` in PyTorch, data made tensor
 
 import importlib.util
 import itertools
+from functools import partial
 
 import numpy as np
 
@@ -182,6 +183,19 @@ def softmax_jacobians(threads):
         "fastnn, out=": lambda: fnn.kernels.softmax_jacobian(P, out=out),
         "fill": lambda: out.fill(1),
     }
+
+
+def works(threads, rivals):
+    """Generate (title, the call that the others are divided by, {name: call}) of every piece of work."""
+    for name in HESSIANS:
+        yield f"Hessian {name}, {HESSIANS[name][1]:,} rows", "fastnn", partial(hessians, name, threads, rivals)
+    for name in PRODUCTS:
+        title = f"H v {name}, {PRODUCTS[name][1]:,} rows"
+        yield title, "fastnn, primal kept", partial(products, name, threads, rivals)
+    title = "per-sample gradients 784-64-64-10, 1,024 rows"
+    yield title, "fastnn, out=", partial(per_sample_gradients, threads, rivals)
+    yield "per-sample Hessian blocks 64-32, 256 rows", "fastnn, out=", partial(per_sample_blocks, threads)
+    yield "softmax Jacobians (4096, 64)", "fastnn, out=", partial(softmax_jacobians, threads)
 
 
 def check(calls):
