@@ -106,7 +106,7 @@ CASES = {
     "batch_norm_forward": ("batch_norm_forward", lambda a: (a.normal(BATCH, WIDE), a.positive(WIDE), a.normal(WIDE))),
     "batch_norm_backward": (
         "batch_norm_backward",
-        lambda a: (a.normal(BATCH, WIDE), a.normal(BATCH, WIDE), a.positive(WIDE), a.positive(WIDE)),
+        lambda a: (a.normal(BATCH, WIDE), a.normal(BATCH, WIDE), *(a.positive(WIDE) for _ in range(3))),
     ),
     "layer_norm_forward": ("layer_norm_forward", lambda a: (a.normal(BATCH, WIDE), a.positive(WIDE), a.normal(WIDE))),
     "layer_norm_backward": (
@@ -201,11 +201,11 @@ def test_batch_norm_beside_copyto(benchmark, direction, dtype, engine):
         np.testing.assert_array_equal(copy, Z)
         return
     module = MODULES[engine]
-    _, U, _, variance = module.batch_norm_forward(Z, gamma, beta)
+    _, mean, variance = module.batch_norm_forward(Z, gamma, beta)
     if direction == "forward":
         benchmark(module.batch_norm_forward, Z, gamma, beta)
     else:
-        benchmark(module.batch_norm_backward, delta, U, gamma, variance)
+        benchmark(module.batch_norm_backward, delta, Z, gamma, mean, variance)
 
 
 def four_fold_loop(Z, delta, epsilon=1e-5):
@@ -230,8 +230,8 @@ def test_batch_norm_against_the_four_fold_loop(benchmark, engine):
     gamma, beta = np.ones(12), np.zeros(12)
 
     def ours():
-        _, U, _, variance = fnn.kernels.batch_norm_forward(Z, gamma, beta)
-        return fnn.kernels.batch_norm_backward(delta, U, gamma, variance)[0]
+        _, mean, variance = fnn.kernels.batch_norm_forward(Z, gamma, beta)
+        return fnn.kernels.batch_norm_backward(delta, Z, gamma, mean, variance)[0]
 
     np.testing.assert_allclose(ours(), four_fold_loop(Z, delta), rtol=0, atol=1e-13)
     benchmark.group = "batch norm forward and backward 24x12 float64"

@@ -382,7 +382,7 @@ def _ready(array: np.ndarray) -> np.ndarray:
 @_twin
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     results = _core.batch_norm_forward(Z, gamma, beta, epsilon)
     if results is None:  # there is something to refuse, or to copy first
         Z = _ready(check_matrix("Z", Z))
@@ -394,15 +394,21 @@ def batch_norm_forward(
 
 @_twin
 def batch_norm_backward(
-    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
+    delta: np.ndarray,
+    Z: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    epsilon: float = 1e-5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    results = _core.batch_norm_backward(delta, normalised, gamma, variance, epsilon)
+    results = _core.batch_norm_backward(delta, Z, gamma, mean, variance, epsilon)
     if results is None:
         delta = _ready(check_matrix("delta", delta))
-        normalised = _ready(check_array("normalised", normalised, delta.shape, delta.dtype))
+        Z = _ready(check_array("Z", Z, delta.shape, delta.dtype))
         gamma = _ready(check_array("gamma", gamma, (delta.shape[1],), delta.dtype))
+        mean = _ready(check_array("mean", mean, (delta.shape[1],), delta.dtype))
         variance = _ready(check_array("variance", variance, (delta.shape[1],), delta.dtype))
-        results = _core.batch_norm_backward(delta, normalised, gamma, variance, check_epsilon(epsilon))
+        results = _core.batch_norm_backward(delta, Z, gamma, mean, variance, check_epsilon(epsilon))
     return results
 
 

@@ -394,28 +394,32 @@ def batch_norm_normalise(const real[::1] z, const real[::1] mean, const real[::1
                                            saved, &out[0])
 
 
-def batch_norm_backward_sums(const real[::1] delta, const real[::1] normalised, real[::1] sum_delta,
-                             real[::1] sum_delta_normalised):
+def batch_norm_backward_sums(const real[::1] delta, const real[::1] z, const real[::1] mean, const real[::1] inv_std,
+                             real[::1] sum_delta, real[::1] sum_delta_normalised):
+    """With an empty `mean`, z is normalised."""
     cdef Py_ssize_t cols = sum_delta.shape[0]
+    cdef const real *mu = &mean[0] if mean.shape[0] else NULL
     with nogil:
         if real is float:
-            table.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
-                                               &sum_delta_normalised[0])
+            table.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &inv_std[0],
+                                               &sum_delta[0], &sum_delta_normalised[0])
         else:
-            table.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
-                                               &sum_delta_normalised[0])
+            table.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &inv_std[0],
+                                               &sum_delta[0], &sum_delta_normalised[0])
 
 
-def batch_norm_backward_apply(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
+def batch_norm_backward_apply(const real[::1] delta, const real[::1] z, const real[::1] mean, const real[::1] gamma,
                               const real[::1] inv_std, const real[::1] mean_delta,
                               const real[::1] mean_delta_normalised, real[::1] dz):
+    """With an empty `mean`, z is normalised."""
     cdef Py_ssize_t cols = gamma.shape[0]
+    cdef const real *mu = &mean[0] if mean.shape[0] else NULL
     with nogil:
         if real is float:
-            table.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &gamma[0],
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
         else:
-            table.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &gamma[0],
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
 
 
@@ -467,12 +471,11 @@ cdef object aligned_matrix(char kind, Py_ssize_t rows, Py_ssize_t cols, void **f
 # take as long for as the arithmetic of a small batch.
 
 def batch_norm_forward(Z, gamma, beta, epsilon):
-    """All stages for one shard: out, normalised, mean, variance. None, and nothing done, unless the arguments are
+    """All stages for one shard: out, mean, variance. None, and nothing done, unless the arguments are
     contiguous arrays that fit each other and a float."""
     cdef Py_ssize_t rows, cols
     cdef void *z
     cdef void *out
-    cdef void *saved
     cdef char kind = matrix(Z, &rows, &cols, &z)
     if kind == 0 or type(epsilon) is not float or not 0.0 < <double>epsilon < INFINITY:
         return None
@@ -481,7 +484,7 @@ def batch_norm_forward(Z, gamma, beta, epsilon):
     cdef void *shift = vector(beta, kind, cols)
     if scale == NULL or shift == NULL:
         return None
-    result, normalised = aligned_matrix(kind, rows, cols, &out), aligned_matrix(kind, rows, cols, &saved)
+    result = aligned_matrix(kind, rows, cols, &out)
     dtype = SINGLE if kind == c'f' else DOUBLE
     mean, variance = new_array(cols, dtype), new_array(cols, dtype)
     cdef void *mu = vector(mean, kind, cols)
@@ -492,27 +495,28 @@ def batch_norm_forward(Z, gamma, beta, epsilon):
     with nogil:
         if kind == c'f':
             table.f32.batch_norm_forward(rows, cols, <float *>z, <float *>scale, <float *>shift, eps, <float *>mu,
-                                         <float *>var, <float *>inv_std, <float *>saved, <float *>out)
+                                         <float *>var, <float *>inv_std, <float *>out)
         else:
             table.f64.batch_norm_forward(rows, cols, <double *>z, <double *>scale, <double *>shift, eps, <double *>mu,
-                                         <double *>var, <double *>inv_std, <double *>saved, <double *>out)
+                                         <double *>var, <double *>inv_std, <double *>out)
     free(inv_std)
-    return result, normalised, mean, variance
+    return result, mean, variance
 
 
-def batch_norm_backward(delta, normalised, gamma, variance, epsilon):
+def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon):
     """All stages for one shard: dZ, dgamma, dbeta. None: as batch_norm_forward."""
     cdef Py_ssize_t rows, cols, n, width
     cdef void *d
-    cdef void *u
+    cdef void *z
     cdef void *dz
     cdef char kind = matrix(delta, &rows, &cols, &d)
     if kind == 0 or type(epsilon) is not float or not 0.0 < <double>epsilon < INFINITY:
         return None
     cdef double eps = epsilon
     cdef void *scale = vector(gamma, kind, cols)
+    cdef void *mu = vector(mean, kind, cols)
     cdef void *var = vector(variance, kind, cols)
-    if matrix(normalised, &n, &width, &u) != kind or n != rows or width != cols or scale == NULL or var == NULL:
+    if matrix(Z, &n, &width, &z) != kind or n != rows or width != cols or scale == NULL or mu == NULL or var == NULL:
         return None
     result = aligned_matrix(kind, rows, cols, &dz)
     dtype = SINGLE if kind == c'f' else DOUBLE
@@ -524,11 +528,11 @@ def batch_norm_backward(delta, normalised, gamma, variance, epsilon):
         raise MemoryError
     with nogil:
         if kind == c'f':
-            table.f32.batch_norm_backward(rows, cols, <float *>d, <float *>u, <float *>scale, <float *>var, eps,
-                                          <float *>work, <float *>g, <float *>b, <float *>dz)
+            table.f32.batch_norm_backward(rows, cols, <float *>d, <float *>z, <float *>scale, <float *>mu, <float *>var,
+                                          eps, <float *>work, <float *>g, <float *>b, <float *>dz)
         else:
-            table.f64.batch_norm_backward(rows, cols, <double *>d, <double *>u, <double *>scale, <double *>var, eps,
-                                          <double *>work, <double *>g, <double *>b, <double *>dz)
+            table.f64.batch_norm_backward(rows, cols, <double *>d, <double *>z, <double *>scale, <double *>mu, <double *>var,
+                                          eps, <double *>work, <double *>g, <double *>b, <double *>dz)
     free(work)
     return result, dgamma, dbeta
 

@@ -36,7 +36,7 @@ def check_matrix(name: str, value: Any) -> np.ndarray:
 
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Batch normalisation with the statistics of the batch, feature by feature.
 
     ::
@@ -57,10 +57,8 @@ def batch_norm_forward(
     Returns
     -------
     out : ndarray (N, D), same dtype
-    normalised : ndarray (N, D)
-        û, which the backward pass needs.
     mean, variance : ndarray (D,)
-        The variance has 1/N.
+        The variance has 1/N. The backward pass needs both, and Z.
 
     Raises
     ------
@@ -84,15 +82,20 @@ def batch_norm_forward(
     U *= 1 / np.sqrt(variance + Z.dtype.type(epsilon))
     out = gamma * U
     out += beta
-    return out, U, Z[0] + step, variance
+    return out, Z[0] + step, variance
 
 
 def batch_norm_backward(
-    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
+    delta: np.ndarray,
+    Z: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    epsilon: float = 1e-5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reverse pass of :func:`batch_norm_forward`, through the statistics of the batch too.
 
-    With δ = ∂L/∂out and θ = (σ² + ε)^(-1/2)::
+    With δ = ∂L/∂out, θ = (σ² + ε)^(-1/2) and û = (z − μ) θ, made again from Z rather than kept::
 
         ∂β_d = Σ_n δ_nd        ∂γ_d = Σ_n δ_nd û_nd
         ∂z_nd = γ_d θ_d (δ_nd − ∂β_d / N − û_nd ∂γ_d / N)
@@ -105,10 +108,11 @@ def batch_norm_backward(
     ----------
     delta : ndarray (N, D) of float32 or float64
         ∂L/∂out; N and D at least 1.
-    normalised : ndarray (N, D), same dtype
-        û of the forward pass.
-    gamma, variance : ndarray (D,), same dtype
-        The scale, and the variance that the forward pass returned.
+    Z : ndarray (N, D), same dtype
+        The input of the forward pass.
+    gamma : ndarray (D,), same dtype
+    mean, variance : ndarray (D,), same dtype
+        What the forward pass returned.
     epsilon : float, default=1e-5
         That of the forward pass.
 
@@ -126,17 +130,20 @@ def batch_norm_backward(
         If shapes do not fit, delta is empty, or epsilon is not finite and above 0.
     """
     delta = check_matrix("delta", delta)
-    normalised = check_array("normalised", normalised, delta.shape, delta.dtype)
+    Z = check_array("Z", Z, delta.shape, delta.dtype)
     gamma = check_array("gamma", gamma, (delta.shape[1],), delta.dtype)
+    mean = check_array("mean", mean, (delta.shape[1],), delta.dtype)
     variance = check_array("variance", variance, (delta.shape[1],), delta.dtype)
     epsilon = check_epsilon(epsilon)
     per_row = 1 / delta.dtype.type(delta.shape[0])
+    inv_std = 1 / np.sqrt(variance + delta.dtype.type(epsilon))
+    dZ = Z - mean
     dbeta = delta.sum(axis=0)
-    dgamma = np.einsum("nd,nd->d", delta, normalised)
-    dZ = normalised * (-per_row * dgamma)
+    dgamma = inv_std * np.einsum("nd,nd->d", delta, dZ)
+    dZ *= -per_row * inv_std * dgamma
     dZ += delta
     dZ -= per_row * dbeta
-    dZ *= gamma / np.sqrt(variance + delta.dtype.type(epsilon))
+    dZ *= gamma * inv_std
     return dZ, dgamma, dbeta
 
 
