@@ -154,7 +154,8 @@ def backward(
     if op.kind == "layer_norm":
         dX, dgamma, dbeta = layer_norm_backward(dA, saved[0], gamma, saved[1])
     elif run.training:
-        dX, dgamma, dbeta = batch_norm_backward(dA, X, gamma, *saved, op.epsilon)
+        mean, variance = saved
+        dX, dgamma, dbeta = batch_norm_backward(dA, X, gamma, mean, variance, op.epsilon)
     else:
         normalised, inv_std = _normalised(op, X, *saved)
         dgamma, dbeta = (dA * normalised).sum(axis=0), dA.sum(axis=0)
