@@ -294,6 +294,48 @@ def test_in_place(dtype, rng, core) -> None:
     assert_close((z, d), (out, dZ), 10 * TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("place", ["new", "first", "second"])
+def test_into_an_array(place, dtype, rng, kernels) -> None:
+    Z, gamma, beta, delta = arrays(rng, (19, 37), dtype)
+    for module in (kernels, reference):
+        plain, mean, variance = module.batch_norm_forward(Z, gamma, beta)
+        z = Z.copy()
+        given = np.full_like(Z, np.nan) if place == "new" else z
+        out, *moments = module.batch_norm_forward(z, gamma, beta, out=given)
+        assert out is given
+        for ours, theirs in zip((out, *moments), (plain, mean, variance), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        plain = module.batch_norm_backward(delta, Z, gamma, mean, variance)
+        z, d = Z.copy(), delta.copy()
+        given = {"new": given, "first": d, "second": z}[place]
+        results = module.batch_norm_backward(d, z, gamma, mean, variance, out=given)
+        assert results[0] is given
+        for ours, theirs in zip(results, plain, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_arrays_that_cannot_hold_the_result(rng, kernels) -> None:
+    wide = rng.normal(size=(12, 5))
+    Z, ones = wide[:9], np.ones(5)
+    before = wide.copy()
+    read_only = np.zeros((9, 5))
+    read_only.flags.writeable = False
+    cases = [
+        (wide[1:10], ValueError, "out: .* overlaps an input"),
+        (wide[:8], ValueError, r"out: expected shape \(9, 5\), got \(8, 5\)"),
+        (np.zeros((5, 9)).T, ValueError, "out: expected a C-contiguous, aligned array"),
+        (read_only, ValueError, "out: expected a writable array"),
+        (np.zeros((9, 5), np.float32), TypeError, "out: expected dtype float64 like"),
+        (Z.tolist(), TypeError, "out: expected a NumPy array to change in place, got list"),
+    ]
+    for module, (out, error, message) in itertools.product((kernels, reference), cases):
+        with pytest.raises(error, match=message):
+            module.batch_norm_forward(Z, ones, ones, out=out)
+        with pytest.raises(error, match=message):
+            module.batch_norm_backward(np.ones((9, 5)), Z, ones, ones, ones, out=out)
+    np.testing.assert_array_equal(wide, before)
+
+
 def test_folded_scale_and_shift(dtype, rng, core) -> None:
     X, scale, shift, _ = arrays(rng, (23, 41), dtype)
     out = np.empty_like(X)

@@ -7,7 +7,9 @@ import os
 
 import numpy as np
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -427,12 +429,12 @@ cdef object new_array = np.empty, view_array = np.ndarray
 cdef object BYTE = np.dtype(np.uint8), SINGLE = np.dtype(np.float32), DOUBLE = np.dtype(np.float64)
 
 
-cdef char matrix(object array, Py_ssize_t *rows, Py_ssize_t *cols, void **first) except -1:
+cdef char matrix(object array, Py_ssize_t *rows, Py_ssize_t *cols, void **first, int more=0) except -1:
     """"f" or "d", shape and first element of a C-contiguous float matrix with elements; 0 of anything else."""
     cdef Py_buffer view
     cdef char kind = 0
     try:
-        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | more)
     except (BufferError, TypeError, ValueError):
         return 0
     if view.ndim == 2 and view.len and (view.format[0] == c'f' or view.format[0] == c'd') and view.format[1] == 0:
@@ -467,12 +469,25 @@ cdef object aligned_matrix(char kind, Py_ssize_t rows, Py_ssize_t cols, void **f
     return view_array((rows, cols), SINGLE if kind == c'f' else DOUBLE, raw, offset)
 
 
+cdef object result_matrix(object out, char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
+    """`out`, or a new matrix for None; None where the result does not fit into `out`."""
+    cdef Py_ssize_t n, width
+    if out is None:
+        return aligned_matrix(kind, rows, cols, first)
+    return out if matrix(out, &n, &width, first, PyBUF_WRITABLE) == kind and n == rows and width == cols else None
+
+
+cdef bint overlap(void *a, void *b, Py_ssize_t size):
+    """Whether two arrays of `size` bytes share some, but not all."""
+    return a != b and <char *>a < <char *>b + size and <char *>b < <char *>a + size
+
+
 # The two that follow look at their arguments themselves and make their results, which typed arguments and Python would
 # take as long for as the arithmetic of a small batch.
 
-def batch_norm_forward(Z, gamma, beta, epsilon):
+def batch_norm_forward(Z, gamma, beta, epsilon, into):
     """All stages for one shard: out, mean, variance. None, and nothing done, unless the arguments are
-    contiguous arrays that fit each other and a float."""
+    contiguous arrays that fit each other and a float. The first is `into` unless that is None."""
     cdef Py_ssize_t rows, cols
     cdef void *z
     cdef void *out
@@ -484,7 +499,9 @@ def batch_norm_forward(Z, gamma, beta, epsilon):
     cdef void *shift = vector(beta, kind, cols)
     if scale == NULL or shift == NULL:
         return None
-    result = aligned_matrix(kind, rows, cols, &out)
+    result = result_matrix(into, kind, rows, cols, &out)
+    if result is None or overlap(out, z, rows * cols * (4 if kind == c'f' else 8)):
+        return None
     dtype = SINGLE if kind == c'f' else DOUBLE
     mean, variance = new_array(cols, dtype), new_array(cols, dtype)
     cdef void *mu = vector(mean, kind, cols)
@@ -503,7 +520,7 @@ def batch_norm_forward(Z, gamma, beta, epsilon):
     return result, mean, variance
 
 
-def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon):
+def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
     """All stages for one shard: dZ, dgamma, dbeta. None: as batch_norm_forward."""
     cdef Py_ssize_t rows, cols, n, width
     cdef void *d
@@ -518,7 +535,10 @@ def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon):
     cdef void *var = vector(variance, kind, cols)
     if matrix(Z, &n, &width, &z) != kind or n != rows or width != cols or scale == NULL or mu == NULL or var == NULL:
         return None
-    result = aligned_matrix(kind, rows, cols, &dz)
+    result = result_matrix(into, kind, rows, cols, &dz)
+    cdef Py_ssize_t size = rows * cols * (4 if kind == c'f' else 8)
+    if result is None or overlap(dz, d, size) or overlap(dz, z, size):
+        return None
     dtype = SINGLE if kind == c'f' else DOUBLE
     dgamma, dbeta = new_array(cols, dtype), new_array(cols, dtype)
     cdef void *g = vector(dgamma, kind, cols)
