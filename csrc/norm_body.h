@@ -22,12 +22,13 @@
 #define NORM_HEAD 16  /* rows whose mean is the shift */
 #define NORM_BLOCK 32 /* rows that are summed on their own */
 
-/* Columns from `start` on that a kernel that only reads takes at once. The first few alone where a row of x does not
- * start on a cache line, as in NumPy's arrays: no vector of the others then lies in two lines. */
+/* Columns from `start` on that a kernel that only reads takes at once. The first few alone where long rows of x
+ * do not start on a cache line, as in NumPy's arrays: no vector of the others then lies in two lines. */
 FNN_INLINE ptrdiff_t FN(panel)(const REAL *x, ptrdiff_t start, ptrdiff_t cols)
 {
     const ptrdiff_t left = cols - start, off = (ptrdiff_t)((uintptr_t)(x + start) % FNN_ALIGN / sizeof(REAL));
-    const ptrdiff_t width = start == 0 && off ? FNN_ALIGN / (ptrdiff_t)sizeof(REAL) - off : NORM_COLS;
+    const ptrdiff_t width =
+        start == 0 && off && 2 * cols >= NORM_COLS ? FNN_ALIGN / (ptrdiff_t)sizeof(REAL) - off : NORM_COLS;
     return left < width ? left : width;
 }
 
@@ -153,7 +154,9 @@ void FN(batch_norm_normalise)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, con
 }
 
 /* What bounds it, and the backward pass, is the traffic between the caches: û is not stored, but made again from z in
- * the backward pass, which costs a subtraction where a third array would not fit the second-level cache. */
+ * the backward pass, so that two arrays of the batch's size are touched here and three there, or one and two in place.
+ * Where the second-level cache is too small for them, panels of columns, rows from the last to the first, and
+ * prefetches (temporal or not, of reads or of stores) do not help the backward pass. */
 void FN(batch_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta,
                             double epsilon, REAL *mean, REAL *variance, REAL *inv_std, REAL *out)
 {
