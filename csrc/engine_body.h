@@ -237,7 +237,7 @@ static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) *
             FN(layer_norm_op_forward)(job, op, rows, first, normalised, normalised + op->n_out * chunk, out);
             break;
         case FNN_BATCH_NORM:
-            if (FN(batch_norm_op_forward)(job, op, pass, rows, first, normalised, out))
+            if (FN(batch_norm_op_forward)(job, op, pass, rows, first, NULL, out))
                 return NULL;
             break;
         default:
@@ -289,8 +289,8 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
                                        b->gradient);
             break;
         case FNN_BATCH_NORM:
-            if (FN(batch_norm_op_backward)(job, op, pass, rows, first, normalised, accumulate, source != NULL,
-                                           step != NULL, delta, b->gradient))
+            if (FN(batch_norm_op_backward)(job, op, pass, rows, first, accumulate, source != NULL, step != NULL, delta,
+                                           b->gradient))
                 return 1;
             break;
         default:

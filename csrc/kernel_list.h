@@ -156,19 +156,19 @@ KERNEL(void, batch_norm_normalise,
 /* The three before for a batch that is one shard: mean, variance and inv_std are results, too; in place allowed */
 KERNEL(void, batch_norm_forward,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta, double epsilon, REAL *mean,
-        REAL *variance, REAL *inv_std, REAL *normalised, REAL *out))
-/* Column sums of delta and of delta ⊙ normalised: the gradients of beta and gamma */
+        REAL *variance, REAL *inv_std, REAL *out))
+/* Column sums of delta and of delta ⊙ û, û = (z − mean) inv_std: the gradients of beta and gamma. mean NULL: z is û */
 KERNEL(void, batch_norm_backward_sums,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, REAL *sum_delta,
-        REAL *sum_delta_normalised))
-/* dz = gamma inv_std (delta − mean_delta − normalised mean_delta_normalised), the means over the rows of the whole
- * batch; in place (dz == delta) allowed */
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *mean, const REAL *inv_std,
+        REAL *sum_delta, REAL *sum_delta_normalised))
+/* dz = gamma inv_std (delta − mean_delta − û mean_delta_normalised), the means over the rows of the whole batch. mean
+ * NULL: z is û; in place (dz == delta) allowed */
 KERNEL(void, batch_norm_backward_apply,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *mean, const REAL *gamma,
         const REAL *inv_std, const REAL *mean_delta, const REAL *mean_delta_normalised, REAL *dz))
 /* Both for a batch that is one shard; scratch (3 cols,); dgamma and dbeta are sums; in place allowed */
 KERNEL(void, batch_norm_backward,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *gamma, const REAL *mean,
         const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma, REAL *dbeta, REAL *dz))
 /* out[i, j] = scale[j] x[i, j] + shift[j]; in place allowed */
 KERNEL(void, scale_shift,

@@ -38,7 +38,7 @@ typedef struct {
     double drop;      /* probability of dropout */
     ptrdiff_t column; /* of batch norm: place of its column vectors in a worker's `columns` */
     /* places in a worker's workspace, in elements per row of a chunk */
-    ptrdiff_t normalised; /* of a norm: û, and behind all of them layer norm's 1/σ */
+    ptrdiff_t normalised; /* of layer norm: û, and behind all of them 1/σ */
     ptrdiff_t out;        /* output */
     ptrdiff_t pre;        /* pre-activation; -1 where the derivative is a function of the output */
     ptrdiff_t delta;      /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */

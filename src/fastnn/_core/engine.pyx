@@ -479,7 +479,7 @@ cdef class Plan:
             if op.kind in (FNN_DENSE, FNN_ACTIVATE) and not fnn_activation_saves_output(op.activation):
                 op.pre = at
                 at += op.n_out
-            if op.kind in (FNN_BATCH_NORM, FNN_LAYER_NORM):
+            if op.kind == FNN_LAYER_NORM:
                 op.normalised = at
                 at += op.n_out + 1
             op.state = spec.state
