@@ -6,4 +6,12 @@
 #define FNN_GEMM_PACK_BYTES (48 * 1024)
 #endif
 
+/* Vectors that a register tile is wide. A product with no more columns, whole vectors of them, reads B where it lies.
+ */
+#if defined(__AVX512F__)
+#define FNN_GEMM_VECTORS 4
+#else
+#define FNN_GEMM_VECTORS 2
+#endif
+
 #endif

@@ -7,14 +7,13 @@
  * apart and read often; a panel of KC rows stays in the first-level cache. The sum over k has one order whatever m is
  * split into: a row of C does not depend on the other rows of the call.
  */
-#if defined(__AVX512F__)
-#define GEMM_NV 4
+#define GEMM_NV FNN_GEMM_VECTORS
+#if GEMM_NV == 4
 #define GEMM_MR 6 /* 24 accumulators, 4 of B, 1 of A: 29 of 32 registers */
 #define GEMM_MR3 8
 #define GEMM_MR2 12
 #define GEMM_MR1 12
 #else
-#define GEMM_NV 2
 #define GEMM_MR2 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
 #define GEMM_MR1 6
 #endif

@@ -40,8 +40,6 @@ KERNEL(void, column_sums, (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, int ac
 /* -- softmax (softmax_body.h): p = softmax(z) row by row ---------------------------------------------------------- */
 KERNEL(void, softmax, (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, REAL *p))
 KERNEL(void, log_softmax, (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, REAL *log_p))
-/* jacobian[i] (cols, cols) = diag(p_i) − p_i p_iᵀ */
-KERNEL(void, softmax_jacobian, (ptrdiff_t rows, ptrdiff_t cols, const REAL *p, REAL *jacobian))
 /* dz_i = p_i ⊙ (v_i − p_i·v_i) */
 KERNEL(void, softmax_vjp, (ptrdiff_t rows, ptrdiff_t cols, const REAL *p, const REAL *v, REAL *dz))
 
@@ -75,6 +73,36 @@ KERNEL(void, loss_tangent,
 /* out_i = δ_i (δ_i · v_i) / w_i of weighted δ; 0 where w_i is; in place allowed */
 KERNEL(void, outer_tangent,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *weight, const REAL *v, REAL *out))
+/* -- curvature (curvature_body.h): x̃ = (x, 1) where `bias`; `stream`: outputs too large for the caches --------------
+ */
+/* out[i] (stride ldo) = x̃_i ⊗ d_i, element k n_out + j */
+KERNEL(void, per_sample_outer,
+       (ptrdiff_t rows, ptrdiff_t n_in, ptrdiff_t n_out, int bias, const REAL *x, const REAL *d, int stream, REAL *out,
+        ptrdiff_t ldo))
+/* Of out[i] = (x̃_i x̃_iᵀ) ⊗ a_i, the rows of the inputs from `begin` to `end`, counted through all samples: input k of
+ * sample i is i (n_in + bias) + k. out points to the first of them; scratch holds n_out (n_in + bias) n_out elements.
+ */
+KERNEL(void, per_sample_hessian_rows,
+       (ptrdiff_t begin, ptrdiff_t end, ptrdiff_t n_in, ptrdiff_t n_out, int bias, const REAL *a, const REAL *x,
+        int stream, REAL *scratch, REAL *out))
+/* out[i] (cols, cols) = w_i (diag(q_i) − q_i q_iᵀ), or without `softmax` w_i diag(q_i); weight NULL means ones */
+KERNEL(void, loss_hessian,
+       (ptrdiff_t rows, ptrdiff_t cols, int softmax, const REAL *q, const REAL *weight, int stream, REAL *out))
+/* out[i] (n_in, n_in) = S w a_i wᵀ S + diag(bend_i), S = diag(slope_i); both may be NULL; exactly symmetric.
+ * scratch: FNN_GEMM_PACK_BYTES, rows n_out n_in elements, and max(rows n_out, n_in) pointers */
+KERNEL(void, curvature_backward,
+       (ptrdiff_t rows, ptrdiff_t n_in, ptrdiff_t n_out, const REAL *a, const REAL *w, const REAL *slope,
+        const REAL *bend, void *scratch, REAL *out))
+/* out[i] (r, n_in) = m_i wᵀ diag(slope_i), m_i (r, n_out) or, if `diagonal`, diag of (n_out,); slope may be NULL.
+ * scratch: FNN_GEMM_PACK_BYTES and rows r pointers */
+KERNEL(void, cross_backward,
+       (ptrdiff_t rows, ptrdiff_t r, ptrdiff_t n_in, ptrdiff_t n_out, int diagonal, const REAL *m, const REAL *w,
+        const REAL *slope, void *scratch, REAL *out))
+/* The two parts of hessian_block_acc; h points to the corner of the block; see curvature.h */
+KERNEL(void, hessian_pairs, (const fnn_block *block, const fnn_pairs *part, void *workspace))
+KERNEL(void, hessian_products, (const fnn_block *block, const fnn_products *part, void *workspace))
+/* h[i, :i] = h[:i, i] for the rows from `begin` to `end` of h (n, n) */
+KERNEL(void, symmetrize, (ptrdiff_t n, ptrdiff_t begin, ptrdiff_t end, REAL *h))
 
 /* -- optim (optim_body.h): the effective gradient and the update rules, on flat arrays ----------------------------- */
 /* out[i] = Σ_s shards[s][i], s in order; out may be shards[0] */

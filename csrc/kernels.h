@@ -4,6 +4,7 @@
 
 #include "activations.h"
 #include "common.h"
+#include "curvature.h"
 #include "data.h"
 #include "gemm.h"
 #include "optim.h"

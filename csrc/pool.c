@@ -503,3 +503,24 @@ void fnn_barrier_abort(fnn_barrier *barrier)
 int fnn_barrier_aborted(const fnn_barrier *barrier) { return (int)(word_load(&barrier->gate.word) & 1); }
 
 void fnn_barrier_destroy(fnn_barrier *barrier) { gate_destroy(&barrier->gate); }
+
+/* ---- items ---- */
+
+void fnn_items_run(void *arg, int worker)
+{
+    fnn_items *items = arg;
+    char *workspace = items->workspace + (size_t)worker * items->bytes;
+    while (!word_load(&items->stop)) {
+        const ptrdiff_t item = (ptrdiff_t)word_add(&items->next, 1);
+        if (item >= items->items)
+            return;
+        if (worker == 0 && (items->since += items->work) > items->patience) {
+            items->since = 0;
+            if (items->poll(items->poll_arg)) {
+                word_store(&items->stop, 1);
+                return;
+            }
+        }
+        items->run(items->arg, item, workspace);
+    }
+}

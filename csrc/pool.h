@@ -18,6 +18,7 @@
 #ifndef FNN_POOL_H
 #define FNN_POOL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef _WIN32
@@ -94,5 +95,22 @@ int fnn_barrier_aborted(const fnn_barrier *barrier);
 
 /* Only when no thread is inside fnn_barrier_wait or _abort any more: for workers, after fnn_team_run has returned. */
 void fnn_barrier_destroy(fnn_barrier *barrier);
+
+/* Independent pieces of work that workers take one after the other, whoever is free. */
+typedef struct {
+    void (*run)(const void *arg, ptrdiff_t item, void *workspace);
+    const void *arg;
+    ptrdiff_t items;
+    char *workspace; /* `bytes` for each worker */
+    size_t bytes;
+    int (*poll)(void *arg); /* asked by worker 0 now and then; if not 0, no more is begun */
+    void *poll_arg;
+    double work, patience; /* of one item; between two polls */
+    fnn_word next, stop;
+    double since; /* the last poll */
+} fnn_items;
+
+/* The task of all workers; next, stop and since are 0 to begin with. */
+void fnn_items_run(void *items, int worker);
 
 #endif

@@ -1,9 +1,16 @@
-/* The widest vector of the instruction set, for the one kernel that needs registers by name (gemm).
+/* The widest vector of the instruction set, for the kernels that need registers by name (gemm, curvature).
  *
- * VEC holds LANES elements; unaligned loads and stores; the _n forms touch only the first n (0 < n <= LANES) elements.
- * Element-wise kernels do not use it: plain loops that the compiler vectorises read better and are as fast.
+ * VEC holds LANES elements; unaligned loads and stores; the _n forms touch only the first n (0 < n <= LANES) elements;
+ * v_stream stores past the caches, to an aligned place, and other threads may read it after FNN_STREAM_END.
+ * Element-wise kernels do not use any of it: plain loops that the compiler vectorises read better and are as fast.
  */
 #define VEC FN(vec)
+#undef FNN_STREAM_END
+#if defined(__SSE2__)
+#define FNN_STREAM_END() _mm_sfence()
+#else
+#define FNN_STREAM_END() ((void)0)
+#endif
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #if REAL_F32
@@ -16,6 +23,7 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm512_storeu_ps(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_ps(a, b, c); }
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm512_stream_ps(p, v); }
 #else
 #define LANES 8
 typedef __m512d VEC;
@@ -26,6 +34,7 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm512_storeu_pd(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1u), p); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1u), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_pd(a, b, c); }
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm512_stream_pd(p, v); }
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
@@ -43,6 +52,7 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm256_storeu_ps(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_ps(p, FN(v_mask)(n)); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_ps(p, FN(v_mask)(n), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_ps(a, b, c); }
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm256_stream_ps(p, v); }
 #else
 #define LANES 4
 typedef __m256d VEC;
@@ -57,10 +67,13 @@ FNN_INLINE void FN(v_store)(REAL *p, VEC v) { _mm256_storeu_pd(p, v); }
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_pd(p, FN(v_mask)(n)); }
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_pd(p, FN(v_mask)(n), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_pd(a, b, c); }
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm256_stream_pd(p, v); }
 #endif
 #else
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__SSE2__)
+#include <immintrin.h>
 #endif
 /* 16 bytes as a vector extension where the compiler has one (SSE2, NEON, ...), else one element. */
 #if defined(__GNUC__) || defined(__clang__)
@@ -85,6 +98,13 @@ FNN_INLINE VEC FN(v_load)(const REAL *p)
     return v;
 }
 FNN_INLINE void FN(v_store)(REAL *p, VEC v) { memcpy(p, &v, sizeof v); }
+#if defined(__SSE2__) && REAL_F32
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm_stream_ps(p, (__m128)v); }
+#elif defined(__SSE2__)
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm_stream_pd(p, (__m128d)v); }
+#else
+FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { FN(v_store)(p, v); }
+#endif
 FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n)
 {
     REAL t[LANES] = {0};

@@ -111,20 +111,6 @@ void FN(log_softmax)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, REAL *log_p)
     }
 }
 
-void FN(softmax_jacobian)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict p, REAL *restrict jacobian)
-{
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        const REAL *q = p + i * cols;
-        REAL *out = jacobian + i * cols * cols;
-        for (ptrdiff_t a = 0; a < cols; a++) {
-            REAL minus = -q[a];
-            for (ptrdiff_t b = 0; b < cols; b++)
-                out[a * cols + b] = minus * q[b];
-            out[a * cols + a] = q[a] - q[a] * q[a];
-        }
-    }
-}
-
 void FN(softmax_vjp)(ptrdiff_t rows, ptrdiff_t cols, const REAL *p, const REAL *v, REAL *dz)
 {
     for (ptrdiff_t i = 0; i < rows; i++) {

@@ -14,9 +14,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import reference
+from ._core import curvature as _curvature  # type: ignore[attr-defined]
 from ._core import kernels as _core
 from .reference.activations import ACTIVATIONS, SAVES_OUTPUT
-from .reference.dense import check_array
+from .reference.curvature import (
+    check_block_acc,
+    check_blocks,
+    check_cross_backward,
+    check_curvature_backward,
+    check_loss_hessian,
+    check_outer,
+    check_square,
+)
+from .reference.dense import check_array, check_out
 from .reference.dropout import check_key, check_rate
 from .reference.norm import check_epsilon, check_matrix
 
@@ -30,20 +40,26 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
     "binary_cross_entropy",
+    "cross_backward",
     "cross_entropy",
+    "curvature_backward",
     "dense_backward",
     "dense_forward",
     "dropout",
     "exp",
     "gradient_norm2",
+    "hessian_block_acc",
     "huber",
     "layer_norm_backward",
     "layer_norm_forward",
     "log",
     "log_softmax",
+    "loss_hessian",
     "matmul",
     "nag_momentum",
     "nag_update",
+    "per_sample_hessian_blocks",
+    "per_sample_outer",
     "poisson",
     "rmsprop_update",
     "sgd_update",
@@ -52,6 +68,7 @@ __all__ = [
     "softmax_jacobian",
     "softmax_vjp",
     "squared_error",
+    "symmetrize",
     "tanh",
 ]
 
@@ -84,6 +101,16 @@ def _code(activation: str) -> int:
     if not isinstance(activation, str) or activation not in _CODES:
         raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     return _CODES[activation]
+
+
+def _threads(threads: Any) -> int | None:
+    if threads is None:
+        return None
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise TypeError(f"threads: expected an integer or None, got {threads!r}")
+    if threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}")
+    return min(int(threads), 1 << 16)
 
 
 def simd() -> dict[str, Any]:
@@ -245,11 +272,11 @@ def log_softmax(Z: np.ndarray) -> np.ndarray:
 
 
 @_twin
-def softmax_jacobian(P: np.ndarray) -> np.ndarray:
+def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
     P = _contiguous("P", P, ("N", "K"))
-    J = np.empty((*P.shape, P.shape[1]), P.dtype)
+    J = check_out(out, (*P.shape, P.shape[1]), P.dtype)
     if J.size:
-        _core.softmax_jacobian(P.shape[1], P.ravel(), J.ravel())
+        _curvature.loss_hessian(P, True, _NONE[P.dtype], J, _threads(threads))
     return J
 
 
@@ -414,6 +441,110 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
     if X.size:
         _core.dropout(X.shape[1], X.ravel(), rate, *key, out.ravel())
     return out
+
+
+# -- curvature --------------------------------------------------------------------------------------------------------
+
+
+@_twin
+def per_sample_outer(
+    X: np.ndarray, D: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
+) -> np.ndarray:
+    X, D = map(np.ascontiguousarray, check_outer(X, D))
+    out = check_out(out, (X.shape[0], (X.shape[1] + bool(bias)) * D.shape[1]), X.dtype)
+    if out.size:
+        _curvature.per_sample_outer(X, D, bias, out, _threads(threads))
+    return out
+
+
+@_twin
+def per_sample_hessian_blocks(
+    A: np.ndarray, X: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
+) -> np.ndarray:
+    A, X = map(np.ascontiguousarray, check_blocks(A, X))
+    width = (X.shape[1] + bool(bias)) * A.shape[1]
+    out = check_out(out, (X.shape[0], width, width), X.dtype)
+    if out.size:
+        _curvature.per_sample_hessian_blocks(A, X, bias, out, _threads(threads))
+    return out
+
+
+@_twin
+def loss_hessian(curvature: np.ndarray, softmax: bool, weight: np.ndarray | None = None) -> np.ndarray:
+    q, w = check_loss_hessian(curvature, weight)
+    H = np.empty((*q.shape, q.shape[1]), q.dtype)
+    if H.size:
+        w = _NONE[q.dtype] if w is None else np.ascontiguousarray(w)
+        _curvature.loss_hessian(np.ascontiguousarray(q), softmax, w, H, None)
+    return H
+
+
+def _rows_or_none(value: np.ndarray | None, like: np.ndarray) -> np.ndarray:
+    """A contiguous matrix, of no rows for None."""
+    return np.empty((0, 1), like.dtype) if value is None else np.ascontiguousarray(value)
+
+
+@_twin
+def curvature_backward(
+    A: np.ndarray,
+    W: np.ndarray,
+    slope: np.ndarray | None = None,
+    bend: np.ndarray | None = None,
+    threads: int | None = None,
+) -> np.ndarray:
+    A, W, slope, bend = check_curvature_backward(A, W, slope, bend)
+    A, W = np.ascontiguousarray(A), np.ascontiguousarray(W)
+    out = np.empty((A.shape[0], W.shape[0], W.shape[0]), A.dtype)
+    if out.size:
+        _curvature.curvature_backward(A, W, _rows_or_none(slope, A), _rows_or_none(bend, A), out, _threads(threads))
+    return out
+
+
+@_twin
+def cross_backward(
+    M: np.ndarray, W: np.ndarray, slope: np.ndarray | None = None, threads: int | None = None
+) -> np.ndarray:
+    M, W, slope = check_cross_backward(M, W, slope)
+    M, W = np.ascontiguousarray(M), np.ascontiguousarray(W)
+    out = np.empty((M.shape[0], M.shape[1], W.shape[0]), M.dtype)
+    if out.size:
+        _curvature.cross_backward(M.ravel(), M.ndim == 2, W, _rows_or_none(slope, M), out, _threads(threads))
+    return out
+
+
+@_twin
+def hessian_block_acc(
+    X: np.ndarray,
+    A: np.ndarray,
+    H: np.ndarray,
+    row: int,
+    column: int,
+    X2: np.ndarray | None = None,
+    jacobian: np.ndarray | None = None,
+    delta: np.ndarray | None = None,
+    *,
+    bias: bool = True,
+    bias2: bool = True,
+    scale: float = 1.0,
+    threads: int | None = None,
+) -> None:
+    X, A, H, X2, jacobian, delta = check_block_acc(X, A, H, row, column, X2, jacobian, delta, bias, bias2)
+    X = np.ascontiguousarray(X)
+    X2, delta = (None if value is None else np.ascontiguousarray(value) for value in (X2, delta))
+    diagonal = False
+    if jacobian is not None and jacobian.ndim == 2:
+        jacobian, diagonal = jacobian[:, :, None], True
+    if A.size:
+        _curvature.hessian_block_acc(
+            X, A, H, row, column, X2, jacobian, diagonal, delta, bias, bias2, scale, _threads(threads)
+        )
+
+
+@_twin
+def symmetrize(H: np.ndarray, threads: int | None = None) -> None:
+    H = check_square(H)
+    if H.size:
+        _curvature.symmetrize(H, _threads(threads))
 
 
 # -- update rules -----------------------------------------------------------------------------------------------------

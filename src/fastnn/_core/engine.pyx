@@ -79,6 +79,7 @@ cdef extern from "pool.h" nogil:
         pass
     int fnn_team_acquire(fnn_team *team, int n_workers)
     int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
+    void fnn_items_run(void *items, int worker) noexcept
     void fnn_team_release(fnn_team *team)
     void fnn_pool_shutdown()
     void fnn_barrier_init(fnn_barrier *barrier, int n_workers)
@@ -941,3 +942,31 @@ cdef class Linearization:
             job64.dx = address("dx", dx, "d", dx.size, True)
             self.plan.execute(&job64, fnn_engine_product_f64, self.rows, self.threads)
         return dx
+
+
+cdef int run_items(fnn_items *items, threads) except -1:
+    cdef double work = items.work * <double>items.items
+    cdef int limit = 1 if work < 2 * WORTH_A_WORKER else min(blas_threads() if threads is None else threads,
+                                                             FNN_MAX_WORKERS)
+    cdef int ran, workers = <int>max(1.0, min(<double>min(limit, items.items), work / WORTH_A_WORKER))
+    cdef fnn_team team
+    workers = fnn_team_acquire(&team, workers)
+    errors = []
+    try:
+        items.bytes = (items.bytes + FNN_ALIGN - 1) // FNN_ALIGN * FNN_ALIGN
+        space = _Workspace(items.bytes * workers)
+        items.workspace = (<_Workspace>space).start
+        items.poll = poll
+        items.poll_arg = <void *>errors
+        items.patience = 2e7
+        items.since = 0.0
+        items.next = items.stop = 0
+        with nogil:
+            ran = fnn_team_run(&team, fnn_items_run, items)
+        if ran != 0:
+            raise RuntimeError("a fork in the middle of a call is not supported")
+    finally:
+        fnn_team_release(&team)
+    if errors:
+        raise errors[0]
+    return 0

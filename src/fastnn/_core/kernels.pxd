@@ -7,6 +7,33 @@ cdef extern from "dispatch.h" nogil:
     ctypedef struct fnn_terms:
         double scale, l1, l2, factor, clip_value
 
+    ctypedef struct fnn_block:
+        ptrdiff_t rows, n_in, n_out, n_in2, n_out2
+        int bias, bias2
+        const void *x
+        const void *x2
+        const void *a
+        ptrdiff_t a_sample, a_row, a_column
+        const void *jacobian
+        ptrdiff_t j_sample, j_row, j_column
+        const void *delta
+        double scale
+        int one_layer, diagonal
+        void *h
+        ptrdiff_t ldh
+
+    ctypedef struct fnn_pairs:
+        ptrdiff_t pair, n_pairs, j0, j1
+
+    ctypedef struct fnn_products:
+        ptrdiff_t j, m0, m1
+
+    enum: FNN_CURVATURE_COLUMNS, FNN_CURVATURE_PANEL
+
+    ptrdiff_t fnn_triangle(ptrdiff_t n, ptrdiff_t j0, ptrdiff_t j1)
+    size_t fnn_lines(size_t bytes)
+    size_t fnn_curvature_workspace(ptrdiff_t height, ptrdiff_t width, size_t element)
+
     ctypedef struct fnn_kernels_f32:
         void (*exp)(ptrdiff_t, const float *, float *) noexcept nogil
         void (*log)(ptrdiff_t, const float *, float *) noexcept nogil
@@ -19,7 +46,6 @@ cdef extern from "dispatch.h" nogil:
         void (*column_sums)(ptrdiff_t, ptrdiff_t, const float *, int, float *) noexcept nogil
         void (*softmax)(ptrdiff_t, ptrdiff_t, const float *, float *) noexcept nogil
         void (*log_softmax)(ptrdiff_t, ptrdiff_t, const float *, float *) noexcept nogil
-        void (*softmax_jacobian)(ptrdiff_t, ptrdiff_t, const float *, float *) noexcept nogil
         void (*softmax_vjp)(ptrdiff_t, ptrdiff_t, const float *, const float *, float *) noexcept nogil
         double (*cross_entropy)(ptrdiff_t, ptrdiff_t, const float *, const int64_t *, const float *, const float *,
                                 double, double *, float *) noexcept nogil
@@ -29,6 +55,18 @@ cdef extern from "dispatch.h" nogil:
         double (*absolute_error)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
         double (*huber)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
         double (*poisson)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
+        void (*per_sample_outer)(ptrdiff_t, ptrdiff_t, ptrdiff_t, int, const float *, const float *, int, float *,
+                                 ptrdiff_t) noexcept nogil
+        void (*per_sample_hessian_rows)(ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, int, const float *, const float *, int,
+                                        float *, float *) noexcept nogil
+        void (*loss_hessian)(ptrdiff_t, ptrdiff_t, int, const float *, const float *, int, float *) noexcept nogil
+        void (*curvature_backward)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const float *, const float *, const float *,
+                                   const float *, void *, float *) noexcept nogil
+        void (*cross_backward)(ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, int, const float *, const float *,
+                               const float *, void *, float *) noexcept nogil
+        void (*hessian_pairs)(const fnn_block *, const fnn_pairs *, void *) noexcept nogil
+        void (*hessian_products)(const fnn_block *, const fnn_products *, void *) noexcept nogil
+        void (*symmetrize)(ptrdiff_t, ptrdiff_t, ptrdiff_t, float *) noexcept nogil
         double (*gradient_norm2)(ptrdiff_t, const fnn_terms *, const float *, const float *) noexcept nogil
         void (*sgd_update)(ptrdiff_t, const fnn_terms *, double, double, int, const float *, float *, float *) noexcept nogil
         void (*adagrad_update)(ptrdiff_t, const fnn_terms *, double, double, const float *, float *, float *) noexcept nogil
@@ -66,7 +104,6 @@ cdef extern from "dispatch.h" nogil:
         void (*column_sums)(ptrdiff_t, ptrdiff_t, const double *, int, double *) noexcept nogil
         void (*softmax)(ptrdiff_t, ptrdiff_t, const double *, double *) noexcept nogil
         void (*log_softmax)(ptrdiff_t, ptrdiff_t, const double *, double *) noexcept nogil
-        void (*softmax_jacobian)(ptrdiff_t, ptrdiff_t, const double *, double *) noexcept nogil
         void (*softmax_vjp)(ptrdiff_t, ptrdiff_t, const double *, const double *, double *) noexcept nogil
         double (*cross_entropy)(ptrdiff_t, ptrdiff_t, const double *, const int64_t *, const double *, const double *,
                                 double, double *, double *) noexcept nogil
@@ -76,6 +113,18 @@ cdef extern from "dispatch.h" nogil:
         double (*absolute_error)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
         double (*huber)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
         double (*poisson)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
+        void (*per_sample_outer)(ptrdiff_t, ptrdiff_t, ptrdiff_t, int, const double *, const double *, int, double *,
+                                 ptrdiff_t) noexcept nogil
+        void (*per_sample_hessian_rows)(ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, int, const double *, const double *, int,
+                                        double *, double *) noexcept nogil
+        void (*loss_hessian)(ptrdiff_t, ptrdiff_t, int, const double *, const double *, int, double *) noexcept nogil
+        void (*curvature_backward)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const double *, const double *, const double *,
+                                   const double *, void *, double *) noexcept nogil
+        void (*cross_backward)(ptrdiff_t, ptrdiff_t, ptrdiff_t, ptrdiff_t, int, const double *, const double *,
+                               const double *, void *, double *) noexcept nogil
+        void (*hessian_pairs)(const fnn_block *, const fnn_pairs *, void *) noexcept nogil
+        void (*hessian_products)(const fnn_block *, const fnn_products *, void *) noexcept nogil
+        void (*symmetrize)(ptrdiff_t, ptrdiff_t, ptrdiff_t, double *) noexcept nogil
         double (*gradient_norm2)(ptrdiff_t, const fnn_terms *, const double *, const double *) noexcept nogil
         void (*sgd_update)(ptrdiff_t, const fnn_terms *, double, double, int, const double *, double *, double *) noexcept nogil
         void (*adagrad_update)(ptrdiff_t, const fnn_terms *, double, double, const double *, double *, double *) noexcept nogil

@@ -159,14 +159,6 @@ def log_softmax(Py_ssize_t cols, const real[::1] z, real[::1] log_p):
             table.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
 
 
-def softmax_jacobian(Py_ssize_t cols, const real[::1] p, real[::1] jacobian):
-    with nogil:
-        if real is float:
-            table.f32.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
-        else:
-            table.f64.softmax_jacobian(p.shape[0] // cols, cols, &p[0], &jacobian[0])
-
-
 def softmax_vjp(Py_ssize_t cols, const real[::1] p, const real[::1] v, real[::1] dz):
     with nogil:
         if real is float:

@@ -16,6 +16,15 @@ from .activations import (
     log,
     tanh,
 )
+from .curvature import (
+    cross_backward,
+    curvature_backward,
+    hessian_block_acc,
+    loss_hessian,
+    per_sample_hessian_blocks,
+    per_sample_outer,
+    symmetrize,
+)
 from .dense import dense_backward, dense_forward, matmul
 from .dropout import dropout
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
@@ -43,20 +52,26 @@ __all__ = [
     "batch_norm_backward",
     "batch_norm_forward",
     "binary_cross_entropy",
+    "cross_backward",
     "cross_entropy",
+    "curvature_backward",
     "dense_backward",
     "dense_forward",
     "dropout",
     "exp",
     "gradient_norm2",
+    "hessian_block_acc",
     "huber",
     "layer_norm_backward",
     "layer_norm_forward",
     "log",
     "log_softmax",
+    "loss_hessian",
     "matmul",
     "nag_momentum",
     "nag_update",
+    "per_sample_hessian_blocks",
+    "per_sample_outer",
     "poisson",
     "rmsprop_update",
     "sgd_update",
@@ -64,5 +79,6 @@ __all__ = [
     "softmax_jacobian",
     "softmax_vjp",
     "squared_error",
+    "symmetrize",
     "tanh",
 ]

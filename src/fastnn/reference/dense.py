@@ -41,6 +41,20 @@ def check_array(
     return array
 
 
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """A new array, or `out` if it can hold the result: contiguous but for the distance of a matrix's rows."""
+    if out is None:
+        return np.empty(shape, dtype)
+    out = check_array("out", out, shape, dtype, writable=True)
+    if out.ndim == 2:
+        contiguous = out.shape[1] < 2 or out.strides[1] == out.itemsize
+        if not (contiguous and out.strides[0] % out.itemsize == 0):
+            raise ValueError(f"out: expected the elements of a row next to each other, got strides {out.strides}")
+    elif not out.flags.c_contiguous:
+        raise ValueError(f"out: expected a C-contiguous array, got strides {out.strides}")
+    return out
+
+
 def matmul(A: np.ndarray, B: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
     """Product of two matrices, C = op(A) op(B), where op transposes when asked to.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dense import check_array
+from .dense import check_array, check_out
 
 __all__ = ["log_softmax", "softmax", "softmax_jacobian", "softmax_vjp"]
 
@@ -67,28 +67,34 @@ def log_softmax(Z: np.ndarray) -> np.ndarray:
     return shifted
 
 
-def softmax_jacobian(P: np.ndarray) -> np.ndarray:
+def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
     """Jacobian of softmax for every row, J_n = ∂p/∂z = diag(p_n) − p_n p_nᵀ.
 
     Parameters
     ----------
     P : ndarray (N, K) of float32 or float64
         Probabilities, the result of :func:`softmax`.
+    out : ndarray (N, K, K), same dtype, C-contiguous, optional
+        Where the result goes.
+    threads : int, optional
+        Most threads to use; None is the present limit of BLAS. The twin leaves it to NumPy. The result does not depend
+        on it.
 
     Returns
     -------
     ndarray (N, K, K), same dtype
-        Symmetric. It is also the Hessian of the cross-entropy with respect to the logits.
+        Symmetric; ``out`` where it was given. It is also the Hessian of the cross-entropy with respect to the logits.
 
     Raises
     ------
     TypeError
-        If the dtype is neither float32 nor float64.
+        If a dtype is neither float32 nor float64, or the two differ.
     ValueError
-        If P is not 2-D.
+        If P is not 2-D, or ``out`` does not fit, cannot be written or is not C-contiguous.
     """
     P = check_array("P", P, ("N", "K"))
-    J = -P[:, :, None] * P[:, None, :]
+    J = check_out(out, (*P.shape, P.shape[1]), P.dtype)
+    np.multiply(-P[:, :, None], P[:, None, :], out=J)
     diagonal = np.einsum("nkk->nk", J)  # a view: writing to it writes to J
     diagonal += P
     return J
