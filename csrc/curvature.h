@@ -25,7 +25,7 @@
 
 #define FNN_CURVATURE_ROWS 128           /* samples at a time */
 #define FNN_CURVATURE_COLUMNS (576 * 4)  /* bytes of a row of a panel, unless one row of A is longer */
-#define FNN_CURVATURE_PANEL (384 * 1024) /* bytes of a panel of pairs */
+#define FNN_CURVATURE_PANEL (512 * 1024) /* bytes of a panel of pairs: half a second-level cache */
 
 /* Elements of float or double; strides count elements. */
 typedef struct {

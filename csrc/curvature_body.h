@@ -303,6 +303,8 @@ void FN(hessian_pairs)(const fnn_block *block, const fnn_pairs *part, void *work
             y = line;
             for (ptrdiff_t j = j0; j < j1; j++) {
                 const REAL *from = a + j * block->a_row + j * block->a_column;
+                for (ptrdiff_t c = 0; c < n - j; c += LINE) /* of the next sample: every part reads A from afar */
+                    FNN_PREFETCH(from + block->a_sample + c);
                 if (block->a_column == 1)
                     FN(scaled)(n - j, 1, from, y);
                 else

@@ -34,7 +34,7 @@ LEVELS = [
 RANK = {name: rank for rank, names in enumerate(LEVELS) for name in names}
 
 # Methods that are shorthands for a function above, imported inside the method: (from, to).
-SHORTHANDS = {("network", "training"), ("network", "io"), ("training", "plotting")}
+SHORTHANDS = {("network", "training"), ("network", "io"), ("training", "plotting"), ("curvature", "plotting")}
 
 
 def top_level(path: Path) -> str:

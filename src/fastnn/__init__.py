@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, initializers, kernels, losses, optimizers, reference
+    from . import curvature, datasets, initializers, kernels, losses, optimizers, reference
     from .config import show_config
-    from .gradcheck import GradientReport, check_gradient
+    from .gradcheck import GradientReport, check_gradient, check_hessian
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .network import Sequential
@@ -54,6 +54,8 @@ __all__ = [
     "__version__",
     "callbacks",
     "check_gradient",
+    "check_hessian",
+    "curvature",
     "datasets",
     "initializers",
     "kernels",
@@ -68,7 +70,7 @@ __all__ = [
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "datasets", "initializers", "kernels", "layers", "losses"),
+    *("callbacks", "curvature", "datasets", "initializers", "kernels", "layers", "losses"),
     *("network", "optimizers", "plan", "reference", "schedules", "training"),
 )
 _SCHEDULES = (
@@ -80,7 +82,7 @@ _NAMES = {
     **dict.fromkeys(_SCHEDULES, "schedules"),
     **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
-    **dict.fromkeys(("GradientReport", "check_gradient"), "gradcheck"),
+    **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
     "Sequential": "network",
     "load": "io",

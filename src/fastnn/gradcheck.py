@@ -1,9 +1,9 @@
-"""Numerical check of gradients: of a network, or of any function with a reverse differential."""
+"""Numerical check of gradients, of a network or of any function with a reverse differential, and of Hessians."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from .network import Sequential, check_seed
 from .plan import check_integer, check_number
 
-__all__ = ["Component", "GradientReport", "check_gradient"]
+__all__ = ["Component", "GradientReport", "check_gradient", "check_hessian"]
 
 # Steps of the differences, relative to max(1, |x|). The first is best for a smooth function (the error of the rule,
 # about h⁴, is then that of rounding, ε / h); smaller ones step over fewer kinks and resist high curvature.
@@ -48,7 +48,7 @@ class Component(NamedTuple):
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What `check_gradient` found; true where all is well.
+    """What `check_gradient` or `check_hessian` found; true where all is well.
 
     Attributes
     ----------
@@ -62,6 +62,8 @@ class GradientReport:
         Wrong ones, the worst first; and those where the function has no derivative, its one-sided ones differing.
     checked, total : int
         Components checked, and all there are.
+    what : str
+        ``"gradient"`` or ``"Hessian"``.
     """
 
     ok: bool
@@ -71,13 +73,16 @@ class GradientReport:
     kinks: tuple[Component, ...] = field(repr=False)
     checked: int
     total: int
+    what: str = "gradient"
 
     def __bool__(self) -> bool:
         return self.ok
 
     def __str__(self) -> str:
         verdict = "passed" if self.ok else f"FAILED in {len(self.failures):,}"
-        lines = [f"gradient check of {self.checked:,} of {self.total:,} components: {verdict}, error {self.error:.2g}"]
+        lines = [
+            f"{self.what} check of {self.checked:,} of {self.total:,} components: {verdict}, error {self.error:.2g}"
+        ]
         if self.ok and self.worst is not None:
             lines.append(f"  worst  {self.worst}")
         lines += [f"  wrong  {component}" for component in self.failures[:10]]
@@ -167,9 +172,80 @@ def check_gradient(
     return _check_function(target, X, vjp, count, rng, rtol)
 
 
-def _check_network(
-    net: Sequential, X: Any, y: Any, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
+def check_hessian(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    training: bool = False,
+    n: int | None = None,
+    seed: int | np.random.Generator | None = 0,
+    rtol: float = 1e-6,
 ) -> GradientReport:
+    """Compare the Hessian of `fastnn.curvature.hessian` with finite differences of the gradient, in float64.
+
+    As :func:`check_gradient` does, with ``net.gradient`` for the function: component (i, j) is ∂(∂J/∂θ_j)/∂θ_i, and is
+    named ``∂²J/∂0.weight[2, 1]∂1.bias[0]``. Where the gradient itself jumps nearby, as that of relu does, the component
+    is at a kink, which is reported and is not a failure.
+
+    Parameters
+    ----------
+    net : Sequential
+        Evaluated in float64 whatever its dtype.
+    X, y, sample_weight, l2, training
+        As for ``net.loss_and_gradient``.
+    n : int, optional
+        Number of rows of the Hessian to check, drawn at random; None is all. The Hessian itself is always made as a
+        whole.
+    seed : int, numpy.random.Generator or None, default=0
+        Of that draw.
+    rtol : float, default=1e-6
+        Largest relative error; components far below the largest one of a column are compared with a hundredth of that.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or curvature is not defined.
+    MemoryError
+        If the Hessian is too large.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> net = fnn.Sequential([fnn.Dense(4, "tanh"), fnn.Dense(1)], input_size=2, loss="squared_error", seed=0)
+    >>> bool(fnn.check_hessian(net, np.eye(2), [1.0, 2.0], l2=0.1))
+    True
+    """
+    from .curvature import hessian  # SciPy, which the check of gradients does without
+
+    rtol = check_number("rtol", rtol, above=0.0)
+    count = None if n is None else check_integer("n", n)
+    rng = check_seed(seed)
+    if not isinstance(net, Sequential):
+        raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
+    double = _in_double(net)
+    options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": 1}
+    H = hessian(double, X, y, **options)
+    gradient = double.gradient(X, y, **options)
+    theta = double.theta.copy()
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        double.theta[...] = x
+        return double.gradient(X, y, **options)
+
+    name = _parameter_names(double)
+    report = _compare(evaluate, theta, gradient, H, lambda i, j: f"∂²J/∂{name(i)}∂{name(j)}", count, rng, rtol)
+    return replace(report, what="Hessian")
+
+
+def _in_double(net: Sequential) -> Sequential:
+    """A float64 copy of a network."""
     double = Sequential(
         net.layers,
         input_size=net.input_size,
@@ -180,6 +256,25 @@ def _check_network(
         backend=net.backend,
     )
     double.theta[...], double.state[...] = net.theta, net.state
+    return double
+
+
+def _parameter_names(net: Sequential) -> Callable[[int], str]:
+    """Function from an index into theta to ``"0.weight[2, 1]"``."""
+    slots = [(offset, shape, name) for name, offset, shape in net._slots]
+
+    def name(i: int) -> str:
+        offset, shape, parameter = max(slot for slot in slots if slot[0] <= i)
+        place = ", ".join(str(int(k)) for k in np.unravel_index(i - offset, shape))
+        return f"{parameter}[{place}]"
+
+    return name
+
+
+def _check_network(
+    net: Sequential, X: Any, y: Any, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
+) -> GradientReport:
+    double = _in_double(net)
     value, gradient = double.loss_and_gradient(X, y, **options)
     if not np.isfinite(value):
         raise ValueError(f"the loss is {value} at the network's parameters, expected a finite one")
@@ -189,14 +284,8 @@ def _check_network(
         double.theta[...] = x  # not through the setter: the loss of a parameter that is not finite may be asked for
         return np.array([double.loss(X, y, **options)])
 
-    names = [(offset, shape, name) for name, offset, shape in double._slots]
-
-    def name(i: int, _: int) -> str:
-        offset, shape, parameter = max(slot for slot in names if slot[0] <= i)
-        place = ", ".join(str(int(k)) for k in np.unravel_index(i - offset, shape))
-        return f"{parameter}[{place}]"
-
-    return _compare(evaluate, theta, np.array([value]), gradient[:, None], name, n, rng, rtol)
+    name = _parameter_names(double)
+    return _compare(evaluate, theta, np.array([value]), gradient[:, None], lambda i, _: name(i), n, rng, rtol)
 
 
 def _check_function(

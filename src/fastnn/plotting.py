@@ -1,4 +1,4 @@
-"""Learning curves, drawn with matplotlib (imported when used; no pyplot, so no global state and no display)."""
+"""Learning curves and spectra, drawn with matplotlib (imported when used; no pyplot: no global state, no display)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_history"]
+    from .curvature import Spectrum
+
+__all__ = ["plot_history", "plot_spectrum"]
 
 #: Prefixes of the series in a history, how they are named in the legend and drawn.
 _PARTS = {
@@ -111,6 +113,66 @@ def plot_history(
     axes[1 if scores and len(axes) > 1 else 0].set_xlabel("epoch")
     if title is not None:
         axes[0].set_title(title)
+    if path is not None:
+        with write_aside(path) as temporary:
+            figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+    return figure
+
+
+def plot_spectrum(
+    spectrum: Spectrum,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw the density of eigenvalues, on a logarithmic axis, and the extreme ones.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        What :func:`fastnn.curvature.spectrum` returns.
+    path : str or path-like, optional
+        Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
+    ax : Axes, optional
+        Where to draw. Without it a new figure is made.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure drawn into.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib cannot write the format that the suffix names.
+    ImportError
+        If matplotlib is not installed (``pip install "fastnn[cli]"``).
+    """
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axis: Any = figure.subplots()
+    else:
+        axis, figure = ax, ax.figure  # type: ignore[assignment]
+    at, density = spectrum.density()
+    axis.plot(at, density, color=_PARTS[""][1], label="density")
+    for value, name, colour in (
+        (spectrum.smallest, "smallest", _PARTS["val_"][1]),
+        (spectrum.largest, "largest", _PARTS["test_"][1]),
+    ):
+        axis.axvline(value, color=colour, linestyle="--", linewidth=1.0, label=f"{name} {value:.3g}")
+    # Most eigenvalues are near 0, and the few large ones are what one looks for.
+    axis.set_yscale("log")
+    axis.set_ylim(bottom=max(0.1 / spectrum.n_parameters * density.max(), 1e-8 * density.max()))
+    axis.set_ylabel("density (log scale)")
+    axis.set_xlabel("eigenvalue")
+    axis.grid(True, alpha=0.3)
+    axis.legend()
+    if title is not None:
+        axis.set_title(title)
     if path is not None:
         with write_aside(path) as temporary:
             figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)

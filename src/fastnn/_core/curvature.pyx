@@ -250,9 +250,10 @@ cdef double PART_WORK = 1e9
 cdef int add_pairs(sum_t *job, threads) except -1:
     cdef fnn_items items
     cdef fnn_block *block = &job.block
-    cdef ptrdiff_t n = block.n_out, inputs = block.n_in + block.bias, ranges = 0, j = 0, width, widest = 1
+    cdef ptrdiff_t n = block.n_out, inputs = block.n_in + block.bias, ranges = 0, j = 0, width, widest = 1, most
     cdef size_t element = 4 if job.single else 8
     cdef ptrdiff_t columns = FNN_CURVATURE_COLUMNS // element
+    cdef double parts
     job.outputs = <ptrdiff_t *>malloc((n + 1) * sizeof(ptrdiff_t))
     if job.outputs == NULL:
         raise MemoryError(f"ranges of {n} outputs")
@@ -267,10 +268,16 @@ cdef int add_pairs(sum_t *job, threads) except -1:
             job.outputs[ranges] = j
         job.last = inputs * (inputs + 1) // 2
         width = fnn_lines(widest * element) // element
-        job.step = max(FNN_CURVATURE_PANEL // (width * <ptrdiff_t>element), <ptrdiff_t>12)
-        # at least some eight parts, of whole tiles of gemm
-        job.step = min(job.step, max(job.last * ranges // 8, <ptrdiff_t>12))
-        job.step = max(job.step // 12 * 12, <ptrdiff_t>12)
+        # As many pairs as a panel holds, but some eight parts where there is enough to do, and an even number of them;
+        # rounded up to whole tiles of gemm.
+        most = max(FNN_CURVATURE_PANEL // (width * <ptrdiff_t>element), <ptrdiff_t>12)
+        parts = min(8.0, <double>block.rows * <double>job.last * <double>width * <double>ranges / 1e6) / <double>ranges
+        job.groups = max((job.last + most - 1) // most, <ptrdiff_t>parts)
+        if job.groups > 1:
+            job.groups += job.groups % 2
+        else:
+            job.groups = 1
+        job.step = ((job.last + job.groups - 1) // job.groups + 11) // 12 * 12
         job.groups = (job.last + job.step - 1) // job.step
         items.run = pairs_item
         items.arg = job

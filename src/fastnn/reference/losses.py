@@ -15,9 +15,17 @@ from typing import Any
 import numpy as np
 
 from .dense import check_array
-from .softmax import log_softmax
+from .softmax import log_softmax, softmax
 
-__all__ = ["absolute_error", "binary_cross_entropy", "cross_entropy", "huber", "poisson", "squared_error"]
+__all__ = [
+    "absolute_error",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "huber",
+    "loss_curvature",
+    "poisson",
+    "squared_error",
+]
 
 
 def cross_entropy(
@@ -280,6 +288,51 @@ def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = Non
     with np.errstate(over="ignore"):
         rate = np.exp(Z)
     return _reduce((rate - y.astype(np.float64) * Z).sum(axis=1), rate - y, w, total)
+
+
+def loss_curvature(Z: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
+    """Second derivative of each loss, by a vector q for each row.
+
+    ∂²ℓ/∂z² is diag(q) − q qᵀ with q = softmax(z) for cross_entropy, and diag(q) for the others::
+
+        binary_cross_entropy  s (1 − s), s = sigmoid(z)      squared_error  1      poisson         e^z
+        huber                 1 where |z − y| ≤ 1, else 0                          absolute_error  0
+
+    Parameters
+    ----------
+    Z : ndarray (N, K) of float32 or float64
+    y : ndarray
+        Targets; only huber's matter.
+    loss : str
+        Name of a loss.
+
+    Returns
+    -------
+    ndarray (N, K), Z's dtype
+
+    Raises
+    ------
+    TypeError
+        If Z is neither float32 nor float64.
+    ValueError
+        If the loss is not known.
+    """
+    Z = check_array("Z", Z, ("N", "K"))
+    if loss == "cross_entropy":
+        return softmax(Z)
+    if loss == "binary_cross_entropy":
+        E = np.exp(-np.abs(Z))
+        return E / np.square(1.0 + E)
+    if loss == "squared_error":
+        return np.ones_like(Z)
+    if loss == "absolute_error":
+        return np.zeros_like(Z)
+    if loss == "huber":
+        return (np.abs(Z - y) <= 1.0).astype(Z.dtype)
+    if loss == "poisson":
+        with np.errstate(over="ignore"):
+            return np.exp(Z)
+    raise ValueError(f"loss: unknown name {loss!r}")
 
 
 def _weights(sample_weight: Any, Z: np.ndarray) -> tuple[np.ndarray | None, float]:

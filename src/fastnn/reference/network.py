@@ -17,6 +17,7 @@ import numpy as np
 
 from ..plan import OpSpec, TrainResult, UpdateRule, parameter_ranges
 from .dense import check_array
+from .linearize import Linearization, make
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
 from .ops import Pass, backward, forward, move_statistics, state_size
 from .optim import (
@@ -211,6 +212,59 @@ class Plan:
                     grad[start:stop] += l1 * np.sign(theta[start:stop])
         return loss, grad
 
+    def linearize(
+        self,
+        theta: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+        *,
+        cotangent: np.ndarray | None = None,
+        statistics: np.ndarray | None = None,
+        training: bool = False,
+        threads: int | None = 1,
+        into: Linearization | None = None,
+    ) -> Linearization:
+        """Run forward and backward over all rows and keep, operation by operation, what curvature needs.
+
+        Parameters
+        ----------
+        theta : ndarray (P,) of the plan's dtype
+        X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
+            At least one row.
+        y : ndarray, optional
+            int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
+        sample_weight : ndarray (N,) of the plan's dtype, optional
+        cotangent : ndarray (N, K) of the plan's dtype, optional
+            In the place of y: the rows' function is cotangent · outputs instead of the loss.
+        statistics : ndarray (n_state,) of the plan's dtype, optional
+            As for `forward`.
+        training : bool, default=False
+            As for `loss_and_gradient`.
+        threads : int or None, default=1
+        into : Linearization, optional
+            An earlier one of this plan, whose memory may be used again and which is not to be used any more.
+
+        Returns
+        -------
+        Linearization
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array does not fit the plan, or not exactly one of y and cotangent is given.
+        """
+        theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
+        X = self._check_X(X)
+        if X.shape[0] == 0:
+            raise ValueError(f"X: expected at least one row, got shape {X.shape}")
+        if (y is None) == (cotangent is None):
+            raise TypeError("linearize takes either y or cotangent")
+        if sample_weight is not None:
+            sample_weight = check_array("sample_weight", sample_weight, (X.shape[0],), self.dtype)
+        run = Pass(self._check_statistics(statistics), training)
+        return make(self, theta, self._rows(X), y, sample_weight, cotangent, self._loss_of, run)
+
     def train(
         self,
         theta: np.ndarray,
@@ -380,7 +434,7 @@ class Plan:
     ) -> tuple[float, np.ndarray | None, np.ndarray, list[Any]]:
         """Data term of the objective, its gradient, the outputs, and what forward saved."""
         saved, outputs = self._forward(theta, X, run)
-        loss, delta = LOSSES[self.loss](outputs[-1], y, w, **self._loss_options)
+        loss, delta = self._loss_of(outputs[-1], y, w)
         if not gradient:
             return loss, None, outputs[-1], saved
         grad = np.zeros(self.n_parameters, self.dtype)
@@ -396,6 +450,10 @@ class Plan:
                 before = dA[op.input]
                 dA[op.input] = back if before is None else before + back
         return loss, grad, outputs[-1], saved
+
+    def _loss_of(self, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> tuple[float, np.ndarray]:
+        """Loss of outputs, and its derivative."""
+        return LOSSES[self.loss](Z, y, w, **self._loss_options)
 
     def _penalty(self, theta: np.ndarray, l1: float, l2: float) -> float:
         """½ l2 ‖W‖² + l1 ‖W‖₁ in float64."""

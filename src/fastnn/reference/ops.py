@@ -1,20 +1,36 @@
-"""The operations of a plan, forward and backward next to each other, in NumPy.
+"""The operations of a plan, all their orders next to each other, in NumPy.
 
 Each takes its :class:`~fastnn.plan.OpSpec` and the flat theta; what forward saves for backward is handed over as it is.
+Tangents (of parameters, of values, of derivatives: the dots of the formulas) have the directions as a first axis before
+the rows, so that a block of directions goes through one matrix product.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..plan import OpSpec
-from .activations import SAVES_OUTPUT, activation_backward, activation_forward
+from .activations import SAVES_OUTPUT, activation_backward, activation_derivatives, activation_forward
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
 
-__all__ = ["Pass", "backward", "forward", "move_statistics", "state_size"]
+__all__ = [
+    "Pass",
+    "Point",
+    "backward",
+    "forward",
+    "linear_backward",
+    "linearize",
+    "move_statistics",
+    "state_size",
+    "tangent_backward",
+    "tangent_forward",
+]
+
+STRAIGHT = ("relu", "leaky_relu", "hard_tanh", "sign", "linear")  # σ'' = 0
 
 
 class Pass(NamedTuple):
@@ -33,6 +49,29 @@ class Pass(NamedTuple):
     statistics: np.ndarray | None = None
     training: bool = False
     step: int = -1
+
+
+@dataclass(slots=True)
+class Point:
+    """What a linearization keeps of one operation, for N rows; None for what it does not have.
+
+    Attributes
+    ----------
+    slope : ndarray (N, n_out)
+        σ'(z).
+    bend : ndarray (N, n_out)
+        σ''(z), and after the backward pass σ''(z) ⊙ ∂L/∂a.
+    delta : ndarray (N, n_out)
+        ∂L/∂z of a dense or activation op, ∂L/∂(output) of the others.
+    normalised, inv_std : ndarray
+        û and 1/σ of a norm.
+    """
+
+    slope: np.ndarray | None = None
+    bend: np.ndarray | None = None
+    delta: np.ndarray | None = None
+    normalised: np.ndarray | None = None
+    inv_std: np.ndarray | None = None
 
 
 def state_size(op: OpSpec) -> int:
@@ -118,6 +157,179 @@ def backward(
     grad[op.weight : op.weight + op.n_out] += dgamma
     grad[op.bias : op.bias + op.n_out] += dbeta
     return dX
+
+
+def linearize(op: OpSpec, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[np.ndarray, Point]:
+    """Output of one operation, with the derivatives that tangents need. Dropout is the identity."""
+    if op.kind in ("dense", "activation"):
+        Z = X
+        if op.kind == "dense":
+            Z = X @ _weight(theta, op)
+            if op.bias >= 0:
+                Z += theta[op.bias : op.bias + op.n_out]
+        if op.activation == "linear":
+            return Z, Point()
+        A, slope, bend = activation_derivatives(Z, op.activation)
+        return A, Point(slope, None if op.activation in STRAIGHT else bend)
+    if op.kind in ("dropout", "standardize"):
+        return forward(op, 0, theta, X, run._replace(step=-1))[0], Point()
+    out, (normalised, *rest) = forward(op, 0, theta, X, run)
+    if op.kind == "layer_norm":
+        return out, Point(normalised=normalised, inv_std=rest[0])
+    return out, Point(normalised=normalised, inv_std=1 / np.sqrt(rest[1] + X.dtype.type(op.epsilon)))
+
+
+def _centred(op: OpSpec, C: np.ndarray, U: np.ndarray, run: Pass) -> np.ndarray:
+    """C − mean C − û mean(û C), the projection in a norm's derivative; C itself with running statistics."""
+    if op.kind == "batch_norm" and not run.training:
+        return C
+    axis = -2 if op.kind == "batch_norm" else -1
+    return C - C.mean(axis=axis, keepdims=True) - U * (U * C).mean(axis=axis, keepdims=True)
+
+
+def linear_backward(
+    op: OpSpec,
+    theta: np.ndarray,
+    X: np.ndarray,
+    at: Point,
+    dA: np.ndarray,
+    out: np.ndarray | None,
+    run: Pass,
+    bent: np.ndarray | None = None,
+) -> np.ndarray:
+    """Transposed derivative of one operation at a point, applied to `dA` (..., N, n_out).
+
+    The result is for the input, (..., N, n_in); the part for the parameters is added to `out` (..., P). With the loss's
+    gradient as `dA` this is the backward pass. `bent` is added to what has passed the slope.
+    """
+    if op.kind in ("dense", "activation"):
+        D = dA if at.slope is None else at.slope * dA
+        if bent is not None:
+            D = D + bent
+        if op.kind == "activation":
+            return D
+        if out is not None:
+            out[..., op.weight : op.weight + op.n_in * op.n_out] += (X.T @ D).reshape(*out.shape[:-1], -1)
+            if op.bias >= 0:
+                out[..., op.bias : op.bias + op.n_out] += D.sum(axis=-2)
+        return D @ _weight(theta, op).T
+    if op.kind == "dropout":
+        return dA
+    if op.kind == "standardize":
+        return backward(op, 0, theta, X, None, dA, theta, run)
+    gamma, _ = _gamma_beta(theta, op)
+    U, s = at.normalised, at.inv_std
+    assert U is not None
+    assert s is not None
+    if out is not None:
+        out[..., op.weight : op.weight + op.n_out] += (dA * U).sum(axis=-2)
+        out[..., op.bias : op.bias + op.n_out] += dA.sum(axis=-2)
+    if op.kind == "layer_norm":
+        return s[:, None] * _centred(op, gamma * dA, U, run)
+    return (s * gamma) * _centred(op, dA, U, run)
+
+
+def tangent_forward(
+    op: OpSpec,
+    theta: np.ndarray,
+    V: np.ndarray | None,
+    X: np.ndarray,
+    dX: np.ndarray | None,
+    at: Point,
+    run: Pass,
+) -> tuple[np.ndarray | None, Any]:
+    """Tangent of one operation's output, and what `tangent_backward` needs of it.
+
+    Parameters
+    ----------
+    V : ndarray (n, P) or None
+        Tangents of theta, None for zero.
+    X, dX : ndarray (N, n_in), (n, N, n_in) or None
+        Input and its tangents, None for zero.
+    """
+    if op.kind in ("dense", "activation"):
+        dZ = dX
+        if op.kind == "dense":
+            dZ = None if dX is None else dX @ _weight(theta, op)
+            if V is not None:
+                own = X @ V[:, op.weight : op.weight + op.n_in * op.n_out].reshape(-1, op.n_in, op.n_out)
+                if op.bias >= 0:
+                    own += V[:, None, op.bias : op.bias + op.n_out]
+                dZ = own if dZ is None else dZ + own
+        return (dZ if dZ is None or at.slope is None else at.slope * dZ), dZ
+    if op.kind == "dropout" or (dX is None and op.kind == "standardize"):
+        return dX, None
+    if op.kind == "standardize":
+        assert dX is not None
+        return linear_backward(op, theta, X, at, dX, None, run), None  # a diagonal map is its own transpose
+    U, s = at.normalised, at.inv_std
+    assert U is not None
+    assert s is not None
+    gamma, _ = _gamma_beta(theta, op)
+    dA = None
+    if V is not None:
+        dA = V[:, None, op.weight : op.weight + op.n_out] * U + V[:, None, op.bias : op.bias + op.n_out]
+    if dX is None:
+        return dA, None
+    dU = (s[:, None] if op.kind == "layer_norm" else s) * _centred(op, dX, U, run)
+    return (gamma * dU if dA is None else dA + gamma * dU), dU
+
+
+def tangent_backward(
+    op: OpSpec,
+    theta: np.ndarray,
+    V: np.ndarray | None,
+    X: np.ndarray,
+    dX: np.ndarray | None,
+    at: Point,
+    kept: Any,
+    dA: np.ndarray,
+    out: np.ndarray | None,
+    run: Pass,
+) -> np.ndarray:
+    """Tangent of the backward pass: what `linear_backward` does to the tangent `dA`, and how that map itself moves.
+
+    `kept` is that of `tangent_forward`; V, X and dX as there.
+
+    ::
+
+        dense       δ̇ = σ' ⊙ ġ + σ'' ⊙ g ⊙ ż      Ẇ-part: xᵀ δ̇ + ẋᵀ δ      ġ_in = δ̇ Wᵀ + δ Ẇᵀ
+        batch norm  δ̇ = s [ (γ̇ − γ s m₂) r + γ (ġ' − û̇ mean(û g) − û mean(û̇ g)) ],
+                    m₂ = mean(û ż),  r = g − mean g − û mean(û g),  ġ' = ġ − mean ġ − û mean(û ġ)
+        layer norm  the same in a row, with γ g for g, γ̇ g + γ ġ for ġ, and 1 for the γ outside
+    """
+    bent = None if at.bend is None or kept is None else at.bend * kept
+    back = linear_backward(op, theta, X, at, dA, out, run, bent)
+    if op.kind == "dense":
+        weight = slice(op.weight, op.weight + op.n_in * op.n_out)
+        if dX is not None and out is not None:
+            out[:, weight] += (dX.swapaxes(-1, -2) @ at.delta).reshape(len(out), -1)
+        if V is not None:
+            back += at.delta @ V[:, weight].reshape(-1, op.n_in, op.n_out).swapaxes(-1, -2)
+        return back
+    if op.kind not in ("batch_norm", "layer_norm"):
+        return back
+    U, s, g, dU = at.normalised, at.inv_std, at.delta, kept
+    assert U is not None
+    assert s is not None
+    assert g is not None
+    gamma, _ = _gamma_beta(theta, op)
+    rows = op.kind == "layer_norm"
+    axis, s = (-1, s[:, None]) if rows else (-2, s)
+    dgamma = None if V is None else V[:, None, op.weight : op.weight + op.n_out]
+    if dU is not None and out is not None:
+        out[:, op.weight : op.weight + op.n_out] += (g * dU).sum(axis=-2)
+    if dgamma is not None:
+        back += s * (_centred(op, dgamma * g, U, run) if rows else dgamma * _centred(op, g, U, run))
+    if dU is None or not (rows or run.training):
+        return back
+    assert dX is not None
+    c, factor = (gamma * g, s) if rows else (g, s * gamma)
+    m2 = (U * dX).mean(axis=axis, keepdims=True)
+    back -= factor * s * m2 * _centred(op, c, U, run)
+    mean = dU * (U * c).mean(axis=axis, keepdims=True) + U * (dU * c).mean(axis=axis, keepdims=True)
+    back -= factor * mean
+    return back
 
 
 def move_statistics(op: OpSpec, saved: Any, state: np.ndarray) -> None:

@@ -1,0 +1,70 @@
+"""Exact curvature of networks: Hessians, Gauss-Newton and Fisher matrices, their blocks, diagonals and products.
+
+All functions take a network, data and what ``net.gradient`` takes, and speak of the same objective
+J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖². Matrices are in the layout of ``net.theta``; operators are those of SciPy. Functions per
+row speak of ℓ_i alone, without weights, 1/N and penalty.
+
+==================================  =================================================================================
+`hessian`, `ggn`,                   whole matrices (P, P)
+`empirical_fisher`
+`hessian_operator`,                 products with them, as scipy.sparse.linalg.LinearOperator
+`ggn_operator`,
+`empirical_fisher_operator`
+`hessian_blocks`, `ggn_blocks`      diagonal blocks, layer by layer
+`hessian_diagonal`, `ggn_diagonal`  exact diagonals
+`per_sample_hessian_blocks`         one layer's block for every row, or its two Kronecker factors
+`kfac_factors`                      Kronecker factors of dense layers, and their damped inverse
+`preconditioner`                    the diagonal one of seed 002, equation 14
+`per_sample_gradients`              (N, P)
+`output_jacobian`                   (N, K, P), outputs by parameters
+`input_jacobian`, `input_hessian`   (N, K, D) and (N, K, D, D), outputs by inputs
+`convexity_report`, `spectrum`,     what the curvature says about a network
+`trace`
+==================================  =================================================================================
+"""
+
+from __future__ import annotations
+
+from .blocks import (
+    Preconditioner,
+    ggn_blocks,
+    ggn_diagonal,
+    hessian_blocks,
+    hessian_diagonal,
+    per_sample_hessian_blocks,
+    preconditioner,
+)
+from .dense import empirical_fisher, ggn, hessian
+from .diagnosis import ConvexityReport, LayerConvexity, Spectrum, convexity_report, spectrum, trace
+from .firstorder import input_hessian, input_jacobian, output_jacobian, per_sample_gradients
+from .kfac import KFACFactors, kfac_factors
+from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
+
+__all__ = [
+    "ConvexityReport",
+    "CurvatureOperator",
+    "KFACFactors",
+    "LayerConvexity",
+    "Preconditioner",
+    "Spectrum",
+    "convexity_report",
+    "empirical_fisher",
+    "empirical_fisher_operator",
+    "ggn",
+    "ggn_blocks",
+    "ggn_diagonal",
+    "ggn_operator",
+    "hessian",
+    "hessian_blocks",
+    "hessian_diagonal",
+    "hessian_operator",
+    "input_hessian",
+    "input_jacobian",
+    "kfac_factors",
+    "output_jacobian",
+    "per_sample_gradients",
+    "per_sample_hessian_blocks",
+    "preconditioner",
+    "spectrum",
+    "trace",
+]

@@ -1,0 +1,273 @@
+"""Whole curvature matrices: Hessian, Gauss-Newton and empirical Fisher.
+
+A chain of dense layers and element-wise ops has them by blocks. With A_lm = ∂²L/∂z_l ∂z_m of a row and f_l what stands
+between the pre-activations z_l and the next dense layer (seed 002, equations 66-70 and 78-83 are the diagonal blocks)::
+
+    A_LL = f_L' H_ℓ f_L' + diag(f_L'' ⊙ ∂L/∂x_L)       A_lm = diag(f_l') W_{l+1} A_{l+1,m}              (l < m)
+    A_ll = diag(f_l') W_{l+1} A_{l+1,l+1} W_{l+1}ᵀ diag(f_l') + diag(f_l'' ⊙ ∂L/∂x_l)
+    J_{m-1,m} = diag(f_{m-1}')                         J_lm = diag(f_l') W_{l+1} J_{l+1,m} = ∂x_{m-1}/∂z_l
+    ∂²L / ∂W_l[k,j] ∂W_m[k',j'] = Σ_rows x_{l-1}[k] (A_lm[j,j'] x_{m-1}[k'] + [l<m] J_lm[j,k'] δ_m[j'])
+
+The Gauss-Newton matrix leaves out f'' and J. With any other op the matrix is made of products with unit vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.linalg.blas import dsyrk, ssyrk
+
+from .firstorder import fill_gradients
+from .problem import WORKSPACE, DenseLayer, Problem, check_size, local
+
+__all__ = ["empirical_fisher", "ggn", "hessian"]
+
+
+def hessian(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    training: bool = False,
+    threads: int | None = None,
+    max_bytes: int | None = None,
+) -> np.ndarray:
+    """Hessian ∂²J/∂θ² of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖², the whole matrix.
+
+    Networks of dense layers, activations, dropout and standardisation have it by blocks of layers (N P² multiplications
+    in all, see the module); with batch or layer norm it is made of P products, exact through the batch's statistics.
+
+    Parameters
+    ----------
+    net : Sequential
+    X : array_like (N, D)
+        At least one row.
+    y : array_like
+        As for ``net.fit``.
+    sample_weight : array_like (N,), optional
+    l2 : float, default=0.0
+        Of the weights, not of the biases, γ and β.
+    training : bool, default=False
+        Whether batch norm uses the statistics of these rows. Nothing is dropped either way. All rows are then taken at
+        once, and memory grows with their number times the widths of the layers.
+    threads : int, optional
+    max_bytes : int, optional
+        Largest result that is allowed; None is the memory that is available.
+
+    Returns
+    -------
+    ndarray (P, P) of the network's dtype
+        In the layout of ``net.theta``, symmetric to the last bit.
+
+    Raises
+    ------
+    MemoryError
+        If the matrix is too large, before it is allocated.
+    TypeError, ValueError
+        If an argument does not fit, or curvature is not defined: for the loss absolute_error and the activation sign.
+
+    Notes
+    -----
+    Rows are taken in chunks, with about 64 MiB of working memory beyond the result. Where an activation has a kink
+    (relu, leaky_relu, hard_tanh) its second derivative is taken as 0; huber is quadratic within 1 and straight beyond.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X, y = fnn.datasets.load_iris()
+    >>> net = fnn.Sequential(
+    ...     [fnn.Dense(8, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", dtype="float64", seed=0
+    ... )
+    >>> H = fnn.curvature.hessian(net, X, y, l2=1e-3)
+    >>> H.shape, bool((H == H.T).all())
+    ((67, 67), True)
+    """
+    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="hessian")
+    instead = "use fnn.curvature.hessian_operator, hessian_blocks or hessian_diagonal"
+    return _whole(problem, "hessian", max_bytes, instead)
+
+
+def ggn(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    training: bool = False,
+    threads: int | None = None,
+    max_bytes: int | None = None,
+) -> np.ndarray:
+    """Generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W, the whole matrix.
+
+    J = ∂z/∂θ of a row's outputs, H_ℓ = ∂²ℓ/∂z² of its loss: the Hessian without the second derivatives of the network.
+
+    Parameters
+    ----------
+    net, X, y, sample_weight, l2, training, threads, max_bytes
+        As for :func:`hessian`.
+
+    Returns
+    -------
+    ndarray (P, P) of the network's dtype
+        Symmetric to the last bit, positive semi-definite to rounding.
+
+    Raises
+    ------
+    MemoryError, TypeError, ValueError
+        As for :func:`hessian`.
+    """
+    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn")
+    return _whole(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator, ggn_blocks or ggn_diagonal")
+
+
+def empirical_fisher(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    training: bool = False,
+    threads: int | None = None,
+    max_bytes: int | None = None,
+) -> np.ndarray:
+    """Empirical Fisher matrix Σ w g gᵀ / Σ w + l2 I_W, g = ∂ℓ_i/∂θ of each row; the whole matrix.
+
+    Parameters
+    ----------
+    net, X, y, sample_weight, l2, training, max_bytes
+        As for :func:`hessian`.
+    threads : int, optional
+        Of the gradients; their product is BLAS's, which has its own limit.
+
+    Returns
+    -------
+    ndarray (P, P) of the network's dtype
+        Symmetric to the last bit.
+
+    Raises
+    ------
+    MemoryError
+        If the matrix is too large, before it is allocated.
+    TypeError, ValueError
+        If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
+    """
+    what = "empirical_fisher"
+    problem = Problem(net, X, y, sample_weight, l2, training, threads, what=what, second_order=False, separate=True)
+    P, dtype = problem.n_parameters, problem.dtype
+    check_size(what, (P, P), dtype, max_bytes, "use fnn.curvature.empirical_fisher_operator")
+    H = np.zeros((P, P), dtype)
+    syrk = ssyrk if dtype == np.float32 else dsyrk
+    rows_at_once = max(1, min(problem.n_rows, WORKSPACE // (P * dtype.itemsize)))
+    memory = np.empty((rows_at_once, P), dtype)
+    lin = None
+    for rows in problem.chunks(problem.row_elements + P):
+        lin = problem.linearize(rows, weighted=False, into=lin)
+        for start in range(0, rows.stop - rows.start, rows_at_once):
+            part = slice(start, min(start + rows_at_once, rows.stop - rows.start))
+            G = fill_gradients(problem, lin, memory[: part.stop - part.start], part)
+            if problem.weight is not None:
+                G *= np.sqrt(problem.weight[rows][part])[:, None]
+            # BLAS counts in columns: to it H is its transpose, whose lower triangle is H's upper one.
+            syrk(1.0 / problem.total, G.T, beta=1.0, c=H.T, lower=1, overwrite_c=1)
+    problem.kernels.symmetrize(H, threads=problem.threads)
+    problem.add_penalty(np.einsum("pp->p", H))
+    return H
+
+
+def _whole(problem: Problem, kind: str, max_bytes: Any, instead: str) -> np.ndarray:
+    """The matrix of a kind, by blocks or by products."""
+    P = problem.n_parameters
+    check_size(problem.what, (P, P), problem.dtype, max_bytes, instead)
+    H = np.zeros((P, P), problem.dtype)
+    layers = problem.chain()
+    if layers is None:
+        for start, block in problem.unit_products([slice(0, P)], kind):
+            H[start : start + len(block)] += block
+        average(H)
+    else:
+        _add_blocks(problem, layers, kind == "ggn", H)
+        problem.kernels.symmetrize(H, threads=problem.threads)
+    problem.add_penalty(np.einsum("pp->p", H))
+    return H
+
+
+def _add_blocks(problem: Problem, layers: list[DenseLayer], gauss_newton: bool, H: np.ndarray) -> None:
+    """Add the data term's upper triangle to H, by blocks of layers."""
+    kernels, threads = problem.kernels, problem.threads
+    widest = max(layer.op.n_out for layer in layers)
+    inputs = max((layer.op.n_in for layer in layers[1:]), default=0)
+    scale = 1.0 / problem.total
+    lin = None
+    for rows in problem.chunks(problem.row_elements + 3 * widest * (widest + (0 if gauss_newton else inputs))):
+        lin = problem.linearize(rows, into=lin)
+        weights = [layer.weight(problem.theta) for layer in layers]
+        slopes = [local(lin, layer.bends)[0] for layer in layers]
+        for m, A in output_curvature(problem, lin, layers, gauss_newton):
+            later = layers[m]
+            X2, delta, place = lin.inputs(later.index), lin.delta(later.index), later.place.start
+            kernels.hessian_block_acc(X2, A, H, place, place, bias=later.bias, scale=scale, threads=threads)
+            cross: np.ndarray = A  # A_lm transposed; A_mm is symmetric
+            jacobian: np.ndarray | None = None  # J_lm transposed
+            for k in reversed(range(m)):
+                layer, slope = layers[k], slopes[k]
+                cross = kernels.cross_backward(cross, weights[k + 1], slope, threads=threads)
+                options: dict[str, Any] = {}
+                if not gauss_newton:
+                    if k == m - 1:
+                        shape = len(X2), layer.op.n_out
+                        jacobian = np.ones(shape, problem.dtype) if slope is None else slope
+                        options = {"jacobian": jacobian, "delta": delta}
+                    else:
+                        jacobian = kernels.cross_backward(jacobian, weights[k + 1], slope, threads=threads)
+                        options = {"jacobian": jacobian.transpose(0, 2, 1), "delta": delta}
+                kernels.hessian_block_acc(
+                    lin.inputs(layer.index),
+                    cross.transpose(0, 2, 1),
+                    H,
+                    layer.place.start,
+                    place,
+                    X2,
+                    bias=layer.bias,
+                    bias2=later.bias,
+                    scale=scale,
+                    threads=threads,
+                    **options,
+                )
+
+
+def output_curvature(
+    problem: Problem, lin: Any, layers: list[DenseLayer], gauss_newton: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """From the last layer to the first: its number in `layers`, and every row's w A_ll, (N, n_out, n_out)."""
+    kernels = problem.kernels
+    A = kernels.loss_hessian(lin.curvature, problem.softmax, lin.weight)
+    slope, bend = local(lin, layers[-1].bends)
+    if slope is not None:
+        A *= slope[:, :, None]
+        A *= slope[:, None, :]
+    if bend is not None and not gauss_newton:
+        np.einsum("ikk->ik", A)[...] += bend
+    yield len(layers) - 1, A
+    for k in reversed(range(len(layers) - 1)):
+        slope, bend = local(lin, layers[k].bends)
+        W = layers[k + 1].weight(problem.theta)
+        A = kernels.curvature_backward(A, W, slope, None if gauss_newton else bend, threads=problem.threads)
+        yield k, A
+
+
+def average(H: np.ndarray) -> None:
+    """Replace a square matrix by the mean of itself and its transpose, in place, a tile at a time."""
+    tile = 256
+    for i in range(0, len(H), tile):
+        for j in range(i, len(H), tile):
+            upper, lower = H[i : i + tile, j : j + tile], H[j : j + tile, i : i + tile]
+            mean = upper + lower.T
+            mean *= 0.5
+            upper[...] = mean
+            lower[...] = mean.T

@@ -1,0 +1,284 @@
+"""K-FAC: a dense layer's curvature as one Kronecker product of small matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse.linalg import LinearOperator
+
+from ..network import check_seed
+from ..plan import check_number
+from .problem import DenseLayer, Problem
+
+__all__ = ["KFACFactors", "kfac_factors"]
+
+KINDS = ("ggn", "mc", "empirical")
+
+
+class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
+    """Kronecker factors of the dense layers, by the layer's index in ``net.layers``.
+
+    ``factors[i]`` is the pair (A, G); the layer's block of the curvature matrix is about A ⊗ G. Of the parameters of
+    norm layers it knows nothing.
+
+    Attributes
+    ----------
+    kind : str
+    l2 : float
+        Not in the factors: the operators add it.
+    n_parameters : int
+    """
+
+    def __init__(
+        self,
+        factors: dict[int, tuple[np.ndarray, np.ndarray]],
+        layers: list[DenseLayer],
+        kind: str,
+        l2: float,
+        n_parameters: int,
+    ) -> None:
+        self._factors, self._layers = factors, layers
+        self.kind, self.l2, self.n_parameters = kind, l2, n_parameters
+
+    def __getitem__(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._factors[layer]
+
+    def __iter__(self) -> Any:
+        return iter(self._factors)
+
+    def __len__(self) -> int:
+        return len(self._factors)
+
+    def operator(self, damping: float = 0.0) -> LinearOperator:
+        """The approximation itself: A ⊗ G of every dense layer, plus `damping` and l2 times the identity.
+
+        Parameters
+        ----------
+        damping : float, default=0.0
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (P, P)
+        """
+        shift = check_number("damping", damping, minimum=0.0) + self.l2
+
+        def multiply(i: int, V: np.ndarray) -> np.ndarray:
+            A, G = self._factors[i]
+            return A @ V @ G + A.dtype.type(shift) * V
+
+        return _Blocks(self, multiply, shift)
+
+    def inverse(self, damping: float) -> LinearOperator:
+        """Inverse of the damped approximation, (A + π √λ I)⁻¹ ⊗ (G + √λ / π I)⁻¹ with λ = damping + l2.
+
+        π = √((tr A / dim A) / (tr G / dim G)) shares the damping between the factors (Martens & Grosse 2015, section
+        6.3). Parameters of norm layers are divided by λ.
+
+        Parameters
+        ----------
+        damping : float
+            Above 0.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator (P, P)
+            Symmetric positive definite; ``M @ gradient`` is the natural-gradient direction, and M a preconditioner for
+            SciPy's ``cg``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `damping` is not a number above 0.
+        """
+        shift = check_number("damping", damping, above=0.0) + self.l2
+        solved = {}
+        for i, (A, G) in self._factors.items():
+            a, g = float(np.trace(A)) / len(A), float(np.trace(G)) / len(G)
+            pi = math.sqrt(a / g) if a > 0.0 and g > 0.0 else 1.0
+            root = math.sqrt(shift)
+            solved[i] = (
+                cho_factor(A + A.dtype.type(pi * root) * np.eye(len(A), dtype=A.dtype)),
+                cho_factor(G + G.dtype.type(root / pi) * np.eye(len(G), dtype=G.dtype)),
+            )
+
+        def divide(i: int, V: np.ndarray) -> np.ndarray:
+            left, right = solved[i]
+            return cho_solve(right, cho_solve(left, V).T).T
+
+        return _Blocks(self, divide, 1.0 / shift)
+
+
+class _Blocks(LinearOperator):
+    """What acts on every dense layer's (n_in + 1, n_out) parameters, and as a number on all others."""
+
+    def __init__(self, factors: KFACFactors, act: Any, rest: float) -> None:
+        dtype = next(iter(factors.values()))[0].dtype
+        super().__init__(dtype, (factors.n_parameters, factors.n_parameters))
+        self._factors, self._act, self._rest = factors, act, rest
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        x = np.ravel(x).astype(self.dtype, copy=False)
+        result = x * self.dtype.type(self._rest)
+        for layer in self._factors._layers:
+            V = x[layer.place].reshape(-1, layer.op.n_out)
+            result[layer.place] = self._act(layer.index, V).ravel()
+        return result
+
+    _rmatvec = _matvec
+
+    def _adjoint(self) -> _Blocks:
+        return self
+
+    _transpose = _adjoint
+
+
+def kfac_factors(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    kind: str = "ggn",
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    training: bool = False,
+    threads: int | None = None,
+    seed: int | np.random.Generator | None = None,
+) -> KFACFactors:
+    """Kronecker factors of the curvature of every dense layer (Martens & Grosse 2015), weight and bias as one.
+
+    With x̃ = (x, 1) what a layer reads and z its pre-activations::
+
+        A = Σ w x̃ x̃ᵀ / Σ w        G = Σ w M / Σ w        block ≈ A ⊗ G
+
+        "ggn"        M = (∂out/∂z)ᵀ H_ℓ (∂out/∂z)     exactly
+        "mc"         M = δ δᵀ, δ = ∂ℓ/∂z with a target drawn from the model's own distribution: as "ggn" in the mean
+        "empirical"  M = δ δᵀ, δ = ∂ℓ/∂z with the given targets
+
+    Parameters
+    ----------
+    net : Sequential
+    X : array_like (N, D)
+        At least one row.
+    y : array_like
+        As for ``net.fit``. Only "empirical" depends on it (and huber's H_ℓ).
+    kind : {"ggn", "mc", "empirical"}
+    sample_weight : array_like (N,), optional
+    l2 : float, default=0.0
+        Kept for the operators, which add it; the factors have no part of it.
+    training : bool, default=False
+        Must be False where there is batch norm.
+    threads : int, optional
+    seed : int, numpy.random.Generator or None, optional
+        Of the draws of "mc".
+
+    Returns
+    -------
+    KFACFactors
+        A mapping from the layer's index to (A, G), of shapes (n_in [+ 1], n_in [+ 1]) and (n_out, n_out), with
+        ``operator()`` and ``inverse(damping)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; with ``training=True`` and batch norm, where rows depend on each other; for the
+        loss absolute_error and the activation sign (but for "empirical"); and for "mc" with huber, which belongs to no
+        distribution with this curvature.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    problem = Problem(
+        net,
+        X,
+        y,
+        sample_weight,
+        l2,
+        training,
+        threads,
+        what="kfac_factors",
+        second_order=kind != "empirical",
+        separate=True,
+    )
+    if kind == "mc" and net.loss_name == "huber":
+        raise ValueError("kfac_factors: kind 'mc' needs a loss that is a log-likelihood, got 'huber'; use 'ggn'")
+    rng = check_seed(seed)
+    layers = problem.dense_layers()
+    dtype = problem.dtype
+    factors = {
+        layer.index: (
+            np.zeros((layer.op.n_in + layer.bias,) * 2, dtype),
+            np.zeros((layer.op.n_out,) * 2, dtype),
+        )
+        for layer in layers
+    }
+    for rows in problem.chunks(2 * problem.row_elements + problem.n_outputs**2):
+        # Cotangents c of the outputs with Σ c cᵀ = H_ℓ: each goes back through the network once.
+        first = problem.linearize(rows, weighted=False)
+        # What the roots of the weights multiply is squared in A and G.
+        root = np.full(first.n_rows, 1.0 / problem.total)
+        if problem.weight is not None:
+            root *= problem.weight[rows]
+        root = np.sqrt(root).astype(dtype)[:, None]
+        for layer in layers:
+            x = first.inputs(layer.index) * root
+            if layer.bias:
+                x = np.concatenate([x, root], axis=1)
+            A = factors[layer.index][0]
+            A += problem.kernels.matmul(x, x, transpose_a=True)
+        if kind == "empirical":
+            _add_outer(problem, first, layers, root, factors)
+            continue
+        q = first.curvature.copy()
+        for cotangent in _roots(q, problem.softmax) if kind == "ggn" else [_draw(net.loss_name, first.outputs, q, rng)]:
+            first = problem.linearize(rows, cotangent=cotangent, weighted=False, into=first)
+            _add_outer(problem, first, layers, root, factors)
+    for A, G in factors.values():
+        for matrix in (A, G):
+            np.add(matrix, matrix.T, out=matrix)
+            matrix *= 0.5
+    return KFACFactors(factors, layers, kind, problem.l2, problem.n_parameters)
+
+
+def _add_outer(
+    problem: Problem,
+    lin: Any,
+    layers: list[DenseLayer],
+    root: np.ndarray,
+    factors: dict[int, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Add Σ δ δᵀ to the G of every layer, δ times the roots of the rows' weights."""
+    for layer in layers:
+        delta = lin.delta(layer.index) * root
+        G = factors[layer.index][1]
+        G += problem.kernels.matmul(delta, delta, transpose_a=True)
+
+
+def _roots(q: np.ndarray, softmax: bool) -> Any:
+    """Cotangents (N, K), K of them, whose outer products add up to the loss's Hessian.
+
+    diag q is Σ (√q_k e_k)(…)ᵀ; diag q − q qᵀ is Σ (√q_k (e_k − q))(…)ᵀ, as q sums to 1.
+    """
+    for k in range(q.shape[1]):
+        root = np.sqrt(q[:, k : k + 1])
+        cotangent = -q * root if softmax else np.zeros_like(q)
+        cotangent[:, k : k + 1] += root
+        yield cotangent
+
+
+def _draw(loss: str, Z: np.ndarray, q: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """∂ℓ/∂z for a target drawn from the distribution that the outputs z describe."""
+    if loss == "squared_error":  # a normal distribution of variance 1 around z
+        return rng.standard_normal(Z.shape).astype(Z.dtype)
+    if loss == "cross_entropy":
+        below = np.cumsum(q[:, :-1], axis=1, dtype=np.float64) <= rng.random((len(q), 1))
+        drawn = below.sum(axis=1)
+        cotangent = q.copy()
+        cotangent[np.arange(len(q)), drawn] -= 1.0
+        return cotangent
+    if loss == "poisson":
+        return (q - rng.poisson(np.minimum(q, 1e15))).astype(Z.dtype)
+    p = np.exp(-np.logaddexp(0.0, -Z.astype(np.float64)))
+    return (p - (rng.random(p.shape) < p)).astype(Z.dtype)
