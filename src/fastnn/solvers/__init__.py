@@ -1,6 +1,21 @@
 """Full-batch solvers over an Objective, each also an optimizer of ``net.fit``."""
 
 from .gradient import LBFGS, GradientDescent, NonlinearCG
+from .least_squares import LevenbergMarquardt
+from .newton import ARC, Newton
 from .run import FullBatchSolver, Iteration, SolverResult
+from .scipy_methods import NewtonCG, TrustRegion
 
-__all__ = ["LBFGS", "FullBatchSolver", "GradientDescent", "Iteration", "NonlinearCG", "SolverResult"]
+__all__ = [
+    "ARC",
+    "LBFGS",
+    "FullBatchSolver",
+    "GradientDescent",
+    "Iteration",
+    "LevenbergMarquardt",
+    "Newton",
+    "NewtonCG",
+    "NonlinearCG",
+    "SolverResult",
+    "TrustRegion",
+]

@@ -5,7 +5,7 @@ Both classes hold the symmetric matrix B of a model m(p) = g·p + ½ p·B p and 
 - ``trust_step(g, radius)``: the minimum of m in ‖p‖ ≤ radius (Moré and Sorensen 1983): (B + μ I) p = −g with μ ≥ 0,
   B + μ I ⪰ 0, and μ = 0 or ‖p‖ = radius; in the hard case p gets a part along the lowest eigenvector;
 - ``cubic_step(g, sigma)``: the minimum of m + σ/3 ‖p‖³: the same equation with μ = σ ‖p‖ (Cartis, Gould and Toint 2011);
-- ``descent(g, floor)``: a Newton direction of a B made positive definite;
+- ``inverse(floor)``: a function that multiplies with the inverse of a B made positive definite;
 - ``lowest()``: the lowest eigenvalue with its eigenvector.
 """
 
@@ -64,9 +64,16 @@ class SpectralModel:
         unit[at] = 1.0
         return float(self.values[at]), self._back(unit)
 
-    def descent(self, g: np.ndarray, floor: float) -> np.ndarray:
-        """−|B|⁻¹ g with eigenvalues of at least `floor` times the largest (Dauphin et al. 2014)."""
-        return -self._back(self._to(g) / np.maximum(np.abs(self.values), floor * max(self.scale, 1e-300)))
+    def quadratic(self, p: np.ndarray) -> float:
+        """p·B p."""
+        a = self._to(p)
+        return float(np.dot(a, self.values * a))
+
+    def inverse(self, floor: float) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+        """v -> |B|⁻¹ v, |B| with eigenvalues of at least `floor` (Dauphin et al. 2014); how far the lowest was moved."""
+        positive = np.maximum(np.abs(self.values), floor)
+        moved = float(positive[np.argmin(self.values)] - self.values.min(initial=0.0)) if len(positive) else 0.0
+        return lambda v: self._back(self._to(v) / positive), moved
 
     def trust_step(self, g: np.ndarray, radius: float, guess: float = 0.0) -> tuple[np.ndarray, float]:
         """The step and μ; `guess` is not needed."""
@@ -127,15 +134,18 @@ class CholeskyModel:
     ----------
     B : ndarray (P, P) of float64
         Kept, not changed.
+    shift : float
+        What made the matrix before definite.
     """
 
-    def __init__(self, B: np.ndarray) -> None:
+    def __init__(self, B: np.ndarray, shift: float = 0.0) -> None:
         self.B = B
         self.diagonal = np.einsum("ii->i", B).copy()
         self._potrf = get_lapack_funcs("potrf", (B,))
         rows = np.abs(B).sum(axis=1)
         self.scale = min(float(rows.max()), float(np.linalg.norm(B)))
         self._factor = np.empty_like(B, order="F")
+        self.shift = shift
 
     def factor(self, mu: float) -> np.ndarray | None:
         """Lower Cholesky factor of B + μ I, or None where it is not positive definite; its memory is used again."""
@@ -149,16 +159,21 @@ class CholeskyModel:
         values, vectors = eigh(self.B, subset_by_index=[0, 0], check_finite=False)
         return float(values[0]), vectors[:, 0]
 
-    def descent(self, g: np.ndarray, floor: float) -> np.ndarray:
-        """−(B + τ I)⁻¹ g with the first τ of a doubling sequence that makes it positive definite."""
+    def quadratic(self, p: np.ndarray) -> float:
+        """p·B p."""
+        return float(np.dot(p, self.B @ p))
+
+    def inverse(self, floor: float) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+        """v -> (B + τ I)⁻¹ v, τ the first of a growing sequence that makes B + τ I positive definite; and τ.
+
+        Nocedal and Wright 2006, algorithm 3.3, from a quarter of `shift`.
+        """
         smallest = float(self.diagonal.min())
-        unit = floor * max(self.scale, 1e-300)
-        tau = 0.0 if smallest > 0.0 else unit - smallest
-        while True:
-            factor = self.factor(tau)
-            if factor is not None:
-                return -cho_solve((factor, True), g, check_finite=False)
-            tau = max(2.0 * tau, unit, 1e-3 * self.scale)
+        tau = max(0.0, floor - smallest, 0.25 * self.shift)
+        while (factor := self.factor(tau)) is None:
+            tau = max(2.0 * tau, floor)
+        self.shift = tau
+        return lambda v: cho_solve((factor, True), v, check_finite=False), tau
 
     def trust_step(self, g: np.ndarray, radius: float, guess: float = 0.0) -> tuple[np.ndarray, float]:
         """The step, its length within a tenth of the radius where it is not shorter, and μ; `guess` is tried first."""
@@ -226,7 +241,7 @@ class CholeskyModel:
 Model = SpectralModel | CholeskyModel
 
 
-def model(B: np.ndarray) -> Model:
-    """The class that is cheaper for a whole matrix of this size."""
+def model(B: np.ndarray, shift: float = 0.0) -> Model:
+    """The class that is cheaper for a whole matrix of this size; `shift` is what made the last matrix definite."""
     B = np.ascontiguousarray(B, np.float64)
-    return SpectralModel([(slice(0, len(B)), B)], len(B)) if len(B) <= EIGEN_LIMIT else CholeskyModel(B)
+    return SpectralModel([(slice(0, len(B)), B)], len(B)) if len(B) <= EIGEN_LIMIT else CholeskyModel(B, shift)
