@@ -12,18 +12,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import curvature, datasets, initializers, kernels, losses, optimizers, reference
+    from . import curvature, datasets, initializers, kernels, linear, losses, optimizers, reference, solvers
     from .config import show_config
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .network import Sequential
+    from .objective import Objective
     from .optimizers import NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .solvers import (
+        ARC,
+        LBFGS,
+        GaussNewtonCG,
+        GradientDescent,
+        LevenbergMarquardt,
+        Newton,
+        NewtonCG,
+        NonlinearCG,
+        TrustRegion,
+    )
     from .training import DivergenceError, EpochResult, History, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ARC",
+    "LBFGS",
     "NAG",
     "SGD",
     "Activation",
@@ -39,9 +53,16 @@ __all__ = [
     "EarlyStopping",
     "EpochResult",
     "ExponentialDecay",
+    "GaussNewtonCG",
+    "GradientDescent",
     "GradientReport",
     "History",
     "LayerNorm",
+    "LevenbergMarquardt",
+    "Newton",
+    "NewtonCG",
+    "NonlinearCG",
+    "Objective",
     "RMSProp",
     "RationalDecay",
     "ReduceOnPlateau",
@@ -50,6 +71,7 @@ __all__ = [
     "Standardize",
     "StepDecay",
     "Trainer",
+    "TrustRegion",
     "WarmUp",
     "__version__",
     "callbacks",
@@ -59,31 +81,39 @@ __all__ = [
     "datasets",
     "initializers",
     "kernels",
+    "linear",
     "load",
     "losses",
     "optimizers",
     "reference",
     "schedules",
     "show_config",
+    "solvers",
 ]
 
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "curvature", "datasets", "initializers", "kernels", "layers", "losses"),
-    *("network", "optimizers", "plan", "reference", "schedules", "training"),
+    *("callbacks", "curvature", "datasets", "initializers", "kernels", "layers", "linear", "losses"),
+    *("network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
 )
 _SCHEDULES = (
     *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
     *("RootDecay", "StepDecay", "WarmUp"),
 )
+_SOLVERS = (
+    *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
+    *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
+)
 _NAMES = {
     **dict.fromkeys(("NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
     **dict.fromkeys(_SCHEDULES, "schedules"),
+    **dict.fromkeys(_SOLVERS, "solvers"),
     **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
+    "Objective": "objective",
     "Sequential": "network",
     "load": "io",
     "show_config": "config",

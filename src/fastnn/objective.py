@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,8 @@ class Objective:
         J(θ) = 1/R Σ_r (Σ_{i∈B_r} w_i ℓ_i / Σ_{i∈B_r} w_i) + ½ l2 ‖W‖². A row may be in several batches; rows in none do
         not count, and are not evaluated.
     training : bool, default=False
-        Whether batch norm uses the statistics of these rows, all at once, instead of the running ones. Nothing is dropped
-        either way.
+        Whether batch norm uses the statistics of these rows, all at once, instead of the running ones. Nothing is
+        dropped either way.
     dtype : {"float32", "float64"}, optional
         Of the arithmetic; None is the network's. "float64" evaluates a float32 network in double precision.
     threads : int, optional
@@ -251,6 +252,22 @@ class Objective:
             problem.theta[...] = rounded
         return problem
 
+    def _subset(self, rows: np.ndarray) -> Objective:
+        """The objective of some rows alone; evaluations count for both."""
+        other, problem = copy.copy(self), copy.copy(self._problem)
+        problem.X, problem.theta = problem.X[rows], problem.theta.copy()
+        problem.y = None if problem.y is None else problem.y[rows]
+        if problem.weight is not None:
+            problem.weight = problem.weight[rows]
+        problem.n_rows = other.n_rows = len(rows)
+        problem.total = float(len(rows)) if problem.weight is None else float(problem.weight.sum(dtype=np.float64))
+        other._problem, other._operators = problem, {}
+        return other
+
+    def _own_net(self) -> Sequential:
+        """A network of the objective's dtype whose parameters may be changed."""
+        return _in_dtype(self.net, self.dtype)
+
     def _check(self, theta: Any) -> np.ndarray:
         theta = np.asarray(theta)
         if theta.dtype not in (np.float32, np.float64):
@@ -265,7 +282,7 @@ class Objective:
 
 def _in_dtype(net: Sequential, dtype: np.dtype[Any]) -> Sequential:
     """A copy of a network that calculates in another precision."""
-    copy = Sequential(
+    twin = Sequential(
         net.layers,
         input_size=net.input_size,
         loss=net._loss,  # type: ignore[arg-type]
@@ -274,8 +291,8 @@ def _in_dtype(net: Sequential, dtype: np.dtype[Any]) -> Sequential:
         input_scale=net.input_scale,
         backend=net.backend,
     )
-    copy.theta[...], copy.state[...] = net.theta, net.state
-    return copy
+    twin.theta[...], twin.state[...] = net.theta, net.state
+    return twin
 
 
 def _take_batches(
@@ -283,7 +300,9 @@ def _take_batches(
 ) -> tuple[Any, Any, np.ndarray]:
     """The rows of fixed batches, each once, and the weights that make the mean of the batches one weighted mean."""
     if training and net._whole_batches:
-        raise ValueError("batches: cannot be given with training=True and batch norm, which takes all rows as one batch")
+        raise ValueError(
+            "batches: cannot be given with training=True and batch norm, which takes all rows as one batch"
+        )
     X, y, _ = net._check_data(X, y, None)
     n_rows = len(X)
     weight = check_sample_weight(sample_weight, n_rows, np.dtype(np.float64))
@@ -296,9 +315,7 @@ def _take_batches(
         if rows.dtype.kind not in "iu" or rows.ndim != 1 or not len(rows):
             raise TypeError(f"batches[{number}]: expected a 1-D array of row indices, got {batch!r}")
         if rows.min() < 0 or rows.max() >= n_rows:
-            raise ValueError(
-                f"batches[{number}]: expected indices in [0, {n_rows}), got {rows.min()} to {rows.max()}"
-            )
+            raise ValueError(f"batches[{number}]: expected indices in [0, {n_rows}), got {rows.min()} to {rows.max()}")
         share = weight[rows].sum()
         if share == 0.0:
             raise ValueError(f"batches[{number}]: expected weights with a positive sum, got zeros only")

@@ -340,6 +340,8 @@ def get(optimizer: Any) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
+    if isinstance(optimizer, Solver):
+        raise TypeError(f"optimizer: {type(optimizer).__name__} is a full-batch solver; use it with net.fit")
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer: unknown name {optimizer!r}; known: {', '.join(OPTIMIZERS)}")

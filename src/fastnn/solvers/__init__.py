@@ -1,5 +1,6 @@
 """Full-batch solvers over an Objective, each also an optimizer of ``net.fit``."""
 
+from .gauss_newton import GaussNewtonCG
 from .gradient import LBFGS, GradientDescent, NonlinearCG
 from .least_squares import LevenbergMarquardt
 from .newton import ARC, Newton
@@ -10,6 +11,7 @@ __all__ = [
     "ARC",
     "LBFGS",
     "FullBatchSolver",
+    "GaussNewtonCG",
     "GradientDescent",
     "Iteration",
     "LevenbergMarquardt",

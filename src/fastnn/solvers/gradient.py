@@ -89,8 +89,8 @@ class NonlinearCG(FullBatchSolver):
 
     Notes
     -----
-    Nocedal and Wright 2006, section 5.2 (PR+: equation 5.45); Hager and Zhang 2005. SciPy's ``method="CG"`` is the first
-    formula too; it takes its vectors in float64 whatever the network, which a float32 network need not pay for.
+    Nocedal and Wright 2006, section 5.2 (PR+: equation 5.45); Hager and Zhang 2005. SciPy's ``method="CG"`` is the
+    first formula too; it takes its vectors in float64 whatever the network, which a float32 network need not pay for.
     """
 
     formula: str = field(default="polak_ribiere", kw_only=True)

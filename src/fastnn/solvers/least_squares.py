@@ -34,7 +34,8 @@ class LevenbergMarquardt(FullBatchSolver):
     damping : float, default=1e-3
         μ at the start, relative to the largest diagonal element of A; above 0.
     max_iter, tol, dtype
-        As for every solver; see :class:`fastnn.solvers.FullBatchSolver`. Steps that are refused are part of the iteration.
+        As for every solver; see :class:`fastnn.solvers.FullBatchSolver`. Steps that are refused are part of the
+        iteration.
 
     Raises
     ------
@@ -44,8 +45,8 @@ class LevenbergMarquardt(FullBatchSolver):
     Notes
     -----
     Marquardt 1963; the rule for μ is Nielsen's, as in Madsen, Nielsen and Tingleff 2004, algorithm 3.16. A is summed by
-    symmetric rank-k products over chunks of rows and factorized by Cholesky; all in float64. ``scipy.optimize.least_squares``
-    takes the whole Jacobian, (N K, P), and its QR or singular values.
+    symmetric rank-k products over chunks of rows and factorized by Cholesky; all in float64.
+    ``scipy.optimize.least_squares`` takes the whole Jacobian, (N K, P), and its QR or singular values.
     """
 
     damping: float = field(default=1e-3, kw_only=True)

@@ -79,8 +79,8 @@ def search(
 
     Notes
     -----
-    Nocedal and Wright 2006, algorithms 3.5 and 3.6, with cubic interpolation kept within the middle 80 % of the bracket.
-    A value that is not finite counts as too large.
+    Nocedal and Wright 2006, algorithms 3.5 and 3.6, with cubic interpolation kept within the middle 80 % of the
+    bracket. A value that is not finite counts as too large.
     """
     low, high = start, None
     for _ in range(max_evaluations):

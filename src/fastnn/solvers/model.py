@@ -4,8 +4,8 @@ Both classes hold the symmetric matrix B of a model m(p) = g·p + ½ p·B p and 
 
 - ``trust_step(g, radius)``: the minimum of m in ‖p‖ ≤ radius (Moré and Sorensen 1983): (B + μ I) p = −g with μ ≥ 0,
   B + μ I ⪰ 0, and μ = 0 or ‖p‖ = radius; in the hard case p gets a part along the lowest eigenvector;
-- ``cubic_step(g, sigma)``: the minimum of m + σ/3 ‖p‖³: the same equation with μ = σ ‖p‖ (Cartis, Gould and Toint 2011);
-- ``inverse(floor)``: a function that multiplies with the inverse of a B made positive definite;
+- ``cubic_step(g, sigma)``: the minimum of m + σ/3 ‖p‖³: the same equation with μ = σ ‖p‖ (Cartis, Gould and Toint
+2011); - ``inverse(floor)``: a function that multiplies with the inverse of a B made positive definite;
 - ``lowest()``: the lowest eigenvalue with its eigenvector.
 """
 
@@ -21,6 +21,7 @@ __all__ = ["CholeskyModel", "Model", "SpectralModel", "model"]
 
 # Parameters of a block up to which eigenvalues cost less than the several factorizations of a step would.
 EIGEN_LIMIT = 600
+ROUNDING = 1e-12  # relative, of an eigenvalue
 
 
 class SpectralModel:
@@ -70,10 +71,14 @@ class SpectralModel:
         return float(np.dot(a, self.values * a))
 
     def inverse(self, floor: float) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-        """v -> |B|⁻¹ v, |B| with eigenvalues of at least `floor` (Dauphin et al. 2014); how far the lowest was moved."""
-        positive = np.maximum(np.abs(self.values), floor)
-        moved = float(positive[np.argmin(self.values)] - self.values.min(initial=0.0)) if len(positive) else 0.0
-        return lambda v: self._back(self._to(v) / positive), moved
+        """v -> |B|⁻¹ v, |B| with eigenvalues of at least `floor` (Dauphin et al. 2014); how far the lowest was moved.
+
+        A matrix that is positive definite beyond rounding stays as it is.
+        """
+        definite = self.values.min() > ROUNDING * self.scale
+        positive = self.values if definite else np.maximum(np.abs(self.values), floor)
+        at = int(np.argmin(self.values))
+        return lambda v: self._back(self._to(v) / positive), float(positive[at] - self.values[at])
 
     def trust_step(self, g: np.ndarray, radius: float, guess: float = 0.0) -> tuple[np.ndarray, float]:
         """The step and μ; `guess` is not needed."""
@@ -86,8 +91,8 @@ class SpectralModel:
     def _secular(
         self, g: np.ndarray, length: Callable[[float], float], rate: float, radius: float | None
     ) -> tuple[np.ndarray, float]:
-        """Root of ‖p(μ)‖ = length(μ), a function that rises at `rate`, right of −λ_min; bisection with Newton's steps."""
-        a, values = self._to(g), self.values
+        """Root of ‖p(μ)‖ = length(μ), a function that rises at `rate`, right of −λ_min; bisection with Newton's
+        steps.""" a, values = self._to(g), self.values
         lowest = float(values.min())
         tiny = 1e-14 * max(self.scale, 1e-300)
         lower = max(0.0, -lowest)
@@ -166,10 +171,12 @@ class CholeskyModel:
     def inverse(self, floor: float) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
         """v -> (B + τ I)⁻¹ v, τ the first of a growing sequence that makes B + τ I positive definite; and τ.
 
-        Nocedal and Wright 2006, algorithm 3.3, from a quarter of `shift`.
+        Nocedal and Wright 2006, algorithm 3.3, from a quarter of `shift`, or from 0 where that is below `floor`.
         """
         smallest = float(self.diagonal.min())
-        tau = max(0.0, floor - smallest, 0.25 * self.shift)
+        tau = 0.25 * self.shift if self.shift > 4.0 * floor else 0.0
+        if smallest <= 0.0:
+            tau = max(tau, floor - smallest)
         while (factor := self.factor(tau)) is None:
             tau = max(2.0 * tau, floor)
         self.shift = tau

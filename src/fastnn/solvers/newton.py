@@ -33,10 +33,10 @@ class _HessianSolver(FullBatchSolver):
 
     def _check_size(self, objective: Objective, instead: str) -> None:
         P = objective.n_parameters
-        if P > self.max_parameters:
+        if self.max_parameters < P:
             raise ValueError(
-                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes in float64, "
-                f"max_parameters is {self.max_parameters:,}; {instead}"
+                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes in float64,
+                " f"max_parameters is {self.max_parameters:,}; {instead}"
             )
 
 
@@ -45,14 +45,14 @@ class Newton(_HessianSolver):
     """Newton's method: steps by an exact Hessian H, made positive definite where it is not.
 
     An iteration computes H once. With ``globalization="line_search"`` it then goes along −M⁻¹ g by a strong Wolfe line
-    search, `updates` times, M being H made positive definite and after each step corrected by a BFGS update with what the
-    gradients tell of the curvature there::
+    search, `updates` times, M being H made positive definite and after each step corrected by a BFGS update with what
+    the gradients tell of the curvature there::
 
-        up to max_parameters / 8 parameters, blocks, diagonals:   M = Q max(|Λ|, damping) Qᵀ,  H = Q Λ Qᵀ
-        otherwise:                                                M = H + τ I, τ = 0 or as small as makes it definite
+        up to 600 parameters, blocks, diagonals:   M = Q max(|Λ|, damping) Qᵀ,  H = Q Λ Qᵀ;  M = H where Λ > 0
+        beyond:                                    M = H + τ I, τ = 0 or about as small as makes it definite
 
-    With ``globalization="trust_region"`` a step is the minimum of the quadratic model within a radius (Moré and Sorensen
-    1983), negative curvature included; the radius follows the ratio of the real to the promised decrease.
+    With ``globalization="trust_region"`` a step is the minimum of the quadratic model within a radius (Moré and
+    Sorensen 1983), negative curvature included; the radius follows the ratio of the real to the promised decrease.
 
     At a point with ‖g‖ ≤ tol the lowest eigenvalue of H decides: where it is negative, the point is a saddle, and the
     method leaves it along that eigenvector.
@@ -83,13 +83,13 @@ class Newton(_HessianSolver):
 
     Notes
     -----
-    Nocedal and Wright 2006, sections 3.4, 4.3 and 6.1; |Λ|: Dauphin et al. 2014. A gradient costs so much less than H and
-    its factorization that steps between two Hessians pay: 4-10-10-3 with tanh on iris comes to ‖g‖ < 1e-8 with 6 to 10
-    Hessians and about 200 gradients, where single steps need 40 to 90 Hessians. Its neighbours in the literature are
+    Nocedal and Wright 2006, sections 3.4, 4.3 and 6.1; |Λ|: Dauphin et al. 2014. A gradient costs so much less than H
+    and its factorization that steps between two Hessians pay: 4-10-10-3 with tanh on iris comes to ‖g‖ < 1e-8 with 6 to
+    10 Hessians and about 200 gradients, where single steps need 40 to 90 Hessians. Its neighbours in the literature are
     Shamanskii's method and the preconditioned L-BFGS of Jiang, Byrd, Eskow and Schnabel 2004.
 
-    Seed 000 inverts indefinite matrices that are not second derivatives either, without damping or line search, and does
-    not learn; its networks do with all three matrices of this class.
+    Seed 000 inverts indefinite matrices that are not second derivatives either, without damping or line search, and
+    does not learn; its networks do with all three matrices of this class.
     """
 
     matrix: str = field(default="full", kw_only=True)
@@ -205,7 +205,11 @@ def _escape(
     for _ in range(40):  # f falls as ½ λ t² for small t; as long as it falls by half of that, take the longest
         candidate = theta + length * vector
         found, slope = run.evaluate(candidate)
-        if math.isfinite(found) and found <= value + 0.25 * lowest * length**2 and not run.negligible(value, value - found):
+        if (
+            math.isfinite(found)
+            and found <= value + 0.25 * lowest * length**2
+            and not run.negligible(value, value - found)
+        ):
             best = candidate, found, slope
             break
         length *= 0.5

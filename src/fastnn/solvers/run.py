@@ -63,13 +63,14 @@ class SolverResult:
         The last finished iteration's.
     value, gradient_norm : float
     status : str
-        Why it stopped: ``"converged"``, ``"max_iter"``, ``"stopped"`` (by a callback), ``"precision"`` (rounding noise),
-        ``"stalled"`` or ``"not_finite"``.
+        Why it stopped: ``"converged"``, ``"max_iter"``, ``"stopped"`` (by a callback), ``"precision"`` (rounding
+        noise), ``"stalled"`` or ``"not_finite"``.
     message : str
         The same in words.
     iterations : int
     history : dict of lists
-        ``value``, ``gradient_norm``, ``step`` and ``damping``, with the start as first entry, and ``seconds`` since then.
+        ``value``, ``gradient_norm``, ``step`` and ``damping``, with the start as first entry, and ``seconds`` since
+        then.
     evaluations : Evaluations
         Of this run.
     """
@@ -129,7 +130,8 @@ class Run:
         }
         self._memory: list[tuple[np.ndarray, float, np.ndarray]] = []
         self._began = time.perf_counter()
-        #: Relative rounding noise of a value: losses of rows are rounded in the objective's dtype, and summed in double.
+        #: Relative rounding noise of a value: losses of rows are rounded in the objective's dtype, and summed in
+        # double.
         self.noise = 4.0 * float(np.finfo(objective.dtype).eps)
         self.theta = np.array(theta, dtype=dtype)
 

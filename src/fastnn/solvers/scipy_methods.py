@@ -95,8 +95,8 @@ class TrustRegion(_SciPySolver):
     ----------
     method : {"auto", "exact", "krylov", "ncg"}, default="auto"
         "exact" (``trust-exact``) solves each subproblem with the whole Hessian, "krylov" (``trust-krylov``) nearly
-        exactly with products, "ncg" (``trust-ncg``) by Steihaug's truncated CG. "auto" is "exact" up to 500 parameters and
-        "krylov" beyond.
+        exactly with products, "ncg" (``trust-ncg``) by Steihaug's truncated CG. "auto" is "exact" up to 500 parameters
+        and "krylov" beyond.
     radius : float, default=1.0
         At the start.
     max_radius : float, default=1000.0
