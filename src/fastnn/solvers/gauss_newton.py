@@ -86,8 +86,8 @@ class GaussNewtonCG(FullBatchSolver):
     def _check(self, objective: Objective) -> None:
         if objective._problem.whole and (self.preconditioner is not None or self.curvature_rows is not None):
             raise ValueError(
-                "GaussNewtonCG: preconditioner and curvature_rows need rows that do not depend on each other; with batch
-                " "norm in training mode give None for both"
+                "GaussNewtonCG: preconditioner and curvature_rows need rows that do not depend on each other; with "
+                "batch norm in training mode give None for both"
             )
 
     def _solve(self, run: Run) -> NoReturn:

@@ -4,8 +4,8 @@ Both classes hold the symmetric matrix B of a model m(p) = g·p + ½ p·B p and 
 
 - ``trust_step(g, radius)``: the minimum of m in ‖p‖ ≤ radius (Moré and Sorensen 1983): (B + μ I) p = −g with μ ≥ 0,
   B + μ I ⪰ 0, and μ = 0 or ‖p‖ = radius; in the hard case p gets a part along the lowest eigenvector;
-- ``cubic_step(g, sigma)``: the minimum of m + σ/3 ‖p‖³: the same equation with μ = σ ‖p‖ (Cartis, Gould and Toint
-2011); - ``inverse(floor)``: a function that multiplies with the inverse of a B made positive definite;
+- ``cubic_step(g, sigma)``: the minimum of m + σ/3 ‖p‖³: the same equation with μ = σ ‖p‖ (Cartis et al. 2011);
+- ``inverse(floor)``: a function that multiplies with the inverse of a B made positive definite;
 - ``lowest()``: the lowest eigenvalue with its eigenvector.
 """
 
@@ -91,8 +91,8 @@ class SpectralModel:
     def _secular(
         self, g: np.ndarray, length: Callable[[float], float], rate: float, radius: float | None
     ) -> tuple[np.ndarray, float]:
-        """Root of ‖p(μ)‖ = length(μ), a function that rises at `rate`, right of −λ_min; bisection with Newton's
-        steps.""" a, values = self._to(g), self.values
+        """Root of ‖p(μ)‖ = length(μ), which rises at `rate`, right of −λ_min, by bisection and Newton's steps."""
+        a, values = self._to(g), self.values
         lowest = float(values.min())
         tiny = 1e-14 * max(self.scale, 1e-300)
         lower = max(0.0, -lowest)

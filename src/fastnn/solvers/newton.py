@@ -35,8 +35,8 @@ class _HessianSolver(FullBatchSolver):
         P = objective.n_parameters
         if self.max_parameters < P:
             raise ValueError(
-                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes in float64,
-                " f"max_parameters is {self.max_parameters:,}; {instead}"
+                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes, "
+                f"max_parameters is {self.max_parameters:,}; {instead}"
             )
 
 
