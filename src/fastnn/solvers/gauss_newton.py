@@ -72,6 +72,7 @@ class GaussNewtonCG(FullBatchSolver):
 
     second_order: ClassVar[bool] = True
     double: ClassVar[bool] = True
+    vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 from scipy.linalg import get_blas_funcs
@@ -15,7 +15,12 @@ __all__ = ["LBFGS", "GradientDescent", "NonlinearCG"]
 
 
 @dataclass(frozen=True)
-class GradientDescent(FullBatchSolver):
+class _GradientSolver(FullBatchSolver):
+    vectors: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class GradientDescent(_GradientSolver):
     """Steepest descent, θ ← θ − α ∂J/∂θ.
 
     Parameters
@@ -65,7 +70,7 @@ class GradientDescent(FullBatchSolver):
 
 
 @dataclass(frozen=True)
-class NonlinearCG(FullBatchSolver):
+class NonlinearCG(_GradientSolver):
     """Non-linear conjugate gradients, p ← −g + β p, with a strong Wolfe line search.
 
     ::
@@ -139,7 +144,7 @@ class NonlinearCG(FullBatchSolver):
 
 
 @dataclass(frozen=True)
-class LBFGS(FullBatchSolver):
+class LBFGS(_GradientSolver):
     """Limited-memory BFGS with a strong Wolfe line search.
 
     p = −H g, where H is the BFGS approximation of the inverse Hessian from the last `memory` pairs

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from .._core.threads import blas_held_to_one_thread
 from ..objective import Evaluations, Objective
 from ..optimizers import Solver
 from ..plan import check_integer, check_number
 from .line_search import Point, search
 
 __all__ = ["FullBatchSolver", "Iteration", "Run", "SolverResult"]
+
+SMALL = 600  # parameters up to which matrices are factorized by one thread
 
 MESSAGES = {
     "converged": "the gradient's norm is at most tol",
@@ -231,6 +235,8 @@ class FullBatchSolver(Solver):
 
     second_order: ClassVar[bool] = False  # whether the network must have curvature
     double: ClassVar[bool] = False  # whether the solver's own vectors are always float64
+    # Whether its own work is on vectors alone, too short for BLAS to wake its threads for; so are small matrices.
+    vectors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_iter", check_integer("max_iter", self.max_iter))
@@ -278,7 +284,9 @@ class FullBatchSolver(Solver):
         run = Run(objective, theta, self.max_iter, self.tol, callback, dtype)
         before = Evaluations(**vars(objective.evaluations))
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
+            small = self.vectors or objective.n_parameters <= SMALL
+            held = blas_held_to_one_thread() if small else nullcontext()
+            with held, np.errstate(over="ignore", invalid="ignore"):
                 self._solve(run)
         except Finished as finished:
             status, message = finished.status, finished.message
