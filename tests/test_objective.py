@@ -153,7 +153,12 @@ def test_every_method_of_scipy_runs(iris, method: str, further: str | None) -> N
     objective = fnn.Objective(net, X, y, l2=0.01)
     options = {} if further is None else {further: objective.hessp if further == "hessp" else objective.hessian}
     found = scipy.optimize.minimize(
-        objective.value_and_gradient, net.theta.copy(), jac=True, method=method, options={"maxiter": 300}, **options
+        objective.value_and_gradient,
+        net.theta.copy(),
+        jac=True,
+        method=method,
+        options={"maxfun" if method == "TNC" else "maxiter": 300},
+        **options,
     )
     assert np.linalg.norm(objective.gradient(found.x)) < 2e-3
     best = fnn.Newton(20, 1e-10).minimize(objective, net.theta)

@@ -19,6 +19,7 @@ from .line_search import Point, search
 
 __all__ = ["FullBatchSolver", "Iteration", "Run", "SolverResult"]
 
+PATIENCE = 10  # iterations that move, but improve neither value nor gradient beyond the noise
 SMALL = 600  # parameters up to which matrices are factorized by one thread
 
 MESSAGES = {
@@ -132,6 +133,8 @@ class Run:
         self.history: dict[str, list[float]] = {
             name: [] for name in ("value", "gradient_norm", "step", "damping", "seconds")
         }
+        self._best = math.inf, math.inf  # value and gradient norm when one of them last improved
+        self._waited = 0
         self._memory: list[tuple[np.ndarray, float, np.ndarray]] = []
         self._began = time.perf_counter()
         #: Relative rounding noise of a value: losses of rows are rounded in the objective's dtype, and summed in
@@ -185,6 +188,12 @@ class Run:
             self.finish("converged")
         if number >= self.max_iter:
             self.finish("max_iter")
+        if value < self._best[0] - self.noise * abs(value) or norm < 0.9 * self._best[1]:
+            self._best, self._waited = (value, min(norm, self._best[1])), 0
+        elif step > 0.0:
+            self._waited += 1
+            if self._waited >= PATIENCE:
+                self.give_up(value, 0.0)
 
     def search(
         self,
