@@ -216,8 +216,8 @@ def gauss_newton() -> None:
                 break
         print(f"Adam({rate:g}) {len(curve)} epochs {clock}  {' '.join(f'{a:.4f}' for a in curve)}", flush=True)
     for solver in (
-        fnn.GaussNewtonCG(30, curvature_rows=6000, cg_iterations=30),
-        fnn.GaussNewtonCG(30, curvature_rows=6000, cg_iterations=30, preconditioner="kfac"),
+        fnn.GaussNewtonCG(30, curvature_rows=6000, cg_iterations=20, damping=0.03),
+        fnn.GaussNewtonCG(30, curvature_rows=6000, cg_iterations=20, damping=0.03, preconditioner="kfac"),
     ):
         net, clock, curve = network(), Clock(), []
 
@@ -229,9 +229,9 @@ def gauss_newton() -> None:
             if curve[-1] >= 0.98 or time.perf_counter() - clock.wall > 300.0:
                 result.stop()
 
-        history = net.fit(X, y, optimizer=solver, callbacks=[good])
+        history = net.fit(X, y, optimizer=solver, l2=1e-4, callbacks=[good])
         count = history.result.evaluations
-        passes = (count.gradient * 60000 + 2 * count.product * 6000) / 60000
+        passes = count.gradient + 0.2 * count.product
         print(f"{solver.preconditioner} {len(history)} iterations, about {passes:.0f} passes over the data {clock}")
 
 
