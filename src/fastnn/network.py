@@ -115,6 +115,8 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
     """
     if hasattr(X, "tocsr"):
         return _check_sparse(X, n_features, dtype)
+    if isinstance(X, SparseRows) and X.shape[1] == n_features:
+        return X  # made by this function
     if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
         raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
     array = np.asarray(X)
