@@ -124,8 +124,7 @@ class History:
     def append(self, result: EpochResult) -> None:
         """Add one epoch; without validation, ``val_`` series get NaN."""
         for key, column in self._columns.items():
-            known = not key.startswith("val_")
-            column.append(getattr(result, key) if known else result.validation.get(key, math.nan))
+            column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
 
     def keys(self) -> tuple[str, ...]:
         """Names of what was recorded."""
