@@ -7,6 +7,7 @@ import time
 import timeit
 from functools import partial
 
+import faces
 import numpy as np
 import rivals
 
@@ -88,6 +89,18 @@ def normalised(task, engines, threads, epochs, rounds):
         assert after < 0.2 * before, f"{title}: the loss of {name} is {after:.3f} after an epoch, {before:.3f} before"
     calls = {name: partial(engine.epochs, epochs) for name, engine in calls.items()}
     return divided(interleaved(title, calls, rounds), epochs)
+
+
+def estimators(task, threads, rounds):
+    """Return {engine: seconds of a fit} of the same estimator of fastnn and of scikit-learn, and {engine: scores}."""
+    title = f"{task.name} {task.X.dtype}, estimators"
+    say(f"{title}: scores")
+    faces.check_same_fit(task)
+    scores = {engine: task.scores(engine) for engine in faces.MODULES}  # warm-up, too
+    faces.check_same_scores(task, *scores.values())
+    options = {"fastnn": {"n_threads": threads}}  # scikit-learn's threads are BLAS's
+    calls = {engine: partial(task.fit, engine, **options.get(engine, {})) for engine in faces.MODULES}
+    return interleaved(title, calls, rounds), scores
 
 
 def ours(title, engines, epochs, rounds):

@@ -23,6 +23,7 @@ SECTIONS = (
     "deterministic",
     "prediction",
     "normalised",
+    "estimators",
     "training",
 )  # fastnn alone first, before a rival is loaded
 WORKERS_TASKS = ("mnist-256", "wide-256")
@@ -98,7 +99,14 @@ def live(options):
 
     rivals.configure_process(options.threads)
     run, tasks = Run(), Tasks(rivals, options)
-    parts = (workers_section, deterministic_section, prediction_section, normalised_section, training_section)
+    parts = (
+        workers_section,
+        deterministic_section,
+        prediction_section,
+        normalised_section,
+        estimators_section,
+        training_section,
+    )
     for name, part in zip(SECTIONS, parts, strict=True):
         if name in options.section:
             part(options, measure, tasks, run)
@@ -206,6 +214,29 @@ def normalised_section(options, measure, tasks, run):
         heading(f"Batch norm and dropout, {threads}: seconds per epoch (in brackets: times fastnn with both)")
         header = ["network", "fastnn plain", "fastnn with both", "extra", "torch with both"]
         print_table(header, rows, markdown=options.markdown)
+
+
+def estimators_section(options, measure, tasks, run):
+    """Whole fits of fastnn's estimators and of scikit-learn's own, at their defaults."""
+    if options.engine and "scikit-learn" not in options.engine:
+        return
+    import faces
+
+    rows, threads = [], f"{options.threads} thread{'s' * (options.threads > 1)}"
+    for name, make in faces.each(options.only, options.dtypes):
+        try:
+            task = make()
+        except (ImportError, OSError) as error:
+            print(f"{name}: skipped, {error}", file=sys.stderr)
+            continue
+        medians, scores = measure.estimators(task, options.threads, options.repeats)
+        ratio = medians["scikit-learn"] / medians[OURS]
+        run.add(f"fit {name} {task.X.dtype}, {threads}", medians, {"scikit-learn": ratio})
+        both = [f"{sum(values) / len(values):.4f}" for values in (scores[OURS], scores["scikit-learn"])]
+        rows.append([f"{task.name}, {task.X.dtype}", *map(duration, medians.values()), times(ratio), *both])
+    if rows:
+        heading(f"Estimators, {threads}: seconds of a fit with the same parameters; mean score over five seeds")
+        print_table(["task", OURS, "scikit-learn", "ratio", "our score", "its score"], rows, markdown=options.markdown)
 
 
 def prediction_section(options, measure, tasks, run):

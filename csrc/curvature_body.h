@@ -92,16 +92,31 @@ FNN_INLINE void FN(scaled_out)(ptrdiff_t n, REAL s, const REAL *x, FN(sink) * ou
 /* -- per sample ------------------------------------------------------------------------------------------------------
  */
 
+/* y (n, cols) = x ⊗ d of fewer columns than a vector has elements: whole vectors, each over the end of the last one */
+FNN_INLINE void FN(outer_narrow)(ptrdiff_t n, ptrdiff_t cols, const REAL *restrict x, VEC d, REAL *restrict y)
+{
+    ptrdiff_t k = 0;
+    for (; k * cols + LANES <= n * cols; k++)
+        FN(v_store)(y + k * cols, FN(v_set1)(x[k]) * d);
+    for (; k < n; k++)
+        FN(v_store_n)(y + k * cols, FN(v_set1)(x[k]) * d, (int)cols);
+}
+
 FNN_INLINE void FN(outer)(ptrdiff_t n_in, ptrdiff_t n_out, int bias, const REAL *x, const REAL *d, FN(sink) * out)
 {
     if (n_out == 1) { /* as long a run as there is */
         FN(scaled_out)(n_in, *d, x, out);
-        if (bias)
-            FN(scaled_out)(1, 1, d, out);
-        return;
+    } else if (n_out < LANES) {
+        const VEC row = FN(v_load_n)(d, (int)n_out);
+        const ptrdiff_t most = SINK_SIZE / 2 / n_out;
+        for (ptrdiff_t k = 0; k < n_in; k += most) {
+            const ptrdiff_t piece = n_in - k < most ? n_in - k : most;
+            FN(outer_narrow)(piece, n_out, x + k, row, FN(sink_next)(out, piece * n_out));
+        }
+    } else {
+        for (ptrdiff_t k = 0; k < n_in; k++)
+            FN(scaled_out)(n_out, x[k], d, out);
     }
-    for (ptrdiff_t k = 0; k < n_in; k++)
-        FN(scaled_out)(n_out, x[k], d, out);
     if (bias)
         FN(scaled_out)(n_out, 1, d, out);
 }
@@ -398,9 +413,19 @@ void FN(hessian_products)(const fnn_block *block, const fnn_products *part, void
             const ptrdiff_t i = i0 + p;
             const REAL *x2 = (const REAL *)block->x2 + i * n_in2;
             const REAL *from = (const REAL *)block->a + i * block->a_sample;
-            for (ptrdiff_t o = 0; o < n; o++) /* of one layer, only the upper triangle is there */
-                a[o] = scale * (block->one_layer && o < j ? from[o * block->a_row + j * block->a_column]
-                                                          : from[j * block->a_row + o * block->a_column]);
+            if (block->one_layer) /* only the upper triangle is there */
+                for (ptrdiff_t o = 0; o < n; o++)
+                    a[o] = scale * from[(o < j ? o : j) * block->a_row + (o < j ? j : o) * block->a_column];
+            else if (block->a_column == 1)
+                for (ptrdiff_t o = 0; o < n; o += LANES) { /* zeros go behind; a line of each sample: ask early */
+                    const REAL *row_of_a = from + j * block->a_row + o;
+                    FNN_PREFETCH(row_of_a + 8 * block->a_sample);
+                    FN(v_store)(a + o,
+                                FN(v_set1)(scale) * FN(v_load_n)(row_of_a, n - o < LANES ? (int)(n - o) : LANES));
+                }
+            else
+                for (ptrdiff_t o = 0; o < n; o++)
+                    a[o] = scale * from[j * block->a_row + o * block->a_column];
             REAL *y = t + p * width;
             table[p] = (const REAL *)block->x + i * n_in;
             if (block->jacobian && !block->diagonal) {

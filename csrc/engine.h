@@ -48,6 +48,7 @@ typedef int (*fnn_poll)(void *arg);
         const REAL *target, *weight;                                                                          \
         const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */                             \
         double l1, l2;                                                                                        \
+        int divide_l2;    /* training: l2 / Σw of the batch in the place of l2 */                             \
         REAL *statistics; /* the network's state; training moves running statistics */                        \
         int training;     /* batch norm uses the batch's statistics */                                        \
         const REAL *theta;                                                                                    \
@@ -59,11 +60,14 @@ typedef int (*fnn_poll)(void *arg);
         ptrdiff_t batch, epochs;                                                                              \
         int64_t step;                 /* updates done before; grows */                                        \
         double clip_norm, clip_value; /* INFINITY: none */                                                    \
+        const REAL *const *inverses;  /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */                         \
+        REAL *natural;                /* (2, n_parameters), scratch; so is gradient then */                   \
         /* results */                                                                                         \
         REAL *out;      /* forward: (rows, n_out) */                                                          \
         REAL *gradient; /* (n_parameters,) or NULL: the loss alone */                                         \
         double *losses; /* one for every epoch, or one; and the share of the weight classified correctly */   \
         double *correct;                                                                                      \
+        double *penalties; /* of training: the part of the losses that is penalty */                          \
         ptrdiff_t epochs_done;                                                                                \
         int status; /* enum fnn_status */                                                                     \
         /* linearization */                                                                                   \

@@ -9,6 +9,7 @@ typedef struct {
     REAL *pack;
     REAL *columns;       /* vectors as long as rows are wide, of batch norms */
     const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
+    const REAL **kfac_rows;
 } FN(buffers);
 
 static size_t FN(round_up)(size_t bytes) { return (bytes + FNN_ALIGN - 1) / FNN_ALIGN * FNN_ALIGN; }
@@ -29,6 +30,7 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     TAKE_(rows, REAL, chunk * (size_t)plan->row_elements)
     TAKE_(columns, REAL, plan->column_elements)
     TAKE_(tables, const REAL *, chunk *(size_t)(2 * plan->n_ops + 1))
+    TAKE_(kfac_rows, const REAL *, plan->widest)
 #undef TAKE_
     /* an odd number of cache lines, so that the workers' buffers do not fall on the same sets of a shared cache */
     return at + FNN_ALIGN;
@@ -50,6 +52,43 @@ typedef struct {
     int64_t number; /* of updates before */
     ptrdiff_t first_row, batch_rows;
 } FN(pass);
+
+/* Worker 0, now and then: has the user asked to stop? work: multiplications since it was last asked. */
+static int FN(interrupted)(JOB *job, double work)
+{
+    job->work += work;
+    if (job->work < 5e5 || !job->poll)
+        return 0;
+    job->work = 0;
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    if (now - job->polled < 0.02 && now >= job->polled)
+        return 0;
+    job->polled = now;
+    if (!job->poll(job->poll_arg))
+        return 0;
+    job->status = FNN_INTERRUPTED;
+    fnn_barrier_abort(job->barrier);
+    return 1;
+}
+
+/* Before `work` more multiplications: is this worker to leave? */
+static int FN(stopped)(JOB *job, int worker, double work)
+{
+    return worker == 0 ? FN(interrupted)(job, work) : fnn_barrier_aborted(job->barrier);
+}
+
+/* What a worker does between two looks at `stopped`, about: some 10 ms. */
+#define BLOCK_WORK 2e8
+
+/* Rows of an op that take this long; whole tiles of every height, so that a large chunk is as fast as in one piece. Its
+ * bits are the same, too: sums over rows go on where the block before has left them. */
+static ptrdiff_t FN(block_rows)(const fnn_op *op)
+{
+    const double rows = BLOCK_WORK / ((double)op->n_out * (double)(op->kind == FNN_DENSE ? op->n_in : 64));
+    return rows < 96 ? 96 : rows > 1e9 ? (ptrdiff_t)1e9 : (ptrdiff_t)rows / 96 * 96;
+}
 
 #include "elementwise_body.h"
 #include "normalise_body.h"
@@ -97,54 +136,41 @@ static FN(buffers) FN(prepare)(const JOB *job, int worker)
     return b;
 }
 
-/* Worker 0, now and then: has the user asked to stop? */
-static int FN(interrupted)(JOB *job, ptrdiff_t rows)
-{
-    job->work += (double)rows * (double)job->plan->n_parameters;
-    if (job->work < 5e5 || !job->poll)
-        return 0;
-    job->work = 0;
-    struct timespec t;
-    timespec_get(&t, TIME_UTC);
-    double now = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-    if (now - job->polled < 0.02 && now >= job->polled)
-        return 0;
-    job->polled = now;
-    if (!job->poll(job->poll_arg))
-        return 0;
-    job->status = FNN_INTERRUPTED;
-    fnn_barrier_abort(job->barrier);
-    return 1;
-}
-
 /* Pointers to the rows first .. first+rows of the pass: where they lie, or, where they must be converted or scaled,
- * or BLAS wants them together, gathered. */
-static const REAL *const *FN(fetch)(const JOB *job, const FN(buffers) * b, const int64_t *index, ptrdiff_t first,
+ * or BLAS wants them together, gathered. NULL when told to stop. */
+static const REAL *const *FN(fetch)(JOB *job, const FN(buffers) * b, int worker, const int64_t *index, ptrdiff_t first,
                                     ptrdiff_t rows)
 {
     const fnn_plan *plan = job->plan;
     static const size_t size[] = {sizeof(float), sizeof(double), sizeof(uint8_t)};
     const int own_type = REAL_F32 ? FNN_SOURCE_F32 : FNN_SOURCE_F64;
     const ptrdiff_t n_in = plan->n_in;
+    const size_t row_bytes = (size_t)n_in * size[job->x_type];
     const char *x = job->x;
     const REAL **table = FN(output_rows)(job, b, plan->n_ops);
-    if (job->indptr) {
-        job->kernels->gather_csr(rows, n_in, job->x_type, x, index ? job->indptr : job->indptr + first, job->columns,
-                                 index ? index + first : NULL, plan->input_scale, b->x);
-        for (ptrdiff_t i = 0; i < rows; i++)
-            table[i] = b->x + i * n_in;
-        return table;
-    }
     if (index)
         index += first;
-    else
-        x += (size_t)first * (size_t)n_in * size[job->x_type];
-    if (job->x_type == own_type && plan->input_scale == 1 && !(index && (job->blas || plan->gathers))) {
+    if (!job->indptr && job->x_type == own_type && plan->input_scale == 1 && !(index && (job->blas || plan->gathers))) {
+        if (!index)
+            x += (size_t)first * row_bytes;
         for (ptrdiff_t i = 0; i < rows; i++)
             table[i] = (const REAL *)(const void *)x + (index ? index[i] : i) * n_in;
         return table;
     }
-    job->kernels->gather_rows(rows, n_in, job->x_type, x, index, plan->input_scale, b->x);
+    const ptrdiff_t block = (ptrdiff_t)(BLOCK_WORK / 64) / n_in + 1;
+    for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
+        const int64_t *picked = index ? index + lo : NULL;
+        REAL *to = b->x + lo * n_in;
+        n = rows - lo < block ? rows - lo : block;
+        if (lo > 0 && FN(stopped)(job, worker, BLOCK_WORK))
+            return NULL;
+        if (job->indptr)
+            job->kernels->gather_csr(n, n_in, job->x_type, x, index ? job->indptr : job->indptr + first + lo,
+                                     job->columns, picked, plan->input_scale, to);
+        else
+            job->kernels->gather_rows(n, n_in, job->x_type, index ? x : x + (size_t)(first + lo) * row_bytes, picked,
+                                      plan->input_scale, to);
+    }
     for (ptrdiff_t i = 0; i < rows; i++)
         table[i] = b->x + i * n_in;
     return table;
@@ -163,6 +189,7 @@ static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) *
         REAL *pre = op->pre < 0 ? NULL : b->rows + op->pre * chunk;
         REAL *normalised = b->rows + op->normalised * chunk;
         out = result && i == plan->n_ops - 1 ? result : b->rows + op->out * chunk;
+        const ptrdiff_t block = FN(block_rows)(op);
         switch (op->kind) {
         case FNN_ACTIVATE:
             FN(activate_forward)(job, op, rows, in[0], pre, out);
@@ -181,8 +208,16 @@ static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) *
                 return NULL;
             break;
         default:
-            FN(dense_forward)(job, op, rows, in, b->pack, pre, out);
+            for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
+                n = rows - lo < block ? rows - lo : block;
+                if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
+                    return NULL;
+                FN(dense_forward)(job, op, n, in + lo, b->pack, pre ? pre + lo * op->n_out : NULL,
+                                  out + lo * op->n_out);
+            }
         }
+        if (rows > block && FN(stopped)(job, pass->worker, BLOCK_WORK))
+            return NULL;
     }
     return out;
 }
@@ -198,6 +233,8 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
         const REAL *const *in = source ? FN(output_rows)(job, b, op->input) : x;
         const REAL *pre = op->pre < 0 ? NULL : b->rows + op->pre * chunk, *out = b->rows + op->out * chunk;
         REAL *delta = b->rows + op->delta * chunk, *normalised = b->rows + op->normalised * chunk;
+        REAL *dx = source ? b->rows + source->delta * chunk : NULL;
+        const ptrdiff_t block = step ? rows : FN(block_rows)(op); /* a step is not left half done */
         switch (op->kind) {
         case FNN_ACTIVATE:
             FN(activate_backward)(job, op, rows, pre, out, delta);
@@ -212,14 +249,23 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
                                        b->gradient);
             break;
         case FNN_BATCH_NORM:
-            if (FN(batch_norm_op_backward)(job, op, pass, rows, in[0], normalised, accumulate, source != NULL, delta,
-                                           b->gradient))
+            if (FN(batch_norm_op_backward)(job, op, pass, rows, in[0], normalised, accumulate, source != NULL,
+                                           step != NULL, delta, b->gradient))
                 return 1;
             break;
         default:
-            FN(dense_backward)(job, op, rows, in, pre, out, accumulate, b->pack, delta, FN(delta_rows)(job, b, i),
-                               b->gradient, source ? b->rows + source->delta * chunk : NULL, step);
+            for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
+                const ptrdiff_t at = lo * op->n_out;
+                n = rows - lo < block ? rows - lo : block;
+                if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
+                    return 1;
+                FN(dense_backward)(job, op, n, in + lo, pre ? pre + at : NULL, out + at, accumulate || lo > 0, b->pack,
+                                   delta + at, FN(delta_rows)(job, b, i) + lo, b->gradient,
+                                   dx ? dx + lo * op->n_in : NULL, step);
+            }
         }
+        if (rows > block && FN(stopped)(job, pass->worker, BLOCK_WORK))
+            return 1;
         if (step && (op->kind == FNN_BATCH_NORM || op->kind == FNN_LAYER_NORM)) {
             FN(update)(job, 0, step, 0, op->rate, op->weight, op->n_out, b->gradient + op->weight);
             FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, b->gradient + op->bias);
@@ -277,6 +323,14 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
     }
 }
 
+/* What turns the sums over a batch into its objective: 1 / Σ w, and its l2. */
+static void FN(mean_terms)(const JOB *job, double weight, fnn_terms *terms)
+{
+    terms->scale = 1 / weight;
+    if (job->divide_l2)
+        terms->l2 = job->l2 / weight;
+}
+
 /* One shard of the rows first .. first+rows: fills its report and, if asked, its gradient; or, when it is the only
  * shard and one chunk and comes with a step, updates the parameters. number: of updates before this one; -1: not a step
  * of training, nothing is dropped. Returns 1 when told to stop. */
@@ -295,9 +349,11 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
     for (ptrdiff_t p = 0; p < pieces; p++) {
         const ptrdiff_t lo = begin + count * p / pieces, n = begin + count * (p + 1) / pieces - lo;
         double weight;
-        if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
+        if (FN(stopped)(job, worker, (double)n * (double)job->plan->n_parameters))
             return 1;
-        const REAL *const *x = FN(fetch)(job, b, index, lo, n);
+        const REAL *const *x = FN(fetch)(job, b, worker, index, lo, n);
+        if (!x)
+            return 1;
         const FN(pass) pass = {worker, number >= 0, number, lo - first, rows};
         const REAL *z = FN(forward)(job, b, &pass, x, n, NULL);
         if (!z)
@@ -306,7 +362,7 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
                                  b->rows + job->plan->ops[job->plan->n_ops - 1].delta * job->chunk);
         report->weight += weight;
         if (step && isfinite(report->loss) && weight > 0) {
-            step->terms.scale = 1 / weight;
+            FN(mean_terms)(job, weight, &step->terms);
             report->penalty = 0;
             if (FN(backward)(job, b, &pass, x, n, 0, step))
                 return 1;
@@ -496,6 +552,8 @@ static double FN(total_penalty)(const JOB *job)
 
 static int FN(meet)(const JOB *job) { return job->n_workers > 1 && fnn_barrier_wait(job->barrier); }
 
+#include "kfac_body.h"
+
 /* out = the last op's output, for all rows. */
 void FN(engine_forward)(void *arg, int worker)
 {
@@ -505,10 +563,12 @@ void FN(engine_forward)(void *arg, int worker)
     const ptrdiff_t end = job->rows * (worker + 1) / job->n_workers;
     for (ptrdiff_t lo = begin; lo < end; lo += job->chunk) {
         const ptrdiff_t n = end - lo < job->chunk ? end - lo : job->chunk;
-        if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
+        if (FN(stopped)(job, worker, (double)n * (double)job->plan->n_parameters))
             return;
         const FN(pass) pass = {worker, 0, -1, lo, job->rows};
-        FN(forward)(job, &b, &pass, FN(fetch)(job, &b, NULL, lo, n), n, job->out + lo * job->plan->n_out);
+        const REAL *const *x = FN(fetch)(job, &b, worker, NULL, lo, n);
+        if (!x || !FN(forward)(job, &b, &pass, x, n, job->out + lo * job->plan->n_out))
+            return;
     }
 }
 
@@ -546,15 +606,17 @@ void FN(engine_train)(void *arg, int worker)
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
     const double *rates = job->rates; /* one for every batch */
     int64_t number = job->step;       /* each worker counts for itself: worker 0 writes job->step */
-    int one_pass = job->n_shards == 1 && !clipped;
+    int one_pass = job->n_shards == 1 && !clipped && job->rule->kind != FNN_KFAC;
     for (int i = 0; i < job->plan->n_ops; i++)
         one_pass &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
     for (ptrdiff_t epoch = 0; epoch < job->epochs; epoch++) {
         const int64_t *order = job->order ? job->order + epoch * job->rows : NULL;
-        double loss = 0, weight = 0, correct = 0;
+        double loss = 0, weight = 0, correct = 0, penalty = 0;
         for (ptrdiff_t first = 0; first < job->rows; first += job->batch) {
             const ptrdiff_t rows = job->rows - first < job->batch ? job->rows - first : job->batch;
-            const int whole_step = one_pass && rows <= job->chunk;
+            /* a long step can be interrupted up to its update, which must then be apart */
+            const int whole_step =
+                one_pass && rows <= job->chunk && (double)rows * (double)job->plan->n_parameters <= BLOCK_WORK;
             fnn_step step = {.terms = {0, job->l1, job->l2, 1, job->clip_value},
                              .number = number,
                              .rate = rates ? *rates++ : job->rule->learning_rate};
@@ -571,7 +633,7 @@ void FN(engine_train)(void *arg, int worker)
                 return;
             }
             if (sum.weight > 0 && !whole_step) {
-                step.terms.scale = 1 / sum.weight;
+                FN(mean_terms)(job, sum.weight, &step.terms);
                 if (clipped) {
                     FN(sweeps)(job, worker, FN(NORM), 0, &step);
                     if (FN(meet)(job))
@@ -580,14 +642,19 @@ void FN(engine_train)(void *arg, int worker)
                     if (norm > job->clip_norm)
                         step.terms.factor = job->clip_norm / norm;
                 }
-                FN(sweeps)(job, worker, FN(UPDATE), clipped && job->n_shards > 1, &step);
+                const enum FN(action) action = job->rule->kind == FNN_KFAC ? FN(FINISH) : FN(UPDATE);
+                FN(sweeps)(job, worker, action, clipped && job->n_shards > 1, &step);
+                if (action == FN(FINISH) && (FN(meet)(job) || FN(kfac_step)(job, &b, worker, &step)))
+                    return;
             }
             if (FN(meet)(job))
                 return;
             if (worker == 0) {
                 correct += sum.correct;
                 if (sum.weight > 0) {
-                    loss += sum.loss + (penalised ? FN(total_penalty)(job) * sum.weight : 0);
+                    const double part = penalised ? FN(total_penalty)(job) * sum.weight : 0;
+                    loss += sum.loss + part;
+                    penalty += part;
                     weight += sum.weight;
                     job->step = number + 1;
                     for (int i = 0; i < job->plan->n_ops; i++)
@@ -600,6 +667,7 @@ void FN(engine_train)(void *arg, int worker)
         if (worker == 0) {
             job->losses[epoch] = weight > 0 ? loss / weight : 0;
             job->correct[epoch] = weight > 0 ? correct / weight : 0;
+            job->penalties[epoch] = weight > 0 ? penalty / weight : 0;
             job->epochs_done = epoch + 1;
         }
     }

@@ -73,6 +73,7 @@ KERNEL(void, loss_tangent,
 /* out_i = δ_i (δ_i · v_i) / w_i of weighted δ; 0 where w_i is; in place allowed */
 KERNEL(void, outer_tangent,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *weight, const REAL *v, REAL *out))
+
 /* -- curvature (curvature_body.h): x̃ = (x, 1) where `bias`; `stream`: outputs too large for the caches --------------
  */
 /* out[i] (stride ldo) = x̃_i ⊗ d_i, element k n_out + j */
@@ -146,6 +147,10 @@ KERNEL(void, inverse_std, (ptrdiff_t n, double epsilon, const REAL *variance, RE
 KERNEL(void, batch_norm_normalise,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *mean, const REAL *inv_std, const REAL *gamma,
         const REAL *beta, REAL *normalised, REAL *out))
+/* The three before for a batch that is one shard: mean, variance and inv_std are results, too; in place allowed */
+KERNEL(void, batch_norm_forward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta, double epsilon, REAL *mean,
+        REAL *variance, REAL *inv_std, REAL *normalised, REAL *out))
 /* Column sums of delta and of delta ⊙ normalised: the gradients of beta and gamma */
 KERNEL(void, batch_norm_backward_sums,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, REAL *sum_delta,
@@ -155,6 +160,10 @@ KERNEL(void, batch_norm_backward_sums,
 KERNEL(void, batch_norm_backward_apply,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
         const REAL *inv_std, const REAL *mean_delta, const REAL *mean_delta_normalised, REAL *dz))
+/* Both for a batch that is one shard; scratch (3 cols,); dgamma and dbeta are sums; in place allowed */
+KERNEL(void, batch_norm_backward,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+        const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma, REAL *dbeta, REAL *dz))
 /* out[i, j] = scale[j] x[i, j] + shift[j]; in place allowed */
 KERNEL(void, scale_shift,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const REAL *scale, const REAL *shift, REAL *out))

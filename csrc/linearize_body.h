@@ -226,9 +226,11 @@ void FN(engine_linearize)(void *arg, int worker)
     const ptrdiff_t pieces = FN(lens_rows)(job, worker, &begin, &count);
     for (ptrdiff_t p = 0; p < pieces; p++) {
         const ptrdiff_t lo = begin + count * p / pieces, n = begin + count * (p + 1) / pieces - lo;
-        if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
+        if (FN(stopped)(job, worker, (double)n * (double)plan->n_parameters))
             return;
-        const REAL *const *x = FN(fetch)(job, &lens.b, NULL, lo, n);
+        const REAL *const *x = FN(fetch)(job, &lens.b, worker, NULL, lo, n);
+        if (!x)
+            return;
         FN(point_lens)(job, &lens, lo, n);
         const FN(pass) pass = {worker, 0, -1, lo, job->rows};
         if (FN(linearize_forward)(job, &lens, &pass, x, lo, n))
@@ -423,11 +425,13 @@ void FN(engine_product)(void *arg, int worker)
     }
     for (ptrdiff_t p = 0; p < pieces; p++) {
         const ptrdiff_t lo = begin + count * p / pieces, n = begin + count * (p + 1) / pieces - lo;
-        const REAL *const *x = FN(fetch)(job, &lens.b, NULL, lo, n);
+        const REAL *const *x = FN(fetch)(job, &lens.b, worker, NULL, lo, n);
+        if (!x)
+            return;
         const REAL *weight = job->weight ? job->weight + lo : NULL;
         FN(point_lens)(job, &lens, lo, n);
         for (ptrdiff_t d = 0; d < job->n_directions; d++) {
-            if (worker == 0 ? FN(interrupted)(job, n) : fnn_barrier_aborted(job->barrier))
+            if (FN(stopped)(job, worker, (double)n * (double)plan->n_parameters))
                 return;
             const REAL *v = job->directions ? job->directions + d * p_total : NULL;
             if (FN(tangent_forward)(job, &lens, worker, x, (const REAL *const *)tx, v, lo, n))

@@ -5,12 +5,12 @@
  *     ∂β = Σ δ,   ∂γ = Σ δ û,   ∂z = γ θ (δ − mean δ − û mean(û δ))
  * in stages, so that the rows can be split into shards whose statistics, and whose sums, are combined in between:
  *     moments | combine, inverse_std | normalise          backward_sums | sum over shards, divide by N | backward_apply
+ * batch_norm_forward and batch_norm_backward are all of them for a batch that is one shard.
  *
  * Layer norm (Ba, Kiros & Hinton 2016) has the same formulas for the statistics of a row, with γ inside the means:
  *     ∂z = θ (γ δ − mean(γ δ) − û mean(û γ δ)),   means over the row
  *
- * Columns run innermost. Where columns are summed, several rows go through the loop together, so that the sums are
- * loaded and stored once for all of them.
+ * Columns run innermost.
  */
 #if REAL_F32
 #define SQRT_ sqrtf
@@ -18,8 +18,9 @@
 #define SQRT_ sqrt
 #endif
 
-#define NORM_COLS 256 /* columns at a time: their accumulators live on the stack and stay in the first-level cache */
+#define NORM_COLS 512 /* columns at a time: their accumulators live on the stack and stay in the first-level cache */
 #define NORM_HEAD 16  /* rows whose mean is the shift */
+#define NORM_BLOCK 32 /* rows that are summed on their own */
 
 /* Sums of d = z − s and of d², with the shift s the mean of the first rows: m2 = Σ d² − (Σ d)² / N loses at most
  * the factor 1 + (s − μ)² / σ², which is not above N / NORM_HEAD for any data, and near 1 for rows in random order. s
@@ -46,16 +47,13 @@ void FN(batch_norm_moments)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict
         for (ptrdiff_t j = 0; j < n; j++)
             shift[j] = FMA(shift[j], per_head, first[j]);
         ptrdiff_t i = 0;
-        for (; i + 8 <= rows; i += 8) {
+        for (; i + 4 <= rows; i += 4) {
             const REAL *r = first + i * cols;
             for (ptrdiff_t j = 0; j < n; j++) {
                 REAL s = shift[j];
                 REAL d0 = r[j] - s, d1 = r[cols + j] - s, d2 = r[2 * cols + j] - s, d3 = r[3 * cols + j] - s;
-                REAL d4 = r[4 * cols + j] - s, d5 = r[5 * cols + j] - s;
-                REAL d6 = r[6 * cols + j] - s, d7 = r[7 * cols + j] - s;
-                sum[j] += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7));
-                square[j] +=
-                    (FMA(d0, d0, d1 * d1) + FMA(d2, d2, d3 * d3)) + (FMA(d4, d4, d5 * d5) + FMA(d6, d6, d7 * d7));
+                sum[j] += (d0 + d1) + (d2 + d3);
+                square[j] += FMA(d0, d0, d1 * d1) + FMA(d2, d2, d3 * d3);
             }
         }
         for (; i < rows; i++)
@@ -135,29 +133,47 @@ void FN(batch_norm_normalise)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, con
     }
 }
 
+/* What bounds it, and the backward pass, is the traffic between the second- and the third-level cache: z, û and out
+ * together do not fit the former. Panels of columns that do fit are slower all the same, their rows being short pieces
+ * far apart; so are prefetched stores. */
+void FN(batch_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta,
+                            double epsilon, REAL *mean, REAL *variance, REAL *inv_std, REAL *normalised, REAL *out)
+{
+    const REAL *const means[1] = {mean}, *const m2s[1] = {variance};
+    FN(batch_norm_moments)(rows, cols, z, mean, variance);
+    FN(batch_norm_combine)(cols, 1, &rows, means, m2s, mean, variance);
+    FN(inverse_std)(cols, epsilon, variance, inv_std);
+    FN(batch_norm_normalise)(rows, cols, z, mean, inv_std, gamma, beta, normalised, out);
+}
+
+/* One row at a time: two arrays read in order come faster than eight rows of them side by side. The rows of a block are
+ * summed on their own first, so that a sum of many rows does not lose its last ones to rounding. */
 void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict delta,
                                   const REAL *restrict normalised, REAL *restrict sum_delta,
                                   REAL *restrict sum_delta_normalised)
 {
+    REAL sum[NORM_COLS], product[NORM_COLS];
     for (ptrdiff_t j = 0; j < cols; j++)
         sum_delta[j] = sum_delta_normalised[j] = 0;
-    ptrdiff_t i = 0;
-    for (; i + 8 <= rows; i += 8) {
-        const REAL *d = delta + i * cols, *u = normalised + i * cols;
-        for (ptrdiff_t j = 0; j < cols; j++) {
-            REAL d0 = d[j], d1 = d[cols + j], d2 = d[2 * cols + j], d3 = d[3 * cols + j];
-            REAL d4 = d[4 * cols + j], d5 = d[5 * cols + j], d6 = d[6 * cols + j], d7 = d[7 * cols + j];
-            sum_delta[j] += ((d0 + d1) + (d2 + d3)) + ((d4 + d5) + (d6 + d7));
-            REAL a = FMA(d0, u[j], d1 * u[cols + j]) + FMA(d2, u[2 * cols + j], d3 * u[3 * cols + j]);
-            REAL b = FMA(d4, u[4 * cols + j], d5 * u[5 * cols + j]) + FMA(d6, u[6 * cols + j], d7 * u[7 * cols + j]);
-            sum_delta_normalised[j] += a + b;
+    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
+        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        for (ptrdiff_t i = 0; i < rows;) {
+            const ptrdiff_t end = rows - i < NORM_BLOCK ? rows : i + NORM_BLOCK;
+            for (ptrdiff_t j = 0; j < n; j++)
+                sum[j] = product[j] = 0;
+            for (; i < end; i++) {
+                const REAL *d = delta + i * cols + start, *u = normalised + i * cols + start;
+                for (ptrdiff_t j = 0; j < n; j++) {
+                    sum[j] += d[j];
+                    product[j] = FMA(d[j], u[j], product[j]);
+                }
+            }
+            for (ptrdiff_t j = 0; j < n; j++) {
+                sum_delta[start + j] += sum[j];
+                sum_delta_normalised[start + j] += product[j];
+            }
         }
     }
-    for (; i < rows; i++)
-        for (ptrdiff_t j = 0; j < cols; j++) {
-            sum_delta[j] += delta[i * cols + j];
-            sum_delta_normalised[j] += delta[i * cols + j] * normalised[i * cols + j];
-        }
 }
 
 void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
@@ -171,6 +187,21 @@ void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *d
         for (ptrdiff_t j = 0; j < cols; j++)
             r[j] = gamma[j] * inv_std[j] * FMA(-u[j], mean_delta_normalised[j], d[j] - mean_delta[j]);
     }
+}
+
+void FN(batch_norm_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
+                             const REAL *gamma, const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma,
+                             REAL *dbeta, REAL *dz)
+{
+    const REAL per_row = 1 / (REAL)rows;
+    REAL *inv_std = scratch, *mean_delta = scratch + cols, *mean_delta_normalised = mean_delta + cols;
+    FN(inverse_std)(cols, epsilon, variance, inv_std);
+    FN(batch_norm_backward_sums)(rows, cols, delta, normalised, dbeta, dgamma);
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        mean_delta[j] = per_row * dbeta[j];
+        mean_delta_normalised[j] = per_row * dgamma[j];
+    }
+    FN(batch_norm_backward_apply)(rows, cols, delta, normalised, gamma, inv_std, mean_delta, mean_delta_normalised, dz);
 }
 
 void FN(scale_shift)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const REAL *scale, const REAL *shift, REAL *out)
@@ -403,3 +434,4 @@ void FN(layer_norm_tangent_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL 
 #undef SQRT_
 #undef NORM_COLS
 #undef NORM_HEAD
+#undef NORM_BLOCK

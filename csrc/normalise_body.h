@@ -51,7 +51,14 @@ static int FN(batch_norm_op_forward)(JOB *job, const fnn_op *op, const FN(pass) 
     }
     job->kernels->batch_norm_combine(c, job->n_shards, counts, means, m2s, v.mean, v.variance);
     job->kernels->inverse_std(c, op->epsilon, v.variance, v.inv_std);
-    job->kernels->batch_norm_normalise(rows, c, z, v.mean, v.inv_std, gamma, beta, normalised, out);
+    const ptrdiff_t block = FN(block_rows)(op);
+    for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
+        n = rows - lo < block ? rows - lo : block;
+        if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
+            return 1;
+        job->kernels->batch_norm_normalise(n, c, z + lo * c, v.mean, v.inv_std, gamma, beta, normalised + lo * c,
+                                           out + lo * c);
+    }
     return 0;
 }
 
@@ -69,9 +76,11 @@ static void FN(batch_norm_running)(const JOB *job, const fnn_op *op, const FN(co
     job->kernels->inverse_std(c, op->epsilon, v->variance, v->inv_std);
 }
 
-/* delta: ∂ℓ/∂out on entry, ∂ℓ/∂z on return. With running statistics the op is linear: û is made again from z. */
+/* delta: ∂ℓ/∂out on entry, ∂ℓ/∂z on return. in_step: parameters have been updated already. With running statistics the
+ * op is linear: û is made again from z. */
 static int FN(batch_norm_op_backward)(JOB *job, const fnn_op *op, const FN(pass) * pass, ptrdiff_t rows, const REAL *z,
-                                      REAL *normalised, int accumulate, int wants_input, REAL *delta, REAL *gradient)
+                                      REAL *normalised, int accumulate, int wants_input, int in_step, REAL *delta,
+                                      REAL *gradient)
 {
     const ptrdiff_t c = op->n_out;
     const REAL *gamma = job->theta + op->weight;
@@ -106,9 +115,16 @@ static int FN(batch_norm_op_backward)(JOB *job, const fnn_op *op, const FN(pass)
             v.mean_product[j] *= inverse;
         }
     }
-    if (wants_input)
-        job->kernels->batch_norm_backward_apply(rows, c, delta, normalised, gamma, v.inv_std, v.mean_delta,
-                                                v.mean_product, delta);
+    if (!wants_input)
+        return 0;
+    const ptrdiff_t block = in_step ? rows : FN(block_rows)(op);
+    for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
+        n = rows - lo < block ? rows - lo : block;
+        if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
+            return 1;
+        job->kernels->batch_norm_backward_apply(n, c, delta + lo * c, normalised + lo * c, gamma, v.inv_std,
+                                                v.mean_delta, v.mean_product, delta + lo * c);
+    }
     return 0;
 }
 

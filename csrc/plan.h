@@ -13,7 +13,7 @@ enum fnn_loss {
     FNN_HUBER,
     FNN_POISSON
 };
-enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM };
+enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC };
 enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
@@ -72,6 +72,7 @@ typedef struct {
     int gathers;               /* an op that is no product reads X: its rows must follow each other */
     ptrdiff_t column_elements; /* of a worker's `columns` */
     ptrdiff_t row_elements;    /* of all outputs, pre-activations and deltas of one row */
+    ptrdiff_t widest;          /* most inputs of an op, and one for a bias */
     double input_scale;
     double label_smoothing; /* of cross_entropy */
     const fnn_place *places;
@@ -87,7 +88,7 @@ typedef struct {
     int centered; /* of rmsprop */
     int amsgrad;  /* of adam; so is epsilon_hat: ε joins √v before the correction of its bias */
     int epsilon_hat;
-    double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay;
+    double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip;
     const double *momenta; /* of nag: one for every update of the call, which starts after update number `first` */
     int64_t first;
 } fnn_rule;

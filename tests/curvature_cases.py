@@ -8,6 +8,7 @@ import numpy as np
 
 import fastnn as fnn
 
+BACKENDS = ["compiled", "reference"]
 SMOOTH = ("tanh", "sigmoid", "softplus", "elu", "gelu", "silu")
 KINKED = ("relu", "leaky_relu", "hard_tanh", "leaky_tanh")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error", "huber", "poisson")

@@ -139,6 +139,8 @@ def test_loss_and_gradient_are_the_twins(
         {"clip_norm": 0.05},
         {"clip_value": 0.01, "l2": 1e-2},
         {"clip_norm": 0.1, "clip_value": 0.02, "l1": 1e-3},
+        {"l2": 0.2, "divide_l2": True},
+        {"l2": 0.2, "divide_l2": True, "clip_norm": 0.05},
     ],
     ids=str,
 )
@@ -162,8 +164,32 @@ def test_training_is_the_twins(rule, dtype, options, rng) -> None:
         np.testing.assert_allclose(state, expected_state, rtol=1e-2, atol=TOLERANCE[dtype])
         np.testing.assert_allclose(result.losses, expected_result.losses, rtol=1e-5)
         np.testing.assert_allclose(result.correct, expected_result.correct, atol=0.02)
+        np.testing.assert_allclose(result.penalties, expected_result.penalties, rtol=1e-5)
         assert result.steps == expected_result.steps == 21
         assert result.status == "ok"
+
+
+@pytest.mark.parametrize("kind", [Plan, Twin])
+def test_a_divided_penalty_is_that_of_each_batchs_weight(kind, rng) -> None:
+    """Batch by batch, with l2 / Σw written out: the weights of the batches differ, and the last one is short."""
+    sizes = [6, 11, 3]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, w = problem(sizes, "cross_entropy", "float64", 43, rng)
+    rule = UpdateRule("sgd", 0.1)
+    plan, state = kind(ops, n_parameters, "cross_entropy", "float64"), np.zeros((0, n_parameters))
+    together, apart = theta.copy(), theta.copy()
+    result = plan.train(together, state, X, y, None, 10, rule, 0, sample_weight=w, l2=0.3, divide_l2=True)
+    weights = [float(w[at : at + 10].sum()) for at in range(0, 43, 10)]
+    parts = []
+    for at, weight in zip(range(0, 43, 10), weights, strict=True):
+        some = slice(at, at + 10)
+        W = np.concatenate([apart[op.weight : op.weight + op.n_in * op.n_out] for op in ops])
+        parts.append(0.5 * 0.3 / weight * float(W @ W))
+        one = plan.train(apart, state, X[some], y[some], None, 10, rule, 0, sample_weight=w[some], l2=0.3 / weight)
+        assert one.penalties[0] == pytest.approx(parts[-1], rel=1e-12)
+    np.testing.assert_allclose(together, apart, rtol=0, atol=1e-14)
+    assert result.penalties[0] == pytest.approx(np.average(parts, weights=weights), rel=1e-12)
+    assert result.penalties[0] < result.losses[0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from curvature_cases import BACKENDS
 
 import fastnn as fnn
 
@@ -36,6 +37,20 @@ def example(compiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         return module
 
     return load
+
+
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="the compiled engine has no linearize")
+def test_document_000(example, tmp_path, capsys):
+    document = example("document_000")
+    H = document.main([])
+    manual, passes = document.by_hand()
+    np.testing.assert_allclose(H, manual, rtol=1e-12)
+    np.testing.assert_allclose(passes["∂δ/∂w"][0], [-0.1859, -0.0800, -0.0003, -0.0231], atol=5e-5)
+    assert document.slips(H) == [(2, 4), (4, 4)]
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    for text in ("0.19427682", "0.35757201", "entries that the document has wrong: (2, 4), (4, 4)", "passed"):
+        assert text in out
 
 
 def test_document_001_in_full(example, tmp_path, capsys):

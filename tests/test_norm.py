@@ -84,6 +84,21 @@ def test_any_strides_and_read_only(kind, dtype, rng, kernels) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_misaligned_arrays_and_lists(kind, dtype, rng, kernels) -> None:
+    given = arrays(rng, (11, 13), dtype)
+    odd = []
+    for x in given:
+        view = np.zeros(x.nbytes + 1, np.uint8)[1:].view(dtype).reshape(x.shape)
+        view[...] = x
+        assert not view.flags.aligned
+        odd.append(view)
+    plain = forward_backward(kernels, kind, *given)
+    assert_close(forward_backward(kernels, kind, *odd), plain, TOLERANCE[dtype])
+    if dtype == "float64":  # what lists of numbers become
+        assert_close(forward_backward(kernels, kind, *(x.tolist() for x in given)), plain, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(2, 3), (5, 4), (6, 1)])
 def test_twin_against_complex_step(kind, shape, rng, complex_step_gradient) -> None:
     Z, gamma, beta, delta = arrays(rng, shape, "float64")

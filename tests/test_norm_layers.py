@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn._core import engine
+from fastnn.plan import UpdateRule
 
 STACKS = {
     "batch norm": [fnn.Dense(9), fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dense(5, "tanh"), fnn.Dense(3)],
@@ -260,3 +262,58 @@ def test_training_gradients_are_torchs(kind, threads, backend) -> None:
     loss, gradient = net.loss_and_gradient(arrays["X"], arrays["y"], **options)
     assert loss == pytest.approx(float(arrays[f"{kind}.loss"]), rel=1e-12)
     np.testing.assert_allclose(gradient, arrays[f"{kind}.gradient"], rtol=0, atol=1e-12)
+
+
+# Large batches: they are one chunk, which a worker takes in blocks of rows.
+
+
+@pytest.mark.parametrize("case", ["wide layers", "many inputs"])
+def test_blocks_of_rows_are_the_whole(case, rng) -> None:
+    if case == "wide layers":  # 96 rows in a block of the product, so three of 250
+        X = rng.normal(size=(250, 1500))
+        layers = [fnn.Dense(1500), fnn.BatchNorm(), fnn.Activation("tanh"), fnn.Dense(3)]
+    else:  # 261 rows in a block of those that are converted
+        X = rng.integers(256, size=(300, 12_000)).astype(np.uint8)
+        layers = [fnn.Dense(2), fnn.BatchNorm(), fnn.Activation("tanh"), fnn.Dense(3)]
+    y = rng.integers(3, size=len(X))
+    nets = [
+        fnn.Sequential(layers, input_size=X.shape[1], loss="cross_entropy", dtype="float64", seed=0, backend=backend)
+        for backend in ("compiled", "reference")
+    ]
+    for net in nets:
+        net.fit(X, y, epochs=2, batch_size=len(X), optimizer=fnn.SGD(0.1), seed=0, threads=1)
+    np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(nets[0].history["loss"], nets[1].history["loss"], rtol=1e-11)
+    ours, theirs = (net.loss_and_gradient(X, y, training=True, threads=1) for net in nets)
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-11)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-11)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_in_the_middle_of_a_large_batch(workers, rng) -> None:
+    # A step takes some tenths of a second, and is abandoned long before its update.
+    X, y = rng.normal(size=(4000, 1024)).astype(np.float32), rng.integers(10, size=4000)
+    norm = [fnn.BatchNorm(), fnn.Activation("relu")]
+    layers = [fnn.Dense(1024), *norm, fnn.Dense(1024), *norm, fnn.Dense(10)]
+    net = fnn.Sequential(layers, input_size=1024, loss="cross_entropy", seed=0)
+    theta, statistics = net.theta.copy(), net._state.copy()
+    slots, rule = np.zeros((0, len(theta)), np.float32), UpdateRule("sgd", 1e-2)
+
+    class Alarm(Exception):
+        pass
+
+    def handler(*_):
+        raise Alarm
+
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        result = net._plan.train(theta, slots, X, y, None, 4000, rule, 0, threads=workers, statistics=statistics)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert (result.status, result.steps, result.losses) == ("interrupted", 0, ())
+    assert isinstance(result.error, Alarm)
+    np.testing.assert_array_equal(theta, net.theta)
+    np.testing.assert_array_equal(statistics, net._state)

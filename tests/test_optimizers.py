@@ -509,6 +509,7 @@ def test_names() -> None:
         "rmsprop": fnn.RMSProp(),
         "adam": fnn.Adam(),
         "adamw": fnn.AdamW(),
+        "kfac": fnn.KFAC(),
     }
 
 

@@ -20,8 +20,11 @@ FILES = [
     "test_norm.py",
     "test_dropout.py",
     "test_optimizers.py",
+    "test_curvature_kernels.py",
     "test_norm_layers.py",
     "test_engine.py",
+    "test_curvature_kernels.py",
+    "test_kfac.py",
 ]
 OTHERS = [name for name in kernels.simd()["available"] if name != kernels.simd()["active"]]
 

@@ -267,6 +267,49 @@ static void outer_task(void *arg, int worker)
     ((int *)arg)[worker] += 1;
 }
 
+enum { ITEMS = 1000 };
+
+static void take(const void *arg, ptrdiff_t item, void *workspace)
+{
+    ++((int *)arg)[item];
+    ++*(int *)workspace;
+}
+
+static int after_ten(void *polls) { return ++*(int *)polls > 10; }
+
+/* Every item is taken once, by a worker with a workspace of its own; none is begun after a poll that says stop. */
+static void test_items(void)
+{
+    fnn_team team;
+    for (int n = 1; n <= MAX_N; ++n) {
+        int taken[ITEMS] = {0}, workspaces[MAX_N][16] = {{0}}, polls = -ITEMS, sum = 0;
+        fnn_items items = {.run = take,
+                           .arg = taken,
+                           .items = ITEMS,
+                           .workspace = (char *)workspaces,
+                           .bytes = sizeof *workspaces,
+                           .poll = after_ten,
+                           .poll_arg = &polls,
+                           .work = 1,
+                           .patience = 0};
+        n = fnn_team_acquire(&team, n);
+        CHECK(fnn_team_run(&team, fnn_items_run, &items) == 0);
+        for (int i = 0; i < ITEMS; ++i)
+            CHECK(taken[i] == 1);
+        for (int i = 0; i < n; ++i)
+            sum += workspaces[i][0];
+        CHECK(sum == ITEMS);
+        if (n == 1) {
+            polls = 0;
+            items.next = items.stop = 0;
+            items.since = 0;
+            CHECK(fnn_team_run(&team, fnn_items_run, &items) == 0);
+            CHECK(taken[9] == 2 && taken[10] == 1 && polls == 11);
+        }
+        fnn_team_release(&team);
+    }
+}
+
 static void test_nested(void)
 {
     fnn_team team;
@@ -401,6 +444,7 @@ int main(void)
     for (int n = 1; n <= MAX_N; ++n)
         check_phases(n, n <= 2 ? 5000 : 1000);
     test_abort();
+    test_items();
     test_nested();
     test_shutdown();
 #ifndef _WIN32

@@ -12,14 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import curvature, datasets, initializers, kernels, linear, losses, optimizers, reference, solvers
+    from . import curvature, datasets, estimators, initializers, kernels, linear, losses, optimizers, reference, solvers
     from .config import show_config
+    from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
+    from .exchange import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .network import Sequential
     from .objective import Objective
-    from .optimizers import NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
     from .solvers import (
         ARC,
         LBFGS,
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ARC",
+    "KFAC",
     "LBFGS",
     "NAG",
     "SGD",
@@ -59,6 +62,9 @@ __all__ = [
     "History",
     "LayerNorm",
     "LevenbergMarquardt",
+    "LinearRegression",
+    "MLPClassifier",
+    "MLPRegressor",
     "Newton",
     "NewtonCG",
     "NonlinearCG",
@@ -68,6 +74,7 @@ __all__ = [
     "ReduceOnPlateau",
     "RootDecay",
     "Sequential",
+    "SoftmaxRegression",
     "Standardize",
     "StepDecay",
     "Trainer",
@@ -79,6 +86,9 @@ __all__ = [
     "check_hessian",
     "curvature",
     "datasets",
+    "estimators",
+    "from_sklearn",
+    "from_torch",
     "initializers",
     "kernels",
     "linear",
@@ -89,12 +99,15 @@ __all__ = [
     "schedules",
     "show_config",
     "solvers",
+    "to_onnx",
+    "to_sklearn",
+    "to_torch",
 ]
 
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "curvature", "datasets", "initializers", "kernels", "layers", "linear", "losses"),
+    *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "linear", "losses"),
     *("network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
 )
 _SCHEDULES = (
@@ -106,13 +119,15 @@ _SOLVERS = (
     *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
 )
 _NAMES = {
-    **dict.fromkeys(("NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
+    **dict.fromkeys(("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
     **dict.fromkeys(_SCHEDULES, "schedules"),
     **dict.fromkeys(_SOLVERS, "solvers"),
     **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
+    **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
+    **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "exchange"),
     "Objective": "objective",
     "Sequential": "network",
     "load": "io",

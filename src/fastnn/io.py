@@ -350,6 +350,8 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
     """The JSON part; arrays are added to `tensors`."""
     if training.slots.size:
         tensors["training.slots"] = training.slots
+    if training.factors is not None:
+        tensors["training.factors"] = training.factors
     if training.theta is not None and training.state is not None:
         tensors["training.theta"] = training.theta
         if training.state.size:
@@ -383,6 +385,7 @@ def _rebuild(
     net: Sequential, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> tuple[np.random.Generator | None, TrainingState | None]:
     """Generator of the network and state of its training, checked; any error means that the file is wrong."""
+    from .kfac import Factors
     from .training import History, TrainingState
 
     generator = _generator(description["generator"]) if "generator" in description else None
@@ -416,6 +419,9 @@ def _rebuild(
         return values
 
     slots = tensor("training.slots", (optimizer.update_rule().n_slots, net.n_parameters)).copy()
+    factors = None
+    if isinstance(optimizer, optimizers.KFAC):
+        factors = tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
     theta = state = None
     if data["elsewhere"]:
         theta = tensor("training.theta", net.theta.shape).copy()
@@ -466,6 +472,7 @@ def _rebuild(
         callback_states=callback_states,
         theta=theta,
         state=state,
+        factors=factors,
     )
 
 

@@ -374,33 +374,36 @@ def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = Non
 # -- normalisation ----------------------------------------------------------------------------------------------------
 
 
+def _ready(array: np.ndarray) -> np.ndarray:
+    """Contiguous, and where its element type wants it in memory."""
+    return np.require(array, requirements=["C", "A"])
+
+
 @_twin
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    Z = np.ascontiguousarray(check_matrix("Z", Z))
-    gamma = _contiguous("gamma", gamma, (Z.shape[1],), Z.dtype)
-    beta = _contiguous("beta", beta, (Z.shape[1],), Z.dtype)
-    epsilon = check_epsilon(epsilon)
-    out, U = np.empty_like(Z), np.empty_like(Z)
-    mean, variance, inv_std = np.empty((3, Z.shape[1]), Z.dtype)
-    _core.batch_norm_forward(Z.ravel(), gamma, beta, epsilon, inv_std, out.ravel(), U.ravel(), mean, variance)
-    return out, U, mean, variance
+    results = _core.batch_norm_forward(Z, gamma, beta, epsilon)
+    if results is None:  # there is something to refuse, or to copy first
+        Z = _ready(check_matrix("Z", Z))
+        gamma = _ready(check_array("gamma", gamma, (Z.shape[1],), Z.dtype))
+        beta = _ready(check_array("beta", beta, (Z.shape[1],), Z.dtype))
+        results = _core.batch_norm_forward(Z, gamma, beta, check_epsilon(epsilon))
+    return results
 
 
 @_twin
 def batch_norm_backward(
     delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    delta = np.ascontiguousarray(check_matrix("delta", delta))
-    U = _contiguous("normalised", normalised, delta.shape, delta.dtype)
-    gamma = _contiguous("gamma", gamma, (delta.shape[1],), delta.dtype)
-    variance = _contiguous("variance", variance, (delta.shape[1],), delta.dtype)
-    epsilon = check_epsilon(epsilon)
-    dZ, scratch = np.empty_like(delta), np.empty(3 * delta.shape[1], delta.dtype)
-    dgamma, dbeta = np.empty_like(gamma), np.empty_like(gamma)
-    _core.batch_norm_backward(delta.ravel(), U.ravel(), gamma, variance, epsilon, scratch, dZ.ravel(), dgamma, dbeta)
-    return dZ, dgamma, dbeta
+    results = _core.batch_norm_backward(delta, normalised, gamma, variance, epsilon)
+    if results is None:
+        delta = _ready(check_matrix("delta", delta))
+        normalised = _ready(check_array("normalised", normalised, delta.shape, delta.dtype))
+        gamma = _ready(check_array("gamma", gamma, (delta.shape[1],), delta.dtype))
+        variance = _ready(check_array("variance", variance, (delta.shape[1],), delta.dtype))
+        results = _core.batch_norm_backward(delta, normalised, gamma, variance, check_epsilon(epsilon))
+    return results
 
 
 @_twin

@@ -1,4 +1,4 @@
-"""First-order optimizers: small immutable descriptions. Their state belongs to the training run, not to them.
+"""Optimizers of mini-batches: small immutable descriptions. Their state belongs to the training run, not to them.
 
 In the formulas g is the effective gradient of a batch: the gradient of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁,
 scaled to the norm `clip_norm` where it is longer and clipped element-wise to ±`clip_value`, as `fit` was told. η is
@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .plan import UpdateRule, check_number
+from .plan import UpdateRule, check_integer, check_number
 from .schedules import Schedule
 
-__all__ = ["NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Solver", "get"]
+__all__ = ["KFAC", "NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Solver", "get"]
 
 
 class Optimizer:
@@ -318,6 +318,67 @@ class AdamW(Adam):
         self._check("weight_decay", minimum=0.0)
 
 
+@dataclass(frozen=True)
+class KFAC(Optimizer):
+    """K-FAC: natural gradient with a Kronecker-factored curvature, for mini-batches.
+
+    Of a dense layer with inputs x̃ = (x, 1) and ∂ℓ/∂z = δ, the Gauss-Newton (Fisher) matrix is taken as A ⊗ G::
+
+        A = E[x̃ x̃ᵀ],  G = E[δ δᵀ]                         running means, every `update_every` steps
+        u = (A + π √λ I)⁻¹ ∇ (G + √λ / π I)⁻¹             λ = damping + l2,  π² = mean diag A / mean diag G
+        v ← μ v − η min(1, √(κ / (η² Σ u·∇))) u,  θ ← θ + v
+
+    ∇ is the effective gradient of the layer's weight and bias as one (n_in + 1, n_out) matrix. γ and β of a layer norm
+    take u = ∇.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.03
+        η > 0.
+    momentum : float, default=0.9
+        μ in [0, 1).
+    damping : float, default=0.03
+        λ > 0: the larger, the more the step is one along the gradient.
+    kl_clip : float, default=0.01
+        κ > 0 bounds the step's squared length in the curvature's metric.
+    decay : float, default=0.95
+        ρ in [0, 1): what the running means keep at an estimate.
+    update_every : int, default=20
+        Steps between estimates, which also invert the factors; each epoch begins with one.
+    kind : {"mc", "empirical"}, default="mc"
+        δ is that of a target drawn from the network's own predictions, whose mean outer product is the Fisher matrix;
+        or that of the data, which is cheaper and no curvature, but often as good.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of range or not a number; at training, for a network with batch norm, or absolute_error.
+
+    Notes
+    -----
+    Martens & Grosse 2015 (arXiv:1503.05671); the bound on the step is that of Ba, Grosse & Martens 2017, section 3. The
+    paper's adaptive damping and learning rate are not taken: use a schedule.
+    """
+
+    rule: ClassVar[str] = "kfac"
+    learning_rate: float | Schedule = 0.03
+    momentum: float = 0.9
+    damping: float = 0.03
+    kl_clip: float = 0.01
+    decay: float = 0.95
+    update_every: int = 20
+    kind: str = "mc"
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "damping", "kl_clip"):
+            self._check(name, above=0.0)
+        for name in ("momentum", "decay"):
+            self._check(name, minimum=0.0, below=1.0)
+        object.__setattr__(self, "update_every", check_integer("update_every", self.update_every))
+        if self.kind not in ("mc", "empirical"):
+            raise ValueError(f"kind must be 'mc' or 'empirical', got {self.kind!r}")
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "nag": NAG,
@@ -325,6 +386,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "rmsprop": RMSProp,
     "adam": Adam,
     "adamw": AdamW,
+    "kfac": KFAC,
 }
 
 

@@ -78,8 +78,8 @@ class UpdateRule(NamedTuple):
     Attributes
     ----------
     rule : str
-        ``"sgd"``, ``"nag"``, ``"adagrad"``, ``"rmsprop"`` or ``"adam"``.
-    learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay : float
+        ``"sgd"``, ``"nag"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"`` or ``"kfac"``.
+    learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip : float
         See the optimizer of that name in :mod:`fastnn.optimizers`.
     nesterov : bool
         Whether SGD's momentum looks ahead.
@@ -99,6 +99,7 @@ class UpdateRule(NamedTuple):
     centered: bool = False
     amsgrad: bool = False
     epsilon_hat: bool = False
+    kl_clip: float = 0.0
 
     @property
     def n_slots(self) -> int:
@@ -125,6 +126,8 @@ class TrainResult(NamedTuple):
     error : BaseException or None
         Of an interrupted call, what a signal's handler has raised, for the caller to raise again. theta and `steps` are
         those of the last finished step, the optimizer's state too where the engine is the compiled one.
+    penalties : tuple of float
+        Per completed epoch, the part of its loss that is penalty.
     """
 
     losses: tuple[float, ...]
@@ -132,6 +135,7 @@ class TrainResult(NamedTuple):
     steps: int
     status: str
     error: BaseException | None = None
+    penalties: tuple[float, ...] = ()
 
 
 def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:

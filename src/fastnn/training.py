@@ -16,6 +16,7 @@ import numpy as np
 from . import optimizers
 from ._core.threads import blas_threads
 from .callbacks import check_callbacks, check_monitor, rises
+from .kfac import Factors
 from .network import Sequential, check_seed, check_threads
 from .plan import TrainResult, check_integer, check_number
 from .rows import Stream, check_class_weight, class_weights, split_rows
@@ -122,9 +123,8 @@ class History:
 
     def append(self, result: EpochResult) -> None:
         """Add one epoch; without validation, ``val_`` series get NaN."""
-        missing = {key: math.nan for key in self._columns if key.startswith("val_") and key not in result.validation}
-        for key, value in [(key, missing[key] if key in missing else result[key]) for key in self._columns]:
-            self._columns[key].append(value)
+        for key, column in self._columns.items():
+            column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
 
     def keys(self) -> tuple[str, ...]:
         """Names of what was recorded."""
@@ -197,6 +197,8 @@ class TrainingState:
         Of the shuffling; `own` says that it is not the network's.
     slots : ndarray (n_slots, P)
         The optimizer's state vectors.
+    factors : ndarray or None
+        Those of K-FAC.
     history : History
     epoch, steps, batches : int
         Finished epochs, updates done, batches gone over.
@@ -230,6 +232,7 @@ class TrainingState:
     callback_states: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     theta: np.ndarray | None = None
     state: np.ndarray | None = None
+    factors: np.ndarray | None = None
 
     def states_of_callbacks(self) -> list[tuple[str, dict[str, Any]]]:
         """Name and state of each callback that has one."""
@@ -240,6 +243,25 @@ class TrainingState:
     def __getstate__(self) -> dict[str, Any]:
         # A user's functions need not be something that can be copied; their states are.
         return {**self.__dict__, "callbacks": [], "callback_states": self.states_of_callbacks()}
+
+
+class _Sums:
+    """An epoch's loss and share of correct rows from those of its parts."""
+
+    def __init__(self, classifies: bool) -> None:
+        self.classifies = classifies
+        self.loss = self.hits = self.penalty = self.total = 0.0
+
+    def add(self, part: TrainResult, weight: float) -> None:
+        self.loss += weight * part.losses[0]
+        self.hits += weight * (part.correct[0] if part.correct is not None else 0.0)
+        self.penalty += weight * part.penalties[0]
+        self.total += weight
+
+    def result(self, steps: int) -> TrainResult:
+        mean = 1.0 / self.total if self.total else 0.0
+        correct = (self.hits * mean,) if self.classifies else None
+        return TrainResult((self.loss * mean,), correct, steps, "ok", None, (self.penalty * mean,))
 
 
 @contextmanager
@@ -408,6 +430,9 @@ class Trainer:
                     f"batch_size: expected batches of at least 2 rows for batch norm, but {self._n_rows} rows in "
                     f"batches of {self._batch_size} leave one of 1 row"
                 )
+        self._factors: Factors | None = None
+        if isinstance(self.optimizer, optimizers.KFAC):
+            self._factors = Factors(net, self.optimizer, self._l2, self._threads)
         self._seconds = float("inf")  # of an epoch, as last measured
         if previous is not None:
             self.state = previous
@@ -421,6 +446,7 @@ class Trainer:
             history=History(tuple(series)),
             plateau=None if plateau is None else plateau.start(),
             start=start,
+            factors=None if self._factors is None else self._factors.start(),
         )
 
     def _check_validation(self, data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -497,7 +523,7 @@ class Trainer:
             net._begin(rows, state.generator)
         # Where a batch may be skipped, only single epochs tell how many steps they took.
         skips = self._stream is not None or (self._w is not None and not self._w.all())
-        block = block and not skips and self._validation is None and state.plateau is None
+        block = block and not (skips or self._factors) and self._validation is None and state.plateau is None
         done = 0
         while done < n and not state.stopped:
             count = 1
@@ -515,7 +541,8 @@ class Trainer:
         the clock.
         """
         net, state = self.net, self.state
-        before = net.theta.copy(), net.state.copy(), state.slots.copy(), state.generator.bit_generator.state
+        before = net.theta.copy(), net.state.copy(), state.slots.copy(), self._position()
+        factors = None if state.factors is None else state.factors.copy()
         scores: dict[str, float] = {}
         result: TrainResult | None = None
         start = time.perf_counter()
@@ -535,7 +562,8 @@ class Trainer:
                 scores = {f"val_{name}": value for name, value in values.items()}
         except BaseException:
             # The network stays as of the last finished step; the run goes back to the last finished epoch, to resume.
-            state.slots[...], state.generator.bit_generator.state = before[2], before[3]
+            state.slots[...], state.factors = before[2], factors
+            self._go_back(before[3])
             done = 0 if result is None or result.status != "interrupted" else len(result.losses)
             if done:  # of a block: they are known, but not where they ended
                 here = net.theta.copy(), net.state.copy()
@@ -548,7 +576,8 @@ class Trainer:
         if failed:
             net.theta[...], net.state[...] = before[0], before[1]
             state.slots[...] = before[2]
-            state.generator.bit_generator.state = before[3]
+            state.factors = factors
+            self._go_back(before[3])
             if count == 1:
                 self._diverged(status, rates[0])
             for _ in range(count):
@@ -576,6 +605,9 @@ class Trainer:
         assert self._batch_size is not None
         batches = -(-self._n_rows // self._batch_size)
         rates = self._rates(count, batches)
+        if self._factors is not None:
+            rate = self._rule.learning_rate if rates is None else float(rates[-1])
+            return self._pass_preconditioned(self._factors, batches, rates), [rate], batches
         result = net._plan.train(
             net.theta,
             state.slots,
@@ -592,18 +624,59 @@ class Trainer:
         last = [self._rule.learning_rate] * count if rates is None else rates[batches - 1 :: batches].tolist()
         return result, last, batches
 
+    def _pass_preconditioned(self, factors: Factors, batches: int, rates: np.ndarray | None) -> TrainResult:
+        """One epoch of K-FAC over the arrays, as many batches at a time as an estimate of the factors serves."""
+        net, state = self.net, self.state
+        assert self._batch_size is not None
+        assert state.factors is not None
+        order, every = self._order(1), self._optimizer_every
+        rows = np.arange(self._n_rows) if order is None else order[0]
+        sums, steps = _Sums(net._loss.classifies), state.steps
+        for first in range(0, batches, every):
+            part = rows[first * self._batch_size : (first + every) * self._batch_size]
+            seen = part[: factors.rows(self._batch_size)]
+            w = None if self._w is None else self._w[seen]
+            inverses = factors.update(state.factors, self._X[seen], self._y[seen], w, state.generator)
+            if inverses is None:
+                return TrainResult((), None, steps, "diverged")
+            result = net._plan.train(
+                net.theta,
+                state.slots,
+                self._X,
+                self._y,
+                part[None],
+                self._batch_size,
+                self._rule,
+                steps,
+                sample_weight=self._w,
+                learning_rates=None if rates is None else rates[first : first + every],
+                preconditioner=inverses,
+                **self._options(),
+            )
+            if result.status != "ok":
+                return TrainResult((), None, result.steps, result.status, result.error)
+            steps = result.steps
+            sums.add(result, float(len(part)) if self._w is None else float(self._w[part].sum(dtype=np.float64)))
+        return sums.result(steps)
+
     def _pass_stream(self) -> tuple[TrainResult, list[float], int]:
         """One epoch over the batches of an iterator."""
         net, state, stream = self.net, self.state, self._stream
         assert stream is not None
         steps, number, rate = state.steps, 0, self._rule.learning_rate
-        loss = hits = total = 0.0
+        sums = _Sums(net._loss.classifies)
+        options = self._options()
         for X, y, w in stream:
             if self._schedule is not None:
                 part = number / stream.length if number < stream.length else 0.0
                 rate = self._rate(Clock(state.batches + number, state.epoch, part, stream.length))
             if net._whole_batches and len(X) == 1:
                 raise ValueError("X: expected batches of at least 2 rows for batch norm, got one of 1 row")
+            if self._factors is not None and number % self._optimizer_every == 0:
+                assert state.factors is not None
+                options["preconditioner"] = self._factors.update(state.factors, X, y, w, state.generator)
+                if options["preconditioner"] is None:
+                    return TrainResult((), None, steps, "diverged"), [rate], number
             result = net._plan.train(
                 net.theta,
                 state.slots,
@@ -615,19 +688,20 @@ class Trainer:
                 steps,
                 sample_weight=w,
                 learning_rates=np.array([rate]),
-                **self._options(),
+                **options,
             )
             if result.status != "ok":
                 return TrainResult((), None, steps, result.status, result.error), [rate], number
             steps = result.steps
             number += 1
-            weight = float(len(X)) if w is None else float(w.sum(dtype=np.float64))
-            loss += weight * result.losses[0]
-            hits += weight * (result.correct[0] if result.correct is not None else 0.0)
-            total += weight
-        mean = 1.0 / total if total else 0.0
-        correct = (hits * mean,) if net._loss.classifies else None
-        return TrainResult((loss * mean,), correct, steps, "ok"), [rate], number
+            sums.add(result, float(len(X)) if w is None else float(w.sum(dtype=np.float64)))
+        return sums.result(steps), [rate], number
+
+    @property
+    def _optimizer_every(self) -> int:
+        """Batches between two estimates of K-FAC's factors."""
+        assert isinstance(self.optimizer, optimizers.KFAC)
+        return self.optimizer.update_every
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -659,6 +733,14 @@ class Trainer:
             row[...] = [self._rate(clock) for clock in clocks]
         return rates.ravel()
 
+    def _position(self) -> Any:
+        """Where the drawing of orders stands."""
+        return self.state.generator.bit_generator.state
+
+    def _go_back(self, position: Any) -> None:
+        """Let the epochs that failed be drawn again."""
+        self.state.generator.bit_generator.state = position
+
     def _order(self, count: int) -> np.ndarray | None:
         """Row indices of the next epochs, (count, N)."""
         rows = self._rows
@@ -685,7 +767,7 @@ class Trainer:
         """Go on with the optimizer's state, the counters and the history of an earlier run on other data."""
         mine, self.state = self.state, previous
         if type(previous.optimizer) is not type(mine.optimizer) or previous.slots.shape != mine.slots.shape:
-            previous.slots = mine.slots
+            previous.slots, previous.factors = mine.slots, mine.factors
             previous.steps = 0
         previous.optimizer, previous.options, previous.start = mine.optimizer, mine.options, mine.start
         previous.generator, previous.own = mine.generator, mine.own

@@ -15,8 +15,9 @@ ctypedef fused real:
     float
     double
 
-# Outputs of at least so many bytes are written past the caches.
-cdef double STREAM_FROM = 8e6
+# Outputs of at least so many bytes are written past the caches: what the largest of them would keep of a smaller one is
+# worth more to its reader than the fetched lines cost its writer (bench/test_curvature.py).
+cdef double STREAM_FROM = 1e8
 
 
 def stream_from(value=None):

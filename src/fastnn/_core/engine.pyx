@@ -34,7 +34,7 @@ cdef extern from "plan.h" nogil:
     enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
     enum: FNN_BATCH_NORM_COLUMNS
     enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
-    enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM
+    enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
     enum: FNN_HESSIAN, FNN_GGN, FNN_FISHER
     enum: FNN_ALIGN
@@ -59,14 +59,14 @@ cdef extern from "plan.h" nogil:
         const fnn_segment *segments
         int n_ops, n_segments, loss, rated, batch_statistics, gathers
         ptrdiff_t column_elements
-        ptrdiff_t n_parameters, n_in, n_out, row_elements
+        ptrdiff_t n_parameters, n_in, n_out, row_elements, widest
         double input_scale, label_smoothing
         const fnn_place *places
         ptrdiff_t kept_curvature, kept_elements, kept_columns, tangent_elements
 
     ctypedef struct fnn_rule:
         int kind, nesterov, centered, amsgrad, epsilon_hat
-        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay
+        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip
         const double *momenta
         int64_t first
 
@@ -110,6 +110,7 @@ cdef extern from "engine.h" nogil:
         void *weight
         void *order
         double l1, l2
+        int divide_l2
         void *statistics
         int training
         void *theta
@@ -120,10 +121,13 @@ cdef extern from "engine.h" nogil:
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
+        const void **inverses
+        void *natural
         void *out
         void *gradient
         double *losses
         double *correct
+        double *penalties
         ptrdiff_t epochs_done
         int status
         void *kept
@@ -159,6 +163,7 @@ cdef extern from "engine.h" nogil:
         void *weight
         void *order
         double l1, l2
+        int divide_l2
         void *statistics
         int training
         void *theta
@@ -169,10 +174,13 @@ cdef extern from "engine.h" nogil:
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
+        const void **inverses
+        void *natural
         void *out
         void *gradient
         double *losses
         double *correct
+        double *penalties
         ptrdiff_t epochs_done
         int status
         void *kept
@@ -220,7 +228,8 @@ LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY
 KINDS = {"dense": FNN_DENSE, "activation": FNN_ACTIVATE, "batch_norm": FNN_BATCH_NORM, "layer_norm": FNN_LAYER_NORM,
          "dropout": FNN_DROPOUT, "standardize": FNN_STANDARDIZE}
 CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
-RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM}
+RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM,
+         "kfac": FNN_KFAC}
 
 # Multiplications per worker and batch below which a second worker costs more than it saves. The barriers are cheap; what
 # costs is that each worker fetches what the others wrote of the gradient and of the parameters, some 35 µs a step for
@@ -309,6 +318,44 @@ cdef class _Workspace:
 
     def __dealloc__(self):
         free(self.raw)
+
+
+cdef class _Inverses:
+    """Pointers to K-FAC's inverse factors, which it keeps alive, and scratch for its step."""
+    cdef const void **pointers
+    cdef object arrays
+    cdef object scratch
+
+    def __cinit__(self, Plan plan, preconditioner):
+        if preconditioner is None or len(preconditioner) != plan.plan.n_ops:
+            raise ValueError(f"preconditioner: expected a pair of inverse factors, or None, for each of the "
+                             f"{plan.plan.n_ops} operations")
+        self.arrays = tuple(preconditioner)
+        self.pointers = <const void **>malloc(2 * plan.plan.n_ops * sizeof(void *))
+        if self.pointers == NULL:
+            raise MemoryError("preconditioner")
+        real = "f" if plan.single else "d"
+        cdef fnn_op *op
+        cdef int i
+        cdef ptrdiff_t rows
+        for i in range(plan.plan.n_ops):
+            op = plan.ops + i
+            self.pointers[2 * i] = self.pointers[2 * i + 1] = NULL
+            rows = op.n_in if op.kind == FNN_DENSE else 1
+            if op.shared_weight or (op.bias >= 0 and op.bias != op.weight + rows * op.n_out):
+                raise ValueError(f"ops[{i}]: K-FAC needs a bias right behind its weight, and neither of them shared")
+            if self.arrays[i] is None:
+                continue
+            if op.kind != FNN_DENSE:
+                raise ValueError(f"preconditioner[{i}]: expected None for an operation that is not dense")
+            a, g = self.arrays[i]
+            rows += op.bias >= 0
+            self.pointers[2 * i] = address(f"preconditioner[{i}][0]", a, real, rows * rows)
+            self.pointers[2 * i + 1] = address(f"preconditioner[{i}][1]", g, real, op.n_out * op.n_out)
+        self.scratch = np.empty(3 * plan.plan.n_parameters, plan.dtype)
+
+    def __dealloc__(self):
+        free(self.pointers)
 
 
 cdef class Plan:
@@ -408,6 +455,7 @@ cdef class Plan:
             raise ValueError(f"ops: their parameters must cover theta of length {n_parameters} without gaps or overlaps")
         at = self.place_deltas(at)
         self.plan.row_elements = at
+        self.plan.widest = max(spec.n_in for spec in ops) + 1
         self.cut_segments(ops)
         self.place_linearization([spec.activation for spec in ops])
 
@@ -530,7 +578,7 @@ cdef class Plan:
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, statistics=None):
+              bint deterministic=False, statistics=None, bint divide_l2=False, preconditioner=None):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -547,6 +595,7 @@ cdef class Plan:
         rule.rho = optimizer.rho
         rule.epsilon = optimizer.epsilon
         rule.weight_decay = optimizer.weight_decay
+        rule.kl_clip = optimizer.kl_clip
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         if y is None:
@@ -562,7 +611,7 @@ cdef class Plan:
             _kernels.nag_momentum(step + 1, momenta)
             rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
             rule.first = step
-        outcome = np.zeros((2, max(epochs, 1)))
+        outcome = np.zeros((3, max(epochs, 1)))
         cdef double *losses = <double *>address("losses", outcome, "d", outcome.size, True)
         cdef ptrdiff_t done
         cdef const double *rates = NULL
@@ -571,12 +620,21 @@ cdef class Plan:
                                             epochs * ((rows + batch_size - 1) // batch_size))
         cdef int status
         errors = []
+        cdef _Inverses inverses = None
+        if rule.kind == FNN_KFAC:
+            inverses = _Inverses(self, preconditioner)
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight, statistics, True)
             self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
             job32.rates = rates
+            if inverses is not None:
+                job32.inverses = inverses.pointers
+                job32.gradient = address("scratch", inverses.scratch, "f", 3 * self.plan.n_parameters, True)
+                job32.natural = <float *>job32.gradient + self.plan.n_parameters
             job32.correct = losses + max(epochs, <ptrdiff_t>1)
+            job32.penalties = losses + 2 * max(epochs, <ptrdiff_t>1)
+            job32.divide_l2 = divide_l2
             self.execute(&job32, fnn_engine_train_f32, batch_size, threads, errors, deterministic)
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
@@ -584,19 +642,25 @@ cdef class Plan:
             self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
             job64.rates = rates
+            if inverses is not None:
+                job64.inverses = inverses.pointers
+                job64.gradient = address("scratch", inverses.scratch, "d", 3 * self.plan.n_parameters, True)
+                job64.natural = <double *>job64.gradient + self.plan.n_parameters
             job64.correct = losses + max(epochs, <ptrdiff_t>1)
+            job64.penalties = losses + 2 * max(epochs, <ptrdiff_t>1)
+            job64.divide_l2 = divide_l2
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
         correct = tuple(outcome[1, :done].tolist()) if self.plan.loss <= FNN_BINARY_CROSS_ENTROPY else None
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
                            "interrupted" if errors else "diverged" if status == FNN_DIVERGED else "ok",
-                           errors[0] if errors else None)
+                           errors[0] if errors else None, tuple(outcome[2, :done].tolist()))
 
     def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, statistics=None, bint training=False,
                   threads=1, into=None):
         """Forward and backward over all rows, keeping what curvature needs: a :class:`Linearization`; see the twin."""
         if (y is None) == (cotangent is None):
-            raise TypeError("y, cotangent: expected one of them")
+            raise TypeError("linearize takes either y or cotangent")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
         lin = Linearization(self, theta, X, y, sample_weight, cotangent, statistics, training, threads, into)
@@ -648,16 +712,19 @@ cdef class Plan:
         if sample_weight is not None:
             job.weight = address("sample_weight", sample_weight, real, n)
         job.l1 = job.l2 = 0.0
+        job.divide_l2 = False
         job.training = training
         job.statistics = NULL
         if self.n_state:
             if statistics is None:
                 raise TypeError("statistics: expected the network's state, got None")
-            job.statistics = address("statistics", statistics, real, self.n_state, True)
+            job.statistics = address("statistics", statistics, real, self.n_state, training)
         job.theta = address("theta", theta, real, self.plan.n_parameters)
         job.rule = NULL
+        job.inverses = NULL
+        job.natural = NULL
         job.trained = job.state = job.out = job.gradient = NULL
-        job.losses = job.correct = NULL
+        job.losses = job.correct = job.penalties = NULL
         job.rates = NULL
         job.kept = job.cotangent = job.dx = job.directions = job.direction_x = job.products = NULL
         job.weight_sum = 0.0
@@ -897,9 +964,9 @@ cdef class Linearization:
         cdef double loss[1]
         cdef ptrdiff_t p = self.plan.plan.n_parameters
         if kind not in CURVATURES:
-            raise ValueError(f"kind: expected one of {', '.join(CURVATURES)}, got {kind!r}")
+            raise ValueError(f"kind must be one of {', '.join(map(repr, CURVATURES))}, got {kind!r}")
         if kind == "fisher" and self.training and self.plan.plan.batch_statistics:
-            raise ValueError("kind: the empirical Fisher matrix is not defined where batch statistics couple the rows")
+            raise ValueError("kind: 'fisher' needs rows that do not depend on each other, got statistics of the batch")
         if V.shape[V.ndim - 1] != p or V.ndim not in (1, 2):
             raise ValueError(f"V: expected shape (P,) or (n, P) with P = {p}, got {V.shape}")
         if out is None:
@@ -927,7 +994,7 @@ cdef class Linearization:
         cdef fnn_job_f64 job64
         cdef double loss[1]
         if self.training and self.plan.plan.batch_statistics:
-            raise ValueError("derivatives of a row's output are not defined where batch statistics couple the rows")
+            raise ValueError("input_product needs rows that do not depend on each other, got statistics of the batch")
         dx = np.empty((self.rows, self.plan.plan.n_in), self.plan.dtype)
         if self.plan.single:
             self.describe(&job32, loss)

@@ -81,7 +81,11 @@ cdef extern from "dispatch.h" nogil:
         void (*inverse_std)(ptrdiff_t, double, const float *, float *) noexcept nogil
         void (*batch_norm_normalise)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
                                      const float *, float *, float *) noexcept nogil
+        void (*batch_norm_forward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, double, float *, float *,
+                                   float *, float *, float *) noexcept nogil
         void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const float *, const float *, float *, float *) noexcept nogil
+        void (*batch_norm_backward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
+                                    double, float *, float *, float *, float *) noexcept nogil
         void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
                                           const float *, const float *, float *) noexcept nogil
         void (*scale_shift)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
@@ -139,7 +143,11 @@ cdef extern from "dispatch.h" nogil:
         void (*inverse_std)(ptrdiff_t, double, const double *, double *) noexcept nogil
         void (*batch_norm_normalise)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
                                      const double *, double *, double *) noexcept nogil
+        void (*batch_norm_forward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double, double *, double *,
+                                   double *, double *, double *) noexcept nogil
         void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const double *, const double *, double *, double *) noexcept nogil
+        void (*batch_norm_backward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
+                                    double, double *, double *, double *, double *) noexcept nogil
         void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
                                           const double *, const double *, double *) noexcept nogil
         void (*scale_shift)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil

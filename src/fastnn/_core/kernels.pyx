@@ -5,7 +5,10 @@ Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; 
 """
 import os
 
-from libc.math cimport sqrt
+import numpy as np
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -15,6 +18,7 @@ ctypedef fused real:
 
 cdef extern from "common.h" nogil:
     enum: FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_HARD_TANH, FNN_LEAKY_TANH, FNN_SIGMOID, FNN_SOFTPLUS
+    enum: FNN_ALIGN
     enum: FNN_ELU, FNN_GELU, FNN_SILU, FNN_SIGN, FNN_N_ACTIVATIONS
 
 ACTIVATION_CODES = {
@@ -415,54 +419,118 @@ def batch_norm_backward_apply(const real[::1] delta, const real[::1] normalised,
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
 
 
-def batch_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1] beta, double epsilon,
-                       real[::1] inv_std, real[::1] out, real[::1] normalised, real[::1] mean, real[::1] variance):
-    """All stages for one shard; out may be z, and inv_std (cols,) is a result, too."""
-    cdef ptrdiff_t cols = gamma.shape[0], rows = z.shape[0] // cols
-    cdef const real *mean_of[1]
-    cdef const real *m2_of[1]
-    mean_of[0], m2_of[0] = &mean[0], &variance[0]
-    with nogil:
-        if real is float:
-            table.f32.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
-            table.f32.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
-            table.f32.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
-            table.f32.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
-                                           &out[0])
-        else:
-            table.f64.batch_norm_moments(rows, cols, &z[0], &mean[0], &variance[0])
-            table.f64.batch_norm_combine(cols, 1, &rows, mean_of, m2_of, &mean[0], &variance[0])
-            table.f64.inverse_std(cols, epsilon, &variance[0], &inv_std[0])
-            table.f64.batch_norm_normalise(rows, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0], &normalised[0],
-                                           &out[0])
+cdef object new_array = np.empty, view_array = np.ndarray
+cdef object BYTE = np.dtype(np.uint8), SINGLE = np.dtype(np.float32), DOUBLE = np.dtype(np.float64)
 
 
-def batch_norm_backward(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
-                        const real[::1] variance, double epsilon, real[::1] scratch, real[::1] dz,
-                        real[::1] dgamma, real[::1] dbeta):
-    """All stages for one shard; dz may be delta. scratch: (3 cols,)."""
-    cdef ptrdiff_t cols = gamma.shape[0], rows = delta.shape[0] // cols, j
-    cdef real per_row = <real>1.0 / <real>rows
-    cdef real *inv_std = &scratch[0]
-    cdef real *mean_delta = inv_std + cols
-    cdef real *mean_delta_normalised = mean_delta + cols
+cdef char matrix(object array, Py_ssize_t *rows, Py_ssize_t *cols, void **first) except -1:
+    """"f" or "d", shape and first element of a C-contiguous float matrix with elements; 0 of anything else."""
+    cdef Py_buffer view
+    cdef char kind = 0
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    except (BufferError, TypeError, ValueError):
+        return 0
+    if view.ndim == 2 and view.len and (view.format[0] == c'f' or view.format[0] == c'd') and view.format[1] == 0:
+        kind = view.format[0]
+        rows[0], cols[0], first[0] = view.shape[0], view.shape[1], view.buf
+    PyBuffer_Release(&view)
+    return kind
+
+
+cdef void *vector(object array, char kind, Py_ssize_t length) except? NULL:
+    """The first element of a C-contiguous array (length,) of the kind; NULL of anything else."""
+    cdef Py_buffer view
+    cdef void *first = NULL
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    except (BufferError, TypeError, ValueError):
+        return NULL
+    if view.ndim == 1 and view.shape[0] == length and view.format[0] == kind and view.format[1] == 0:
+        first = view.buf
+    PyBuffer_Release(&view)
+    return first
+
+
+cdef object aligned_matrix(char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
+    """A new matrix that starts on a cache line, so that no vector of it lies in two."""
+    cdef Py_buffer view
+    raw = new_array(rows * cols * (4 if kind == c'f' else 8) + FNN_ALIGN, BYTE)
+    PyObject_GetBuffer(raw, &view, PyBUF_C_CONTIGUOUS)
+    cdef Py_ssize_t offset = -<Py_ssize_t>view.buf & (FNN_ALIGN - 1)
+    first[0] = <char *>view.buf + offset
+    PyBuffer_Release(&view)
+    return view_array((rows, cols), SINGLE if kind == c'f' else DOUBLE, raw, offset)
+
+
+# The two that follow look at their arguments themselves and make their results, which typed arguments and Python would
+# take as long for as the arithmetic of a small batch.
+
+def batch_norm_forward(Z, gamma, beta, epsilon):
+    """All stages for one shard: out, normalised, mean, variance. None, and nothing done, unless the arguments are
+    contiguous arrays that fit each other and a float."""
+    cdef Py_ssize_t rows, cols
+    cdef void *z
+    cdef void *out
+    cdef void *saved
+    cdef char kind = matrix(Z, &rows, &cols, &z)
+    if kind == 0 or type(epsilon) is not float or not 0.0 < <double>epsilon < INFINITY:
+        return None
+    cdef double eps = epsilon
+    cdef void *scale = vector(gamma, kind, cols)
+    cdef void *shift = vector(beta, kind, cols)
+    if scale == NULL or shift == NULL:
+        return None
+    result, normalised = aligned_matrix(kind, rows, cols, &out), aligned_matrix(kind, rows, cols, &saved)
+    dtype = SINGLE if kind == c'f' else DOUBLE
+    mean, variance = new_array(cols, dtype), new_array(cols, dtype)
+    cdef void *mu = vector(mean, kind, cols)
+    cdef void *var = vector(variance, kind, cols)
+    cdef void *inv_std = malloc(cols * 8)
+    if inv_std == NULL:
+        raise MemoryError
     with nogil:
-        if real is float:
-            table.f32.inverse_std(cols, epsilon, &variance[0], inv_std)
-            table.f32.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
-            for j in range(cols):
-                mean_delta[j] = per_row * dbeta[j]
-                mean_delta_normalised[j] = per_row * dgamma[j]
-            table.f32.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
-                                                mean_delta, mean_delta_normalised, &dz[0])
+        if kind == c'f':
+            table.f32.batch_norm_forward(rows, cols, <float *>z, <float *>scale, <float *>shift, eps, <float *>mu,
+                                         <float *>var, <float *>inv_std, <float *>saved, <float *>out)
         else:
-            table.f64.inverse_std(cols, epsilon, &variance[0], inv_std)
-            table.f64.batch_norm_backward_sums(rows, cols, &delta[0], &normalised[0], &dbeta[0], &dgamma[0])
-            for j in range(cols):
-                mean_delta[j] = per_row * dbeta[j]
-                mean_delta_normalised[j] = per_row * dgamma[j]
-            table.f64.batch_norm_backward_apply(rows, cols, &delta[0], &normalised[0], &gamma[0], inv_std,
-                                                mean_delta, mean_delta_normalised, &dz[0])
+            table.f64.batch_norm_forward(rows, cols, <double *>z, <double *>scale, <double *>shift, eps, <double *>mu,
+                                         <double *>var, <double *>inv_std, <double *>saved, <double *>out)
+    free(inv_std)
+    return result, normalised, mean, variance
+
+
+def batch_norm_backward(delta, normalised, gamma, variance, epsilon):
+    """All stages for one shard: dZ, dgamma, dbeta. None: as batch_norm_forward."""
+    cdef Py_ssize_t rows, cols, n, width
+    cdef void *d
+    cdef void *u
+    cdef void *dz
+    cdef char kind = matrix(delta, &rows, &cols, &d)
+    if kind == 0 or type(epsilon) is not float or not 0.0 < <double>epsilon < INFINITY:
+        return None
+    cdef double eps = epsilon
+    cdef void *scale = vector(gamma, kind, cols)
+    cdef void *var = vector(variance, kind, cols)
+    if matrix(normalised, &n, &width, &u) != kind or n != rows or width != cols or scale == NULL or var == NULL:
+        return None
+    result = aligned_matrix(kind, rows, cols, &dz)
+    dtype = SINGLE if kind == c'f' else DOUBLE
+    dgamma, dbeta = new_array(cols, dtype), new_array(cols, dtype)
+    cdef void *g = vector(dgamma, kind, cols)
+    cdef void *b = vector(dbeta, kind, cols)
+    cdef void *work = malloc(3 * cols * 8)
+    if work == NULL:
+        raise MemoryError
+    with nogil:
+        if kind == c'f':
+            table.f32.batch_norm_backward(rows, cols, <float *>d, <float *>u, <float *>scale, <float *>var, eps,
+                                          <float *>work, <float *>g, <float *>b, <float *>dz)
+        else:
+            table.f64.batch_norm_backward(rows, cols, <double *>d, <double *>u, <double *>scale, <double *>var, eps,
+                                          <double *>work, <double *>g, <double *>b, <double *>dz)
+    free(work)
+    return result, dgamma, dbeta
 
 
 def scale_shift(const real[::1] x, const real[::1] scale, const real[::1] shift, real[::1] out):

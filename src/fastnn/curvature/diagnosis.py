@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,7 @@ def convexity_report(
     smallest, largest = extremes(operator, rng)
     norm = float(np.linalg.norm(net.gradient(X, y, **options).astype(np.float64)))
     size = max(abs(smallest), abs(largest))
-    tolerance = 100.0 * np.sqrt(problem.n_parameters) * float(np.finfo(problem.dtype).eps) * size
+    tolerance = 100.0 * math.sqrt(problem.n_parameters) * float(np.finfo(problem.dtype).eps) * size
     convex = smallest >= -tolerance
     if norm > limit * size:
         verdict = "not stationary"

@@ -52,7 +52,7 @@ class CurvatureOperator(LinearOperator):
             result = self._linearization.product(V, self.kind)
         else:
             result, lin = np.zeros_like(V), None
-            per_row = problem.row_elements + 3 * len(V) * sum(op.n_out for op in problem.ops)
+            per_row = problem.row_elements + len(V) * problem.tangent_elements
             for rows in problem.chunks(per_row, WORKSPACE):
                 lin = problem.linearize(rows, into=lin)
                 result += lin.product(V, self.kind) * self.dtype.type(problem.share(lin))

@@ -147,6 +147,8 @@ class Problem:
         ]
         #: Elements that a linearization keeps for one row, about.
         self.row_elements = self.plan_inputs + 5 * sum(op.n_out for op in self.ops)
+        #: Elements that a product takes for one row and one direction: tangents of values and derivatives, and between.
+        self.tangent_elements = self.plan_inputs + 8 * sum(op.n_out for op in self.ops)
 
     @property
     def plan_inputs(self) -> int:
@@ -232,8 +234,7 @@ class Problem:
         Yields the first parameter's index and a block (n, P) of rows, each block once for every chunk of rows of X: the
         sum over what has the same index is the matrix. The block's memory is used again.
         """
-        # A tangent has a value and a derivative for every output of an op.
-        tangent = 3 * sum(op.n_out for op in self.ops)
+        tangent = self.tangent_elements
         directions = DIRECTIONS
         if self.whole:
             directions = int(WORKSPACE / (self.dtype.itemsize * tangent * self.n_rows))

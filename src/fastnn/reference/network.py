@@ -17,12 +17,14 @@ import numpy as np
 
 from ..plan import OpSpec, TrainResult, UpdateRule, parameter_ranges
 from .dense import check_array
+from .kfac import kfac_direction
 from .linearize import Linearization, make
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
 from .ops import Pass, backward, forward, move_statistics, state_size
 from .optim import (
     adagrad_update,
     adam_update,
+    effective_gradient,
     gradient_norm2,
     nag_momentum,
     nag_update,
@@ -285,6 +287,8 @@ class Plan:
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
         statistics: np.ndarray | None = None,
+        preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
+        divide_l2: bool = False,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -318,6 +322,12 @@ class Plan:
             As for `loss_and_gradient`.
         statistics : ndarray (n_state,) of the plan's dtype, optional
             As for `forward`; running statistics move with every update.
+        preconditioner : sequence of (ndarray (m, m), ndarray (n_out, n_out)) or None, for the rule "kfac"
+            Per operation the inverses of its factors A and G, m = n_in, and one more with a bias; None for those
+            that have none.
+        divide_l2 : bool, default=False
+            Take l2 / Σw of the batch (its number of rows without sample weights) in the place of l2, as scikit-learn
+            takes its `alpha`.
 
         Returns
         -------
@@ -355,13 +365,14 @@ class Plan:
 
         losses: list[float] = []
         correct: list[float] = []
+        penalties: list[float] = []
         batch = 0
         epochs: Any = (slice(None),) if order is None else order
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"), _Interruption() as interruption:
             for rows in epochs:
                 n = n_rows if order is None else len(rows)
-                total = weighted_loss = weighted_hits = 0.0
+                total = weighted_loss = weighted_hits = weighted_penalty = 0.0
                 for start in range(0, n, batch_size):
                     stop = min(start + batch_size, n)
                     take = slice(start, stop) if order is None else rows[start:stop]
@@ -373,16 +384,19 @@ class Plan:
                         continue
                     run = Pass(statistics, True, step)
                     loss, grad, Z, saved = self._evaluate(theta, self._rows(X[take]), y[take], w, True, run)
-                    loss += self._penalty(theta, l1, l2)
+                    ridge = l2 / weight if divide_l2 else l2
+                    penalty = self._penalty(theta, l1, ridge)
+                    loss += penalty
                     if not math.isfinite(loss):
-                        return TrainResult(tuple(losses), self._hits(correct), step, "diverged")
+                        return TrainResult(tuple(losses), self._hits(correct), step, "diverged", None, tuple(penalties))
                     if self.loss in CLASSIFIERS:
                         hits = self._correct(Z, y[take])
                         weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
                     assert grad is not None
                     # An interruption may come between any two lines; theta changes in one of them.
                     after = theta.copy()
-                    self._update(after, state, grad, optimizer, eta, step + 1, l1, l2, clip_norm, clip_value)
+                    limits = clip_norm, clip_value
+                    self._update(after, state, grad, optimizer, eta, step + 1, l1, ridge, *limits, preconditioner)
                     theta[...] = after
                     for op, kept in zip(self.ops, saved, strict=True):
                         if op.kind == "batch_norm":
@@ -390,13 +404,16 @@ class Plan:
                             move_statistics(op, kept, statistics)
                     step += 1
                     weighted_loss += weight * loss
+                    weighted_penalty += weight * penalty
                     total += weight
                 losses.append(weighted_loss / total if total else 0.0)
+                penalties.append(weighted_penalty / total if total else 0.0)
                 correct.append(weighted_hits / total if total else 0.0)
         if interruption.error is not None:
             done = len(correct)
-            return TrainResult(tuple(losses[:done]), self._hits(correct), step, "interrupted", interruption.error)
-        return TrainResult(tuple(losses), self._hits(correct), step, "ok")
+            kept = tuple(losses[:done]), self._hits(correct)
+            return TrainResult(*kept, step, "interrupted", interruption.error, tuple(penalties[:done]))
+        return TrainResult(tuple(losses), self._hits(correct), step, "ok", None, tuple(penalties))
 
     def _check_X(self, X: Any) -> Any:
         if not isinstance(X, SparseRows):
@@ -485,6 +502,7 @@ class Plan:
         l2: float,
         clip_norm: float | None,
         clip_value: float | None,
+        preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
     ) -> None:
         """One step of the optimizer."""
         # Where, l1, l2, weight decay, learning rate.
@@ -501,6 +519,17 @@ class Plan:
             norm = math.sqrt(sum(squares))
             factor = clip_norm / norm if norm > clip_norm else 1.0
         limit = math.inf if clip_value is None else clip_value
+        if rule.rule == "kfac":
+            if preconditioner is None or len(preconditioner) != len(self.ops):
+                raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
+            g = np.concatenate(
+                [effective_gradient(theta[at], grad[at], 1.0, a, b, factor, limit) for at, a, b, _, _ in spans]
+            )
+            u = kfac_direction(self.ops, g, preconditioner, learning_rate, rule.kl_clip)
+            for at, _, _, _, eta in spans:
+                if eta != 0.0:
+                    sgd_update(theta[at], u[at], state[0, at], eta, rule.momentum)
+            return
         mu = float(nag_momentum(step)[0]) if rule.rule == "nag" else 0.0
         for at, a, b, decay, eta in spans:
             if eta == 0.0:  # frozen, its state too

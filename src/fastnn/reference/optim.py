@@ -81,7 +81,7 @@ def sgd_update(
         if velocity is None:
             raise ValueError("velocity: expected an array because momentum is not 0, got None")
         velocity = check_array("velocity", velocity, theta.shape, theta.dtype, writable=True)
-    step = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    step = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     step *= -learning_rate
     if velocity is None or momentum == 0.0:
         theta += step
@@ -181,7 +181,7 @@ def nag_update(
     """
     theta, grad = _check(theta, grad)
     ahead = check_array("ahead", ahead, theta.shape, theta.dtype, writable=True)
-    step = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    step = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     step *= learning_rate
     ahead -= step
     ahead *= momentum
@@ -224,7 +224,7 @@ def adagrad_update(
     """
     theta, grad = _check(theta, grad)
     s = check_array("s", s, theta.shape, theta.dtype, writable=True)
-    g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     s += g * g
     g *= learning_rate
     g /= np.sqrt(s) + _epsilon(epsilon, theta)
@@ -292,7 +292,7 @@ def rmsprop_update(
         if velocity is None:
             raise ValueError("velocity: expected an array because momentum is not 0, got None")
         velocity = check_array("velocity", velocity, theta.shape, theta.dtype, writable=True)
-    g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     s *= rho
     s += (1.0 - rho) * (g * g)
     variance = s
@@ -376,7 +376,7 @@ def adam_update(
     if v_max is not None:
         v_max = check_array("v_max", v_max, theta.shape, theta.dtype, writable=True)
     _check_steps(step)
-    g = _effective(theta, grad, scale, l1, l2, factor, clip_value)
+    g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     m *= beta1
     m += (1.0 - beta1) * g
     v *= beta2
@@ -415,7 +415,7 @@ def gradient_norm2(
     """
     theta = check_array("theta", theta, ("P",))
     grad = check_array("grad", grad, theta.shape, theta.dtype)
-    g = _effective(theta, grad, scale, l1, l2, 1.0, INF)
+    g = effective_gradient(theta, grad, scale, l1, l2, 1.0, INF)
     return float(np.square(g, dtype=np.float64).sum())
 
 
@@ -436,7 +436,7 @@ def _epsilon(epsilon: float, theta: np.ndarray) -> float:
     return max(float(epsilon), float(np.finfo(theta.dtype).tiny))
 
 
-def _effective(
+def effective_gradient(
     theta: np.ndarray, grad: np.ndarray, scale: float, l1: float, l2: float, factor: float, clip_value: float
 ) -> np.ndarray:
     """The effective gradient, always a new array."""

@@ -62,9 +62,10 @@ class GaussNewtonCG(FullBatchSolver):
     Martens 2010: sections 4.1 (damping), 4.4 (CG's end), 4.5 (decay), 4.6 (going back); its preconditioner is that of
     "fisher" with the exponent 3/4 around the whole sum. K-FAC: Martens and Grosse 2015.
 
-    Steps are few and costly: 784-256-256-10 on MNIST (l2 = 1e-4, ``curvature_rows=6000``, ``damping=0.03``) came to 98 %
-    test accuracy in 8 iterations with "kfac", which are 9 gradients and 170 products; with "fisher" to 97.9 % in 15. Adam
-    needs 5 epochs, and a sixth of the processor time of the 8 iterations: what limits accuracy there is not curvature.
+    Steps are few and costly: 784-256-256-10 on MNIST (l2 = 1e-4, ``curvature_rows=6000``, ``damping=0.03``) came to 98
+    % test accuracy in 8 iterations with "kfac", which are 9 gradients and 170 products; with "fisher" to 97.9 % in 15.
+    Adam needs 5 epochs, and a sixth of the processor time of the 8 iterations: what limits accuracy there is not
+    curvature.
     """
 
     preconditioner: str | None = field(default="fisher", kw_only=True)

@@ -1,0 +1,641 @@
+"""What the estimators share: the network underneath, its training by scikit-learn's rules, and the safe file."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+from joblib.parallel import get_active_backend
+from scipy.optimize import minimize
+from scipy.special import xlogy
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .. import callbacks as callback_rules
+from .. import io, losses, optimizers, schedules
+from ..initializers import Uniform
+from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
+from ..network import Sequential
+from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from ..plan import ACTIVATIONS
+from ..schedules import Schedule
+from ..training import DivergenceError, EpochResult, call_callbacks, end_callbacks
+from ._trainer import FaceTrainer, reported_loss, unit_weights
+
+__all__ = ["CONSTRAINTS", "NetworkEstimator"]
+
+#: scikit-learn's names of activations that fastnn calls otherwise.
+NAMES = {"identity": "linear", "logistic": "sigmoid"}
+
+#: What scikit-learn's validation accepts.
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions({*NAMES, *ACTIVATIONS})],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="left")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "optimizer": [StrOptions(set(OPTIMIZERS)), Optimizer, None],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "batch_norm": ["boolean"],
+    "callbacks": [list, tuple],
+    "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+}
+
+_PREPROCESS = "The input data may contain large values and need to be preprocessed."
+
+
+class _Views(list[np.ndarray]):
+    """Views into a network's parameters; assigning to an element writes through. A copy is a plain list."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        views = self[index] if isinstance(index, slice) else [self[index]]
+        values = list(value) if isinstance(index, slice) else [value]
+        if len(values) != len(views):
+            raise ValueError(f"expected {len(views)} arrays, got {len(values)}")
+        arrays = [np.asarray(new) for new in values]
+        for view, array in zip(views, arrays, strict=True):
+            if array.shape != view.shape:
+                raise ValueError(f"expected an array of shape {view.shape}, got {array.shape}")
+        for view, array in zip(views, arrays, strict=True):
+            view[...] = array
+
+    def __reduce__(self) -> Any:
+        return list, (list(self),)
+
+
+class NetworkEstimator(BaseEstimator):
+    """An estimator whose model is a :class:`fastnn.Sequential`, ``network_``."""
+
+    network_: Sequential
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: Any  # a float, or None with early stopping
+    validation_scores_: list[float] | None
+    best_validation_score_: Any  # likewise
+
+    # What estimators without such a parameter do; the others set it in their __init__.
+    hidden_layer_sizes: Any = ()
+    activation = "identity"
+    dropout = 0.0
+    batch_norm = False
+    fit_intercept = True
+    learning_rate: Any = "constant"
+    power_t = 0.5
+    momentum = 0.9
+    nesterovs_momentum = True
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-8
+    early_stopping = False
+    validation_fraction = 0.1
+    max_fun = 15000
+
+    #: More options of L-BFGS-B.
+    _minimiser_options: ClassVar[dict[str, Any]] = {}
+    #: Fitted attributes that the file of `save` keeps, where they are there.
+    _saved: ClassVar[tuple[str, ...]] = (
+        *("n_features_in_", "feature_names_in_", "n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_"),
+        *("loss_", "best_loss_", "loss_curve_", "validation_scores_", "best_validation_score_"),
+    )
+
+    # What a subclass says.
+
+    def _loss(self) -> Any:
+        """Loss of the network, once the targets are known."""
+        raise NotImplementedError
+
+    def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
+        """Validated X and the targets that the network takes; sets what is known of the targets where `reset`."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any) -> np.ndarray:
+        """Validated y as the network takes it."""
+        raise NotImplementedError
+
+    def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None:
+        """Weight of each row, or None; y as it was given."""
+        return None if sample_weight is None else _check_sample_weight(sample_weight, X)
+
+    def _stratum(self, targets: np.ndarray) -> np.ndarray | None:
+        """Labels to stratify the validation rows by."""
+        return None
+
+    # The network underneath.
+
+    def _layers(self, n_features: int, n_outputs: int) -> list[Layer]:
+        """Layers for data of this shape, with the initial distributions of scikit-learn."""
+        activation = NAMES.get(self.activation, self.activation)
+        factor = 2.0 if activation == "sigmoid" else 6.0
+        layers: list[Layer] = []
+        width = n_features
+        for units in self._hidden():
+            init = Uniform(np.sqrt(factor / (width + units)))
+            plain = activation if not self.batch_norm else "linear"
+            layers.append(Dense(units, plain, init=init, bias_init=init))
+            if self.batch_norm:
+                layers += [BatchNorm(), Activation(activation)]
+            if self.dropout:
+                layers.append(Dropout(self.dropout))
+            width = units
+        init = Uniform(np.sqrt(factor / (width + n_outputs)))
+        return [*layers, Dense(n_outputs, init=init, bias_init=init)]
+
+    def _hidden(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _of_network(self, ending: str) -> _Views:
+        if "network_" not in vars(self):
+            what = {".weight": "coefs_", ".bias": "intercepts_"}[ending]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {what!r}: it is not fitted")
+        net = self.network_
+        dense = {f"{index}{ending}" for index, layer in enumerate(net.layers) if isinstance(layer, Dense)}
+        return _Views(view for name, view in net.parameters.items() if name in dense)
+
+    @property
+    def coefs_(self) -> list[np.ndarray]:
+        """Weights (inputs, outputs) of the dense layers, views into ``network_.theta``; assignment writes through."""
+        return self._of_network(".weight")
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        self._of_network(".weight")[:] = values
+
+    @property
+    def intercepts_(self) -> list[np.ndarray]:
+        """Biases of the dense layers, views into ``network_.theta``; assignment writes through."""
+        return self._of_network(".bias")
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        self._of_network(".bias")[:] = values
+
+    @property
+    def history_(self) -> Any:
+        """The :class:`fastnn.History` of the last training by a stochastic solver, else None."""
+        check_is_fitted(self)
+        return self.network_.history
+
+    def _threads(self) -> int | None:
+        """Threads to use. Where joblib's own threads run estimators side by side, each of them uses one.
+
+        A worker process needs no such rule: joblib sets the limit of its BLAS, which is what None means.
+        """
+        if self.n_threads is not None:
+            return self.n_threads
+        if threading.current_thread() is not threading.main_thread() and get_active_backend()[0].nesting_level:
+            return 1
+        return None
+
+    def _decision(self, X: Any) -> np.ndarray:
+        """Outputs (N, K) of the network's last layer."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), order="C", reset=False)
+        return self.network_._outputs(X, self._threads())
+
+    # Training.
+
+    def _optimizer(self) -> Optimizer | None:
+        """The optimizer, or None for a solver that is none."""
+        if self.optimizer is not None:
+            return optimizers.get(self.optimizer)
+        if isinstance(self.solver, Optimizer):
+            return self.solver
+        rate = self.learning_rate if isinstance(self.learning_rate, Schedule) else self.learning_rate_init
+        if self.solver == "sgd":
+            return SGD(rate, self.momentum, nesterov=bool(self.nesterovs_momentum) and self.momentum > 0)
+        if self.solver == "adam":
+            return Adam(rate, self.beta_1, self.beta_2, self.epsilon, epsilon_hat=True)
+        kind: Any = OPTIMIZERS.get(self.solver)
+        return None if kind is None else kind(rate)
+
+    def _check_solver(self) -> bool:
+        if self.optimizer is None and self.solver == "lbfgs":
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, incremental: bool = False
+    ) -> Self:
+        self._validate_params()
+        self._hidden()
+        first = "network_" not in vars(self) or (not self.warm_start and not incremental)
+        given = y
+        X, y = self._check_X_y(X, y, reset=first, incremental=incremental)
+        targets = self._targets(y)
+        weights = self._row_weights(X, given, sample_weight, incremental)
+        random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(X, targets, random_state)
+        else:
+            self._check_shape(X, targets)
+        optimizer = self._optimizer()
+        if optimizer is None:
+            if validation_data is not None:
+                raise ValueError(f"validation_data needs a stochastic solver, got solver={self.solver!r}")
+            self._minimise(X, targets, weights)
+        else:
+            self._train(X, targets, weights, random_state, optimizer, validation_data, incremental)
+        if not np.isfinite(self.network_.theta).all():
+            raise ValueError(f"Solver produced non-finite parameter weights. {_PREPROCESS}")
+        return self
+
+    def _initialize(self, X: Any, targets: np.ndarray, random_state: np.random.RandomState) -> None:
+        """A new network, and counters that begin anew."""
+        layers = self._layers(X.shape[1], self.n_outputs_)
+        # Draws from the same bits as the RandomState, and in the order in which scikit-learn draws.
+        seed = np.random.Generator(random_state._bit_generator)  # type: ignore[attr-defined]
+        net = Sequential(layers, input_size=X.shape[1], loss=self._loss(), dtype=X.dtype, seed=seed)
+        self.network_ = net
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = 1 + sum(isinstance(layer, Dense) for layer in layers)
+        links = {"softmax": "softmax", "sigmoid": "logistic", "log": "exp", "none": "identity"}
+        self.out_activation_ = links[net._loss.link]
+        for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_", "loss_"):
+            self.__dict__.pop(name, None)
+        self._waited = 0
+
+    def _check_shape(self, X: Any, targets: np.ndarray) -> None:
+        """Whether the fitted network is the one that the parameters describe."""
+        net = self.network_
+        expected = self._layers(net.input_size, self.n_outputs_)
+        if list(net.layers) != expected:
+            raise ValueError(
+                f"{type(self).__name__} goes on with the network of the call before, {net!r}, but its parameters have "
+                "changed to describe another one; fit with warm_start=False"
+            )
+        if targets.ndim == 2 and targets.shape[1] != net.n_outputs:
+            raise ValueError(f"y: expected {net.n_outputs} outputs as in the call before, got {targets.shape[1]}")
+
+    def _batch_size(self, n_rows: int) -> int:
+        if self.batch_size != "auto":
+            if self.batch_size > n_rows:
+                warnings.warn(
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+                )
+            return min(int(self.batch_size), n_rows)
+        size = min(200, n_rows)
+        while self.batch_norm and size > 2 and n_rows % size == 1:  # one row cannot be normalised
+            size -= 1
+        return size
+
+    def _train(
+        self,
+        X: Any,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        random_state: np.random.RandomState,
+        optimizer: Optimizer,
+        validation_data: Any,
+        incremental: bool,
+    ) -> None:
+        """Train by epochs, until scikit-learn's test of convergence, `max_iter`, or a callback ends it."""
+        net, early = self.network_, self.early_stopping
+        if early and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if validation_data is not None:
+            validation_data = self._check_validation(validation_data)
+        elif early:
+            X, y, weights, validation_data = self._split(X, y, weights, random_state)
+        scaled, power = unit_weights(weights)
+        adapts = self.solver == "sgd" and self.optimizer is None and self.learning_rate in ("invscaling", "adaptive")
+        if not incremental or not hasattr(self, "_rate"):
+            self._rate = float(self.learning_rate_init)
+        n_rows = X.shape[0]
+        trainer = FaceTrainer(
+            net,
+            X,
+            y,
+            random_state=random_state,
+            rate_ahead=(lambda epochs: self._rate_after(epochs, n_rows)) if adapts else None,
+            optimizer=optimizer,
+            batch_size=self._batch_size(n_rows),
+            shuffle=self.shuffle,
+            sample_weight=scaled,
+            validation_data=validation_data,
+            l2=float(self.alpha) * power,
+            threads=self._threads(),
+        )
+        if incremental and net._training is not None:
+            trainer._take_over(net._training)
+        scored = None if validation_data is None else "val_accuracy" if net._loss.classifies else "val_r2"
+        if "loss_curve_" not in vars(self):
+            self.loss_curve_ = []
+            self.validation_scores_ = None if scored is None else []
+            self.best_validation_score_ = None if scored is None else -np.inf
+            self.best_loss_ = None if early else np.inf
+        callbacks = callback_rules.check_callbacks(self.callbacks)
+        for callback in callbacks:
+            if hasattr(callback, "begin"):
+                callback.begin(trainer.history.keys())
+        best = (net.theta.copy(), net.state.copy()) if early else None
+        self.n_iter_, limit = 0, 1 if incremental else self.max_iter
+        stopping = False
+        try:
+            while self.n_iter_ < limit and not stopping:
+                # As many epochs as must pass before training can stop: they may be trained in one call.
+                patience = max(1, self.n_iter_no_change + 1 - self._waited)
+                for result in trainer.epochs(int(min(limit - self.n_iter_, patience)), block=not callbacks):
+                    improved = self._count(result, n_rows, scored)
+                    if best is not None and improved:
+                        best = net.theta.copy(), net.state.copy()
+                    call_callbacks(callbacks, result)
+                    if self._waited > self.n_iter_no_change:
+                        stopping = self._converged(scored, adapts)
+                        self._waited = self._waited if stopping else 0
+                    stopping = stopping or result.stopped
+                if self.n_iter_ == self.max_iter and not (stopping or incremental):
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                        "hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        except DivergenceError as error:
+            raise ValueError(f"Solver produced non-finite parameter weights. {_PREPROCESS} ({error})") from error
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        net.history = trainer.history
+        end_callbacks(callbacks, net, trainer.state)
+        if best is not None:
+            net.theta[...], net.state[...] = best
+
+    def _count(self, result: EpochResult, n_rows: int, scored: str | None) -> bool:
+        """Keep an epoch's numbers; whether it is the best one so far."""
+        self.n_iter_ += 1
+        self.t_ += n_rows
+        self.loss_ = result.loss
+        self.loss_curve_.append(result.loss)
+        if self.verbose:
+            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+        score = None if scored is None else result.validation[scored]
+        improved = False
+        if score is not None and self.validation_scores_ is not None:
+            self.validation_scores_.append(score)
+            improved = score > self.best_validation_score_
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+        if self.early_stopping:
+            self._waited = self._waited + 1 if score < self.best_validation_score_ + self.tol else 0
+        else:
+            self._waited = self._waited + 1 if result.loss > self.best_loss_ - self.tol else 0
+            self.best_loss_ = min(result.loss, self.best_loss_)
+        if improved:
+            self.best_validation_score_ = score
+        if self.learning_rate == "invscaling":
+            self._rate = self._rate_after(0, 0, scaled=True)
+        return improved
+
+    def _rate_after(self, epochs: int, n_rows: int, *, scaled: bool = False) -> float:
+        """Learning rate of the epoch that is so many ahead, by ``learning_rate="invscaling"`` or ``"adaptive"``."""
+        if self.learning_rate == "adaptive" or (epochs == 0 and not scaled):
+            return self._rate
+        return float(self.learning_rate_init) / (self.t_ + epochs * n_rows + 1) ** self.power_t
+
+    def _converged(self, scored: str | None, adapts: bool) -> bool:
+        """Whether training ends after epochs without an improvement, or goes on at a smaller rate."""
+        what = "Validation score" if self.early_stopping else "Training loss"
+        text = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+        ends, note = True, " Stopping."
+        if adapts and self.learning_rate == "adaptive":
+            ends = self._rate <= 1e-6
+            note = " Learning rate too small. Stopping."
+            if not ends:
+                self._rate /= 5.0
+                note = f" Setting learning rate to {self._rate:f}"
+        if self.verbose:
+            print(text + note)
+        return ends
+
+    def _split(
+        self, X: Any, y: np.ndarray, weights: np.ndarray | None, random_state: np.random.RandomState
+    ) -> tuple[Any, np.ndarray, np.ndarray | None, tuple[Any, ...]]:
+        """Rows to train on, and the rest to validate on, as scikit-learn draws them."""
+        train, held_out = train_test_split(
+            np.arange(X.shape[0]),
+            random_state=random_state,
+            test_size=self.validation_fraction,
+            stratify=self._stratum(y),
+        )
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        if hasattr(X, "tocsr"):
+            X = X.tocsr()
+        validation = (X[held_out], y[held_out], *([] if weights is None else [weights[held_out]]))
+        return X[train], y[train], None if weights is None else weights[train], validation
+
+    def _check_validation(self, data: Any) -> tuple[Any, ...]:
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {type(data).__name__}")
+        X, y = self._check_X_y(data[0], data[1], reset=False, incremental=True)
+        return X, self._targets(y), *([] if len(data) == 2 else [_check_sample_weight(data[2], X)])
+
+    def _minimise(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
+        """L-BFGS-B on all rows at once, called as scikit-learn calls it; in float64 whatever the network's dtype."""
+        if self.batch_norm or self.dropout:
+            raise ValueError("batch_norm and dropout need batches: use a stochastic solver, not 'lbfgs'")
+        net = self.network_
+        exact = net
+        if net.dtype != np.float64:
+            exact = Sequential(net.layers, input_size=net.input_size, loss=net._loss, dtype="float64", seed=0)
+        total = float(X.shape[0] if weights is None else weights.sum(dtype=np.float64))
+        if total <= 0.0:
+            raise ValueError("sample_weight: expected a positive sum")
+        l2 = float(self.alpha) / total
+        rows, targets, checked = exact._check_data(X, y, weights)
+        threads = self._threads()
+
+        def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            return exact._plan.loss_and_gradient(
+                theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, statistics=exact.state
+            )
+
+        options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol, **self._minimiser_options}
+        result = minimize(objective, net.theta.astype(np.float64), method="L-BFGS-B", jac=True, options=options)
+        self.n_iter_ = min(result.nit, self.max_iter)
+        if self.verbose:
+            print(f"L-BFGS-B: {self.n_iter_} iterations, {result.nfev} evaluations, loss = {result.fun:.8f}")
+        if result.status != 0:
+            more = f"\nIncrease the number of iterations to improve the convergence (max_iter={self.max_iter})."
+            warnings.warn(
+                f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status={result.status}):\n"
+                f"{result.message}\n{more if self.n_iter_ == self.max_iter else ''}"
+                "\nYou might also want to scale the data.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        penalty = 0.5 * l2 * sum(float(np.vdot(W, W)) for W in _weights(exact, result.x))
+        constant = 0.0
+        if net.loss_name == "poisson":
+            constant = float(np.average((xlogy(targets, targets) - targets).sum(axis=1), weights=weights))
+        self.loss_ = reported_loss(net, float(result.fun), penalty, constant)
+        if np.isfinite(result.x).all():  # else `_fit` says so
+            net.theta[...] = result.x
+        else:
+            net.theta[...] = np.nan
+
+    # The safe file.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to a safetensors file, which :meth:`load` reads without running code from it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Written aside and renamed: it appears complete or not at all.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        TypeError
+            If classes are neither numbers nor str.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        `callbacks`, and a `random_state` that is a generator, are not kept.
+        :func:`fastnn.load` gives the network alone.
+        """
+        check_is_fitted(self)
+        params = {}
+        for name, value in self.get_params(deep=False).items():
+            if name == "callbacks" or (name == "random_state" and not isinstance(value, (Integral, type(None)))):
+                continue
+            params[name] = _plain_parameter(name, value)
+        fitted = {name: _plain_array(name, vars(self)[name]) for name in self._saved if name in vars(self)}
+        io.save(
+            self.network_,
+            path,
+            metadata={"estimator": type(self).__name__, "params": params, "fitted": fitted},
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read an estimator that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        estimator
+            Fitted; `partial_fit` and ``warm_start`` go on with a new state of the optimizer.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or of another kind or class.
+        OSError
+            If it cannot be read.
+        """
+        net, data = cast("tuple[Sequential, dict[str, Any]]", io.load(path, return_metadata=True))
+        if data.get("estimator") != cls.__name__:
+            raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
+        try:
+            self = cls(**{name: _lively_parameter(value) for name, value in data["params"].items()})
+            self._validate_params()
+            fitted = {name: _lively_array(value) for name, value in data["fitted"].items()}
+            unknown = fitted.keys() - set(self._saved)
+            if unknown or fitted["n_features_in_"] != net.input_size or fitted["n_outputs_"] != net.n_outputs:
+                raise ValueError(f"attributes that do not fit the network ({', '.join(sorted(unknown)) or 'sizes'})")
+            self.__dict__.update(fitted, network_=net, _waited=0)
+            n_classes = len(fitted["classes_"]) if net._loss.classifies else net.n_outputs
+            fits = n_classes == net.n_outputs or (n_classes == 2 and net.n_outputs == 1)
+            if losses.get(self._loss()).name != net.loss_name or not fits:
+                raise ValueError(f"classes or a loss that do not fit {net!r}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)}: damaged description of the estimator: {error}") from error
+        return self
+
+
+def _weights(net: Sequential, theta: np.ndarray) -> list[np.ndarray]:
+    return [theta[op.weight : op.weight + op.n_in * op.n_out] for op in net._ops if op.kind == "dense"]
+
+
+def _plain_parameter(name: str, value: Any) -> Any:
+    """A parameter as JSON has it."""
+    if isinstance(value, (Optimizer, Schedule)):
+        return {"described": io.encode(value)}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):  # class weights: keys of any type
+        return {"pairs": [[_plain_parameter(name, key), float(weight)] for key, weight in value.items()]}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value == np.inf and isinstance(value, float):
+        return {"infinite": True}
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        raise TypeError(f"{name}: {value!r:.60} cannot be saved") from None
+
+
+def _lively_parameter(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"described"}:
+            return io.decode(value["described"], (optimizers, schedules))
+        if value.keys() == {"pairs"}:
+            return dict(value["pairs"])
+        if value.keys() == {"infinite"}:
+            return np.inf
+        raise ValueError(f"unknown parameter {value!r:.60}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain_array(name: str, value: Any) -> Any:
+    """A fitted attribute as JSON has it; numbers that are not finite become text."""
+    if isinstance(value, np.ndarray):
+        items = value.tolist()
+        if value.dtype.kind not in "biufUO" or (value.dtype.kind == "O" and not all(type(i) is str for i in items)):
+            raise TypeError(f"{name}: expected numbers or str to save, got dtype {value.dtype} with {items[:3]}")
+        return {"dtype": value.dtype.str if value.dtype.kind != "O" else "O", "items": items}
+    if isinstance(value, list):
+        return [_plain_array(name, item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return {"number": repr(value)} if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _lively_array(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "number" in value:
+            return float(value["number"])
+        if value["dtype"] != "O" and np.dtype(value["dtype"]).kind not in "biufU":
+            raise ValueError(f"an array of {value['dtype']}")
+        return np.array(value["items"], dtype=object if value["dtype"] == "O" else value["dtype"])
+    return [_lively_array(item) for item in value] if isinstance(value, list) else value

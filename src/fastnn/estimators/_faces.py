@@ -1,0 +1,197 @@
+"""Classifiers and regressors: labels to targets, outputs to predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from .. import kernels
+from ..losses import BinaryCrossEntropy, CrossEntropy
+from ._base import NetworkEstimator
+
+__all__ = ["Classifier", "Regressor"]
+
+
+class Classifier(ClassifierMixin, NetworkEstimator):
+    """One of several classes (softmax), one of two (a sigmoid), or any of several labels (sigmoids)."""
+
+    label_smoothing = 0.0
+    _saved = (*NetworkEstimator._saved, "classes_", "_kind", "_sparse_labels")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _loss(self) -> Any:
+        if self._kind == "multiclass":
+            return CrossEntropy(label_smoothing=self.label_smoothing)
+        if self.label_smoothing:
+            raise ValueError(f"label_smoothing needs three classes or more, got {self._kind} labels")
+        return BinaryCrossEntropy()
+
+    def _learn_classes(self, y: Any, labels: Any = None) -> None:
+        """Set `classes_` and the kind of problem from the targets, or from all labels that there are."""
+        multilabel = type_of_target(y).startswith("multilabel")
+        binarizer = LabelBinarizer().fit(y if labels is None or multilabel else labels)
+        self.classes_ = binarizer.classes_
+        kind = binarizer.y_type_
+        self._kind = "multilabel" if kind.startswith("multilabel") else kind
+        self._sparse_labels = bool(binarizer.sparse_input_)
+        self.n_outputs_ = 1 if self._kind == "binary" else len(self.classes_)
+
+    def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=(np.float64, np.float32),
+            order="C",
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if "classes_" not in vars(self) or (reset and not incremental):
+            self._learn_classes(y)
+            return X, y
+        labels = unique_labels(y)
+        if self.warm_start and not incremental:
+            if set(labels) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {self.classes_}, `y` has {labels}"
+                )
+        elif len(np.setdiff1d(labels, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {labels}."
+            )
+        return X, y
+
+    def _targets(self, y: Any) -> np.ndarray:
+        if self._kind == "multilabel":
+            return (y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)) != 0
+        codes = np.searchsorted(self.classes_, y)
+        return codes.astype(np.int64, copy=False) if self._kind == "multiclass" else codes.reshape(-1, 1) != 0
+
+    def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None:
+        weights = super()._row_weights(X, y, sample_weight, incremental)
+        if self.class_weight is None:
+            return weights
+        if incremental and isinstance(self.class_weight, str):
+            raise ValueError('class_weight="balanced" needs all labels at once, not partial_fit; give a dict')
+        per_class = compute_sample_weight(self.class_weight, y).astype(X.dtype)
+        return per_class if weights is None else weights * per_class
+
+    def _stratum(self, targets: np.ndarray) -> np.ndarray | None:
+        # scikit-learn stratifies where it has one column of targets, which is two classes.
+        return targets[:, 0] if self._kind == "binary" else None
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Classes of samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), or (n_samples, n_classes) of 0 and 1 for several labels
+        """
+        Z = self._decision(X)
+        if self._kind == "multilabel":
+            labels = (Z > 0).astype(np.int64)
+            return scipy.sparse.csr_matrix(labels) if self._sparse_labels else labels
+        codes = Z.argmax(axis=1) if self._kind == "multiclass" else (Z[:, 0] > 0).astype(np.int64)
+        return self.classes_.take(codes, mode="clip")  # of one class alone, too
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Each row sums to 1, but for several labels, where each column is a label's own.
+        """
+        Z = self._decision(X)
+        if self._kind == "multiclass":
+            return kernels.softmax(Z)
+        return kernels.activation_forward(self._both(Z), "sigmoid")
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the probabilities, from the log-softmax or the softplus, so that small ones keep their digits.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        Z = self._decision(X)
+        if self._kind == "multiclass":
+            return kernels.log_softmax(Z)
+        return -kernels.activation_forward(-self._both(Z), "softplus")
+
+    def _both(self, Z: np.ndarray) -> np.ndarray:
+        """Logits of both classes, where there are two."""
+        return np.concatenate([-Z, Z], axis=1) if self._kind == "binary" else Z
+
+
+class Regressor(RegressorMixin, NetworkEstimator):
+    """One or several values."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=True,
+            dtype=(np.float64, np.float32),
+            order="C",
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if reset:
+            self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        return X, y
+
+    def _targets(self, y: Any) -> np.ndarray:
+        return y.reshape(-1, 1) if y.ndim == 1 else y
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Values of samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        Z = self._decision(X)
+        return self.network_._decide(Z)

@@ -1,0 +1,299 @@
+"""SoftmaxRegression and LinearRegression: networks without a hidden layer."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+
+from ..layers import Dense, Layer
+from ..network import Sequential
+from ._base import CONSTRAINTS
+from ._faces import Classifier, Regressor
+
+__all__ = ["LinearRegression", "SoftmaxRegression"]
+
+
+def _coef(net: Sequential) -> np.ndarray:
+    """Weights as linear models of scikit-learn have them, (n_outputs, n_features), a view."""
+    return net.parameters["0.weight"].T
+
+
+def _intercept(net: Sequential) -> np.ndarray:
+    return net.parameters["0.bias"] if "0.bias" in net.parameters else np.zeros(net.n_outputs, net.dtype)
+
+
+class SoftmaxRegression(Classifier):
+    """Softmax (multinomial logistic) regression: one dense layer, started at zero.
+
+    It minimises Σ w ℓ / Σ w + ½ (alpha / Σ w) ‖W‖², which is convex; with alpha = 1 / C the minimum is that of
+    scikit-learn's ``LogisticRegression(C)``. Two classes share one column of weights and a sigmoid.
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Strength of the penalty of the weights, not of the intercept.
+    solver : {"lbfgs", "sgd", "adam"}, another optimizer's name, or an Optimizer, default="lbfgs"
+    fit_intercept : bool, default=True
+    batch_size, learning_rate, learning_rate_init, max_iter, shuffle, random_state, verbose, warm_start
+        As for :class:`MLPClassifier`.
+    tol : float, default=1e-4
+        For lbfgs the largest component of the gradient to stop at; else as for :class:`MLPClassifier`.
+    n_iter_no_change, optimizer, label_smoothing, class_weight, callbacks, n_threads
+        As for :class:`MLPClassifier`.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+    coef_ : ndarray (n_classes, n_features), or (1, n_features) for two classes
+        View into ``network_.theta``.
+    intercept_ : ndarray (n_classes,) or (1,)
+    network_ : Sequential
+    loss_, n_iter_, loss_curve_, n_features_in_, feature_names_in_
+        As for :class:`MLPClassifier`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By `fit`, if a parameter or the data do not fit, or training diverges.
+
+    Warns
+    -----
+    ConvergenceWarning
+        When `max_iter` ends training.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fastnn import SoftmaxRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> SoftmaxRegression().fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    # As LogisticRegression calls it: `tol` decides, and not the last digits of the loss.
+    _minimiser_options: ClassVar[dict[str, Any]] = {"ftol": 64 * np.finfo(np.float64).eps, "maxls": 50}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **{
+            name: CONSTRAINTS[name]
+            for name in (
+                *("solver", "alpha", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "shuffle"),
+                *("random_state", "tol", "verbose", "warm_start", "n_iter_no_change", "optimizer", "callbacks"),
+                "n_threads",
+            )
+        },
+        "fit_intercept": ["boolean"],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        solver: Any = "lbfgs",
+        fit_intercept: bool = True,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 1000,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        n_iter_no_change: int = 10,
+        optimizer: Any = None,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        callbacks: Any = (),
+        n_threads: int | None = None,
+    ) -> None:
+        self.alpha = alpha
+        self.solver = solver
+        self.fit_intercept = fit_intercept
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_iter_no_change = n_iter_no_change
+        self.optimizer = optimizer
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.n_threads = n_threads
+
+    def _layers(self, n_features: int, n_outputs: int) -> list[Layer]:
+        return [Dense(n_outputs, bias=bool(self.fit_intercept), init="zeros")]
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Weights (n_classes, n_features), or (1, n_features) for two classes."""
+        return self.coefs_[0].T
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        """Intercepts (n_classes,) or (1,)."""
+        self.coefs_  # noqa: B018 (not fitted: an AttributeError)
+        return _intercept(self.network_)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+        """Train on data; see :meth:`MLPClassifier.fit`."""
+        return self._fit(X, y, sample_weight, validation_data=validation_data)
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Go over data once; see :meth:`MLPClassifier.partial_fit`."""
+        if _check_partial_fit_first_call(self, classes):
+            self._learn_classes(y, classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits of samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+        """
+        Z = self._decision(X)
+        return Z[:, 0] if self._kind == "binary" else Z
+
+
+class LinearRegression(Regressor):
+    """Weighted linear least squares with an l2 penalty, in closed form.
+
+    It minimises Σ w ½ ‖y − x W − b‖² + ½ alpha ‖W‖². This is quadratic, so that one Newton step from anywhere ends at
+    the minimum; the step is taken as a least-squares problem (LAPACK's gelsd, by singular values) on √w-scaled, centred
+    rows and √alpha-scaled unit rows, never by the normal equations, whose condition is the square. Of several minima it
+    is the one of the smallest ‖W‖, as ``numpy.linalg.lstsq``'s.
+
+    Parameters
+    ----------
+    alpha : float, default=0.0
+        Strength of the penalty of the weights; scikit-learn's ``Ridge`` has the same.
+    fit_intercept : bool, default=True
+    n_threads : int, optional
+        Of predictions.
+
+    Attributes
+    ----------
+    coef_ : ndarray (n_features,) or (n_outputs, n_features)
+        View into ``network_.theta``.
+    intercept_ : float or ndarray (n_outputs,)
+    rank_ : int
+        Of the scaled, centred X with the rows of the penalty.
+    singular_ : ndarray
+        Its singular values.
+    network_ : Sequential
+    n_outputs_, n_features_in_, feature_names_in_
+        As for :class:`MLPRegressor`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        By `fit`, if a parameter or the data do not fit.
+
+    Notes
+    -----
+    All is computed in float64; the weights have the dtype of X. A sparse X is made dense.
+
+    Examples
+    --------
+    >>> from fastnn import LinearRegression
+    >>> LinearRegression().fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]).predict([[3.0]])
+    array([7.])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+    _saved = (*Regressor._saved, "rank_", "singular_")
+
+    def __init__(self, alpha: float = 0.0, *, fit_intercept: bool = True, n_threads: int | None = None) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.n_threads = n_threads
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Weights (n_features,) or (n_outputs, n_features)."""
+        W = self.coefs_[0].T
+        return W[0] if self._one else W
+
+    @property
+    def intercept_(self) -> Any:
+        """Intercept, a float or (n_outputs,)."""
+        self.coefs_  # noqa: B018 (not fitted: an AttributeError)
+        intercept = _intercept(self.network_)
+        return intercept[0] if self._one else intercept
+
+    def _loss(self) -> str:
+        return "squared_error"
+
+    @property
+    def _one(self) -> bool:
+        return self.n_outputs_ == 1
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Solve for data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            float32 and float64 are kept, others become float64.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            At least 0.
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        X, y = self._check_X_y(X, y, reset=True, incremental=False)
+        w = self._row_weights(X, y, sample_weight, False)
+        dtype = X.dtype
+        A = (X.toarray() if scipy.sparse.issparse(X) else X).astype(np.float64)
+        B = self._targets(y).astype(np.float64)
+        if w is not None:
+            w = np.asarray(w, np.float64)
+            if (w < 0).any() or not w.any():
+                raise ValueError("sample_weight: expected values >= 0 with a positive sum")
+        centre, target_centre = np.zeros(A.shape[1]), np.zeros(B.shape[1])
+        if self.fit_intercept:
+            centre, target_centre = np.average(A, axis=0, weights=w), np.average(B, axis=0, weights=w)
+            A, B = A - centre, B - target_centre
+        if w is not None:
+            root = np.sqrt(w)[:, None]
+            A, B = A * root, B * root
+        if self.alpha:
+            A = np.concatenate([A, np.sqrt(float(self.alpha)) * np.eye(A.shape[1])])
+            B = np.concatenate([B, np.zeros((A.shape[1], B.shape[1]))])
+        # numpy.linalg.lstsq's limit, below which a singular value counts as 0
+        limit = np.finfo(np.float64).eps * max(A.shape)
+        W, _, self.rank_, self.singular_ = scipy.linalg.lstsq(A, B, cond=limit, check_finite=False)
+        layer = Dense(self.n_outputs_, bias=bool(self.fit_intercept), init="zeros")
+        net = Sequential([layer], input_size=X.shape[1], loss="squared_error", dtype=dtype, seed=0)
+        with np.errstate(over="ignore"):  # an overflow in float32 is refused next
+            net.parameters["0.weight"] = W.astype(dtype)
+            if self.fit_intercept:
+                net.parameters["0.bias"] = (target_centre - centre @ W).astype(dtype)
+        self.network_ = net
+        return self

@@ -1,0 +1,177 @@
+"""K-FAC's running factors: estimated on rows of the data, damped, inverted. The step itself is the engine's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .optimizers import KFAC
+from .plan import OpSpec
+
+if TYPE_CHECKING:
+    from .network import Sequential
+
+__all__ = ["Factors"]
+
+#: Rows that an estimate is made of, at least, where the coming batches have so many.
+ROWS = 512
+#: How often a factor that is not positive definite is damped ten times more before the run is given up.
+TRIES = 12
+
+
+class Factors:
+    """The factors A and G of every dense layer, in one flat array that belongs to the training's state.
+
+    Parameters
+    ----------
+    net : Sequential
+    optimizer : KFAC
+    l2 : float
+        Joins the damping: it is part of the curvature.
+    threads : int
+
+    Raises
+    ------
+    ValueError
+        If K-FAC is not defined for the network: batch norm, or a loss without curvature.
+    """
+
+    def __init__(self, net: Sequential, optimizer: KFAC, l2: float, threads: int) -> None:
+        if any(op.kind == "batch_norm" for op in net._ops):
+            raise ValueError(
+                "optimizer: K-FAC needs gradients of single rows, which batch norm couples; use LayerNorm or Adam"
+            )
+        if net.loss_name == "absolute_error":
+            raise ValueError("optimizer: K-FAC needs a loss with curvature, absolute_error has none; use huber")
+        self._net, self._optimizer, self._damping, self._threads = net, optimizer, optimizer.damping + l2, threads
+        self._places: list[tuple[int, int, int] | None] = []  # of every op: offset, order of A, order of G
+        at = 1  # the first element counts the estimates
+        for op in net._ops:
+            m = op.n_in + (op.bias >= 0)
+            self._places.append((at, m, op.n_out) if op.kind == "dense" else None)
+            at += m * m + op.n_out**2 if op.kind == "dense" else 0
+        self.size = at
+
+    def start(self) -> np.ndarray:
+        """The array before the first estimate."""
+        return np.zeros(self.size, self._net.dtype)
+
+    def rows(self, batch_size: int) -> int:
+        """Rows of an estimate."""
+        return max(batch_size, ROWS)
+
+    def update(
+        self,
+        factors: np.ndarray,
+        X: Any,
+        y: np.ndarray,
+        w: np.ndarray | None,
+        generator: np.random.Generator,
+    ) -> list[tuple[np.ndarray, np.ndarray] | None] | None:
+        """Move the factors by an estimate on rows of data; returns A⁻¹ and G⁻¹ of every op, None where not finite.
+
+        ::
+
+            A ← ρ A + (1 − ρ) Σ w x̃ x̃ᵀ / Σ w        G ← ρ G + (1 − ρ) Σ w δ δᵀ / Σ w
+            (A + π √λ I)⁻¹,  (G + √λ / π I)⁻¹       π = √(tr A / m · n / tr G)
+
+        with ρ smaller while there are few estimates.
+        """
+        net, factors[0] = self._net, factors[0] + 1
+        keep = min(self._optimizer.decay, 1.0 - 1.0 / float(factors[0]))
+        plan, options = net._plan, {"statistics": net.state, "threads": self._threads}
+        lin = plan.linearize(net.theta, X, y, w, **options)
+        if lin.weight_sum == 0.0:
+            factors[0] -= 1
+            keep = 1.0
+        if self._optimizer.kind == "mc":
+            sample = _sample(lin.outputs, lin.curvature, net.loss_name, generator)
+            if w is not None:
+                sample *= np.sqrt(w)[:, None]
+            lin = plan.linearize(net.theta, X, cotangent=sample, into=lin, **options)
+            root = None  # √w is in the deltas already
+        else:
+            root = None if w is None else np.sqrt(w)
+        total = float(len(lin.outputs)) if w is None else float(w.sum(dtype=np.float64)) or 1.0
+        inverses: list[tuple[np.ndarray, np.ndarray] | None] = []
+        for index, (op, place) in enumerate(zip(net._ops, self._places, strict=True)):
+            if place is None:
+                inverses.append(None)
+                continue
+            at, m, n = place
+            A = factors[at : at + m * m].reshape(m, m)
+            G = factors[at + m * m : at + m * m + n * n].reshape(n, n)
+            delta = lin.delta(index)
+            if root is not None:  # it carries w
+                delta = np.divide(delta, root[:, None], out=np.zeros_like(delta), where=root[:, None] > 0)
+            _move(A, _inputs(lin.inputs(index), op, w), keep, total)
+            _move(G, delta, keep, total)
+            pair = self._invert(A, G)
+            if pair is None:
+                return None
+            inverses.append(pair)
+        return inverses
+
+    def _invert(self, A: np.ndarray, G: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        tiny = float(np.finfo(A.dtype).tiny)
+        mean_a, mean_g = float(np.trace(A)) / len(A), float(np.trace(G)) / len(G)
+        if not (math.isfinite(mean_a) and math.isfinite(mean_g)):
+            return None
+        pi = math.sqrt(max(mean_a, tiny) / max(mean_g, tiny)) if mean_a > 0 and mean_g > 0 else 1.0
+        root = math.sqrt(self._damping)
+        left, right = _inverse(A, pi * root), _inverse(G, root / pi)
+        return None if left is None or right is None else (left, right)
+
+
+def _inputs(X: np.ndarray, op: OpSpec, w: np.ndarray | None) -> np.ndarray:
+    """√w (x, 1)."""
+    if op.bias >= 0:
+        X = np.concatenate([X, np.ones((len(X), 1), X.dtype)], axis=1)
+    return X if w is None else X * np.sqrt(w)[:, None]
+
+
+def _move(factor: np.ndarray, rows: np.ndarray, keep: float, total: float) -> None:
+    """factor ← keep · factor + (1 − keep) rowsᵀ rows / total."""
+    from scipy.linalg.blas import get_blas_funcs
+
+    (syrk,) = get_blas_funcs(("syrk",), (factor,))
+    # of the transpose, which BLAS reads where it is; the upper triangle there is the lower one here
+    moved = syrk((1.0 - keep) / total, rows.T, beta=keep, c=factor.T, trans=0, lower=0, overwrite_c=1)
+    if moved.base is not factor and moved is not factor:
+        factor[...] = moved.T
+    upper = np.triu_indices(len(factor), 1)
+    factor[upper] = factor.T[upper]
+
+
+def _inverse(factor: np.ndarray, damping: float) -> np.ndarray | None:
+    """(factor + damping I)⁻¹ by Cholesky; damped more where that fails."""
+    from scipy.linalg.lapack import get_lapack_funcs
+
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (factor,))
+    for _ in range(TRIES):
+        damped = np.asfortranarray(factor)
+        if damped is factor:
+            damped = factor.copy(order="F")
+        damped[np.diag_indices(len(factor))] += damping
+        root, failed = potrf(damped, lower=1, overwrite_a=1, clean=0)
+        if not failed:
+            inverse, failed = potri(root, lower=1, overwrite_c=1)
+        if not failed:
+            upper = np.triu_indices(len(factor), 1)
+            inverse[upper] = inverse.T[upper]
+            return np.ascontiguousarray(inverse)
+        damping *= 10.0
+    return None
+
+
+def _sample(outputs: np.ndarray, q: np.ndarray, loss: str, generator: np.random.Generator) -> np.ndarray:
+    """Rows c with E[c cᵀ] = ∂²ℓ/∂z²: softmax − (a class drawn from it), else √q times a sign."""
+    if loss == "cross_entropy":
+        sample = q.copy()
+        drawn = (q.cumsum(axis=1) > generator.random((len(q), 1)) * q.sum(axis=1, keepdims=True)).argmax(axis=1)
+        sample[np.arange(len(q)), drawn] -= 1.0
+        return sample
+    signs = generator.integers(0, 2, outputs.shape).astype(outputs.dtype) * 2 - 1
+    return np.sqrt(q) * signs

@@ -1,0 +1,300 @@
+"""Convexity, spectrum, trace, the check of Hessians, memory, and the worked chain of document 000."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+from curvature_cases import BACKENDS, N_CASES, case
+from jets import Oracle
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+import fastnn as fnn
+from fastnn import curvature as cv
+from fastnn.curvature.diagnosis import extremes, lanczos
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name of a backend that has `linearize`."""
+    return request.param
+
+
+def network(backend: str, *layers: Any, loss: str = "cross_entropy", **options: Any) -> fnn.Sequential:
+    options = {"input_size": 4, "dtype": "float64", "seed": 0, "backend": backend, **options}
+    return fnn.Sequential(layers, loss=loss, **options)
+
+
+def iris() -> tuple[np.ndarray, np.ndarray]:
+    X, y = fnn.datasets.load_iris()
+    return (X - X.mean(axis=0)) / X.std(axis=0), y
+
+
+def chain(backend: str) -> tuple[fnn.Sequential, np.ndarray, np.ndarray]:
+    """Document 000, section 5.4."""
+    net = network(backend, *(fnn.Dense(1, "tanh", bias=False) for _ in range(4)), loss="squared_error", input_size=1)
+    net.theta[...] = 0.460, 0.500, -0.139, 0.496
+    return net, np.array([[2.0]]), np.array([4.0])
+
+
+# The chain of document 000.
+
+
+def test_the_worked_chain(backend):
+    net, X, y = chain(backend)
+    gradient = [0.11503158, 0.17650794, -0.69216773, 0.19427682]
+    hessian = [
+        [-0.3718, 0.1720, -0.8277, 0.2330],
+        [0.1720, -0.0891, -1.2700, 0.3576],
+        [-0.8277, -1.2700, 0.0006, -1.4022],
+        [0.2330, 0.3576, -1.4022, 0.0019],
+    ]
+    np.testing.assert_allclose(net.gradient(X, y), gradient, atol=5e-9)
+    H = cv.hessian(net, X, y)
+    np.testing.assert_allclose(H, hessian, atol=5e-5)
+    assert abs(H[1, 3] - 2.449) > 2.0  # what the document prints
+    assert abs(H[3, 3] - 0.0004) > 0.001
+    np.testing.assert_allclose(H, Oracle(net, X, y).hessian, rtol=1e-12)
+    np.testing.assert_allclose(cv.hessian_operator(net, X, y) @ np.eye(4), H, rtol=1e-12)
+    np.testing.assert_allclose([block[0, 0] for block in cv.hessian_blocks(net, X, y).values()], np.diag(H), rtol=1e-12)
+    assert fnn.check_hessian(net, X, y)
+    # The section's δ are the gradients with respect to pre-activations, its second-order ones A_lm times what is read.
+    delta = [0.05753091, 0.24329895, -1.9919189, -4.02165237]
+    lin = net._plan.linearize(net.theta, X, y[:, None])
+    np.testing.assert_allclose([lin.delta(i)[0, 0] for i in range(4)], delta, rtol=2e-3)
+    A = [cv.per_sample_hessian_blocks(net, X, y, layer=i, kronecker=True)[0][0, 0, 0] for i in range(4)]
+    read = [2.0, *(lin.outputs[0, 0] if i == 3 else lin.inputs(i + 1)[0, 0] for i in range(3))]
+    np.testing.assert_allclose([a * x * x for a, x in zip(A, read, strict=True)], np.diag(H), rtol=1e-12)
+
+
+# check_hessian.
+
+
+@pytest.mark.parametrize("number", range(0, N_CASES, 3))
+def test_check_hessian_passes(number, backend):
+    made = case(number, backend, "float32")
+    report = fnn.check_hessian(made.net, made.X, made.y, **made.options)
+    assert report, str(report)
+    P = made.net.n_parameters
+    assert report.checked == report.total == P * P
+    assert f"Hessian check of {P * P:,} of {P * P:,} components: passed" in str(report)
+
+
+def test_check_hessian_finds_what_is_wrong(backend, monkeypatch):
+    net, X, y = chain(backend)
+    right = cv.hessian
+
+    def wrong(*args: Any, **options: Any) -> np.ndarray:
+        H = right(*args, **options)
+        H[1, 3] = H[3, 1] = 2.449
+        return H
+
+    monkeypatch.setattr(cv, "hessian", wrong)
+    report = fnn.check_hessian(net, X, y)
+    assert not report
+    assert {failure.name for failure in report.failures} == {
+        "∂²J/∂1.weight[0, 0]∂3.weight[0, 0]",
+        "∂²J/∂3.weight[0, 0]∂1.weight[0, 0]",
+    }
+    assert report.failures[0].numerical == pytest.approx(0.35757, abs=1e-4)
+
+
+def test_check_hessian_of_some_rows_and_at_kinks(backend):
+    X, y = iris()
+    net = network(backend, fnn.Dense(5, "relu"), fnn.Dense(3))
+    report = fnn.check_hessian(net, X[::10], y[::10], n=3, l2=0.1)
+    assert report
+    assert report.checked == 3 * net.n_parameters
+    # The second pre-activation is 0 in every row: there relu's slope jumps.
+    net.parameters["0.weight"][:, 1] = 0.0
+    net.parameters["0.bias"][1] = 0.0
+    report = fnn.check_hessian(net, X[::10], y[::10])
+    assert report
+    assert any("0.weight[0, 1]" in kink.name or "0.bias[1]" in kink.name for kink in report.kinks)
+    with pytest.raises(TypeError, match="net must be a Sequential, got"):
+        fnn.check_hessian(np.sin, X, y)  # type: ignore[arg-type]
+
+
+# Convexity.
+
+
+def test_convexity_of_logistic_regression(backend):
+    X, y = iris()
+    net = network(backend, fnn.Dense(3))
+    report = cv.convexity_report(net, X, y, l2=0.01)
+    H = cv.hessian(net, X, y, l2=0.01)
+    assert report.convex
+    assert report.layers[0].negative is None
+    assert report.verdict == "not stationary"
+    values = np.linalg.eigvalsh(H)
+    np.testing.assert_allclose((report.smallest, report.largest), (values[0], values[-1]), atol=1e-12)
+    net.theta[...] = 0.0
+    for _ in range(20):  # Newton's method
+        H, g = cv.hessian(net, X, y, l2=0.01), net.gradient(X, y, l2=0.01)
+        net.theta[...] -= np.linalg.solve(H + 1e-12 * np.eye(len(H)), g)
+    report = cv.convexity_report(net, X, y, l2=0.01)
+    assert report.gradient_norm < 1e-10
+    assert report.verdict == "minimum"
+    assert "minimum; the Hessian here is convex" in str(report)
+
+
+def test_positive_blocks_do_not_make_a_minimum(backend):
+    # L = ½ (u v x − y)² at u = v = 0: a saddle, though both blocks are 0, not negative.
+    net = network(backend, fnn.Dense(1, bias=False), fnn.Dense(1, bias=False), loss="squared_error", input_size=1)
+    net.theta[...] = 0.0
+    report = cv.convexity_report(net, np.ones((1, 1)), [1.0])
+    assert [(layer.smallest, layer.largest) for layer in report.layers] == [(0.0, 0.0), (0.0, 0.0)]
+    assert (report.smallest, report.largest) == (pytest.approx(-1.0), pytest.approx(1.0))
+    assert report.verdict == "saddle"
+    assert not report.convex
+    assert report.gradient_norm == 0.0
+
+
+def test_shares_of_negative_terms(backend):
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((40, 4)), rng.standard_normal(40)
+    net = network(
+        backend, fnn.Dense(6, "tanh"), fnn.LayerNorm(), fnn.Activation("softplus"), fnn.Dense(1), loss="squared_error"
+    )
+    report = cv.convexity_report(net, X, y)
+    assert [layer.name for layer in report.layers] == ["Dense", "LayerNorm", "Dense"]
+    cut = network(backend, fnn.Dense(6, "tanh"), loss="squared_error")
+    cut.theta[...] = net.theta[: cut.n_parameters]
+    a = cut.decision_function(X)
+    tail = network(
+        backend, fnn.LayerNorm(), fnn.Activation("softplus"), fnn.Dense(1), loss="squared_error", input_size=6
+    )
+    tail.theta[...] = net.theta[cut.n_parameters :]
+    error = tail.decision_function(a).reshape(-1, 1) - y[:, None]
+    downstream = error * cv.input_jacobian(tail, a)[:, 0]
+    assert report.layers[0].negative == np.mean(-2.0 * a * (1.0 - a**2) * downstream < 0.0)
+    # softplus'' > 0, so that the sign is that of the error times the last layer's weight.
+    assert report.layers[1].negative == np.mean(error * net.parameters["3.weight"].T < 0.0)
+    assert report.layers[2].negative is None
+
+
+def test_extremes_by_lanczos_are_those_of_lapack():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((450, 450))
+    A = A + A.T
+    low, high = extremes(aslinearoperator(A), rng)
+    values = np.linalg.eigvalsh(A)
+    np.testing.assert_allclose((low, high), (values[0], values[-1]), rtol=1e-7)
+
+
+# Spectrum and trace.
+
+
+def test_lanczos_in_full_is_exact():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((30, 30))
+    A = A + A.T
+    alpha, beta = lanczos(aslinearoperator(A), rng.standard_normal(30), 30)
+    T = np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1)
+    np.testing.assert_allclose(np.linalg.eigvalsh(T), np.linalg.eigvalsh(A), atol=1e-10)
+    # A matrix with three eigenvalues ends it after three steps.
+    alpha, beta = lanczos(aslinearoperator(np.diag(np.repeat([1.0, 2.0, 5.0], 10))), rng.standard_normal(30), 30)
+    assert (len(alpha), len(beta)) == (3, 2)
+
+
+def test_spectrum(backend):
+    X, y = iris()
+    net = network(backend, fnn.Dense(8, "tanh"), fnn.Dense(3))
+    values = np.linalg.eigvalsh(cv.hessian(net, X, y))
+    found = cv.spectrum(net, X, y, n_steps=60, n_vectors=10, seed=1)
+    np.testing.assert_allclose((found.smallest, found.largest), (values[0], values[-1]), rtol=1e-6)
+    assert found.n_parameters == net.n_parameters
+    assert found.weights.sum() == pytest.approx(1.0)
+    assert (found.weights >= 0.0).all()
+    # Moments, and the share below a point, against the true ones.
+    for power in (1, 2):
+        assert found.weights @ found.nodes**power == pytest.approx(np.mean(values**power), rel=0.25)
+    assert found.weights[found.nodes < 0.05].sum() == pytest.approx(np.mean(values < 0.05), abs=0.1)
+    at, density = found.density()
+    assert np.trapezoid(density, at) == pytest.approx(1.0, abs=1e-2)
+    again = cv.spectrum(cv.hessian_operator(net, X, y), n_steps=60, n_vectors=10, seed=1)
+    np.testing.assert_array_equal(again.nodes, found.nodes)
+    with pytest.raises(ValueError, match="width must be a finite number > 0"):
+        found.density(width=0.0)
+    with pytest.raises(TypeError, match="X, y and sample_weight are for networks, got an operator"):
+        cv.spectrum(cv.hessian_operator(net, X, y), X, y)
+
+
+def test_the_spectrum_can_be_drawn(backend, tmp_path):
+    pytest.importorskip("matplotlib")
+    X, y = iris()
+    found = cv.spectrum(network(backend, fnn.Dense(3)), X, y, kind="ggn")
+    figure = found.plot(tmp_path / "spectrum.png", title="iris")
+    assert (tmp_path / "spectrum.png").read_bytes().startswith(b"\x89PNG")
+    axis = figure.axes[0]
+    assert axis.get_title() == "iris"
+    assert axis.get_yscale() == "log"
+    assert len(axis.lines) == 3
+    assert fnn.plotting.plot_spectrum(found, ax=axis) is figure if hasattr(fnn, "plotting") else True
+
+
+@pytest.mark.parametrize("kind", ["hessian", "ggn", "fisher"])
+def test_trace(kind, backend):
+    for number in (0, 6, 17, 27):
+        made = case(number, backend)
+        expected = np.trace(getattr(Oracle(made.net, made.X, made.y, **made.options), kind))
+        assert cv.trace(made.net, made.X, made.y, kind=kind, **made.options) == pytest.approx(expected, rel=1e-9)
+
+
+def test_estimated_trace(backend):
+    X, y = iris()
+    net = network(backend, fnn.Dense(40, "tanh"), fnn.Dense(3))
+    exact = cv.trace(net, X, y)
+    assert exact == pytest.approx(np.trace(cv.hessian(net, X, y)), rel=1e-12)
+    estimate = cv.trace(net, X, y, n_products=90)
+    assert estimate != exact
+    assert estimate == pytest.approx(exact, rel=0.02)
+    # Hutch++ is exact for a matrix of a rank that its sketch spans.
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((200, 5))
+    assert cv.trace(aslinearoperator(B @ B.T), n_products=30) == pytest.approx(np.sum(B**2), rel=1e-10)
+    with pytest.raises(ValueError, match="target: expected a square operator"):
+        cv.trace(LinearOperator((2, 3), matvec=lambda v: v[:2], dtype=float))
+    with pytest.raises(TypeError, match="net must be a Sequential, got int"):
+        cv.trace(3, X, y)
+
+
+# Memory.
+
+MEMORY = """
+    import resource
+    import numpy as np
+    import fastnn as fnn
+
+    def network(width):
+        return fnn.Sequential(
+            [fnn.Dense(width, "tanh"), *{layers}, fnn.Dense(10)],
+            input_size=100, loss="cross_entropy", dtype="float64", seed=0, backend={backend!r},
+        )
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal(({rows}, 100)), rng.integers(0, 10, {rows})
+    fnn.curvature.hessian(network(2), X[:4], y[:4])  # what is loaded and made once
+    before = peak()
+    H = fnn.curvature.hessian(network(35), X, y)
+    print(H.nbytes, peak() - before)
+"""
+
+
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="the twins make temporary arrays of the size of a block")
+@pytest.mark.parametrize(("layers", "rows"), [("[]", 2000), ("[fnn.LayerNorm()]", 100)])
+def test_memory_of_the_hessian(layers, rows):
+    resource = pytest.importorskip("resource")
+    assert resource
+    script = textwrap.dedent(MEMORY).format(layers=layers, backend="compiled", rows=rows)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    size, grown = map(int, done.stdout.split())
+    assert size > 110e6
+    assert grown < 1.3 * size + cv.problem.WORKSPACE

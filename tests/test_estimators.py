@@ -1,0 +1,733 @@
+"""The scikit-learn faces: scikit-learn's own checks, its tools around them, and what they have more."""
+
+from __future__ import annotations
+
+import copy
+import io
+import multiprocessing
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.multiclass import unique_labels
+
+import fastnn as fnn
+from fastnn._core import threads
+
+FACES = (fnn.MLPClassifier, fnn.MLPRegressor, fnn.SoftmaxRegression, fnn.LinearRegression)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return (X - X.mean(axis=0)) / X.std(axis=0), y
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    X, y = load_diabetes(return_X_y=True)
+    return X / X.std(axis=0), (y - y.mean()) / y.std()
+
+
+def quick(face=fnn.MLPClassifier, **options):
+    """An estimator that converges on a small task before its last epoch."""
+    return face(hidden_layer_sizes=(16,), learning_rate_init=0.02, max_iter=500, random_state=0, **options)
+
+
+# ------------------------------------------------------------------ scikit-learn's checks
+
+
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(
+    [
+        fnn.MLPClassifier(max_iter=100),
+        fnn.MLPRegressor(max_iter=100),
+        # With an alpha that keeps probabilities off 0, whose logarithm the checks take; ours stays finite.
+        fnn.MLPClassifier((20,), solver="lbfgs", max_iter=50, alpha=1.0),
+        fnn.MLPRegressor(solver="sgd", max_iter=100),
+        fnn.MLPClassifier(max_iter=50, optimizer=fnn.RMSProp(0.01)),
+        fnn.SoftmaxRegression(),
+        fnn.LinearRegression(),
+    ]
+)
+def test_scikit_learns_checks(estimator, check) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("face", [fnn.MLPClassifier, fnn.MLPRegressor])
+def test_parameters_are_scikit_learns(face) -> None:
+    import inspect
+
+    import sklearn.neural_network
+
+    theirs = inspect.signature(getattr(sklearn.neural_network, face.__name__)).parameters
+    ours = inspect.signature(face).parameters
+    assert [(p.name, p.default) for p in ours.values()][: len(theirs)] == [(p.name, p.default) for p in theirs.values()]
+    assert [p.kind for p in ours.values()][: len(theirs)] == [p.kind for p in theirs.values()]
+    assert all(p.kind is p.KEYWORD_ONLY for p in list(ours.values())[len(theirs) :])
+
+
+# ------------------------------------------------------------------ scikit-learn's tools
+
+
+def test_searches_pipelines_and_column_transformers(iris) -> None:
+    pd = pytest.importorskip("pandas")
+    X, y = iris
+    grid = GridSearchCV(quick(), {"hidden_layer_sizes": [(4,), (8, 8)], "alpha": [1e-4, 1.0]}, cv=3).fit(X, y)
+    assert grid.best_score_ > 0.93
+    random = RandomizedSearchCV(quick(), {"optimizer": [fnn.Adam(0.02), fnn.SGD(0.1, 0.9)]}, n_iter=2, cv=3).fit(X, y)
+    assert isinstance(random.best_estimator_.optimizer, fnn.optimizers.Optimizer)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.where(X[:, 0] > 0, "long", "short"))
+    columns = ColumnTransformer([("numbers", StandardScaler(), list("abcd")), ("kinds", OneHotEncoder(), ["kind"])])
+    pipeline = make_pipeline(columns, quick()).fit(frame, y)
+    assert pipeline.score(frame, y) > 0.95
+    direct = quick().fit(frame[list("abcd")], y)
+    assert list(direct.feature_names_in_) == list("abcd")
+    with pytest.raises(ValueError, match="feature names"):
+        direct.predict(frame[list("dcba")])
+
+
+def test_calibration(iris) -> None:
+    X, y = iris
+    calibrated = CalibratedClassifierCV(quick(), cv=3).fit(X, y)
+    assert calibrated.score(X, y) > 0.93
+    np.testing.assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1.0)
+
+
+class Counting(fnn.MLPClassifier):
+    """Says how many threads it uses."""
+
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.used_ = self._threads() or threads.blas_threads()
+        self.worker_ = threading.current_thread() is not threading.main_thread(), multiprocessing.current_process().pid
+        return self
+
+
+def threads_used(backend, X, y):
+    """Threads that each of two estimators uses, side by side."""
+    with joblib.parallel_config(backend=backend):
+        estimators = joblib.Parallel(n_jobs=2)(
+            joblib.delayed(Counting((16,), max_iter=5, random_state=0).fit)(X, y) for _ in range(4)
+        )
+    return [estimator.used_ for estimator in estimators]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_cross_validation_in_parallel_does_not_oversubscribe(backend, iris) -> None:
+    X, y = iris
+    expected = cross_val_score(quick(), X, y, cv=4)
+    with joblib.parallel_config(backend=backend):
+        scores = cross_val_score(quick(), X, y, cv=4, n_jobs=2)
+    np.testing.assert_array_equal(scores, expected)
+    cores = joblib.cpu_count()
+    used = threads_used(backend, X, y)
+    assert all(count * 2 <= max(cores, 2) for count in used), (used, cores)
+    if backend == "threading":
+        assert used == [1] * 4
+        assert quick()._threads() is None  # but here, in no worker, all are free
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of forks beside threads
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the platform has no fork")
+def test_a_fork_after_a_fit_with_workers_does_not_hang() -> None:
+    """The pool of the parent is not in the child, whose fit makes its own."""
+    program = """
+    import multiprocessing, warnings
+    import numpy as np
+    import fastnn as fnn
+    from fastnn._core import engine
+    warnings.simplefilter("ignore")
+    engine.worth_a_worker(1.0)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 20))
+    y = X[:, 0] > 0
+    def work(seed):
+        return fnn.MLPClassifier((32,), max_iter=3, random_state=seed, n_threads=2).fit(X, y).loss_
+    if __name__ == "__main__":
+        here = [work(seed) for seed in range(4)]
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            there = pool.map_async(work, range(4)).get(timeout=60)
+        assert here == there, (here, there)
+        print("done")
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.stdout.strip() == "done", result.stderr
+
+
+def test_metadata_routing(iris) -> None:
+    import sklearn
+
+    X, y = iris
+    weights = np.where(y == 2, 5.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = quick().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(model, {"alpha": [1e-4]}, cv=3)
+        search.fit(X, y, sample_weight=weights)
+    direct = quick(alpha=1e-4).fit(X, y, sample_weight=weights)
+    np.testing.assert_array_equal(search.best_estimator_.coefs_[0], direct.coefs_[0])
+    assert abs(direct.coefs_[0] - quick(alpha=1e-4).fit(X, y).coefs_[0]).max() > 1e-6
+
+
+# ------------------------------------------------------------------ labels, outputs, inputs
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("face", FACES)
+def test_dtype_is_kept(face, dtype, iris) -> None:
+    X, y = iris
+    model = face(max_iter=500, random_state=0) if "max_iter" in face().get_params() else face()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X.astype(dtype), y)
+    assert model.network_.dtype == model.coefs_[0].dtype == model.intercepts_[0].dtype == dtype
+    values = model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+    assert values.dtype == dtype
+    assert quick().fit((X * 10).astype(int), y).coefs_[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["red", "green", "blue"]),
+        np.array(["red", "green", "blue"], dtype=object),
+        np.array([10, -3, 7]),
+        np.array([0.5, 1.5, -2.5]).astype(str),
+    ],
+    ids=lambda labels: str(labels.dtype),
+)
+def test_labels_of_any_type(labels, iris) -> None:
+    X, y = iris
+    for kinds in (3, 2):
+        rows = y < kinds
+        model = quick().fit(X[rows], labels[y[rows]])
+        assert set(model.classes_) == set(labels[:kinds])
+        assert model.predict(X[rows]).dtype == unique_labels(labels[y[rows]]).dtype
+        assert (model.predict(X[rows]) == labels[y[rows]]).mean() > 0.95
+
+
+def test_bool_labels_and_one_class(iris) -> None:
+    X, y = iris
+    model = quick().fit(X, y == 0)
+    assert model.predict(X).dtype == bool
+    assert model.out_activation_ == "logistic"
+    assert model.predict_proba(X).shape == (150, 2)
+    alone = quick().fit(X, np.full(150, "only"))
+    assert (alone.predict(X) == "only").all()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_several_labels(sparse, iris) -> None:
+    X, y = iris
+    Y = np.c_[y == 0, y == 2, X[:, 0] > 0].astype(int)
+    model = quick().fit(X, scipy.sparse.csr_matrix(Y) if sparse else Y)
+    predicted = model.predict(X)
+    assert scipy.sparse.issparse(predicted) == sparse
+    predicted = predicted.toarray() if sparse else predicted
+    assert (predicted == Y).mean() > 0.97
+    assert model.predict_proba(X).shape == (150, 3)
+    assert model.score(X, Y) > 0.9
+    assert (model.n_outputs_, model.out_activation_) == (3, "logistic")
+
+
+def test_a_sparse_x_is_a_dense_one(iris) -> None:
+    X, y = iris
+    X = np.where(abs(X) < 0.7, 0.0, X)
+    dense = quick().fit(X, y)
+    for kind in (scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, scipy.sparse.csr_array):
+        sparse = quick().fit(kind(X), y)
+        np.testing.assert_array_equal(sparse.coefs_[0], dense.coefs_[0])
+        np.testing.assert_array_equal(sparse.predict_proba(kind(X)), dense.predict_proba(X))
+    stopped = quick(early_stopping=True).fit(scipy.sparse.csc_matrix(X), y)
+    np.testing.assert_array_equal(stopped.coefs_[0], quick(early_stopping=True).fit(X, y).coefs_[0])
+
+
+def test_several_values(diabetes) -> None:
+    X, y = diabetes
+    model = quick(fnn.MLPRegressor, alpha=1.0).fit(X, np.c_[y, -2 * y])
+    assert model.predict(X).shape == (442, 2)
+    assert model.score(X, np.c_[y, -2 * y]) > 0.5
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "absolute_error", "huber"])
+def test_losses_of_the_regressor(loss, diabetes) -> None:
+    X, y = diabetes
+    counts = np.round(np.exp(y))
+    model = quick(fnn.MLPRegressor, loss=loss, alpha=1.0).fit(X, counts)
+    assert model.out_activation_ == ("exp" if loss == "poisson" else "identity")
+    assert model.score(X, counts) > 0.2
+    assert not (loss == "poisson" and (model.predict(X) <= 0).any())
+
+
+def test_log_probabilities_keep_their_digits() -> None:
+    X = np.array([[-1.0], [1.0]])
+    model = fnn.SoftmaxRegression(alpha=1e-4).fit(np.r_[X, X], [0, 1, 0, 1])
+    model.coefs_[0][...], model.intercepts_[0][...] = 800.0, 0.0
+    np.testing.assert_allclose(model.predict_log_proba(X), [[0.0, -800.0], [-800.0, 0.0]])
+    three = fnn.SoftmaxRegression().fit([[0.0], [1.0], [2.0]], [0, 1, 2])
+    three.coefs_[0][...], three.intercepts_[0][...] = [[0.0, 900.0, 1800.0]], 0.0
+    np.testing.assert_allclose(three.predict_log_proba([[1.0]]), [[-1800.0, -900.0, 0.0]])
+
+
+# ------------------------------------------------------------------ parameters and their views
+
+
+def test_coefs_are_views(iris) -> None:
+    X, y = iris
+    fitted = quick().fit(X, y)
+    for model in (fitted, pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        for view in [*model.coefs_, *model.intercepts_]:
+            assert np.shares_memory(view, model.network_.theta)
+        model.coefs_[0] = np.full((4, 16), 0.25)
+        model.coefs_[1] += 1.0
+        model.intercepts_ = [np.zeros(16), np.ones(3)]
+        np.testing.assert_array_equal(model.network_.parameters["0.weight"], 0.25)
+        np.testing.assert_array_equal(model.network_.parameters["1.bias"], 1.0)
+        before = model.network_.theta.copy()
+        with pytest.raises(ValueError, match=r"expected an array of shape \(4, 16\), got \(16, 4\)"):
+            model.coefs_ = [np.ones((16, 4)), np.ones((16, 3))]
+        with pytest.raises(ValueError, match="expected 2 arrays, got 1"):
+            model.coefs_ = [np.ones((4, 16))]
+        np.testing.assert_array_equal(model.network_.theta, before)
+    assert type(pickle.loads(pickle.dumps(model.coefs_))) is list
+
+
+def test_unfitted_estimators_say_so(iris) -> None:
+    for face in FACES:
+        with pytest.raises(NotFittedError):
+            face().predict(iris[0])
+        assert not hasattr(face(), "coefs_")
+        with pytest.raises(AttributeError, match="not fitted"):
+            face().intercepts_ = []
+        with pytest.raises(NotFittedError):
+            face().save("nowhere")
+
+
+def test_without_scikit_learn_the_message_says_what_to_install() -> None:
+    program = """
+    import sys
+    sys.modules["sklearn"] = None
+    import fastnn as fnn
+    try:
+        fnn.MLPClassifier
+    except ImportError as error:
+        print(error)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == 'fastnn\'s estimators need scikit-learn: pip install "fastnn[sklearn]"'
+
+
+# ------------------------------------------------------------------ training
+
+
+def test_warnings(iris) -> None:
+    X, y = iris
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\) reached") as caught:
+        fnn.MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+    assert caught[0].filename == __file__
+    with pytest.warns(ConvergenceWarning, match=r"lbfgs failed to converge after 2 iteration") as caught:
+        fnn.MLPRegressor(solver="lbfgs", max_iter=2, random_state=0).fit(X, y)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="`batch_size` less than 1 or larger than sample size"):
+        quick(batch_size=1000).fit(X, y)
+    with pytest.warns(UserWarning, match="column-vector y"):
+        quick().fit(X, y[:, None])
+
+
+def test_wrong_arguments(iris) -> None:
+    X, y = iris
+    for options, message in (
+        ({"alpha": -1.0}, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
+        ({"solver": "newton-ish"}, "The 'solver' parameter of MLPClassifier"),
+        ({"activation": "swish"}, "The 'activation' parameter"),
+        ({"dropout": 1.0}, "The 'dropout' parameter"),
+        ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0"),
+        ({"solver": "lbfgs", "batch_norm": True}, "batch_norm and dropout need batches"),
+        (
+            {"early_stopping": True, "validation_fraction": 0.005},
+            "validation set is too small|least populated|test_size",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fnn.MLPClassifier(**{"random_state": 0, **options}).fit(X, y)
+    with pytest.raises(ValueError, match="label_smoothing needs three classes"):
+        fnn.MLPClassifier(label_smoothing=0.1).fit(X, y == 0)
+    with pytest.raises(TypeError, match="validation_data must be"):
+        fnn.MLPClassifier().fit(X, y, validation_data=X)
+    with pytest.raises(ValueError, match="validation_data needs a stochastic solver"):
+        fnn.MLPClassifier(solver="lbfgs").fit(X, y, validation_data=(X, y))
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'"):
+        fnn.MLPClassifier(solver="lbfgs").partial_fit  # noqa: B018
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
+        fnn.MLPClassifier(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        fnn.MLPRegressor(solver="sgd", learning_rate_init=1e30, random_state=0).fit(X * 1e10, y)
+
+
+def test_warm_start_and_partial_fit(iris) -> None:
+    X, y = iris
+    model = quick(warm_start=True).set_params(max_iter=3, tol=0.0, n_iter_no_change=1000)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    first = model.loss_
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert model.loss_ < first
+    assert (model.n_iter_, len(model.loss_curve_), model.t_) == (3, 6, 900)
+    with pytest.raises(ValueError, match="same classes as in the previous call"):
+        model.fit(X, y == 0)
+    with pytest.raises(ValueError, match="parameters have changed to describe another one"):
+        model.set_params(hidden_layer_sizes=(3,)).fit(X, y)
+
+    model = quick()
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        model.partial_fit(X, y)
+    for _ in range(60):
+        model.partial_fit(X[:75], y[:75], classes=[0, 1, 2]).partial_fit(X[75:], y[75:])
+    assert (model.n_iter_, model.t_, len(model.history_)) == (1, 60 * 150, 120)
+    assert model.score(X, y) > 0.9
+    with pytest.raises(ValueError, match="`y` has classes not in"):
+        model.partial_fit(X, y + 1)
+
+
+def test_partial_fit_goes_on_after_unpickling(iris) -> None:
+    X, y = iris
+    a = quick().partial_fit(X, y, classes=[0, 1, 2])
+    b = pickle.loads(pickle.dumps(a))
+    for _ in range(3):
+        a.partial_fit(X, y)
+        b.partial_fit(X, y)
+    np.testing.assert_array_equal(a.network_.theta, b.network_.theta)
+
+
+def test_early_stopping_goes_back_to_the_best_epoch(iris) -> None:
+    X, y = iris
+    model = quick(early_stopping=True, validation_fraction=0.3).fit(X, y)
+    assert model.best_loss_ is None
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert len(model.validation_scores_) == len(model.loss_curve_) == model.n_iter_ < 500
+    given = quick(early_stopping=True).fit(X, y, validation_data=(X, y))
+    assert given.best_validation_score_ == given.score(X, y)
+
+
+def test_validation_data_are_scored(iris) -> None:
+    X, y = iris
+    names = np.array(["a", "b", "c"])[y]
+    model = quick().fit(X, names, validation_data=(X[:40], names[:40], np.ones(40)))
+    assert len(model.validation_scores_) == model.n_iter_
+    assert model.validation_scores_[-1] == model.score(X[:40], names[:40])
+    assert model.history_["val_accuracy"] == model.validation_scores_
+    plain = quick().fit(X, names)
+    assert plain.validation_scores_ is None
+    np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
+
+
+def test_class_weights(iris) -> None:
+    X, y = iris
+    names = np.array(["a", "b", "c"])[y]
+    by_class = quick(class_weight={"a": 1.0, "b": 4.0, "c": 0.5}).fit(X, names)
+    by_row = quick().fit(X, names, sample_weight=np.array([1.0, 4.0, 0.5])[y])
+    np.testing.assert_array_equal(by_class.coefs_[0], by_row.coefs_[0])
+    rows = np.r_[:50, 50:60, 100:105]
+    balanced = quick(class_weight="balanced").fit(X[rows], names[rows])
+    assert balanced.score(X, names) > 0.9
+    with pytest.raises(ValueError, match="needs all labels at once"):
+        quick(class_weight="balanced").partial_fit(X, names, classes=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("rate", ["constant", fnn.CosineDecay(0.02, 50)], ids=["constant", "cosine"])
+def test_layers_optimizers_callbacks_and_schedules(rate, iris) -> None:
+    X, y = iris
+    epochs = []
+
+    def stop(result):
+        epochs.append(result.epoch)
+        if result.epoch == 30:
+            result.stop()
+
+    model = fnn.MLPClassifier(
+        (12, 8),
+        "gelu",
+        batch_size=149,
+        learning_rate=rate,
+        learning_rate_init=0.02,
+        batch_norm=True,
+        dropout=0.1,
+        callbacks=[stop, fnn.EarlyStopping("loss", patience=50)],
+        label_smoothing=0.05,
+        solver="adamw",
+        random_state=0,
+    )
+    with pytest.raises(ValueError, match="batches of at least 2 rows"):
+        model.fit(X, y)
+    model.set_params(batch_size=50).fit(X, y)
+    assert epochs == list(range(1, 31))
+    assert model.n_iter_ == 30
+    assert [type(layer).__name__ for layer in model.network_.layers][:4] == [
+        *("Dense", "BatchNorm", "Activation", "Dropout")
+    ]
+    assert model.score(X, y) > 0.9
+    assert (model.history_["learning_rate"][-1] < 0.01) == (rate != "constant")
+    assert clone(model).get_params()["callbacks"][1] is not model.callbacks[1]
+    auto = fnn.MLPClassifier(batch_norm=True, max_iter=1, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        auto.fit(np.r_[X, X[:51]], np.r_[y, y[:51]])  # 201 rows: batches of 200 would leave one
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_other_optimizers(iris) -> None:
+    X, y = iris
+    by_solver = quick(solver=fnn.SGD(0.1, 0.9)).fit(X, y)
+    by_optimizer = quick(optimizer=fnn.SGD(0.1, 0.9)).fit(X, y)
+    np.testing.assert_array_equal(by_solver.network_.theta, by_optimizer.network_.theta)
+    for name in fnn.optimizers.OPTIMIZERS:
+        model = quick(optimizer=name) if name == "adagrad" else quick(solver=name)
+        assert model.set_params(tol=1e-5).fit(X, y).score(X, y) > 0.85, name
+
+
+def test_an_interrupt_keeps_what_was_learnt(iris) -> None:
+    X, y = iris
+
+    def interrupt(result):
+        if result.epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model = quick(callbacks=[interrupt]).fit(X, y)
+    assert model.n_iter_ == 4
+    assert model.predict(X).shape == (150,)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no timers that signal")
+def test_an_interrupt_within_a_block_of_epochs_keeps_the_finished_ones(diabetes) -> None:
+    """Several epochs are trained in one call; those that were finished are repeated, in the same order of the rows."""
+    X, y = diabetes
+    options = {"tol": 0.0, "n_iter_no_change": np.inf, "batch_size": 32, "random_state": 0}
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            model = fnn.MLPRegressor(max_iter=10**6, **options).fit(X, y)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+    assert 10 < model.n_iter_ == len(model.loss_curve_)
+    with pytest.warns(ConvergenceWarning):
+        whole = fnn.MLPRegressor(max_iter=model.n_iter_, **options).fit(X, y)
+    assert model.loss_curve_ == whole.loss_curve_
+
+
+def test_verbose_prints_what_scikit_learn_prints(iris, capsys) -> None:
+    X, y = iris
+    model = quick(verbose=True, early_stopping=True).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Iteration 1, loss = {model.loss_curve_[0]:.8f}"
+    assert lines[1] == f"Validation score: {model.validation_scores_[0]:f}"
+    assert lines[-1].startswith("Validation score did not improve more than tol=0.000100 for 10 consecutive epochs.")
+
+
+# ------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_pickle_and_joblib(face, iris) -> None:
+    X, y = iris
+    options = {"random_state": 0, "max_iter": 1000} if "random_state" in face().get_params() else {}
+    model = face(**options).fit(X, y)
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer)
+    buffer.seek(0)
+    for again in (pickle.loads(pickle.dumps(model)), joblib.load(buffer)):
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+        assert np.shares_memory(again.coefs_[0], again.network_.theta)
+
+
+def test_a_memory_mapped_estimator_predicts(iris, tmp_path) -> None:
+    X, y = iris
+    model = quick(batch_norm=True, batch_size=50).fit(X, y)
+    joblib.dump(model, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert not mapped.network_.theta.flags.writeable
+    np.testing.assert_array_equal(mapped.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        (lambda y: np.array(["a", "b", "c"], dtype=object)[y], {"optimizer": fnn.AdamW(fnn.CosineDecay(0.05, 40))}),
+        (lambda y: np.array(["a", "b", "c"])[y], {"class_weight": {"a": 2.0, "b": 1, "c": 1}, "callbacks": [print]}),
+        (lambda y: y == 1, {"early_stopping": True, "n_iter_no_change": np.inf, "max_iter": 3}),
+        (lambda y: np.c_[y == 1, y > 0].astype(int), {"batch_norm": True, "hidden_layer_sizes": np.array([8])}),
+    ],
+    ids=["objects", "strings", "bool", "several"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_safe_file(labels, options, iris, tmp_path, capsys) -> None:
+    X, y = iris
+    model = quick().set_params(**options).fit(X, labels(y))
+    model.save(tmp_path / "model.safetensors")
+    again = fnn.MLPClassifier.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    np.testing.assert_array_equal(again.predict_log_proba(X), model.predict_log_proba(X))
+    assert again.classes_.dtype == model.classes_.dtype
+    for name in ("loss_curve_", "n_iter_", "t_", "best_loss_", "validation_scores_", "out_activation_", "n_layers_"):
+        assert getattr(again, name) == getattr(model, name), name
+    kept = again.get_params()
+    for name, value in model.get_params().items():
+        if name == "hidden_layer_sizes":
+            assert tuple(kept[name]) == tuple(value)
+        elif name != "callbacks":
+            assert kept[name] == value, name
+    assert kept["callbacks"] == ()
+    again.set_params(warm_start=True, max_iter=2).fit(X, labels(y))
+    assert isinstance(fnn.load(tmp_path / "model.safetensors"), fnn.Sequential)
+    with pytest.raises(ValueError, match="expected MLPRegressor, got 'MLPClassifier'"):
+        fnn.MLPRegressor.load(tmp_path / "model.safetensors")
+
+
+def test_the_safe_file_of_regressions(diabetes, tmp_path) -> None:
+    X, y = diabetes
+    for model in (quick(fnn.MLPRegressor, alpha=1.0, loss="huber"), fnn.LinearRegression()):
+        model.fit(X, y).save(tmp_path / "model.safetensors")
+        again = type(model).load(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    np.testing.assert_array_equal(again.singular_, model.singular_)
+    assert again.rank_ == 10
+
+
+def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
+    X, y = iris
+    model = quick().fit(X, y)
+    fnn.io.save(model.network_, tmp_path / "a", metadata={"estimator": "MLPClassifier", "params": {"alpha": -1}})
+    fnn.io.save(
+        model.network_,
+        tmp_path / "b",
+        metadata={"estimator": "MLPClassifier", "params": {}, "fitted": {"n_features_in_": 9, "n_outputs_": 3}},
+    )
+    fnn.io.save(
+        model.network_,
+        tmp_path / "c",
+        metadata={
+            "estimator": "MLPClassifier",
+            "params": {},
+            "fitted": {"n_features_in_": 4, "n_outputs_": 3, "fit": 1},
+        },
+    )
+    model.network_.save(tmp_path / "d")
+    fitted = {"n_features_in_": 4, "n_outputs_": 3, "_kind": "multiclass", "classes_": {"dtype": "<i8", "items": [0]}}
+    fnn.io.save(model.network_, tmp_path / "f", metadata={"estimator": "MLPClassifier", "params": {}, "fitted": fitted})
+    for name, message in (
+        ("a", "alpha"),
+        ("b", "sizes"),
+        ("c", "fit"),
+        ("d", "expected MLPClassifier, got None"),
+        ("f", "classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fnn.MLPClassifier.load(tmp_path / name)
+    model.classes_ = np.array([1, "two", None], dtype=object)
+    with pytest.raises(TypeError, match="expected numbers or str"):
+        model.save(tmp_path / "e")
+
+
+# ------------------------------------------------------------------ linear models
+
+
+@pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_softmax_regression_is_logistic_regression(C, weighted, iris, rng) -> None:
+    X, y = iris
+    w = rng.random(150) * 3 if weighted else None
+    for labels in (y, y == 1):
+        theirs = LogisticRegression(C=C, tol=1e-10, max_iter=10000).fit(X, labels, w)
+        ours = fnn.SoftmaxRegression(1 / C, tol=1e-9, max_iter=10000).fit(X, labels, w)
+        np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+        # The intercepts of a softmax are free up to a constant.
+        shift = theirs.intercept_.mean() - ours.intercept_.mean() if len(ours.intercept_) > 1 else 0.0
+        np.testing.assert_allclose(ours.intercept_ + shift, theirs.intercept_, atol=1e-5)
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
+    assert np.shares_memory(ours.coef_, ours.network_.theta)
+
+
+def test_softmax_regression_by_other_solvers(iris) -> None:
+    X, y = iris
+    exact = fnn.SoftmaxRegression(tol=1e-8).fit(X, y)
+    adam = fnn.SoftmaxRegression(optimizer=fnn.Adam(0.05), batch_size=150, tol=1e-9, random_state=0).fit(X, y)
+    np.testing.assert_allclose(adam.coef_, exact.coef_, atol=1e-2)
+    bare = fnn.SoftmaxRegression(fit_intercept=False).fit(X, y)
+    np.testing.assert_array_equal(bare.intercept_, 0.0)
+    assert bare.intercepts_ == []
+    assert bare.decision_function(X).shape == (150, 3)
+    assert not hasattr(exact, "partial_fit")
+    going = fnn.SoftmaxRegression(solver="sgd", learning_rate_init=0.1, random_state=0)
+    for _ in range(50):
+        going.partial_fit(X, y, classes=[0, 1, 2])
+    assert going.score(X, y) > 0.9
+
+
+def test_linear_regression_is_lstsq(rng) -> None:
+    X, Y = rng.standard_normal((40, 6)), rng.standard_normal((40, 2))
+    X[:, 5] = X[:, 0] - 2 * X[:, 1]  # rank 5: the solution of the smallest norm
+    expected, _, rank, singular = np.linalg.lstsq(X, Y, rcond=None)
+    model = fnn.LinearRegression(fit_intercept=False).fit(X, Y)
+    np.testing.assert_allclose(model.coef_, expected.T, atol=1e-13)
+    np.testing.assert_allclose(model.singular_, singular, atol=1e-13)
+    assert model.rank_ == rank == 5
+    wide = rng.standard_normal((5, 9))
+    expected = np.linalg.lstsq(wide, Y[:5, 0], rcond=None)[0]
+    np.testing.assert_allclose(
+        fnn.LinearRegression(fit_intercept=False).fit(wide, Y[:5, 0]).coef_, expected, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 50.0])
+def test_linear_regression_is_ridge(alpha, rng) -> None:
+    X, y, w = rng.standard_normal((40, 6)) + 3, rng.standard_normal(40), rng.random(40)
+    theirs = Ridge(alpha, solver="svd").fit(X, y, w)
+    ours = fnn.LinearRegression(alpha).fit(X, y, w)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-12)
+    assert ours.intercept_ == pytest.approx(theirs.intercept_, abs=1e-12)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=1e-12)
+    sparse = fnn.LinearRegression(alpha).fit(scipy.sparse.csr_matrix(X), y, w)
+    np.testing.assert_array_equal(sparse.coef_, ours.coef_)
+
+
+def test_linear_regression_is_at_the_minimum_of_its_objective(rng) -> None:
+    """Where the network's own gradient is 0: one Newton step has reached it."""
+    X, Y, w = rng.standard_normal((40, 6)), rng.standard_normal((40, 2)), rng.random(40)
+    model = fnn.LinearRegression(0.7).fit(X, Y, w)
+    gradient = model.network_.gradient(X, Y, sample_weight=w, l2=0.7 / w.sum())
+    assert abs(gradient).max() < 1e-13
+    with pytest.raises(ValueError, match="sample_weight: expected values >= 0"):
+        fnn.LinearRegression().fit(X, Y, -w)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_digits_by_default() -> None:
+    X, y = load_digits(return_X_y=True)
+    model = fnn.MLPClassifier(random_state=0).fit(X[::2] / 16, y[::2])
+    assert model.score(X[1::2] / 16, y[1::2]) > 0.96
