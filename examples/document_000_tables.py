@@ -1,8 +1,8 @@
 """Document 000, tables 2 and 3: its optimizers and its two initialisations on MNIST and iris, and Newton's method.
 
-Its Newton's method does not learn (11 % on MNIST): its matrices are no second derivatives, and are inverted as they are.
-Here are the exact Hessian whole, by layers and its diagonal, each with a line search. Prints both tables beside the
-document's and draws them.
+Its Newton's method does not learn (11 % on MNIST): its matrices are no second derivatives, and are inverted as they
+are. Here are the exact Hessian whole, by layers and its diagonal, each with a line search. Prints both tables beside
+the document's and draws them.
 
     python examples/document_000_tables.py
 """
@@ -126,7 +126,9 @@ def iris(seeds: int, quick: bool) -> dict[tuple[str, str, str], Result]:
     """Table 3: means over splits and starts."""
     X, y = fnn.datasets.load_iris()
     found: dict[tuple[str, str, str], Result] = {}
-    head(f"table 3: iris, 4-n-n-3, tanh, 15 rows to test; means of {seeds} splits and starts; 25 epochs in batches of 16")
+    head(
+        f"table 3: iris, 4-n-n-3, tanh, 15 rows to test; means of {seeds} splits and starts; 25 epochs in batches of 16"
+    )
     splits = []
     for seed in range(seeds):
         X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.1, random_state=seed)
@@ -197,10 +199,11 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str, str], Result
     path = options.output / "document_000_tables.png"
     draw(found, path)
     print(
-        "\nwhere our figures differ: learning rates are each optimizer's own (the document has 0.0001 for all), and iris is\n"
-        "of several splits, not of one with 15 test rows. The document's Adam corrects its bias twice, its Nesterov step\n"
-        "has the gradient of the old weights, and its Newton step has no Hessian, damping or line search. Newton's method\n"
-        "overfits its 1,000 images: its test accuracy is that of the data, its training accuracy that of the method."
+        "\nwhere our figures differ: learning rates are each optimizer's own (the document has 0.0001 for all), and\n"
+        "iris is of several splits, not of one with 15 test rows. The document's Adam corrects its bias twice,\n"
+        "its Nesterov step has the gradient of the old weights, and its Newton step has no Hessian, damping or\n"
+        "line search. Newton's method has the 1,000 images that the document's has: its training accuracy tells\n"
+        "of the method, its test accuracy of how few they are."
     )
     print("saved", path)
     return found

@@ -1,7 +1,7 @@
 """Document 002's future work: deeper and deeper networks, until first-order methods stall. Does second order go on?
 
-Sigmoid networks of 1 to 8 hidden layers of ten neurons on 1,000 MNIST images of 14×14 pixels, few enough for no method to
-need samples, as the document asks. Each layer of sigmoids leaves at most a quarter of the gradient (its "vanishing
+Sigmoid networks of 1 to 8 hidden layers of ten neurons on 1,000 MNIST images of 14×14 pixels, few enough for no method
+to need samples, as the document asks. Each layer of sigmoids leaves at most a quarter of the gradient (its "vanishing
 gradients"), so that the deep ones start on a plateau, a saddle. Prints the training losses by depth and draws them.
 
     python examples/document_002_depth.py
@@ -56,9 +56,7 @@ def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
 def network(depth: int, seed: int) -> fnn.Sequential:
     """So many hidden layers, by Glorot's initialisation."""
     layers = [fnn.Dense(WIDTH, "sigmoid") for _ in range(depth)]
-    return fnn.Sequential(
-        [*layers, fnn.Dense(10)], input_size=196, loss="cross_entropy", dtype="float64", seed=seed
-    )
+    return fnn.Sequential([*layers, fnn.Dense(10)], input_size=196, loss="cross_entropy", dtype="float64", seed=seed)
 
 
 def draw(found: dict[str, np.ndarray], depths: Sequence[int], path: Path) -> None:
@@ -116,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, np.ndarray]:
                 scores = net.evaluate(X, y)
                 values[i, seed] = scores["loss"], scores["accuracy"], seconds
         found[name] = values
-        cells = "".join(f"{loss:9.1e}" if loss < 1e-3 else f"{loss:9.4f}" for loss in np.median(values[:, :, 0], axis=1))
+        cells = "".join(
+            f"{loss:9.1e}" if loss < 1e-3 else f"{loss:9.4f}" for loss in np.median(values[:, :, 0], axis=1)
+        )
         print(f"{name:20}{cells}{values[:, :, 2].sum():9.1f}", flush=True)
     print(f"\ntraining accuracy\n{'':20}" + "".join(f"{depth:9}" for depth in depths))
     for name, values in found.items():
