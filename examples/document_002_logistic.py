@@ -1,8 +1,8 @@
 """Document 002, figures 3 to 5, tables 1 and 2: logistic regression with fixed and with reshuffled batches.
 
 Its equation 28 takes the mean loss of R batches of 10 rows as the objective. With 80 fixed batches, which cover all 800
-rows, that is a function, and every method finds its minimum; with batches drawn anew for each evaluation it is none, and
-the methods that compare evaluations break. Prints the tables beside the document's and draws its figures.
+rows, that is a function, and every method finds its minimum; with batches drawn anew for each evaluation it is none,
+and the methods that compare evaluations break. Prints the tables beside the document's and draws its figures.
 
     python examples/document_002_logistic.py
 """
@@ -153,7 +153,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     print("* stopped by the limit of 50 iterations")
 
     print(
-        f"\n{options.batches} batches of 10 drawn anew at each evaluation, medians of {options.draws} runs; loss of all rows"
+        f"\n{options.batches} batches of 10 drawn anew at each evaluation, medians of {options.draws} runs; "
+        "loss of all rows"
     )
     print(f"{'':20}{'iter.':>7}{'loss':>9}{'worst':>9}{'accuracy':>10}{'worst':>7}  document: loss, accuracy")
     for method in METHODS:
@@ -171,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         theirs = RESHUFFLED.get(method)
         cells = "" if theirs is None else f"{theirs[0]:16.4f}{theirs[1]:10.2f}"
         print(
-            f"{method:20}{iterations:7.0f}{loss:9.4f}{table[:, 1].max():9.4f}{hits:10.2f}{table[:, 2].min():7.2f}{cells}"
+            f"{method:20}{iterations:7.0f}{loss:9.4f}{table[:, 1].max():9.4f}{hits:10.2f}"
+            f"{table[:, 2].min():7.2f}{cells}"
         )
 
     w, b = best[:2], best[2]
@@ -187,9 +189,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     path_to = options.output / "document_002_logistic.png"
     figure.savefig(path_to, dpi=120)
     print(
-        "\nwhere our figures differ: the document's points are drawn by hand and not given, ours are two normal clouds of the\n"
-        f"same best accuracy. Newton's method with whole steps needs no line search here; a loss of 0.56 after 50 of them\n"
-        f"is what short steps give ({SMALL_STEP:g} H⁻¹ g)."
+        "\nwhere our figures differ: the document's points are made by hand and not given, ours are two normal\n"
+        "clouds that overlap as much. Newton's method with whole steps needs no line search here; the document's\n"
+        f"0.56 after 50 iterations without one is what short steps give (here {SMALL_STEP:g} H⁻¹ g)."
     )
     print("saved", path_to)
     return found

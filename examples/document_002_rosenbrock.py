@@ -143,11 +143,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, tuple[np.ndarray, np.nd
             f"{name:30}{'-' if reached is None else reached:>10}{len(values) - 1:12}{values[-1]:14.1e}"
             f"{evaluations.gradient:11}{evaluations.matrix:6}{evaluations.product:6}"
         )
+    high, first = found["Newton, whole steps"][1].max(), found["Newton, whole steps"][1][0]
     print(
-        "\nthe document's figures have curves and no numbers; they say the same: Newton's method converges quadratically,\n"
-        "descent has trouble in the ravine, most of all with a fixed step. Whole Newton steps get there by way of\n"
-        f"f = {found['Newton, whole steps'][1].max():.3g}, far above the start's {found['Newton, whole steps'][1][0]:.3g}:"
-        " without a line search nothing keeps them down."
+        "\nthe document's figures have curves and no numbers. Theirs is what is found here: Newton's method\n"
+        "converges quadratically, descent has trouble in the ravine, most of all with a fixed step. Whole Newton\n"
+        f"steps get there by way of f = {high:.3g}, far above the start's {first:.3g}: without a line search\n"
+        "nothing keeps them down."
     )
     path = options.output / "document_002_rosenbrock.png"
     draw(found, path)
