@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from curvature_cases import BACKENDS, N_CASES, case
 from jets import Oracle
+from scipy.linalg import eigvalsh
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import fastnn as fnn
@@ -138,8 +139,14 @@ def test_convexity_of_logistic_regression(backend):
         net.theta[...] -= np.linalg.solve(H + 1e-12 * np.eye(len(H)), g)
     report = cv.convexity_report(net, X, y, l2=0.01)
     assert report.gradient_norm < 1e-10
-    assert report.verdict == "minimum"
-    assert "minimum; the Hessian here is convex" in str(report)
+    assert report.verdict == "no negative curvature (degenerate)"  # all biases may be moved together
+    assert "degenerate); the Hessian here is convex" in str(report)
+    without = network(backend, fnn.Dense(3, bias=False))
+    without.theta[...] = 0.0
+    for _ in range(20):
+        H, g = cv.hessian(without, X, y, l2=0.01), without.gradient(X, y, l2=0.01)
+        without.theta[...] -= np.linalg.solve(H, g)
+    assert cv.convexity_report(without, X, y, l2=0.01).verdict == "minimum"
 
 
 def test_positive_blocks_do_not_make_a_minimum(backend):
@@ -181,9 +188,107 @@ def test_extremes_by_lanczos_are_those_of_lapack():
     rng = np.random.default_rng(0)
     A = rng.standard_normal((450, 450))
     A = A + A.T
-    low, high = extremes(aslinearoperator(A), rng)
+    low, high, residual = extremes(aslinearoperator(A), rng)
     values = np.linalg.eigvalsh(A)
     np.testing.assert_allclose((low, high), (values[0], values[-1]), rtol=1e-7)
+    assert 0.0 < residual < 1e-7 * values[-1]
+    assert extremes(A, rng) == (pytest.approx(values[0]), pytest.approx(values[-1]), 0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rank", [0, 1, 40])
+def test_extremes_of_a_matrix_without_full_rank(rank, dtype):
+    # The smallest eigenvalue is 0: no tolerance relative to it can be met.
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((2500, rank)).astype(dtype)
+    operator = LinearOperator((2500, 2500), matvec=lambda v: B @ (B.T @ v.ravel()), dtype=dtype)
+    top = np.linalg.norm(B, 2) ** 2 if rank else 0.0
+    low, high, residual = extremes(operator, rng)
+    assert high == pytest.approx(top, rel=1e-5)
+    assert abs(low) <= max(residual, 1e-5 * top)
+    assert residual <= 1e-4 * top
+
+
+def test_extremes_tell_when_they_are_not_exact(monkeypatch):
+    monkeypatch.setattr(cv.diagnosis, "STEPS", 10)
+    values = np.linspace(0.0, 1.0, 3000)
+    operator = LinearOperator((3000, 3000), matvec=lambda v: values * v.ravel(), dtype=np.float64)
+    low, high, residual = extremes(operator, np.random.default_rng(0))
+    assert residual > 1e-3
+    assert 0.0 < low < residual
+    assert 1.0 - residual < high < 1.0
+
+
+def test_convexity_of_softmax_regression_on_digits(backend):
+    X, y = fnn.datasets.load_digits()
+    net = network(backend, fnn.Dense(10), input_size=64, dtype="float32")
+    report = cv.convexity_report(net, X / 16.0, y)
+    values = np.linalg.eigvalsh(cv.hessian(net, X / 16.0, y).astype(np.float64))
+    assert report.convex
+    assert report.largest == pytest.approx(values[-1], rel=1e-5)
+    assert report.residual == 0.0
+
+
+@pytest.mark.parametrize("norm", [(), (fnn.LayerNorm(),)])
+def test_convexity_with_large_and_small_blocks(backend, norm, monkeypatch):
+    X, y = iris()
+    net = network(backend, fnn.Dense(20, "tanh"), *norm, fnn.Dense(3))
+    exact = cv.convexity_report(net, X, y, l2=0.1)
+    monkeypatch.setattr(cv.diagnosis, "SMALL", 70)  # below the first layer's 100 parameters, above the others'
+    report = cv.convexity_report(net, X, y, l2=0.1)
+    for one, other in zip((*report.layers, report), (*exact.layers, exact), strict=True):
+        np.testing.assert_allclose((one.smallest, one.largest), (other.smallest, other.largest), atol=1e-7)
+    assert [layer.residual > 0.0 for layer in report.layers] == [True, *(False for _ in norm), False]
+    assert "eigenvalues by Lanczos, with residuals of" in str(report)
+    assert report.verdict == exact.verdict
+
+
+def test_convexity_of_a_wide_network():
+    X, y = fnn.datasets.load_digits()
+    X, y = X[:100] / 16.0, y[:100]
+    net = network(BACKENDS[0], fnn.Dense(35, "relu"), fnn.Dense(10), input_size=64)  # a block of 2,275 and one of 360
+    report = cv.convexity_report(net, X, y)
+    wide, top = report.layers
+    assert wide.residual > 0.0 == top.residual
+    assert abs(wide.smallest) < 1e-8 * wide.largest  # relu's block is positive semi-definite, of rank 350 at most
+    block = cv.hessian_blocks(net, X, y)[0]
+    highest = eigvalsh(block, subset_by_index=[len(block) - 1, len(block) - 1])
+    assert wide.largest == pytest.approx(highest[0], rel=1e-6)
+
+
+def test_degenerate_points_are_not_called_minima(backend):
+    # L = ½ (u v w x − 1)² at 0: gradient and Hessian are 0, and J falls by its third derivatives.
+    net = network(backend, *(fnn.Dense(1, bias=False) for _ in range(3)), loss="squared_error", input_size=1)
+    net.theta[...] = 0.0
+    report = cv.convexity_report(net, np.ones((1, 1)), [1.0])
+    assert net.loss(np.ones((1, 1)), [1.0]) == 0.5
+    assert (report.smallest, report.largest, report.gradient_norm) == (0.0, 0.0, 0.0)
+    assert report.verdict == "no negative curvature (degenerate)"
+    net.theta[...] = 0.1
+    assert net.loss(np.ones((1, 1)), [1.0]) < 0.5  # not a minimum, indeed
+    # A valley of minima: one weight for x, one for a feature that is always 0.
+    net = network(backend, fnn.Dense(1, bias=False), loss="squared_error", input_size=2)
+    net.theta[...] = 1.0, 5.0
+    X = np.array([[1.0, 0.0]])
+    assert cv.convexity_report(net, X, [1.0]).verdict == "no negative curvature (degenerate)"
+    assert cv.convexity_report(net, X, [1.0]).convex
+    net.theta[1] = 0.0
+    net.theta[0] = 1.0 / 1.1
+    assert cv.convexity_report(net, X, [1.0], l2=0.1).verdict == "minimum"
+
+
+def test_a_maximum(backend):
+    # silu has a minimum at -1.2784645; a target far above makes it the error's maximum.
+    net = network(backend, fnn.Dense(1, "silu", bias=False), loss="squared_error", input_size=1)
+    net.theta[...] = -1.2784645427610738
+    report = cv.convexity_report(net, np.ones((1, 1)), [1.0])
+    assert report.largest < 0.0
+    assert report.verdict == "maximum"
+    # With a feature that is always 0 it is one along a line only.
+    net = network(backend, fnn.Dense(1, "silu", bias=False), loss="squared_error", input_size=2)
+    net.theta[...] = -1.2784645427610738, 0.0
+    report = cv.convexity_report(net, np.array([[1.0, 0.0]]), [1.0])
+    assert report.verdict == "no positive curvature (degenerate)"
 
 
 # Spectrum and trace.

@@ -103,8 +103,13 @@ def ggn_blocks(
     return _blocks(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator or ggn_diagonal")
 
 
-def _blocks(problem: Problem, kind: str, max_bytes: Any, instead: str) -> dict[int, np.ndarray]:
-    places = {i: problem.place(i) for i, op in enumerate(problem.ops) if op.weight >= 0}
+def _blocks(
+    problem: Problem, kind: str, max_bytes: Any, instead: str, only: list[int] | None = None
+) -> dict[int, np.ndarray]:
+    """The blocks of all layers with parameters, or of some."""
+    if only is None:
+        only = [i for i, op in enumerate(problem.ops) if op.weight >= 0]
+    places = {i: problem.place(i) for i in only}
     sizes = {i: place.stop - place.start for i, place in places.items()}
     check_size(problem.what, (sum(size**2 for size in sizes.values()),), problem.dtype, max_bytes, instead)
     blocks = {i: np.zeros((size, size), problem.dtype) for i, size in sizes.items()}
@@ -121,6 +126,8 @@ def _blocks(problem: Problem, kind: str, max_bytes: Any, instead: str) -> dict[i
             lin = problem.linearize(rows, into=lin)
             for k, A in output_curvature(problem, lin, layers, kind == "ggn"):
                 i, bias = layers[k].index, layers[k].bias
+                if i not in blocks:
+                    continue
                 options: dict[str, Any] = {"bias": bias, "scale": 1.0 / problem.total, "threads": threads}
                 kernels.hessian_block_acc(lin.inputs(i), A, blocks[i], 0, 0, **options)
         for block in blocks.values():

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal, eigvalsh, qr
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 
 from ..network import check_seed
 from ..plan import check_integer, check_number
-from .blocks import ggn_diagonal, hessian_blocks, hessian_diagonal
-from .operators import empirical_fisher_operator, ggn_operator, hessian_operator
+from .blocks import _blocks, ggn_diagonal, hessian_diagonal
+from .dense import _whole
+from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
 from .problem import Problem, local
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["ConvexityReport", "LayerConvexity", "Spectrum", "convexity_report", "spectrum", "trace"]
 
-SMALL = 400  # up to this size LAPACK has all eigenvalues sooner than Lanczos has two
+SMALL = 2000  # up to this size LAPACK has all eigenvalues of a matrix, to the last digits, in a second or two
+STEPS = 300  # most products of Lanczos for the extreme eigenvalues
+STEPS_BYTES = 1 << 30  # most memory for its vectors
 
 OPERATORS = {"hessian": hessian_operator, "ggn": ggn_operator, "fisher": empirical_fisher_operator}
 
@@ -44,6 +48,8 @@ class LayerConvexity:
         parameters; None where σ'' is 0 everywhere.
     smallest, largest : float
         Extreme eigenvalues of the layer's diagonal block of the Hessian.
+    residual : float
+        As that of the report, for the block.
     """
 
     layer: int
@@ -51,6 +57,7 @@ class LayerConvexity:
     negative: float | None
     smallest: float
     largest: float
+    residual: float
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,19 @@ class ConvexityReport:
         Extreme eigenvalues of the whole Hessian.
     tolerance : float
         Eigenvalues between −tolerance and tolerance count as zero.
+    residual : float
+        ‖H v − λ v‖ of the extreme eigenvalues, the larger of the two: an eigenvalue lies within it of each. 0 where
+        they are LAPACK's. The smallest eigenvalue may lie below `smallest`, never above it.
     verdict : str
-        ``"not stationary"`` where the gradient is not small; else ``"saddle"`` with eigenvalues of both signs,
-        ``"minimum"`` without negative ones, ``"maximum"`` without positive ones.
+        ``"not stationary"`` where the gradient is not small; else
+
+        - ``"saddle"``: with eigenvalues of both signs;
+        - ``"minimum"``: all eigenvalues are positive, by more than `tolerance` and `residual`, so that J rises in every
+          direction;
+        - ``"maximum"``: all are negative, likewise;
+        - ``"no negative curvature (degenerate)"``: none is negative, some are zero. Higher derivatives decide, which
+          are not looked at: it may be one of a valley of minima, or a saddle as that of θ₁³ is at 0;
+        - ``"no positive curvature (degenerate)"``: likewise.
     convex : bool
         Whether the whole Hessian has no negative eigenvalue, at whatever gradient.
     """
@@ -78,6 +95,7 @@ class ConvexityReport:
     smallest: float
     largest: float
     tolerance: float
+    residual: float
     verdict: str
     convex: bool
 
@@ -88,6 +106,8 @@ class ConvexityReport:
             name = f"{layer.layer} {layer.name}"
             lines.append(f"{name:16}{share:>10}{layer.smallest:>14.4g}{layer.largest:>14.4g}")
         lines.append(f"{'whole Hessian':16}{'':>10}{self.smallest:>14.4g}{self.largest:>14.4g}")
+        if self.residual:
+            lines.append(f"eigenvalues by Lanczos, with residuals of {self.residual:.2g} or less")
         local = "convex" if self.convex else "not convex"
         lines.append(f"gradient norm {self.gradient_norm:.4g}: {self.verdict}; the Hessian here is {local}")
         return "\n".join(lines)
@@ -143,7 +163,9 @@ def convexity_report(
 
     Notes
     -----
-    Eigenvalues of matrices of up to 400 rows are LAPACK's, of larger ones those of Lanczos on products (ARPACK). Those
+    Eigenvalues of matrices of up to 2,000 rows are LAPACK's. Those of larger ones are Lanczos's, by up to 300 products
+    (fewer where the vectors would take more than 1 GiB), which end early when the residuals are within 1e-8 (float32:
+    1e-5) of the largest eigenvalue by size; where they are not in the end, the report's `residual` tells. Eigenvalues
     within 100 √P ε times the largest one count as zero. Equations 88 and 89 of the document have the sign of z wrong
     for sigmoid and tanh: their σ'' is positive for z < 0.
     """
@@ -152,27 +174,39 @@ def convexity_report(
     options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what="convexity_report")
     shares = _negative_shares(problem)
-    if max(problem.place(i).stop - problem.place(i).start for i in _with_parameters(problem)) <= SMALL:
-        ends = {i: extremes(block, rng) for i, block in hessian_blocks(net, X, y, **options).items()}
+    places = {i: problem.place(i) for i in _with_parameters(problem)}
+    ends = {}
+    if problem.n_parameters <= SMALL:
+        H = _whole(problem, "hessian", None, "")
+        ends = {i: extremes(H[place, place], rng) for i, place in places.items()}
+        whole = extremes(H, rng)
     else:
-        whole = hessian_operator(net, X, y, **options)
-        ends = {i: extremes(_Block(whole, problem.place(i)), rng) for i in _with_parameters(problem)}
-    operator = hessian_operator(net, X, y, **options)
-    smallest, largest = extremes(operator, rng)
+        operator = CurvatureOperator(problem, "hessian", "auto")
+        small = [i for i, place in places.items() if place.stop - place.start <= SMALL]
+        for i, block in _blocks(problem, "hessian", None, "", small).items():
+            ends[i] = extremes(block, rng)
+        for i, place in places.items():
+            if i not in ends:
+                ends[i] = extremes(_Block(operator, place), rng)
+        whole = extremes(operator, rng)
+    smallest, largest, residual = whole
     norm = float(np.linalg.norm(net.gradient(X, y, **options).astype(np.float64)))
     size = max(abs(smallest), abs(largest))
     tolerance = 100.0 * math.sqrt(problem.n_parameters) * float(np.finfo(problem.dtype).eps) * size
-    convex = smallest >= -tolerance
-    if norm > limit * size:
-        verdict = "not stationary"
-    elif convex:
-        verdict = "minimum"
-    else:
-        verdict = "maximum" if largest <= tolerance else "saddle"
+    verdict = "not stationary" if norm > limit * size else _verdict(smallest, largest, residual, tolerance)
     layers = tuple(
         LayerConvexity(i, type(net.layers[i]).__name__, shares.get(i), *ends[i]) for i in _with_parameters(problem)
     )
-    return ConvexityReport(layers, norm, smallest, largest, tolerance, verdict, convex)
+    return ConvexityReport(layers, norm, smallest, largest, tolerance, residual, verdict, smallest >= -tolerance)
+
+
+def _verdict(smallest: float, largest: float, residual: float, tolerance: float) -> str:
+    """What a stationary point is: a Ritz value proves an eigenvalue of its sign; that all have it takes a margin."""
+    if smallest < -tolerance:
+        if largest > tolerance:
+            return "saddle"
+        return "maximum" if largest + residual < -tolerance else "no positive curvature (degenerate)"
+    return "minimum" if smallest - residual > tolerance else "no negative curvature (degenerate)"
 
 
 def _with_parameters(problem: Problem) -> list[int]:
@@ -208,24 +242,38 @@ class _Block(LinearOperator):
         self._whole, self._place = whole, place
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
-        full = np.zeros(self._whole.shape[0], self.dtype)
-        full[self._place] = np.ravel(x)
-        return self._whole.matvec(full)[self._place]
+        return self._matmat(np.reshape(x, (-1, 1)))[:, 0]
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        full = np.zeros((self._whole.shape[0], X.shape[1]), self.dtype)
+        full[self._place] = X
+        return self._whole.matmat(full)[self._place]
 
 
-def extremes(matrix: Any, rng: np.random.Generator) -> tuple[float, float]:
-    """Smallest and largest eigenvalue of a symmetric matrix or operator."""
+def extremes(matrix: Any, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Smallest and largest eigenvalue of a symmetric array or operator, and the larger of their residuals.
+
+    An array's are LAPACK's; an operator's are Lanczos's, whose residual of a Ritz value is |β_k s_k|, s_k the last
+    component of its vector in the tridiagonal matrix (Parlett 1998, section 13.2).
+    """
+    if isinstance(matrix, np.ndarray):
+        values = eigvalsh(matrix)
+        return float(values[0]), float(values[-1]), 0.0
     n = matrix.shape[0]
-    if n <= SMALL:
-        dense = matrix if isinstance(matrix, np.ndarray) else matrix.matmat(np.eye(n, dtype=matrix.dtype))
-        values = eigvalsh(0.5 * (dense + dense.T))
-        return float(values[0]), float(values[-1])
-    start = rng.standard_normal(n).astype(matrix.dtype)
-    tolerance = 1e-9 if matrix.dtype == np.float64 else 1e-5
-    values = [
-        eigsh(matrix, k=1, which=which, v0=start, tol=tolerance, return_eigenvectors=False)[0] for which in ("SA", "LA")
-    ]
-    return float(values[0]), float(values[1])
+    goal = 1e-8 if matrix.dtype == np.float64 else 1e-5
+    most = min(n, STEPS, max(STEPS_BYTES // (8 * n), 20))
+    smallest = largest = residual = 0.0
+    for alpha, beta, last in _lanczos_steps(matrix, rng.standard_normal(n), most):
+        k = len(alpha)
+        if k % 10 and not last:
+            continue
+        low, s = eigh_tridiagonal(alpha, beta[:-1], select="i", select_range=(0, 0))
+        high, t = eigh_tridiagonal(alpha, beta[:-1], select="i", select_range=(k - 1, k - 1))
+        smallest, largest = float(low[0]), float(high[0])
+        residual = float(beta[-1] * max(abs(s[-1, 0]), abs(t[-1, 0])))
+        if residual <= goal * max(abs(smallest), abs(largest)):
+            break
+    return smallest, largest, residual
 
 
 @dataclass(frozen=True)
@@ -345,6 +393,12 @@ def lanczos(operator: Any, start: np.ndarray, steps: int) -> tuple[np.ndarray, n
 
     It ends early where the vectors span an invariant subspace.
     """
+    *_, (alpha, beta, _) = _lanczos_steps(operator, start, steps)
+    return alpha, beta[:-1]
+
+
+def _lanczos_steps(operator: Any, start: np.ndarray, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """After each step of Lanczos: α, β (as many; the last one leads to the next vector), whether it is the end."""
     Q = np.zeros((steps, len(start)))
     alpha, beta = np.zeros(steps), np.zeros(steps)
     q = start / np.linalg.norm(start)
@@ -360,10 +414,11 @@ def lanczos(operator: Any, start: np.ndarray, steps: int) -> tuple[np.ndarray, n
             r -= Q[: j + 1].T @ (Q[: j + 1] @ r)
         beta[j] = np.linalg.norm(r)
         scale = max(scale, abs(alpha[j]) + beta[j])
-        if beta[j] <= 10.0 * np.finfo(operator.dtype).eps * scale:
-            return alpha[: j + 1], beta[:j]
+        invariant = bool(beta[j] <= 10.0 * np.finfo(operator.dtype).eps * scale)
+        yield alpha[: j + 1], beta[: j + 1], invariant or j + 1 == steps
+        if invariant:
+            return
         q = r / beta[j]
-    return alpha, beta[: steps - 1]
 
 
 def trace(
