@@ -204,11 +204,14 @@ def test_preconditioner(number, backend):
     w = made.options["sample_weight"]
     w = np.ones(len(made.X)) if w is None else w
     M = cv.preconditioner(made.net, made.X, made.y, sample_weight=made.options["sample_weight"], damping=0.1)
-    ratio = 1.0 if made.options["sample_weight"] is None else 2.0 ** -np.frexp(w.max())[1]  # weights are scaled
-    expected = np.sqrt(ratio * np.einsum("n,np->p", w, oracle(number).gradients ** 2))
+    expected = np.sqrt(np.einsum("n,np->p", w, oracle(number).gradients ** 2))
     assert error(M.diagonal, expected) < TOLERANCE
     v = np.random.default_rng(0).standard_normal(len(expected))
     assert error(M @ v, v / (expected + 0.1)) < TOLERANCE
+    for factor in (1.0, 3.0, 1e-3):
+        scaled = cv.preconditioner(made.net, made.X, made.y, sample_weight=np.full(len(made.X), factor))
+        plain = cv.preconditioner(made.net, made.X, made.y)
+        assert error(scaled.diagonal, np.sqrt(factor) * plain.diagonal) < TOLERANCE
 
 
 # K-FAC by its definition.
@@ -474,6 +477,21 @@ def test_curvature_that_is_not_defined(function, backend):
     assert cv.per_sample_gradients(absolute, X, y).shape == (3, 3)
     with pytest.raises(ValueError, match="'mc' needs a loss that is a log-likelihood, got 'huber'"):
         cv.kfac_factors(fnn.Sequential([fnn.Dense(1)], loss="huber", **options), X, y, kind="mc")
+
+
+@pytest.mark.parametrize("function", [*SECOND_ORDER, cv.per_sample_gradients, cv.preconditioner, cv.empirical_fisher])
+def test_targets_are_needed(function, backend):
+    options: dict[str, Any] = {"input_size": 2, "dtype": "float64", "backend": backend}
+    net = fnn.Sequential([fnn.Dense(1)], loss="squared_error", **options)
+    with pytest.raises(TypeError, match="y: expected") as gradient:
+        net.gradient(np.ones((3, 2)), None)
+    with pytest.raises(TypeError, match="y: expected") as found:
+        function(net, np.ones((3, 2)), None)
+    assert str(found.value) == str(gradient.value)
+    if function in SECOND_ORDER:
+        absolute = fnn.Sequential([fnn.Dense(1)], loss="absolute_error", **options)
+        with pytest.raises(ValueError, match="curvature is not defined for loss 'absolute_error'"):
+            function(absolute, np.ones((3, 2)), None)
 
 
 LARGE = {

@@ -63,6 +63,19 @@ def deep(seed: int = 0, dtype: str = "float64") -> fnn.Sequential:
     return fnn.Sequential(layers, input_size=4, loss="cross_entropy", dtype=dtype, seed=seed)
 
 
+@pytest.mark.parametrize("preconditioner", ["fisher", "kfac", None])
+def test_equal_weights_are_no_weights_to_gauss_newton_cg(iris, preconditioner) -> None:
+    X, y = iris
+    ends = []
+    for weight in (None, np.ones(150), np.full(150, 3.0), np.full(150, 1e-6)):
+        net = deep()
+        solver = fnn.GaussNewtonCG(4, preconditioner=preconditioner, cg_iterations=8)
+        net.fit(X, y, optimizer=solver, l2=1e-3, sample_weight=weight)
+        ends.append(net.theta)
+    for end in ends[1:]:
+        np.testing.assert_allclose(end, ends[0], atol=1e-7)
+
+
 # -- one minimum, all solvers
 # --------------------------------------------------------------------------------------------
 

@@ -216,8 +216,14 @@ def check_sample_weight(
         raise ValueError("sample_weight: expected a positive sum, got zeros only")
     # Only ratios matter. A power of two brings the largest to [0.5, 1), so that no sum or product leaves the range of
     # the dtype, and changes no ratio.
-    exponent = int(np.frexp(weights.max())[1]) if n_rows else 0
-    return np.ldexp(weights, -exponent).astype(dtype)
+    return np.ldexp(weights, -weight_exponent(weights)).astype(dtype)
+
+
+def weight_exponent(sample_weight: Any) -> int:
+    """e of the power 2^e that :func:`check_sample_weight` divides weights by; 0 without weights."""
+    if sample_weight is None or not len(sample_weight):
+        return 0
+    return int(np.frexp(np.max(np.asarray(sample_weight, dtype=np.float64)))[1])
 
 
 def check_threads(threads: Any) -> int | None:

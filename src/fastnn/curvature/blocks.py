@@ -406,5 +406,6 @@ def preconditioner(
                 gamma += (C * np.square(lin.normalised(i))).sum(axis=0)
                 beta += C.sum(axis=0)
     diagonal = np.sqrt(squares)
+    diagonal *= problem.dtype.type(2.0 ** (0.5 * problem.weight_exponent))
     problem.add_penalty(diagonal)
     return Preconditioner(diagonal, damping)

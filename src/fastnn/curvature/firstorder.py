@@ -120,7 +120,7 @@ def output_jacobian(
         If an argument does not fit.
     """
     what = "output_jacobian"
-    problem = Problem(net, X, None, threads=threads, what=what, second_order=False)
+    problem = Problem(net, X, None, threads=threads, what=what, second_order=False, targets=False)
     shape = problem.n_rows, problem.n_outputs, problem.n_parameters
     if out is None:
         check_size(
@@ -161,7 +161,7 @@ def input_jacobian(net: Any, X: Any, *, threads: int | None = None, max_bytes: i
         If an argument does not fit.
     """
     what = "input_jacobian"
-    problem = Problem(net, X, None, threads=threads, what=what, second_order=False)
+    problem = Problem(net, X, None, threads=threads, what=what, second_order=False, targets=False)
     shape = problem.n_rows, problem.n_outputs, problem.plan_inputs
     check_size(what, shape, problem.dtype, max_bytes, "take the rows in parts")
     result = np.empty(shape, problem.dtype)
@@ -205,7 +205,7 @@ def input_hessian(net: Any, X: Any, *, threads: int | None = None, max_bytes: in
     relu, leaky_relu and hard_tanh have second derivative 0.
     """
     what = "input_hessian"
-    problem = Problem(net, X, None, threads=threads, what=what)
+    problem = Problem(net, X, None, threads=threads, what=what, targets=False)
     N, K, D = problem.n_rows, problem.n_outputs, problem.plan_inputs
     check_size(what, (N, K, D, D), problem.dtype, max_bytes, "take the rows in parts, or fewer features")
     result = np.empty((N, K, D, D), problem.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..network import Sequential, check_rows, check_threads
+from ..network import Sequential, check_rows, check_threads, weight_exponent
 from ..plan import OpSpec, check_integer, check_number, parameter_ranges
 
 __all__ = ["DenseLayer", "Problem", "check_size"]
@@ -72,13 +72,16 @@ class Problem:
     net : Sequential
         theta and state are copied.
     X, y, sample_weight, l2, training, threads
-        As for ``net.loss_and_gradient``; without y there is no loss, and linearizations need a cotangent.
+        As for ``net.loss_and_gradient``.
     what : str
         Name of what is to be computed, for messages.
     second_order : bool, default=True
         Whether second derivatives of the loss and of the activations enter.
     separate : bool, default=False
         Whether rows have to be independent of one another.
+    targets : bool, default=True
+        Whether there are targets and weights. Without, y is not looked at; there is no loss, and linearizations need a
+        cotangent.
 
     Raises
     ------
@@ -99,13 +102,14 @@ class Problem:
         what: str,
         second_order: bool = True,
         separate: bool = False,
+        targets: bool = True,
     ) -> None:
         if not isinstance(net, Sequential):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         if not isinstance(training, bool):
             raise TypeError(f"training must be True or False, got {training!r}")
         if second_order:
-            if net.loss_name == "absolute_error" and y is not None:
+            if net.loss_name == "absolute_error" and targets:
                 raise ValueError(
                     f"{what}: curvature is not defined for loss 'absolute_error', whose second derivative is 0 but at "
                     "the kink; use 'huber' or 'squared_error'"
@@ -119,12 +123,14 @@ class Problem:
         self.threads = check_threads(threads)
         self.y: np.ndarray | None
         self.weight: np.ndarray | None
-        if y is None:
+        if not targets:
             self.X, self.y, self.weight = check_rows(X, net.input_size, net.dtype), None, None
             if len(self.X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {self.X.shape}")
         else:
             self.X, self.y, self.weight = net._check_data(X, y, sample_weight)
+            #: The weights given are `weight` times 2 to this power.
+            self.weight_exponent = weight_exponent(sample_weight)
         #: Whether the rows depend on one another, and so cannot be cut into chunks.
         self.whole = training and net._whole_batches
         if self.whole and separate:

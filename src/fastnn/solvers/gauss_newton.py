@@ -35,8 +35,8 @@ class GaussNewtonCG(FullBatchSolver):
     Parameters
     ----------
     preconditioner : {"fisher", "kfac", None}, default="fisher"
-        "fisher": division by (Σ_i g_i ⊙ g_i)^½ / Σ w + λ, the diagonal of seed 002's equation 14 on the scale of the
-        mean. "kfac": Kronecker factors of G, damped with λ.
+        "fisher": division by (Σ_i w_i² g_i ⊙ g_i)^½ / Σ w + λ, the diagonal of seed 002's equation 14 for the terms
+        w_i g_i / Σ w of the mean. "kfac": Kronecker factors of G, damped with λ.
     curvature_rows : int or None, default=None
         Rows, drawn anew for each iteration, on which G and the preconditioner are taken; None is all. Values and
         gradients are always of all rows.
@@ -153,6 +153,8 @@ class GaussNewtonCG(FullBatchSolver):
             inverse = kfac_factors(net, problem.X, problem.y, **options).inverse(damping)
             return lambda v: inverse.matvec(v.astype(part.dtype, copy=False)).astype(np.float64, copy=False)
         options["l2"] = 0.0
+        if problem.weight is not None:
+            options["sample_weight"] = problem.weight.astype(np.float64) ** 2
         found = preconditioner(net, problem.X, problem.y, **options)
         diagonal = found.diagonal.astype(np.float64) / problem.total + damping
         problem.add_penalty(diagonal)
