@@ -179,6 +179,9 @@ def test_derivatives_with_respect_to_inputs(number, backend):
     assert error(H, z.h) < TOLERANCE
     assert error(H, GOLDEN[f"{number}.input_hessian"].reshape(H.shape)) < TOLERANCE
     np.testing.assert_array_equal(H, H.swapaxes(-1, -2))
+    out = np.full_like(H, np.nan)
+    assert cv.input_hessian(made.net, made.X, out=out) is out
+    np.testing.assert_array_equal(out, H)
 
 
 @every_separate_case
@@ -189,6 +192,9 @@ def test_per_sample_hessian_blocks(number, backend):
     for layer, at in places(made.net).items():
         blocks = cv.per_sample_hessian_blocks(made.net, made.X, made.y, layer=layer)
         assert np.abs(blocks - expected[:, at, at]).max() < TOLERANCE * scale
+        out = np.full_like(blocks, np.nan)
+        assert cv.per_sample_hessian_blocks(made.net, made.X, made.y, layer=layer, out=out) is out
+        np.testing.assert_array_equal(out, blocks)
         if made.chain:
             A, x = cv.per_sample_hessian_blocks(made.net, made.X, made.y, layer=layer, kronecker=True)
             product = np.einsum("nk,nm,nij->nkimj", x, x, A).reshape(blocks.shape)
@@ -212,6 +218,10 @@ def test_preconditioner(number, backend):
         scaled = cv.preconditioner(made.net, made.X, made.y, sample_weight=np.full(len(made.X), factor))
         plain = cv.preconditioner(made.net, made.X, made.y)
         assert error(scaled.diagonal, np.sqrt(factor) * plain.diagonal) < TOLERANCE
+
+
+SECOND_ORDER = [cv.hessian, cv.ggn, cv.hessian_operator, cv.ggn_operator, cv.hessian_blocks, cv.ggn_blocks]
+SECOND_ORDER += [cv.hessian_diagonal, cv.ggn_diagonal, cv.kfac_factors, cv.convexity_report, cv.trace, cv.spectrum]
 
 
 # K-FAC by its definition.
@@ -312,6 +322,18 @@ def test_kfac_is_exact_for_one_linear_layer_and_one_row(backend):
     assert error(np.kron(A, G), cv.ggn(net, X, y)) < 1e-12
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_penalty_of_kfac_is_on_weights_only(bias, backend):
+    net = fnn.Sequential(
+        [fnn.Dense(3, bias=bias)], input_size=2, loss="cross_entropy", dtype="float64", seed=0, backend=backend
+    )
+    X, y = np.array([[0.5, -1.0]]), np.array([1])
+    P = net.n_parameters
+    K = cv.kfac_factors(net, X, y, l2=0.5)
+    assert error(K.operator() @ np.eye(P), cv.ggn(net, X, y, l2=0.5)) < 1e-12
+    assert error(K.operator(0.1) @ np.eye(P), cv.ggn(net, X, y, l2=0.5) + 0.1 * np.eye(P)) < 1e-12
+
+
 @pytest.mark.parametrize("number", [0, 6, 17, 21])
 def test_kfac_operators(number, backend):
     made = case(number, backend)
@@ -319,21 +341,47 @@ def test_kfac_operators(number, backend):
         made.options["training"] = False
     factors = cv.kfac_factors(made.net, made.X, made.y, l2=0.05)
     P, damping = made.net.n_parameters, 0.15
-    whole, inverse = np.zeros((P, P)), np.eye(P) / (damping + 0.05)
+    whole, inverse = 0.1 * np.eye(P), np.eye(P) / damping
+    whole[np.diag_indices(P)] += cv.hessian_diagonal(made.net, made.X, made.y, l2=0.05)
+    whole[np.diag_indices(P)] -= cv.hessian_diagonal(made.net, made.X, made.y)
     for layer, at in places(made.net).items():
         if layer not in factors:
             continue
         A, G = factors[layer]
-        whole[at, at] = np.kron(A, G)
+        whole[at, at] += np.kron(A, G)
         pi = np.sqrt((np.trace(A) / len(A)) / (np.trace(G) / len(G)))
         root = np.sqrt(damping + 0.05)
         damped = np.kron(A + pi * root * np.eye(len(A)), G + root / pi * np.eye(len(G)))
         inverse[at, at] = np.linalg.inv(damped)
     v = np.random.default_rng(number).standard_normal(P)
-    assert error(factors.operator(0.1) @ v, (whole + 0.15 * np.eye(P)) @ v) < 1e-10
+    assert error(factors.operator(0.1) @ v, whole @ v) < 1e-10
     assert error(factors.inverse(damping) @ v, inverse @ v) < 1e-9
     with pytest.raises(ValueError, match="damping must be a finite number > 0"):
         factors.inverse(0.0)
+
+
+def test_too_little_damping_is_said(backend):
+    net = fnn.Sequential([fnn.Dense(3)], input_size=20, loss="cross_entropy", seed=0, backend=backend)
+    rng = np.random.default_rng(0)
+    factors = cv.kfac_factors(net, 1e3 * rng.standard_normal((4, 20)), rng.integers(0, 3, 4))
+    with pytest.raises(ValueError, match="damping: 1e-30 is too small for float32: with it a factor of layer 0 is not"):
+        factors.inverse(1e-30)
+
+
+@pytest.mark.parametrize("function", [*SECOND_ORDER, cv.per_sample_gradients, cv.preconditioner, cv.empirical_fisher])
+def test_parameters_and_losses_that_are_not_finite(function, backend):
+    net = fnn.Sequential([fnn.Dense(2, "relu"), fnn.Dense(1)], input_size=2, loss="squared_error", backend=backend)
+    X, y = np.ones((3, 2)), np.zeros(3)
+    net.theta[...] = 1e30  # the square of the error is beyond float32
+    message = r"\w+: the loss is not finite at these parameters: (inf|nan)"
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ValueError, match=message):
+        function(net, X, y)
+    net.theta[...] = 1.0
+    net.theta[3] = np.nan
+    with pytest.raises(ValueError, match=r"\w+: the parameters are not finite: theta\[3\] is nan"):
+        function(net, X, y)
+    with pytest.raises(ValueError, match="input_jacobian: the parameters are not finite"):
+        cv.input_jacobian(net, X)
 
 
 # Types, chunks, threads, copies.
@@ -460,10 +508,6 @@ def test_rows_that_depend_on_each_other_have_no_quantities_of_their_own(what, ba
         cv.hessian(made.net, made.X[:1], made.y[:1], training=True)
 
 
-SECOND_ORDER = [cv.hessian, cv.ggn, cv.hessian_operator, cv.ggn_operator, cv.hessian_blocks, cv.ggn_blocks]
-SECOND_ORDER += [cv.hessian_diagonal, cv.ggn_diagonal, cv.kfac_factors, cv.convexity_report, cv.trace, cv.spectrum]
-
-
 @pytest.mark.parametrize("function", SECOND_ORDER, ids=lambda f: f.__name__)
 def test_curvature_that_is_not_defined(function, backend):
     options: dict[str, Any] = {"input_size": 2, "dtype": "float64", "backend": backend}
@@ -580,6 +624,13 @@ def test_arguments_are_checked(backend):
         cv.per_sample_gradients(net, X, y, out=np.empty((len(X), net.n_parameters), np.float32))
     with pytest.raises(ValueError, match="out: expected shape"):
         cv.per_sample_gradients(net, X, y, out=np.empty((1, 1)))
+    size = len(cv.hessian_blocks(net, X, y)[0])
+    with pytest.raises(ValueError, match="out: expected a writable array in C order"):
+        cv.per_sample_hessian_blocks(net, X, y, layer=0, out=np.empty((len(X), size, 2 * size))[:, :, :size])
+    with pytest.raises(ValueError, match="out: the two factors"):
+        cv.per_sample_hessian_blocks(net, X, y, layer=0, kronecker=True, out=np.empty((len(X), size, size)))
+    with pytest.raises(ValueError, match="out: expected shape"):
+        cv.input_hessian(net, X, out=np.empty((1, 1)))
     with pytest.raises(ValueError, match="out: expected a writable array without gaps"):
         cv.per_sample_gradients(net, X, y, out=np.empty((len(X), 2 * net.n_parameters))[:, ::2])
     without = fnn.Sequential(

@@ -120,6 +120,22 @@ def test_check_hessian_of_some_rows_and_at_kinks(backend):
         fnn.check_hessian(np.sin, X, y)  # type: ignore[arg-type]
 
 
+def test_check_hessian_of_some_rows_does_without_the_matrix(backend, monkeypatch):
+    def never(*args: Any, **options: Any) -> np.ndarray:
+        raise AssertionError("the whole matrix was made")
+
+    monkeypatch.setattr(cv, "hessian", never)
+    X, y = iris()
+    net = network(backend, fnn.Dense(60, "tanh"), fnn.LayerNorm(), fnn.Dense(3), dtype="float32")
+    report = fnn.check_hessian(net, X[::10], y[::10], n=5, l2=0.1)
+    P = net.n_parameters
+    assert report, str(report)
+    assert (report.checked, report.total) == (5 * P, P * P)
+    right = cv.hessian_operator
+    monkeypatch.setattr(cv, "hessian_operator", lambda *args, **options: 1.01 * right(*args, **options))
+    assert not fnn.check_hessian(net, X[::10], y[::10], n=5, l2=0.1)
+
+
 # Convexity.
 
 

@@ -197,12 +197,13 @@ def check_hessian(
     X, y, sample_weight, l2, training
         As for ``net.loss_and_gradient``.
     n : int, optional
-        Number of rows of the Hessian to check, drawn at random; None is all. The Hessian itself is always made as a
-        whole.
+        Number of rows of the Hessian to check, drawn at random; None is all. Some rows are made by products of
+        `fastnn.curvature.hessian_operator`, without the whole matrix.
     seed : int, numpy.random.Generator or None, default=0
         Of that draw.
     rtol : float, default=1e-6
-        Largest relative error; components far below the largest one of a column are compared with a hundredth of that.
+        Largest relative error; components far below the largest one of a column (of the rows that are checked) are
+        compared with a hundredth of that.
 
     Returns
     -------
@@ -213,7 +214,7 @@ def check_hessian(
     TypeError, ValueError
         If an argument does not fit, or curvature is not defined.
     MemoryError
-        If the Hessian is too large.
+        If the whole Hessian is asked for and too large.
 
     Examples
     --------
@@ -222,7 +223,7 @@ def check_hessian(
     >>> bool(fnn.check_hessian(net, np.eye(2), [1.0, 2.0], l2=0.1))
     True
     """
-    from .curvature import hessian  # SciPy, which the check of gradients does without
+    from .curvature import hessian, hessian_operator  # SciPy, which the check of gradients does without
 
     rtol = check_number("rtol", rtol, above=0.0)
     count = None if n is None else check_integer("n", n)
@@ -231,9 +232,15 @@ def check_hessian(
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
     double = _in_double(net)
     options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": 1}
-    H = hessian(double, X, y, **options)
-    gradient = double.gradient(X, y, **options)
     theta = double.theta.copy()
+    chosen = _choose(len(theta), count, rng)
+    if len(chosen) == len(theta):
+        H = hessian(double, X, y, **options)
+    else:
+        unit = np.zeros((len(theta), len(chosen)))
+        unit[chosen, np.arange(len(chosen))] = 1.0
+        H = hessian_operator(double, X, y, **options).matmat(unit).T
+    gradient = double.gradient(X, y, **options)
 
     def evaluate(x: np.ndarray) -> np.ndarray:
         double.theta[...] = x
@@ -246,7 +253,7 @@ def check_hessian(
 
     # A derivative that is 0, as that of a bias in front of a batch norm, is a sum of terms that are not.
     magnitude = np.full(len(theta), np.abs(gradient).max(initial=0.0))
-    report = _compare(evaluate, theta, gradient, H, pair, count, rng, rtol, magnitude)
+    report = _compare(evaluate, theta, gradient, H, pair, chosen, rtol, magnitude)
     return replace(report, what="Hessian")
 
 
@@ -291,7 +298,8 @@ def _check_network(
         return np.array([double.loss(X, y, **options)])
 
     name = _parameter_names(double)
-    return _compare(evaluate, theta, np.array([value]), gradient[:, None], lambda i, _: name(i), n, rng, rtol)
+    chosen = _choose(len(theta), n, rng)
+    return _compare(evaluate, theta, np.array([value]), gradient[:, None], lambda i, _: name(i), chosen, rtol)
 
 
 def _check_function(
@@ -349,7 +357,13 @@ def _check_function(
     def name(i: int, j: int) -> str:
         return f"∂f{place(j, value.shape)}/∂x{place(i, point.shape)}"
 
-    return _compare(evaluate, point.ravel(), value.ravel(), analytic, name, n, rng, rtol)
+    chosen = _choose(point.size, n, rng)
+    return _compare(evaluate, point.ravel(), value.ravel(), analytic, name, chosen, rtol)
+
+
+def _choose(size: int, n: int | None, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of n components drawn at random, or of all."""
+    return np.arange(size) if n is None or n >= size else np.sort(rng.choice(size, n, replace=False))
 
 
 def _compare(
@@ -358,19 +372,20 @@ def _compare(
     value: np.ndarray,
     analytic: np.ndarray,
     name: Callable[[int, int], str],
-    n: int | None,
-    rng: np.random.Generator,
+    chosen: np.ndarray,
     rtol: float,
     magnitude: np.ndarray | None = None,
 ) -> GradientReport:
-    """Compare rows of `analytic` (x.size, value.size) with differences of `evaluate`.
+    """Compare the derivatives with respect to the chosen components of x with differences of `evaluate`.
+
+    `analytic` (x.size, value.size) has those of all components, or (len(chosen), value.size) of the chosen ones.
 
     `magnitude` is that of the terms that add up to the values, and so to their rounding; the values' own by default.
     """
     magnitude = np.abs(value) if magnitude is None else magnitude
-    chosen = np.arange(x.size) if n is None or n >= x.size else np.sort(rng.choice(x.size, n, replace=False))
     with np.errstate(invalid="ignore"):
         floor = 1e-2 * np.nanmax(np.abs(analytic), axis=0, initial=0.0)
+    rows = analytic[chosen] if len(analytic) == x.size else analytic
     failures: list[Component] = []
     kinks: list[Component] = []
     right: list[Component] = []
@@ -382,9 +397,8 @@ def _compare(
         return evaluate(shifted)
 
     with np.errstate(all="ignore"):
-        for i in (int(k) for k in chosen):
+        for i, exact in zip(map(int, chosen), rows, strict=True):
             size = max(1.0, abs(x[i]))
-            exact = analytic[i]
             numerical, error = np.full(value.size, np.nan), np.full(value.size, np.inf)
             good = np.zeros(value.size, bool)
             for step in STEPS:
@@ -421,7 +435,7 @@ def _compare(
         failures=tuple(failures),
         kinks=tuple(kinks),
         checked=len(chosen) * value.size,
-        total=analytic.size,
+        total=x.size * value.size,
     )
 
 

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ..plan import check_number
 from .dense import average, output_curvature
+from .firstorder import check_out
 from .problem import DIRECTIONS, DenseLayer, Problem, check_size
 
 __all__ = [
@@ -148,6 +149,7 @@ def per_sample_hessian_blocks(
     kronecker: bool = False,
     training: bool = False,
     threads: int | None = None,
+    out: np.ndarray | None = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Hessian of every row's loss alone with respect to one layer's parameters: no weights, no 1/N, no penalty.
@@ -171,6 +173,8 @@ def per_sample_hessian_blocks(
     training : bool, default=False
         Must be False where there is batch norm.
     threads : int, optional
+    out : ndarray (N, P_l, P_l) of the network's dtype, in C order, optional
+        Where the result goes; not with `kronecker`.
     max_bytes : int, optional
         Largest result that is allowed; None is the memory that is available.
 
@@ -194,14 +198,19 @@ def per_sample_hessian_blocks(
     op, place, layers, N = problem.ops[index], problem.place(index), problem.chain(), problem.n_rows
     size = place.stop - place.start
     if kronecker:
+        if out is not None:
+            raise ValueError("out: the two factors of kronecker=True have no place in one array; leave it out")
         if layers is None:
             raise ValueError(f"{what}: kronecker=True is for networks without norm layers")
         n = op.n_in + (op.bias >= 0)
         check_size(what, (N, op.n_out**2 + n), problem.dtype, max_bytes, "take the rows in parts")
         A, x = np.empty((N, op.n_out, op.n_out), problem.dtype), np.ones((N, n), problem.dtype)
     else:
-        check_size(what, (N, size, size), problem.dtype, max_bytes, "use kronecker=True, or take the rows in parts")
-        result = np.empty((N, size, size), problem.dtype)
+        if out is None:
+            instead = "use kronecker=True, or take the rows in parts"
+            check_size(what, (N, size, size), problem.dtype, max_bytes, instead)
+        result = np.empty((N, size, size), problem.dtype) if out is None else out
+        check_out(result, (N, size, size), problem.dtype, contiguous=True)
     lin = None
     if layers is None:  # a row at a time, with unit vectors
         V = np.zeros((min(DIRECTIONS, size), problem.n_parameters), problem.dtype)

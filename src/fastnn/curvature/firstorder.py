@@ -68,7 +68,7 @@ def per_sample_gradients(
     if out is None:
         check_size(what, shape, problem.dtype, max_bytes, "take the rows in parts")
         out = np.empty(shape, problem.dtype)
-    _check_out(out, shape, problem.dtype)
+    check_out(out, shape, problem.dtype)
     lin = None
     for rows in problem.chunks(problem.row_elements):
         lin = problem.linearize(rows, into=lin)
@@ -127,7 +127,7 @@ def output_jacobian(
             what, shape, problem.dtype, max_bytes, "take the rows in parts, or products by fnn.curvature.ggn_operator"
         )
         out = np.empty(shape, problem.dtype)
-    _check_out(out, shape, problem.dtype)
+    check_out(out, shape, problem.dtype)
     lin = None
     for rows in problem.chunks(problem.row_elements):
         for k in range(problem.n_outputs):
@@ -173,7 +173,9 @@ def input_jacobian(net: Any, X: Any, *, threads: int | None = None, max_bytes: i
     return result
 
 
-def input_hessian(net: Any, X: Any, *, threads: int | None = None, max_bytes: int | None = None) -> np.ndarray:
+def input_hessian(
+    net: Any, X: Any, *, threads: int | None = None, out: np.ndarray | None = None, max_bytes: int | None = None
+) -> np.ndarray:
     """Hessian ∂²z_k/∂x∂x of the outputs of every row with respect to X as it is given.
 
     K D products; for few features.
@@ -185,6 +187,8 @@ def input_hessian(net: Any, X: Any, *, threads: int | None = None, max_bytes: in
     X : array_like (N, D)
         At least one row.
     threads : int, optional
+    out : ndarray (N, K, D, D) of the network's dtype, optional
+        Where the result goes. The last axis must have no gaps.
     max_bytes : int, optional
         As for :func:`per_sample_gradients`.
 
@@ -207,8 +211,11 @@ def input_hessian(net: Any, X: Any, *, threads: int | None = None, max_bytes: in
     what = "input_hessian"
     problem = Problem(net, X, None, threads=threads, what=what, targets=False)
     N, K, D = problem.n_rows, problem.n_outputs, problem.plan_inputs
-    check_size(what, (N, K, D, D), problem.dtype, max_bytes, "take the rows in parts, or fewer features")
-    result = np.empty((N, K, D, D), problem.dtype)
+    shape = N, K, D, D
+    if out is None:
+        check_size(what, shape, problem.dtype, max_bytes, "take the rows in parts, or fewer features")
+        out = np.empty(shape, problem.dtype)
+    check_out(out, shape, problem.dtype)
     direction = np.zeros(D, problem.dtype)
     lin = None
     for rows in problem.chunks(2 * problem.row_elements + D * D):
@@ -219,9 +226,9 @@ def input_hessian(net: Any, X: Any, *, threads: int | None = None, max_bytes: in
                 direction[d] = 1.0
                 block[:, d] = lin.input_product(direction)
                 direction[d] = 0.0
-            np.add(block, block.transpose(0, 2, 1), out=result[rows, k])
-            result[rows, k] *= 0.5
-    return result
+            np.add(block, block.transpose(0, 2, 1), out=out[rows, k])
+            out[rows, k] *= 0.5
+    return out
 
 
 def _unit(problem: Problem, rows: slice, k: int) -> np.ndarray:
@@ -231,10 +238,13 @@ def _unit(problem: Problem, rows: slice, k: int) -> np.ndarray:
     return cotangent
 
 
-def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], contiguous: bool = False) -> None:
+    """Refuse what a result cannot be written to; unless `contiguous`, only the last axis must have no gaps."""
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
         raise TypeError(f"out: expected an array of {dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
     if out.shape != shape:
         raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+    if contiguous and not (out.flags.writeable and out.flags.c_contiguous):
+        raise ValueError("out: expected a writable array in C order without gaps")
     if not out.flags.writeable or (out.shape[-1] > 1 and out.strides[-1] != out.itemsize):
         raise ValueError("out: expected a writable array without gaps along its last axis")

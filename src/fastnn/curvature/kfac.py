@@ -54,7 +54,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         return len(self._factors)
 
     def operator(self, damping: float = 0.0) -> LinearOperator:
-        """The approximation itself: A ⊗ G of every dense layer, plus `damping` and l2 times the identity.
+        """The approximation itself: A ⊗ G of every dense layer, plus l2 on the weights and `damping` on everything.
 
         Parameters
         ----------
@@ -64,19 +64,23 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         -------
         scipy.sparse.linalg.LinearOperator (P, P)
         """
-        shift = check_number("damping", damping, minimum=0.0) + self.l2
+        damping = check_number("damping", damping, minimum=0.0)
 
-        def multiply(i: int, V: np.ndarray) -> np.ndarray:
-            A, G = self._factors[i]
-            return A @ V @ G + A.dtype.type(shift) * V
+        def multiply(layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+            A, G = self._factors[layer.index]
+            result: np.ndarray = A @ V @ G + A.dtype.type(damping) * V
+            weight = slice(0, layer.op.n_in)
+            result[weight] += A.dtype.type(self.l2) * V[weight]
+            return result
 
-        return _Blocks(self, multiply, shift)
+        return _Blocks(self, multiply, damping)
 
     def inverse(self, damping: float) -> LinearOperator:
-        """Inverse of the damped approximation, (A + π √λ I)⁻¹ ⊗ (G + √λ / π I)⁻¹ with λ = damping + l2.
+        """Approximate inverse of ``operator(damping)``: (A + π √λ I)⁻¹ ⊗ (G + √λ / π I)⁻¹ with λ = damping + l2.
 
-        π = √((tr A / dim A) / (tr G / dim G)) shares the damping between the factors (Martens & Grosse 2015, section
-        6.3). Parameters of norm layers are divided by λ.
+        π = √((tr A / dim A) / (tr G / dim G)) shares λ between the factors (Martens & Grosse 2015, section 6.3). It is
+        the inverse of a Kronecker product, which ``operator(damping)`` is not: it has π √λ I ⊗ G + A ⊗ √λ / π I
+        besides, and l2 on the biases, too. Parameters of norm layers are divided by `damping`.
 
         Parameters
         ----------
@@ -92,24 +96,30 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         Raises
         ------
         TypeError, ValueError
-            If `damping` is not a number above 0.
+            If `damping` is not a number above 0, or too small to make the factors positive definite in their dtype.
         """
-        shift = check_number("damping", damping, above=0.0) + self.l2
+        damping = check_number("damping", damping, above=0.0)
+        root = math.sqrt(damping + self.l2)
         solved = {}
         for i, (A, G) in self._factors.items():
             a, g = float(np.trace(A)) / len(A), float(np.trace(G)) / len(G)
             pi = math.sqrt(a / g) if a > 0.0 and g > 0.0 else 1.0
-            root = math.sqrt(shift)
-            solved[i] = (
-                cho_factor(A + A.dtype.type(pi * root) * np.eye(len(A), dtype=A.dtype)),
-                cho_factor(G + G.dtype.type(root / pi) * np.eye(len(G), dtype=G.dtype)),
-            )
+            try:
+                solved[i] = (
+                    cho_factor(A + A.dtype.type(pi * root) * np.eye(len(A), dtype=A.dtype)),
+                    cho_factor(G + G.dtype.type(root / pi) * np.eye(len(G), dtype=G.dtype)),
+                )
+            except np.linalg.LinAlgError:
+                raise ValueError(
+                    f"damping: {damping:g} is too small for {A.dtype}: with it a factor of layer {i} is not positive "
+                    "definite"
+                ) from None
 
-        def divide(i: int, V: np.ndarray) -> np.ndarray:
-            left, right = solved[i]
+        def divide(layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+            left, right = solved[layer.index]
             return cho_solve(right, cho_solve(left, V).T).T
 
-        return _Blocks(self, divide, 1.0 / shift)
+        return _Blocks(self, divide, 1.0 / damping)
 
 
 class _Blocks(LinearOperator):
@@ -125,7 +135,7 @@ class _Blocks(LinearOperator):
         result = x * self.dtype.type(self._rest)
         for layer in self._factors._layers:
             V = x[layer.place].reshape(-1, layer.op.n_out)
-            result[layer.place] = self._act(layer.index, V).ravel()
+            result[layer.place] = self._act(layer, V).ravel()
         return result
 
     _rmatvec = _matvec

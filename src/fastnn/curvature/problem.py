@@ -211,8 +211,17 @@ class Problem:
     def linearize(
         self, rows: slice, *, cotangent: np.ndarray | None = None, weighted: bool = True, into: Any = None
     ) -> Any:
-        """Linearization at some rows; `into` is one that is not needed any more."""
-        return self.plan.linearize(
+        """Linearization at some rows; `into` is one that is not needed any more.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the loss is not finite.
+        """
+        if rows.start == 0 and not np.isfinite(self.theta).all():
+            place = int(np.isfinite(self.theta).argmin())
+            raise ValueError(f"{self.what}: the parameters are not finite: theta[{place}] is {self.theta[place]}")
+        lin = self.plan.linearize(
             self.theta,
             self.X[rows],
             self.y[rows] if cotangent is None and self.y is not None else None,
@@ -223,6 +232,9 @@ class Problem:
             threads=self.threads,
             into=into,
         )
+        if cotangent is None and self.y is not None and lin.weight_sum > 0.0 and not np.isfinite(lin.loss):
+            raise ValueError(f"{self.what}: the loss is not finite at these parameters: {lin.loss}")
+        return lin
 
     def share(self, lin: Any) -> float:
         """What a product of a linearization of some rows is to be multiplied with: Σ w of them over the whole Σ w."""
