@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -471,6 +473,26 @@ def test_an_operator_is_of_the_moment_it_was_made(backend):
         made.net.theta[...], made.net.state[...] = theta, state
 
 
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(
+    "make", [cv.hessian_operator, cv.ggn_operator, cv.empirical_fisher_operator], ids=lambda f: f.__name__
+)
+def test_an_operator_does_not_see_later_changes_of_the_data(make, keep, backend):
+    net = fnn.Sequential(
+        [fnn.Dense(4, "tanh"), fnn.Dense(2)], input_size=3, loss="squared_error", dtype="float64", backend=backend
+    )
+    rng = np.random.default_rng(0)
+    X, y, w = rng.standard_normal((9, 3)), rng.standard_normal((9, 2)), np.ones(9)
+    v = rng.standard_normal(net.n_parameters)
+    operator = make(net, X, y, sample_weight=w, keep=keep)
+    before = operator @ v
+    X += 1.0
+    y *= -3.0
+    w[:4] = 0.0
+    np.testing.assert_array_equal(operator @ v, before)
+    assert error(make(net, X, y, sample_weight=w, keep=keep) @ v, before) > 0.01
+
+
 def test_scipy_takes_the_operators(backend):
     made = case(6, backend)
     options = {"l2": 0.5}
@@ -588,6 +610,58 @@ def test_large_arrays_are_refused(function, message, backend):
     )
     with pytest.raises(MemoryError, match=f"{message} values of float64 are .* bytes, more than the 10 of max_bytes"):
         function(net, np.ones((4, 2)))
+
+
+def test_working_memory_counts(backend, monkeypatch):
+    net = fnn.Sequential(
+        [fnn.Dense(30), fnn.BatchNorm(), fnn.Dense(3)], input_size=10, loss="cross_entropy", backend=backend
+    )
+    X, y = np.random.default_rng(0).standard_normal((3000, 10)), np.arange(3000) % 3
+    size = 4 * net.n_parameters**2
+    monkeypatch.setattr(cv.memory, "available_memory", lambda: int(1.3 * size) + cv.memory.WORKSPACE + 1)
+    cv.hessian(net, X, y)
+    with pytest.raises(MemoryError, match=r"for all rows at once, as training-mode batch statistics need them, more"):
+        cv.hessian(net, X, y, training=True)
+    monkeypatch.setattr(cv.memory, "available_memory", lambda: int(1.2 * size) + cv.memory.WORKSPACE)
+    with pytest.raises(MemoryError, match=r"hessian: 483 x 483 .* bytes, .* with working memory, more than the"):
+        cv.hessian(net, X, y)
+    monkeypatch.setattr(cv.memory, "available_memory", lambda: 100)
+    monkeypatch.setattr(cv.operators, "available_memory", lambda: 100)
+    with pytest.raises(MemoryError, match=r"hessian_operator: keep=True: 3,000 x \d+ values .*; use keep=False"):
+        cv.hessian_operator(net, X, y, keep=True)
+    assert not cv.hessian_operator(net, X, y).kept
+
+
+def test_limits_of_memory(tmp_path):
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    proc = tmp_path / "cgroup"
+    proc.write_text("0::/a/b\n")
+    found = cv.memory._control_groups(str(proc), str(tmp_path))
+    assert found is None
+    for place, limit in ((deep, "max"), (tmp_path / "a", "1000")):
+        (place / "memory.max").write_text(limit + "\n")
+        (place / "memory.current").write_text("700\n")
+        (place / "memory.stat").write_text("anon 400\nfile 300\n")
+    assert cv.memory._control_groups(str(proc), str(tmp_path)) == 600
+    (deep / "memory.max").write_text("500\n")
+    assert cv.memory._control_groups(str(proc), str(tmp_path)) == 100
+    old = tmp_path / "memory" / "c"
+    old.mkdir(parents=True)
+    proc.write_text("3:cpu:/c\n4:memory:/c\n")
+    (old / "memory.limit_in_bytes").write_text("90\n")
+    (old / "memory.usage_in_bytes").write_text("50\n")
+    (old / "memory.stat").write_text("cache 10\nrss 40\n")
+    assert cv.memory._control_groups(str(proc), str(tmp_path)) == 50
+    script = """
+import resource, fastnn
+before = fastnn.curvature.memory.available_memory()
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+assert 0 < fastnn.curvature.memory._address_space() < 4 << 30
+assert fastnn.curvature.memory.available_memory() <= fastnn.curvature.memory._address_space()
+"""
+    if sys.platform == "linux":
+        subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_arguments_are_checked(backend):

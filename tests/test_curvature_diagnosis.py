@@ -418,4 +418,4 @@ def test_memory_of_the_hessian(layers, rows):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     size, grown = map(int, done.stdout.split())
     assert size > 110e6
-    assert grown < 1.3 * size + cv.problem.WORKSPACE
+    assert grown < 1.3 * size + cv.memory.WORKSPACE

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 from ..plan import check_number
 from .dense import average, output_curvature
 from .firstorder import check_out
-from .problem import DIRECTIONS, DenseLayer, Problem, check_size
+from .problem import DIRECTIONS, DenseLayer, Problem
 
 __all__ = [
     "Preconditioner",
@@ -112,7 +112,7 @@ def _blocks(
         only = [i for i, op in enumerate(problem.ops) if op.weight >= 0]
     places = {i: problem.place(i) for i in only}
     sizes = {i: place.stop - place.start for i, place in places.items()}
-    check_size(problem.what, (sum(size**2 for size in sizes.values()),), problem.dtype, max_bytes, instead)
+    problem.check_size((sum(size**2 for size in sizes.values()),), max_bytes, instead)
     blocks = {i: np.zeros((size, size), problem.dtype) for i, size in sizes.items()}
     layers = problem.chain()
     if layers is None:
@@ -203,12 +203,12 @@ def per_sample_hessian_blocks(
         if layers is None:
             raise ValueError(f"{what}: kronecker=True is for networks without norm layers")
         n = op.n_in + (op.bias >= 0)
-        check_size(what, (N, op.n_out**2 + n), problem.dtype, max_bytes, "take the rows in parts")
+        problem.check_size((N, op.n_out**2 + n), max_bytes, "take the rows in parts")
         A, x = np.empty((N, op.n_out, op.n_out), problem.dtype), np.ones((N, n), problem.dtype)
     else:
         if out is None:
             instead = "use kronecker=True, or take the rows in parts"
-            check_size(what, (N, size, size), problem.dtype, max_bytes, instead)
+            problem.check_size((N, size, size), max_bytes, instead)
         result = np.empty((N, size, size), problem.dtype) if out is None else out
         check_out(result, (N, size, size), problem.dtype, contiguous=True)
     lin = None

@@ -20,7 +20,8 @@ import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
 
 from .firstorder import fill_gradients
-from .problem import WORKSPACE, DenseLayer, Problem, check_size, local
+from .memory import WORKSPACE
+from .problem import DenseLayer, Problem, local
 
 __all__ = ["empirical_fisher", "ggn", "hessian"]
 
@@ -160,7 +161,7 @@ def empirical_fisher(
     what = "empirical_fisher"
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what=what, second_order=False, separate=True)
     P, dtype = problem.n_parameters, problem.dtype
-    check_size(what, (P, P), dtype, max_bytes, "use fnn.curvature.empirical_fisher_operator")
+    problem.check_size((P, P), max_bytes, "use fnn.curvature.empirical_fisher_operator")
     H = np.zeros((P, P), dtype)
     syrk = ssyrk if dtype == np.float32 else dsyrk
     rows_at_once = max(1, min(problem.n_rows, WORKSPACE // (P * dtype.itemsize)))
@@ -183,7 +184,7 @@ def empirical_fisher(
 def _whole(problem: Problem, kind: str, max_bytes: Any, instead: str) -> np.ndarray:
     """The matrix of a kind, by blocks or by products."""
     P = problem.n_parameters
-    check_size(problem.what, (P, P), problem.dtype, max_bytes, instead)
+    problem.check_size((P, P), max_bytes, instead)
     H = np.zeros((P, P), problem.dtype)
     layers = problem.chain()
     if layers is None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..plan import check_integer
-from .problem import Problem, check_size
+from .problem import Problem
 
 __all__ = ["input_hessian", "input_jacobian", "output_jacobian", "per_sample_gradients"]
 
@@ -66,7 +66,7 @@ def per_sample_gradients(
     problem = Problem(net, X, y, None, 0.0, training, threads, what=what, second_order=False, separate=True)
     shape = problem.n_rows, problem.n_parameters
     if out is None:
-        check_size(what, shape, problem.dtype, max_bytes, "take the rows in parts")
+        problem.check_size(shape, max_bytes, "take the rows in parts")
         out = np.empty(shape, problem.dtype)
     check_out(out, shape, problem.dtype)
     lin = None
@@ -123,9 +123,7 @@ def output_jacobian(
     problem = Problem(net, X, None, threads=threads, what=what, second_order=False, targets=False)
     shape = problem.n_rows, problem.n_outputs, problem.n_parameters
     if out is None:
-        check_size(
-            what, shape, problem.dtype, max_bytes, "take the rows in parts, or products by fnn.curvature.ggn_operator"
-        )
+        problem.check_size(shape, max_bytes, "take the rows in parts, or products by fnn.curvature.ggn_operator")
         out = np.empty(shape, problem.dtype)
     check_out(out, shape, problem.dtype)
     lin = None
@@ -163,7 +161,7 @@ def input_jacobian(net: Any, X: Any, *, threads: int | None = None, max_bytes: i
     what = "input_jacobian"
     problem = Problem(net, X, None, threads=threads, what=what, second_order=False, targets=False)
     shape = problem.n_rows, problem.n_outputs, problem.plan_inputs
-    check_size(what, shape, problem.dtype, max_bytes, "take the rows in parts")
+    problem.check_size(shape, max_bytes, "take the rows in parts")
     result = np.empty(shape, problem.dtype)
     lin = None
     for rows in problem.chunks(problem.row_elements):
@@ -213,7 +211,7 @@ def input_hessian(
     N, K, D = problem.n_rows, problem.n_outputs, problem.plan_inputs
     shape = N, K, D, D
     if out is None:
-        check_size(what, shape, problem.dtype, max_bytes, "take the rows in parts, or fewer features")
+        problem.check_size(shape, max_bytes, "take the rows in parts, or fewer features")
         out = np.empty(shape, problem.dtype)
     check_out(out, shape, problem.dtype)
     direction = np.zeros(D, problem.dtype)

@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from .problem import WORKSPACE, Problem
+from .memory import WORKSPACE, available_memory, check_size
+from .problem import Problem
 
 __all__ = ["CurvatureOperator", "empirical_fisher_operator", "ggn_operator", "hessian_operator"]
 
-KEEP_BYTES = 1 << 30  # largest linearization that keep="auto" keeps
+KEEP_BYTES = 1 << 30  # largest linearization that keep="auto" keeps, and largest X that is copied
 
 
 class CurvatureOperator(LinearOperator):
     """A symmetric curvature matrix (P, P) that is there as products only.
 
     Made by :func:`hessian_operator`, :func:`ggn_operator` and :func:`empirical_fisher_operator`. SciPy's ``cg``,
-    ``minres``, ``eigsh`` and ``svds`` take it as it is. The parameters are those of the moment when it was made: theta
-    and the network's state are copied; X is not, and must not change.
+    ``minres``, ``eigsh`` and ``svds`` take it as it is. It is that of the moment when it was made: theta, the network's
+    state, y and the weights are copied, and so is X up to 1 GiB. A larger or sparse X is not, and must not change.
 
     Attributes
     ----------
@@ -38,8 +39,12 @@ class CurvatureOperator(LinearOperator):
             raise ValueError(f"keep must be True, False or 'auto', got {keep!r}")
         self.kind = kind
         self._problem = problem
-        size = problem.row_elements * problem.n_rows * problem.dtype.itemsize
-        self.kept = size <= KEEP_BYTES if keep == "auto" else bool(keep)
+        shape = problem.n_rows, problem.row_elements
+        size = shape[0] * shape[1] * problem.dtype.itemsize
+        if keep is True:
+            check_size(f"{problem.what}: keep=True", shape, problem.dtype, None, "use keep=False")
+        available = available_memory() if keep == "auto" else None
+        self.kept = bool(keep) and (keep is True or size <= min(KEEP_BYTES, available or KEEP_BYTES))
         self._linearization = problem.linearize(slice(0, problem.n_rows)) if self.kept else None
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
@@ -75,6 +80,16 @@ class CurvatureOperator(LinearOperator):
     _transpose = _adjoint
 
 
+def _operator(problem: Problem, kind: str, keep: bool | str, X: Any) -> CurvatureOperator:
+    """An operator that later changes of the caller's arrays do not reach."""
+    if problem.y is not None:
+        problem.y = problem.y.copy()
+    dense = isinstance(problem.X, np.ndarray) and problem.X.nbytes <= KEEP_BYTES
+    if dense and (not isinstance(X, np.ndarray) or np.may_share_memory(problem.X, X)):
+        problem.X = problem.X.copy()
+    return CurvatureOperator(problem, kind, keep)
+
+
 def hessian_operator(
     net: Any,
     X: Any,
@@ -95,7 +110,8 @@ def hessian_operator(
     ----------
     net : Sequential
     X : array_like (N, D)
-        At least one row.
+        At least one row. Copied, unless it is sparse or has more than 1 GiB: then it must not change as long as the
+        operator is used.
     y : array_like
         As for ``net.fit``.
     sample_weight : array_like (N,), optional
@@ -139,7 +155,7 @@ def hessian_operator(
     True
     """
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what="hessian_operator")
-    return CurvatureOperator(problem, "hessian", keep)
+    return _operator(problem, "hessian", keep, X)
 
 
 def ggn_operator(
@@ -173,7 +189,7 @@ def ggn_operator(
         As for :func:`hessian_operator`.
     """
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn_operator")
-    return CurvatureOperator(problem, "ggn", keep)
+    return _operator(problem, "ggn", keep, X)
 
 
 def empirical_fisher_operator(
@@ -215,4 +231,4 @@ def empirical_fisher_operator(
         second_order=False,
         separate=True,
     )
-    return CurvatureOperator(problem, "fisher", keep)
+    return _operator(problem, "fisher", keep, X)

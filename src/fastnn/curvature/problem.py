@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,10 @@ import numpy as np
 
 from ..network import Sequential, check_rows, check_threads, weight_exponent
 from ..plan import OpSpec, check_integer, check_number, parameter_ranges
+from .memory import WORKSPACE, check_size
 
-__all__ = ["DenseLayer", "Problem", "check_size"]
+__all__ = ["DenseLayer", "Problem"]
 
-#: Bytes of working memory that the functions aim at beyond their result; one row is the least.
-WORKSPACE = 64 << 20
 DIRECTIONS = 32  # unit vectors that go through a product at once
 
 ELEMENTWISE = ("dense", "activation", "dropout", "standardize")
@@ -236,6 +234,13 @@ class Problem:
             raise ValueError(f"{self.what}: the loss is not finite at these parameters: {lin.loss}")
         return lin
 
+    def check_size(self, shape: tuple[int, ...], max_bytes: Any, instead: str) -> None:
+        """Refuse a result that does not fit in memory, with what goes through products at once."""
+        rows = 0
+        if self.whole:
+            rows = self.n_rows * (self.row_elements + self.tangent_elements) * self.dtype.itemsize
+        check_size(self.what, shape, self.dtype, max_bytes, instead, rows)
+
     def share(self, lin: Any) -> float:
         """What a product of a linearization of some rows is to be multiplied with: Σ w of them over the whole Σ w."""
         return lin.weight_sum / self.total
@@ -290,40 +295,3 @@ def local(lin: Any, ops: Iterable[int]) -> tuple[np.ndarray | None, np.ndarray |
         if own is not None:
             slope = own if slope is None else slope * own
     return slope, bend
-
-
-def available_memory() -> int | None:
-    """Bytes that can be allocated without swapping, where the system tells, else the memory it has, or None."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def check_size(what: str, shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: Any, instead: str) -> None:
-    """Refuse an array that does not fit in memory, before it is allocated.
-
-    Raises
-    ------
-    MemoryError
-        With its size in bytes and what to use in its place.
-    """
-    size = int(dtype.itemsize)
-    for length in shape:
-        size *= int(length)
-    if max_bytes is None:
-        limit, source = available_memory(), "available memory"
-    else:
-        limit, source = check_integer("max_bytes", max_bytes), "max_bytes"
-    if limit is not None and size > limit:
-        lengths = " x ".join(f"{length:,}" for length in shape)
-        raise MemoryError(
-            f"{what}: {lengths} values of {dtype} are {size:,} bytes, more than the {limit:,} of {source}; {instead}"
-        )

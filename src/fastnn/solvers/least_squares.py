@@ -11,7 +11,8 @@ from scipy.linalg import cho_solve, get_lapack_funcs
 from scipy.linalg.blas import dsyrk
 
 from ..curvature.firstorder import _unit, fill_gradients
-from ..curvature.problem import WORKSPACE, Problem, check_size
+from ..curvature.memory import WORKSPACE, check_size
+from ..curvature.problem import Problem
 from ..objective import Objective
 from .run import FullBatchSolver, Run
 
