@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from curvature_cases import BACKENDS, N_CASES, Case, case
 from jets import Oracle, inputs
+from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
 import fastnn as fnn
@@ -491,6 +494,45 @@ def test_an_operator_does_not_see_later_changes_of_the_data(make, keep, backend)
     w[:4] = 0.0
     np.testing.assert_array_equal(operator @ v, before)
     assert error(make(net, X, y, sample_weight=w, keep=keep) @ v, before) > 0.01
+
+
+def all_operators(net: fnn.Sequential, X: np.ndarray, y: np.ndarray) -> dict[str, LinearOperator]:
+    factors = cv.kfac_factors(net, X, y, l2=0.1)
+    return {
+        "kept": cv.hessian_operator(net, X, y, keep=True),
+        "not kept": cv.ggn_operator(net, X, y, keep=False),
+        "fisher": cv.empirical_fisher_operator(net, X, y),
+        "kfac": factors.operator(0.1),
+        "inverse": factors.inverse(0.1),
+        "preconditioner": cv.preconditioner(net, X, y, damping=0.1),
+    }
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("norm", [(), (fnn.LayerNorm(),)])
+def test_all_operators_take_the_same_and_can_be_copied(norm, sparse, backend):
+    net = fnn.Sequential(
+        [fnn.Dense(4, "tanh", bias=False), *norm, fnn.Dense(2)], input_size=3, loss="cross_entropy", backend=backend
+    )
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((9, 3)), np.arange(9) % 2
+    V = rng.standard_normal((net.n_parameters, 5))
+    for name, operator in all_operators(net, csr_array(X) if sparse else X, y).items():
+        product = operator @ V
+        assert operator.dtype == product.dtype == (operator @ V[:, 0]).dtype == np.float32, name
+        assert product.shape == V.shape
+        for j in range(5):
+            np.testing.assert_allclose(operator @ V[:, j], product[:, j], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(operator.T @ V, product)
+        np.testing.assert_allclose(operator.H @ V[:, 0], operator @ V[:, 0])
+        np.testing.assert_array_equal(operator @ np.ones(len(V), int), operator @ np.ones(len(V)))
+        with pytest.raises(TypeError, match="expected a real vector, got dtype complex128"):
+            operator @ V.astype(complex)
+        for twin in (pickle.loads(pickle.dumps(operator)), copy.deepcopy(operator)):
+            np.testing.assert_array_equal(twin @ V, product)
+    assert repr(cv.kfac_factors(net, X, y, l2=0.1)) == (
+        f"KFACFactors({{0: (3, 4), {len(norm) + 1}: (5, 2)}}, kind='ggn', l2=0.1, n_parameters={net.n_parameters})"
+    )
 
 
 def test_scipy_takes_the_operators(backend):

@@ -341,7 +341,7 @@ def test_spectrum(backend):
     np.testing.assert_array_equal(again.nodes, found.nodes)
     with pytest.raises(ValueError, match="width must be a finite number > 0"):
         found.density(width=0.0)
-    with pytest.raises(TypeError, match="X, y and sample_weight are for networks, got an operator"):
+    with pytest.raises(TypeError, match="for networks only: X, y; got an operator"):
         cv.spectrum(cv.hessian_operator(net, X, y), X, y)
 
 
@@ -380,8 +380,21 @@ def test_estimated_trace(backend):
     assert cv.trace(aslinearoperator(B @ B.T), n_products=30) == pytest.approx(np.sum(B**2), rel=1e-10)
     with pytest.raises(ValueError, match="target: expected a square operator"):
         cv.trace(LinearOperator((2, 3), matvec=lambda v: v[:2], dtype=float))
-    with pytest.raises(TypeError, match="net must be a Sequential, got int"):
+    with pytest.raises(TypeError, match=r"target must be a Sequential or a LinearOperator, got int$"):
         cv.trace(3, X, y)
+
+
+@pytest.mark.parametrize("function", [cv.trace, cv.spectrum])
+def test_what_is_for_networks_is_refused_with_operators(function):
+    operator = aslinearoperator(np.eye(5))
+    for name, value in {"kind": "ggn", "l2": 0.1, "training": True, "threads": 2, "sample_weight": np.ones(3)}.items():
+        with pytest.raises(TypeError, match=f"for networks only: {name}; got an operator"):
+            function(operator, **{name: value})
+    message = r"got ndarray \(use scipy.sparse.linalg.aslinearoperator\)"
+    with pytest.raises(TypeError, match=message):
+        function(np.eye(5))
+    with pytest.raises(TypeError, match="expected an operator of float32 or float64, got dtype int64"):
+        function(aslinearoperator(np.eye(5, dtype=np.int64)))
 
 
 # Memory.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
 from ..plan import check_number
 from .dense import average, output_curvature
 from .firstorder import check_out
+from .operators import SymmetricOperator
 from .problem import DIRECTIONS, DenseLayer, Problem
 
 __all__ = [
@@ -326,7 +326,7 @@ def _add_squares(
         diagonal[layer.op.bias : layer.op.bias + layer.op.n_out] += C.sum(axis=0)
 
 
-class Preconditioner(LinearOperator):
+class Preconditioner(SymmetricOperator):
     """Division by a positive diagonal, as SciPy's solvers take it for M.
 
     Attributes
@@ -342,18 +342,8 @@ class Preconditioner(LinearOperator):
         self.diagonal, self.damping = diagonal, damping
         self._inverse = 1.0 / (diagonal + diagonal.dtype.type(damping))
 
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self._inverse * np.ravel(x)
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._inverse[:, None] * X
-
-    _rmatvec, _rmatmat = _matvec, _matmat
-
-    def _adjoint(self) -> Preconditioner:
-        return self
-
-    _transpose = _adjoint
+    def _rows_product(self, V: np.ndarray) -> np.ndarray:
+        return self._inverse * V
 
 
 def preconditioner(

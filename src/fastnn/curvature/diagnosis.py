@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal, eigvalsh, qr
 from scipy.sparse.linalg import LinearOperator
 
-from ..network import check_seed
+from ..network import Sequential, check_seed
 from ..plan import check_integer, check_number
 from .blocks import _blocks, ggn_diagonal, hessian_diagonal
 from .dense import _whole
@@ -464,6 +464,7 @@ def trace(
         If an argument does not fit.
     """
     rng = check_seed(seed)
+    _check_target(target)
     count = 99 if n_products is None else check_integer("n_products", n_products, minimum=3)
     if n_products is None and kind in ("hessian", "ggn") and not isinstance(target, LinearOperator):
         options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
@@ -496,9 +497,28 @@ def _operator(
     if not isinstance(kind, str) or kind not in OPERATORS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, OPERATORS))}, got {kind!r}")
     if isinstance(target, LinearOperator):
-        if X is not None or y is not None or sample_weight is not None:
-            raise TypeError("X, y and sample_weight are for networks, got an operator")
+        given = {
+            "X": X is not None,
+            "y": y is not None,
+            "kind": kind != "hessian",
+            "sample_weight": sample_weight is not None,
+            "l2": l2 != 0.0,
+            "training": training is not False,
+            "threads": threads is not None,
+        }
+        if any(given.values()):
+            names = ", ".join(name for name, is_given in given.items() if is_given)
+            raise TypeError(f"for networks only: {names}; got an operator")
         if target.shape[0] != target.shape[1]:
             raise ValueError(f"target: expected a square operator, got shape {target.shape}")
+        if target.dtype not in (np.float32, np.float64):
+            raise TypeError(f"target: expected an operator of float32 or float64, got dtype {target.dtype}")
         return target
+    _check_target(target)
     return OPERATORS[kind](target, X, y, sample_weight=sample_weight, l2=l2, training=training, threads=threads)
+
+
+def _check_target(target: Any) -> None:
+    if not isinstance(target, Sequential | LinearOperator):
+        hint = " (use scipy.sparse.linalg.aslinearoperator)" if hasattr(target, "shape") else ""
+        raise TypeError(f"target must be a Sequential or a LinearOperator, got {type(target).__name__}{hint}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ..network import check_seed
 from ..plan import check_number
+from .operators import SymmetricOperator
 from .problem import DenseLayer, Problem
 
 __all__ = ["KFACFactors", "kfac_factors"]
@@ -53,6 +55,10 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
     def __len__(self) -> int:
         return len(self._factors)
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{i}: ({len(A)}, {len(G)})" for i, (A, G) in self.items())
+        return f"KFACFactors({{{shapes}}}, kind={self.kind!r}, l2={self.l2:g}, n_parameters={self.n_parameters:,})"
+
     def operator(self, damping: float = 0.0) -> LinearOperator:
         """The approximation itself: A ⊗ G of every dense layer, plus l2 on the weights and `damping` on everything.
 
@@ -66,14 +72,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         """
         damping = check_number("damping", damping, minimum=0.0)
 
-        def multiply(layer: DenseLayer, V: np.ndarray) -> np.ndarray:
-            A, G = self._factors[layer.index]
-            result: np.ndarray = A @ V @ G + A.dtype.type(damping) * V
-            weight = slice(0, layer.op.n_in)
-            result[weight] += A.dtype.type(self.l2) * V[weight]
-            return result
-
-        return _Blocks(self, multiply, damping)
+        return _Blocks(self, partial(_multiply, self, damping), damping)
 
     def inverse(self, damping: float) -> LinearOperator:
         """Approximate inverse of ``operator(damping)``: (A + π √λ I)⁻¹ ⊗ (G + √λ / π I)⁻¹ with λ = damping + l2.
@@ -115,14 +114,28 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
                     "definite"
                 ) from None
 
-        def divide(layer: DenseLayer, V: np.ndarray) -> np.ndarray:
-            left, right = solved[layer.index]
-            return cho_solve(right, cho_solve(left, V).T).T
-
-        return _Blocks(self, divide, 1.0 / damping)
+        return _Blocks(self, partial(_divide, solved), 1.0 / damping)
 
 
-class _Blocks(LinearOperator):
+def _multiply(factors: KFACFactors, damping: float, layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+    """(A ⊗ G + l2 I_W + damping I) V for n vectors, (n, n_in [+ 1], n_out)."""
+    A, G = factors[layer.index]
+    result: np.ndarray = A @ V @ G
+    result += A.dtype.type(damping) * V
+    weight = slice(0, layer.op.n_in)
+    result[:, weight] += A.dtype.type(factors.l2) * V[:, weight]
+    return result
+
+
+def _divide(solved: dict[int, tuple[Any, Any]], layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+    """(A⁻¹ ⊗ G⁻¹) V by the Cholesky factors of A and G, for n vectors."""
+    left, right = solved[layer.index]
+    n, rows, columns = V.shape
+    V = cho_solve(left, V.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows, n, columns)
+    return cho_solve(right, V.reshape(-1, columns).T).T.reshape(rows, n, columns).transpose(1, 0, 2)
+
+
+class _Blocks(SymmetricOperator):
     """What acts on every dense layer's (n_in + 1, n_out) parameters, and as a number on all others."""
 
     def __init__(self, factors: KFACFactors, act: Any, rest: float) -> None:
@@ -130,20 +143,12 @@ class _Blocks(LinearOperator):
         super().__init__(dtype, (factors.n_parameters, factors.n_parameters))
         self._factors, self._act, self._rest = factors, act, rest
 
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        x = np.ravel(x).astype(self.dtype, copy=False)
-        result = x * self.dtype.type(self._rest)
+    def _rows_product(self, V: np.ndarray) -> np.ndarray:
+        result = V * self.dtype.type(self._rest)
         for layer in self._factors._layers:
-            V = x[layer.place].reshape(-1, layer.op.n_out)
-            result[layer.place] = self._act(layer, V).ravel()
+            block = V[:, layer.place].reshape(len(V), -1, layer.op.n_out)
+            result[:, layer.place] = self._act(layer, block).reshape(len(V), -1)
         return result
-
-    _rmatvec = _matvec
-
-    def _adjoint(self) -> _Blocks:
-        return self
-
-    _transpose = _adjoint
 
 
 def kfac_factors(

@@ -15,7 +15,33 @@ __all__ = ["CurvatureOperator", "empirical_fisher_operator", "ggn_operator", "he
 KEEP_BYTES = 1 << 30  # largest linearization that keep="auto" keeps, and largest X that is copied
 
 
-class CurvatureOperator(LinearOperator):
+class SymmetricOperator(LinearOperator):
+    """A real symmetric operator: vectors are cast to its dtype, which products have; complex ones are refused."""
+
+    def _rows_product(self, V: np.ndarray) -> np.ndarray:
+        """Products of vectors in rows, (n, P), in C order and of the operator's dtype; a new array."""
+        raise NotImplementedError
+
+    def _cast(self, V: np.ndarray) -> np.ndarray:
+        if V.dtype.kind not in "buif":
+            raise TypeError(f"expected a real vector, got dtype {V.dtype}")
+        return np.ascontiguousarray(V, dtype=self.dtype)
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        return self._rows_product(self._cast(np.reshape(x, (1, -1))))[0]
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._rows_product(self._cast(X.T)).T
+
+    _rmatvec, _rmatmat = _matvec, _matmat
+
+    def _adjoint(self) -> SymmetricOperator:
+        return self
+
+    _transpose = _adjoint
+
+
+class CurvatureOperator(SymmetricOperator):
     """A symmetric curvature matrix (P, P) that is there as products only.
 
     Made by :func:`hessian_operator`, :func:`ggn_operator` and :func:`empirical_fisher_operator`. SciPy's ``cg``,
@@ -48,11 +74,7 @@ class CurvatureOperator(LinearOperator):
         self._linearization = problem.linearize(slice(0, problem.n_rows)) if self.kept else None
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
-        """Products of vectors in rows, (n, P)."""
         problem = self._problem
-        if V.dtype.kind not in "buif":
-            raise TypeError(f"expected a real vector, got dtype {V.dtype}")
-        V = np.ascontiguousarray(V, dtype=self.dtype)
         if self._linearization is not None:
             result = self._linearization.product(V, self.kind)
         else:
@@ -66,18 +88,13 @@ class CurvatureOperator(LinearOperator):
                 result[:, place] += self.dtype.type(problem.l2) * V[:, place]
         return result
 
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self._rows_product(np.reshape(x, (1, -1)))[0]
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_linearization": None}
 
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._rows_product(X.T).T
-
-    _rmatvec, _rmatmat = _matvec, _matmat
-
-    def _adjoint(self) -> CurvatureOperator:
-        return self
-
-    _transpose = _adjoint
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.kept:
+            self._linearization = self._problem.linearize(slice(0, self._problem.n_rows))
 
 
 def _operator(problem: Problem, kind: str, keep: bool | str, X: Any) -> CurvatureOperator:

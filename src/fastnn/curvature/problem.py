@@ -154,6 +154,13 @@ class Problem:
         #: Elements that a product takes for one row and one direction: tangents of values and derivatives, and between.
         self.tangent_elements = self.plan_inputs + 8 * sum(op.n_out for op in self.ops)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("plan", "kernels", "ops")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.plan, self.kernels, self.ops = self.net._plan, self.net._backend.kernels, self.net._ops
+
     @property
     def plan_inputs(self) -> int:
         """Columns of X."""
