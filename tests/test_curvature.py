@@ -189,6 +189,39 @@ def test_derivatives_with_respect_to_inputs(number, backend):
     np.testing.assert_array_equal(out, H)
 
 
+def test_softmax_jacobian(backend):
+    net = fnn.Sequential(
+        [fnn.Dense(5, "tanh"), fnn.BatchNorm(), fnn.Dense(3)],
+        input_size=4,
+        loss="cross_entropy",
+        dtype="float64",
+        seed=0,
+        backend=backend,
+    )
+    X = np.random.default_rng(0).standard_normal((6, 4))
+    J = cv.softmax_jacobian(net, X)
+    assert J.shape == (6, 3, 3)
+    # By the chain rule: the probabilities' derivatives with respect to the last bias.
+    h = 1e-6
+    for m in range(3):
+        net.parameters["2.bias"][m] += h
+        above = net.predict_proba(X)
+        net.parameters["2.bias"][m] -= 2 * h
+        below = net.predict_proba(X)
+        net.parameters["2.bias"][m] += h
+        np.testing.assert_allclose(J[:, :, m], (above - below) / (2 * h), atol=1e-9)
+    out = np.empty_like(J)
+    assert cv.softmax_jacobian(net, X, out=out, threads=1) is out
+    np.testing.assert_array_equal(out, J)
+    with pytest.raises(MemoryError, match="softmax_jacobian: 6 x 3 x 3 values of float64"):
+        cv.softmax_jacobian(net, X, max_bytes=10)
+    with pytest.raises(ValueError, match="out: expected shape"):
+        cv.softmax_jacobian(net, X, out=np.empty((6, 3)))
+    other = fnn.Sequential([fnn.Dense(2)], input_size=4, loss="squared_error", backend=backend)
+    with pytest.raises(ValueError, match="expected a network with loss 'cross_entropy', got 'squared_error'"):
+        cv.softmax_jacobian(other, X)
+
+
 @every_separate_case
 def test_per_sample_hessian_blocks(number, backend):
     made = case(number, backend)

@@ -18,6 +18,7 @@ row speak of ℓ_i alone, without weights, 1/N and penalty.
 `per_sample_gradients`              (N, P)
 `output_jacobian`                   (N, K, P), outputs by parameters
 `input_jacobian`, `input_hessian`   (N, K, D) and (N, K, D, D), outputs by inputs
+`softmax_jacobian`                  (N, K, K), probabilities by outputs
 `convexity_report`, `spectrum`,     what the curvature says about a network
 `trace`
 ==================================  =================================================================================
@@ -36,7 +37,7 @@ from .blocks import (
 )
 from .dense import empirical_fisher, ggn, hessian
 from .diagnosis import ConvexityReport, LayerConvexity, Spectrum, convexity_report, spectrum, trace
-from .firstorder import input_hessian, input_jacobian, output_jacobian, per_sample_gradients
+from .firstorder import input_hessian, input_jacobian, output_jacobian, per_sample_gradients, softmax_jacobian
 from .kfac import KFACFactors, kfac_factors
 from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
 
@@ -65,6 +66,7 @@ __all__ = [
     "per_sample_gradients",
     "per_sample_hessian_blocks",
     "preconditioner",
+    "softmax_jacobian",
     "spectrum",
     "trace",
 ]

@@ -67,6 +67,12 @@ def hessian_blocks(
         If the blocks are too large, before they are allocated.
     TypeError, ValueError
         If an argument does not fit, or curvature is not defined: for the loss absolute_error and the activation sign.
+
+    Notes
+    -----
+    Beyond the blocks: working memory as that of :func:`hessian`, chunks of rows with 3 n_out² values each of the widest
+    dense layer. With norm layers the blocks are made of products, one for each parameter, of 2 · 32 vectors (P,) at
+    once; with batch norm and ``training=True`` of all rows at once.
     """
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what="hessian_blocks")
     return _blocks(problem, "hessian", max_bytes, "use fnn.curvature.hessian_operator or hessian_diagonal")
@@ -99,6 +105,10 @@ def ggn_blocks(
     ------
     MemoryError, TypeError, ValueError
         As for :func:`hessian_blocks`.
+
+    Notes
+    -----
+    Memory and time as those of :func:`hessian_blocks`.
     """
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn_blocks")
     return _blocks(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator or ggn_diagonal")
@@ -250,7 +260,8 @@ def hessian_diagonal(
     """Diagonal of the Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖²; exact.
 
     From the whole A_ll of every row: Σ x̃[k]² A_ll[j, j]. (Back-propagating diagonals alone, as seed 000 does, does not
-    give it.) With norm layers it takes P products.
+    give it.) With norm layers it takes P products, as much as the whole matrix: where the sum is enough, ``trace(net,
+    X, y, n_products=...)`` estimates it with few.
 
     Parameters
     ----------
@@ -265,6 +276,10 @@ def hessian_diagonal(
     ------
     TypeError, ValueError
         As for :func:`hessian_blocks`.
+
+    Notes
+    -----
+    Memory beyond the result as that of :func:`hessian_blocks`.
     """
     return _diagonal(Problem(net, X, y, sample_weight, l2, training, threads, what="hessian_diagonal"), "hessian")
 
@@ -280,6 +295,8 @@ def ggn_diagonal(
     threads: int | None = None,
 ) -> np.ndarray:
     """Diagonal of the generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W; exact.
+
+    With norm layers it takes P products, and memory as :func:`hessian_diagonal`.
 
     Parameters
     ----------

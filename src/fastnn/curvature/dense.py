@@ -73,8 +73,11 @@ def hessian(
 
     Notes
     -----
-    Rows are taken in chunks, with about 64 MiB of working memory beyond the result. Where an activation has a kink
-    (relu, leaky_relu, hard_tanh) its second derivative is taken as 0; huber is quadratic within 1 and straight beyond.
+    Rows are taken in chunks, with about 64 MiB of working memory beyond the result. With batch norm and
+    ``training=True`` all rows go through products at once: about N (D + 8 Σ widths) values for each unit vector, and
+    N (D + 5 Σ widths) besides, whatever the result takes; this counts when a matrix is refused. Where an activation has
+    a kink (relu, leaky_relu, hard_tanh) its second derivative is taken as 0; huber is quadratic within 1 and straight
+    beyond.
 
     Examples
     --------
@@ -121,6 +124,10 @@ def ggn(
     ------
     MemoryError, TypeError, ValueError
         As for :func:`hessian`.
+
+    Notes
+    -----
+    Memory and time as those of :func:`hessian`.
     """
     problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn")
     return _whole(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator, ggn_blocks or ggn_diagonal")

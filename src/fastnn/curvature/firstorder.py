@@ -9,7 +9,7 @@ import numpy as np
 from ..plan import check_integer
 from .problem import Problem
 
-__all__ = ["input_hessian", "input_jacobian", "output_jacobian", "per_sample_gradients"]
+__all__ = ["input_hessian", "input_jacobian", "output_jacobian", "per_sample_gradients", "softmax_jacobian"]
 
 
 def per_sample_gradients(
@@ -227,6 +227,50 @@ def input_hessian(
             np.add(block, block.transpose(0, 2, 1), out=out[rows, k])
             out[rows, k] *= 0.5
     return out
+
+
+def softmax_jacobian(
+    net: Any, X: Any, *, threads: int | None = None, out: np.ndarray | None = None, max_bytes: int | None = None
+) -> np.ndarray:
+    """Jacobian ∂p_k/∂z_m = p_k ([k = m] − p_m) of the probabilities p = softmax(z) of every row, z the outputs.
+
+    It is also ∂²ℓ/∂z² of the cross-entropy. :func:`fastnn.kernels.softmax_jacobian` takes p itself.
+
+    Parameters
+    ----------
+    net : Sequential
+        With the loss cross_entropy; batch norm uses its running statistics.
+    X : array_like (N, D)
+        At least one row.
+    threads : int, optional
+    out : ndarray (N, K, K) of the network's dtype, in C order, optional
+        Where the result goes.
+    max_bytes : int, optional
+        As for :func:`per_sample_gradients`.
+
+    Returns
+    -------
+    ndarray (N, K, K) of the network's dtype
+
+    Raises
+    ------
+    MemoryError
+        If the array is too large, before it is allocated.
+    TypeError, ValueError
+        If an argument does not fit, or the network's loss is another one.
+    """
+    problem = Problem(net, X, None, threads=threads, what="softmax_jacobian", second_order=False, targets=False)
+    if not problem.softmax:
+        raise ValueError(f"softmax_jacobian: expected a network with loss 'cross_entropy', got {net.loss_name!r}")
+    shape = problem.n_rows, problem.n_outputs, problem.n_outputs
+    if out is None:
+        problem.check_size(shape, max_bytes, "take the rows in parts")
+        out = np.empty(shape, problem.dtype)
+    check_out(out, shape, problem.dtype, contiguous=True)
+    kernels = problem.kernels
+    Z = problem.plan.forward(problem.theta, problem.X, threads=problem.threads, statistics=problem.state)
+    result: np.ndarray = kernels.softmax_jacobian(kernels.softmax(Z), out=out, threads=problem.threads)
+    return result
 
 
 def _unit(problem: Problem, rows: slice, k: int) -> np.ndarray:
