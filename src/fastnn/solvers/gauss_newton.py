@@ -25,8 +25,8 @@ class GaussNewtonCG(FullBatchSolver):
     """Gauss-Newton by preconditioned conjugate gradients, for any loss and any number of parameters.
 
     An iteration minimises q(p) = g·p + ½ p·(G + λ I) p by CG on products G v, G the generalised Gauss-Newton matrix,
-    from `decay` times the step before; goes back over CG's iterates to the one with the lowest J; shortens it until J
-    falls enough; and fits λ to ρ = (J(θ + p) − J(θ)) / (g·p + ½ p·G p)::
+    from `decay` times the step before; goes back over CG's iterates to the one with the lowest J (on the rows of G);
+    shortens it until J falls enough; and fits λ to ρ = (J(θ + p) − J(θ)) / (g·p + ½ p·G p)::
 
         ρ < 1/4: λ ← 3/2 λ        ρ > 3/4: λ ← 2/3 λ
 
@@ -42,7 +42,7 @@ class GaussNewtonCG(FullBatchSolver):
         gradients are always of all rows.
     cg_iterations : int, default=50
         Most products of one iteration.
-    damping : float, default=1.0
+    damping : float, default=0.1
         λ at the start, above 0.
     decay : float, default=0.95
         In [0, 1].
@@ -61,17 +61,23 @@ class GaussNewtonCG(FullBatchSolver):
     -----
     Martens 2010: sections 4.1 (damping), 4.4 (CG's end), 4.5 (decay), 4.6 (going back); its preconditioner is that of
     "fisher" with the exponent 3/4 around the whole sum. K-FAC: Martens and Grosse 2015.
+
+    Steps are few and costly: 784-256-256-10 on MNIST (l2 = 1e-4, ``curvature_rows=6000``, ``damping=0.03``) came to 98
+    % test accuracy in 8 iterations with "kfac", which are 9 gradients and 170 products; with "fisher" to 97.9 % in 15.
+    Adam needs 5 epochs, and a sixth of the processor time of the 8 iterations: what limits accuracy there is not
+    curvature.
     """
 
     preconditioner: str | None = field(default="fisher", kw_only=True)
     curvature_rows: int | None = field(default=None, kw_only=True)
     cg_iterations: int = field(default=50, kw_only=True)
-    damping: float = field(default=1.0, kw_only=True)
+    damping: float = field(default=0.1, kw_only=True)
     decay: float = field(default=0.95, kw_only=True)
     seed: int | None = field(default=0, kw_only=True)
 
     second_order: ClassVar[bool] = True
     double: ClassVar[bool] = True
+    vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,14 +109,15 @@ class GaussNewtonCG(FullBatchSolver):
             start = self.decay * before
             product = partial(_damped, part, theta, damping)
             candidates = _conjugate_gradients(product, gradient, start, divide, self.cg_iterations)
-            # Back over the iterates, as long as J falls.
+            # Back over the iterates, as long as J falls on the rows of G.
             step = candidates.pop()
-            found, slope = run.evaluate(theta + step)
+            lowest = part.value(theta + step)
             while candidates:
-                lower, lower_slope = run.evaluate(theta + candidates[-1])
-                if not (lower < found or not math.isfinite(found)):
+                lower = part.value(theta + candidates[-1])
+                if not (lower < lowest or not math.isfinite(lowest)):
                     break
-                step, found, slope = candidates.pop(), lower, lower_slope
+                step, lowest = candidates.pop(), lower
+            found, slope = run.evaluate(theta + step)
             descent = float(np.dot(gradient, step))
             gain = -descent - 0.5 * float(np.dot(step, part.ggnp(theta, step)))
             ratio = (value - found) / gain if gain > 0.0 and math.isfinite(found) else -1.0

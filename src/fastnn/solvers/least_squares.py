@@ -24,15 +24,17 @@ class LevenbergMarquardt(FullBatchSolver):
 
     With the Jacobian F = ∂ŷ/∂θ of all outputs of all rows::
 
-        A = Fᵀ W F / Σ w + l2 I_W         (A + μ I) p = −g
-        ρ = (J(θ) − J(θ + p)) / (½ p·(μ p − g))
+        A = Fᵀ W F / Σ w + l2 I_W         (A + μ D) p = −g
+        ρ = (J(θ) − J(θ + p)) / (½ p·(μ D p − g))
         ρ > 0:  θ ← θ + p,  μ ← μ max(1/3, 1 − (2 ρ − 1)³),  ν ← 2
         else:   μ ← μ ν,  ν ← 2 ν
+
+    D is diagonal, the largest diag A so far, and at least 1e-10 times its largest element.
 
     Parameters
     ----------
     damping : float, default=1e-3
-        μ at the start, relative to the largest diagonal element of A; above 0.
+        μ at the start, above 0.
     max_iter, tol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`. Steps that are refused are part of the
         iteration.
@@ -44,8 +46,8 @@ class LevenbergMarquardt(FullBatchSolver):
 
     Notes
     -----
-    Marquardt 1963; the rule for μ is Nielsen's, as in Madsen, Nielsen and Tingleff 2004, algorithm 3.16. A is summed by
-    symmetric rank-k products over chunks of rows and factorized by Cholesky; all in float64.
+    Marquardt 1963; D: Moré 1978; μ: Nielsen's rule, as in Madsen, Nielsen and Tingleff 2004, algorithm 3.16. A is
+    summed by symmetric rank-k products over chunks of rows and factorized by Cholesky; all in float64.
     ``scipy.optimize.least_squares`` takes the whole Jacobian, (N K, P), and its QR or singular values.
     """
 
@@ -76,20 +78,21 @@ class LevenbergMarquardt(FullBatchSolver):
         (potrf,) = get_lapack_funcs(("potrf",), (A,))
         diagonal = np.einsum("ii->i", factor)
         theta, value, gradient = run.begin()
-        mu, growth = math.nan, 2.0
+        mu, growth = self.damping, 2.0
+        scale = np.zeros(P)
         while True:
             normal_matrix(run.objective, theta, A)
-            if math.isnan(mu):
-                mu = self.damping * max(float(np.einsum("ii->i", A).max()), 1e-300)
+            np.maximum(scale, np.einsum("ii->i", A), out=scale)
+            D = np.maximum(scale, 1e-10 * max(float(scale.max()), 1e-290))
             while True:
                 np.copyto(factor, A)
-                diagonal += mu
+                diagonal += mu * D
                 lower, info = potrf(factor, lower=1, overwrite_a=1, clean=0)
                 ratio = -1.0
                 gain = math.inf
                 if info == 0:
                     p = -cho_solve((lower, True), gradient, check_finite=False)
-                    gain = 0.5 * float(np.dot(p, mu * p - gradient))
+                    gain = 0.5 * float(np.dot(p, mu * D * p - gradient))
                     candidate = theta + p
                     found, slope = run.evaluate(candidate)
                     if run.negligible(value, gain):

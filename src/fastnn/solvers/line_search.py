@@ -54,8 +54,8 @@ def search(
 
         φ(α) ≤ φ(0) + c₁ α φ'(0)        |φ'(α)| ≤ c₂ |φ'(0)|
 
-    or, where values differ by no more than their noise, by slopes alone (Hager and Zhang 2005, equation 4.1):
-    (2 c₁ − 1) φ'(0) ≥ φ'(α) ≥ c₂ φ'(0) and φ(α) ≤ φ(0) + noise.
+    or, where |φ(α) − φ(0)| ≤ noise, by slopes alone: (2 c₁ − 1) φ'(0) ≥ φ'(α) ≥ c₂ φ'(0) (Hager and Zhang 2005,
+    equation 4.1).
 
     Parameters
     ----------
@@ -86,12 +86,13 @@ def search(
     for _ in range(max_evaluations):
         theta = start.theta + start.theta.dtype.type(step) * direction
         value, gradient = evaluate(theta)
+        value = float(value)
         point = Point(step, theta, value, gradient, float(np.dot(gradient, direction)))
         if not point.finite:
             high = point
         else:
             enough = value <= start.value + decrease * step * start.slope
-            flat = value <= start.value + noise and (2.0 * decrease - 1.0) * start.slope >= point.slope
+            flat = 0.0 < noise >= abs(value - start.value) and (2.0 * decrease - 1.0) * start.slope >= point.slope
             if (enough and abs(point.slope) <= -curvature * start.slope) or (
                 flat and point.slope >= curvature * start.slope
             ):
@@ -108,7 +109,7 @@ def search(
             step = _interpolate(low, high)
             if abs(high.step - low.step) <= 1e-12 * max(low.step, high.step):
                 break
-    return low if low is not start else None
+    return low if low.value < start.value else None
 
 
 def _extrapolate(low: Point, step: float, start: Point) -> float:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import cho_solve, eigh, get_lapack_funcs, solve_triangular
 
-__all__ = ["CholeskyModel", "Model", "SpectralModel", "model"]
+__all__ = ["BlockModel", "CholeskyModel", "Model", "SpectralModel", "model"]
 
 # Parameters of a block up to which eigenvalues cost less than the several factorizations of a step would.
 EIGEN_LIMIT = 600
@@ -190,14 +190,15 @@ class CholeskyModel:
     def cubic_step(self, g: np.ndarray, sigma: float, guess: float = 0.0) -> tuple[np.ndarray, float]:
         """The step and μ, within a tenth of σ ‖p‖; `guess` is tried first."""
         norm = float(np.linalg.norm(g))
-        return self._search(
-            g, lambda mu: mu / sigma, 1.0 / sigma, max(guess, 1e-12), math.sqrt(sigma * norm) + self.scale
-        )
+        return self._search(g, lambda mu: mu / sigma, 1.0 / sigma, guess, math.sqrt(sigma * norm) + self.scale)
 
     def _search(
         self, g: np.ndarray, length: Callable[[float], float], rate: float, guess: float, high: float
     ) -> tuple[np.ndarray, float]:
+        norm = float(np.linalg.norm(g))
         low = max(0.0, -float(self.diagonal.min()))
+        if rate:  # ‖p‖ is at least ‖g‖ / (scale + μ)
+            low = max(low, 2.0 * norm / rate / (self.scale + math.sqrt(self.scale**2 + 4.0 * norm / rate)))
         mu = guess if low <= guess <= high else low
         best: tuple[np.ndarray, float] | None = None
         for _ in range(30):
@@ -223,10 +224,13 @@ class CholeskyModel:
                     z = cho_solve((factor, True), z / np.linalg.norm(z), check_finite=False)
                 z /= np.linalg.norm(z)
                 curvature = float(np.dot(z, self.B @ z))
-                if curvature < 0.0 and mu + curvature <= 0.1 * mu:
-                    along = float(np.dot(p, z))
-                    rest = target**2 - size**2
-                    t = rest / (along + math.copysign(math.sqrt(along**2 + rest), along or 1.0))
+                rest = target**2 - size**2
+                along = float(np.dot(p, z))
+                t = rest / (along + math.copysign(math.sqrt(along**2 + rest), along or 1.0))
+                # It costs little against what the model gains (Conn, Gould and Toint 2000, section 7.3.8).
+                if t * t * (mu + curvature) <= 0.1 * (mu * target**2 - float(np.dot(g, p))) and (
+                    not rate or high - low <= 1e-3 * high
+                ):
                     return p + t * z, mu
                 low = max(low, -curvature)
             else:
@@ -243,6 +247,34 @@ class CholeskyModel:
             high *= 2.0
             factor = self.factor(high)
         return -cho_solve((factor, True), g, check_finite=False), high
+
+
+class BlockModel:
+    """A block-diagonal matrix by a model of each block: for directions, without trust regions.
+
+    Parameters
+    ----------
+    blocks : list of (slice, ndarray (n, n))
+        They cover all parameters.
+    shift : float
+        What made the matrix before definite.
+    """
+
+    def __init__(self, blocks: list[tuple[slice, np.ndarray]], shift: float = 0.0) -> None:
+        self._models = [(place, model(block, shift)) for place, block in blocks]
+        self.scale = max(current.scale for _, current in self._models)
+
+    def inverse(self, floor: float) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+        """v -> M⁻¹ v with the blocks' inverses; the largest of their shifts."""
+        inverses = [(place, *current.inverse(floor)) for place, current in self._models]
+
+        def multiply(v: np.ndarray) -> np.ndarray:
+            result = np.empty_like(v)
+            for place, inverse, _ in inverses:
+                result[place] = inverse(v[place])
+            return result
+
+        return multiply, max(moved for _, _, moved in inverses)
 
 
 Model = SpectralModel | CholeskyModel

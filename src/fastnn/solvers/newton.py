@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from ..curvature.blocks import _blocks, _diagonal
 from ..objective import Objective
 from ..plan import check_integer
-from .model import Model, SpectralModel, model
+from .model import BlockModel, Model, SpectralModel, model
 from .run import FullBatchSolver, Run
 
 __all__ = ["ARC", "Newton"]
@@ -48,8 +48,8 @@ class Newton(_HessianSolver):
     search, `updates` times, M being H made positive definite and after each step corrected by a BFGS update with what
     the gradients tell of the curvature there::
 
-        up to 600 parameters, blocks, diagonals:   M = Q max(|Λ|, damping) Qᵀ,  H = Q Λ Qᵀ;  M = H where Λ > 0
-        beyond:                                    M = H + τ I, τ = 0 or about as small as makes it definite
+        up to 600 parameters, and diagonals:       M = Q max(|Λ|, damping) Qᵀ,  H = Q Λ Qᵀ;  M = H where Λ > 0
+        beyond, for a whole H or a block:          M = H + τ I, τ = 0 or about as small as makes it definite
 
     With ``globalization="trust_region"`` a step is the minimum of the quadratic model within a radius (Moré and
     Sorensen 1983), negative curvature included; the radius follows the ratio of the real to the promised decrease.
@@ -113,7 +113,7 @@ class Newton(_HessianSolver):
         if self.matrix == "full":
             self._check_size(objective, "use matrix='block', GaussNewtonCG or LBFGS")
 
-    def _model(self, objective: Objective, theta: np.ndarray, shift: float = 0.0) -> Model:
+    def _model(self, objective: Objective, theta: np.ndarray, shift: float = 0.0) -> Any:
         if self.matrix == "full":
             return model(objective.hessian(theta), shift)
         objective.evaluations.matrix += 1
@@ -121,7 +121,8 @@ class Newton(_HessianSolver):
         if self.matrix == "diagonal":
             return SpectralModel([(slice(0, n), _diagonal(problem, "hessian").astype(np.float64))], n)
         blocks = _blocks(problem, "hessian", None, "use matrix='diagonal', GaussNewtonCG or LBFGS")
-        return SpectralModel([(problem.place(i), block.astype(np.float64)) for i, block in blocks.items()], n)
+        places = [(problem.place(i), block.astype(np.float64)) for i, block in blocks.items()]
+        return BlockModel(places, shift) if self.globalization == "line_search" else SpectralModel(places, n)
 
     def _solve(self, run: Run) -> NoReturn:
         if self.globalization == "line_search":

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from .._core.threads import blas_held_to_one_thread
 from ..objective import Evaluations, Objective
 from ..optimizers import Solver
 from ..plan import check_integer, check_number
 from .line_search import Point, search
 
 __all__ = ["FullBatchSolver", "Iteration", "Run", "SolverResult"]
+
+PATIENCE = 10  # iterations that move, but improve neither value nor gradient beyond the noise
+SMALL = 600  # parameters up to which matrices are factorized by one thread
 
 MESSAGES = {
     "converged": "the gradient's norm is at most tol",
@@ -128,6 +133,8 @@ class Run:
         self.history: dict[str, list[float]] = {
             name: [] for name in ("value", "gradient_norm", "step", "damping", "seconds")
         }
+        self._best = math.inf, math.inf  # value and gradient norm when one of them last improved
+        self._waited = 0
         self._memory: list[tuple[np.ndarray, float, np.ndarray]] = []
         self._began = time.perf_counter()
         #: Relative rounding noise of a value: losses of rows are rounded in the objective's dtype, and summed in
@@ -181,6 +188,12 @@ class Run:
             self.finish("converged")
         if number >= self.max_iter:
             self.finish("max_iter")
+        if value < self._best[0] - self.noise * abs(value) or norm < 0.9 * self._best[1]:
+            self._best, self._waited = (value, min(norm, self._best[1])), 0
+        elif step > 0.0:
+            self._waited += 1
+            if self._waited >= PATIENCE:
+                self.give_up(value, 0.0)
 
     def search(
         self,
@@ -231,6 +244,8 @@ class FullBatchSolver(Solver):
 
     second_order: ClassVar[bool] = False  # whether the network must have curvature
     double: ClassVar[bool] = False  # whether the solver's own vectors are always float64
+    # Whether its own work is on vectors alone, too short for BLAS to wake its threads for; so are small matrices.
+    vectors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_iter", check_integer("max_iter", self.max_iter))
@@ -278,7 +293,9 @@ class FullBatchSolver(Solver):
         run = Run(objective, theta, self.max_iter, self.tol, callback, dtype)
         before = Evaluations(**vars(objective.evaluations))
         try:
-            with np.errstate(over="ignore", invalid="ignore"):
+            small = self.vectors or objective.n_parameters <= SMALL
+            held = blas_held_to_one_thread() if small else nullcontext()
+            with held, np.errstate(over="ignore", invalid="ignore"):
                 self._solve(run)
         except Finished as finished:
             status, message = finished.status, finished.message
