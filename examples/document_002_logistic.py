@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     axes[0].set_title("validation rows and the boundary")
     for axis, title in zip(axes[1:], ("fixed batches", f"{options.batches} batches, reshuffled"), strict=True):
         axis.axhline(lowest, color="0.7", linewidth=0.8)
-        axis.set(title=title, xlabel="iteration", ylabel="loss of all rows", xscale="symlog")
+        axis.set(title=title, xlabel="iteration", ylabel="loss of all rows", xscale="symlog", xlim=(0, 55))
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     path_to = options.output / "document_002_logistic.png"
