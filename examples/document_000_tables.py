@@ -203,8 +203,8 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str, str], Result
         "\nwhere our figures differ: learning rates are each optimizer's own (the document has 0.0001 for all), and\n"
         "iris is of several splits, not of one with 15 test rows. The document's Adam corrects its bias twice,\n"
         "its Nesterov step has the gradient of the old weights, and its Newton step has no Hessian, damping or\n"
-        "line search. Newton's method has the 1,000 images that the document's has: its training accuracy tells\n"
-        "of the method, its test accuracy of how few they are."
+        "line search; its networks there have relu, ours tanh. Newton's method has the 1,000 images that the\n"
+        "document's has: its training accuracy tells of the method, its test accuracy of how few they are."
     )
     print("saved", path)
     return found

@@ -2,7 +2,7 @@
 
 Its equation 28 takes the mean loss of R batches of 10 rows as the objective. With 80 fixed batches, which cover all 800
 rows, that is a function, and every method finds its minimum; with batches drawn anew for each evaluation it is none,
-and the methods that compare evaluations break. Prints the tables beside the document's and draws its figures.
+and methods that compare evaluations can end early. Prints the tables beside the document's and draws its figures.
 
     python examples/document_002_logistic.py
 """

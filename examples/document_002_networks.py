@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, int], Curve]:
         "\nwhere our figures differ: other images (--data fashion reads the document's, where they are at hand);\n"
         "the document's batches of 1,000 are all summed before each step (its equation 28), so that they are one\n"
         "batch here; its times are of other code and another machine. Training and dev accuracy nearly agree, as\n"
-        "in its table 3: l2 = 0.01 leaves no room to overfit, and there is no bug to look for."
+        "in its table 3: l2 = 0.01 leaves little room to overfit."
     )
     print("saved", path)
     return found
