@@ -29,6 +29,7 @@ from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
 from ..training import DivergenceError, EpochResult, call_callbacks, end_callbacks
+from ._curvature import CurvatureMethods
 from ._trainer import FaceTrainer, reported_loss, unit_weights
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
@@ -66,6 +67,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "batch_norm": ["boolean"],
     "callbacks": [list, tuple],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    "posterior": [StrOptions({"full", "block", "kfac", "last_layer"}), None],
 }
 
 _PREPROCESS = "The input data may contain large values and need to be preprocessed."
@@ -90,7 +92,7 @@ class _Views(list[np.ndarray]):
         return list, (list(self),)
 
 
-class NetworkEstimator(BaseEstimator):
+class NetworkEstimator(CurvatureMethods, BaseEstimator):
     """An estimator whose model is a :class:`fastnn.Sequential`, ``network_``."""
 
     network_: Sequential
@@ -259,6 +261,7 @@ class NetworkEstimator(BaseEstimator):
             self._initialize(X, targets, random_state)
         else:
             self._check_shape(X, targets)
+        self.__dict__.pop("posterior_", None)
         optimizer = self._optimizer()
         if optimizer is None:
             if validation_data is not None:
@@ -268,6 +271,8 @@ class NetworkEstimator(BaseEstimator):
             self._train(X, targets, weights, random_state, optimizer, validation_data, incremental)
         if not np.isfinite(self.network_.theta).all():
             raise ValueError(f"Solver produced non-finite parameter weights. {_PREPROCESS}")
+        if not incremental:
+            self._fit_own_posterior(X, targets, weights)
         return self
 
     def _initialize(self, X: Any, targets: np.ndarray, random_state: np.random.RandomState) -> None:
