@@ -10,6 +10,7 @@ from functools import partial
 import faces
 import numpy as np
 import rivals
+import second_order
 
 import fastnn as fnn
 
@@ -101,6 +102,14 @@ def estimators(task, threads, rounds):
     options = {"fastnn": {"n_threads": threads}}  # scikit-learn's threads are BLAS's
     calls = {engine: partial(task.fit, engine, **options.get(engine, {})) for engine in faces.MODULES}
     return interleaved(title, calls, rounds), scores
+
+
+def curvature(title, make, rounds):
+    """Return {name: seconds of a call} of a piece of second-order work whose results have been compared."""
+    say(f"{title}: preparing")
+    calls = make()
+    second_order.check(calls)
+    return interleaved(title, calls, rounds)
 
 
 def ours(title, engines, epochs, rounds):

@@ -24,6 +24,7 @@ SECTIONS = (
     "prediction",
     "normalised",
     "estimators",
+    "curvature",
     "training",
 )  # fastnn alone first, before a rival is loaded
 WORKERS_TASKS = ("mnist-256", "wide-256")
@@ -105,6 +106,7 @@ def live(options):
         prediction_section,
         normalised_section,
         estimators_section,
+        curvature_section,
         training_section,
     )
     for name, part in zip(SECTIONS, parts, strict=True):
@@ -237,6 +239,25 @@ def estimators_section(options, measure, tasks, run):
     if rows:
         heading(f"Estimators, {threads}: seconds of a fit with the same parameters; mean score over five seeds")
         print_table(["task", OURS, "scikit-learn", "ratio", "our score", "its score"], rows, markdown=options.markdown)
+
+
+def curvature_section(options, measure, tasks, run):
+    """Hessians, their products and what is kept for every row, against the rivals and against filling the result."""
+    import second_order
+
+    rows, threads = [], f"{options.threads} thread{'s' * (options.threads > 1)}"
+    rivals = [name for name in second_order.rival_names() if not options.engine or name in options.engine]
+    for title, reference, make in second_order.works(options.threads, rivals):
+        if options.only and not title.startswith(tuple(options.only)):
+            continue
+        medians = measure.curvature(title, make, options.repeats)
+        ratios = {name: seconds / medians[reference] for name, seconds in medians.items() if name != reference}
+        run.add(f"{title}, {threads}", medians, ratios)
+        for name, seconds in medians.items():
+            rows.append([title, name, duration(seconds), times(seconds / medians[reference])])
+    if rows:
+        heading(f"Curvature, float32, {threads}: seconds of a call, median of {options.repeats} rounds")
+        print_table(["work", "call", "time", "times ours"], rows, markdown=options.markdown)
 
 
 def prediction_section(options, measure, tasks, run):

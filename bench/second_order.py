@@ -7,6 +7,7 @@ refer to), everything jitted in JAX, ``torch.func`` in PyTorch, data made tensor
 
 import importlib.util
 import itertools
+from functools import partial
 
 import numpy as np
 
@@ -96,9 +97,9 @@ def hessians(name, threads, rivals):
     if "torch" in rivals:
         import torch
 
-        loss, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
-        inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
-        calls["torch"] = lambda: torch.func.hessian(lambda t: loss(t, inputs, labels))(parameters)
+        torch_function, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
+        inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+        calls["torch"] = lambda: torch.func.hessian(lambda t: torch_function(t, inputs, targets))(parameters)
     return calls
 
 
@@ -125,9 +126,9 @@ def products(name, threads, rivals):
     if "torch" in rivals:
         import torch
 
-        loss, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
-        inputs, labels, tangent = torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(v)
-        gradient = torch.func.grad(lambda t: loss(t, inputs, labels))
+        torch_function, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
+        inputs, targets, tangent = torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(v)
+        gradient = torch.func.grad(lambda t: torch_function(t, inputs, targets))
         calls["torch"] = lambda: torch.func.jvp(gradient, (parameters,), (tangent,))[1]
     return calls
 
@@ -154,10 +155,10 @@ def per_sample_gradients(threads, rivals):
     if "torch" in rivals:
         import torch
 
-        loss, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
-        inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
-        function = torch.func.vmap(torch.func.grad(lambda t, x, k: loss(t, x[None], k[None])), (None, 0, 0))
-        calls["torch"] = lambda: function(parameters, inputs, labels)
+        torch_function, parameters = torch_loss(sizes), torch.from_numpy(net.theta.copy())
+        inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+        mapped = torch.func.vmap(torch.func.grad(lambda t, x, k: torch_function(t, x[None], k[None])), (None, 0, 0))
+        calls["torch"] = lambda: mapped(parameters, inputs, targets)
     return calls
 
 
@@ -182,6 +183,19 @@ def softmax_jacobians(threads):
         "fastnn, out=": lambda: fnn.kernels.softmax_jacobian(P, out=out),
         "fill": lambda: out.fill(1),
     }
+
+
+def works(threads, rivals):
+    """Generate (title, the call that the others are divided by, {name: call}) of every piece of work."""
+    for name in HESSIANS:
+        yield f"Hessian {name}, {HESSIANS[name][1]:,} rows", "fastnn", partial(hessians, name, threads, rivals)
+    for name in PRODUCTS:
+        title = f"H v {name}, {PRODUCTS[name][1]:,} rows"
+        yield title, "fastnn, primal kept", partial(products, name, threads, rivals)
+    title = "per-sample gradients 784-64-64-10, 1,024 rows"
+    yield title, "fastnn, out=", partial(per_sample_gradients, threads, rivals)
+    yield "per-sample Hessian blocks 64-32, 256 rows", "fastnn, out=", partial(per_sample_blocks, threads)
+    yield "softmax Jacobians (4096, 64)", "fastnn, out=", partial(softmax_jacobians, threads)
 
 
 def check(calls):

@@ -1,6 +1,10 @@
 /* The element-wise kernels; compiled once per instruction set. */
 #include "activations.h"
 
+#if defined(__AVX512F__)
+#include "tanh_avx512.h"
+#endif
+
 #include "real_f32.h"
 
 #include "math_body.h"

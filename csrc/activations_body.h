@@ -150,13 +150,21 @@ void FN(log)(ptrdiff_t n, const REAL *x, REAL *y)
 
 void FN(tanh)(ptrdiff_t n, const REAL *x, REAL *y)
 {
+#if REAL_F32 && defined(__AVX512F__)
+    tanh_by_table(n, x, y);
+#else
     FNN_INDEPENDENT
     for (ptrdiff_t i = 0; i < n; i++)
         y[i] = FN(m_tanh)(x[i]);
+#endif
 }
 
 void FN(activation_forward)(int kind, ptrdiff_t n, const REAL *z, REAL *a)
 {
+    if (kind == FNN_TANH) {
+        FN(tanh)(n, z, a);
+        return;
+    }
 #define FORWARD(KIND, name)               \
     case KIND:                            \
         FNN_INDEPENDENT                   \
@@ -208,6 +216,8 @@ void FN(activation_derivatives)(int kind, ptrdiff_t n, const REAL *restrict z, R
     default:
         break;
     }
+    if (kind == FNN_TANH)
+        FN(tanh)(n, z, a); /* the bits of the forward pass */
 #undef DERIVATIVES
 }
 

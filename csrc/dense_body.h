@@ -3,6 +3,9 @@
  * x (rows, n_in), W (n_in, n_out), b (n_out,). Backward, with δ = ∂ℓ/∂z = σ'(z) ⊙ ∂ℓ/∂a:
  *     ∂ℓ/∂W = xᵀ δ,   ∂ℓ/∂b = Σ_rows δ,   ∂ℓ/∂x = δ Wᵀ
  * x and δ come as tables of row pointers, because the rows of x may lie anywhere in a data set.
+ *
+ * By feature: a chunk of a narrow network is kept transposed, (width, rows), so that vectors run over the samples and
+ * are full however few the outputs; see the end of this file.
  */
 
 /* Defined in engine_body.h: one step of the optimizer on a range of θ, given the sum of the rows' gradients there. */
@@ -116,4 +119,34 @@ static void FN(dense_tangent_backward)(const JOB *job, const fnn_op *op, ptrdiff
     if (tx && delta)
         FN(product)(job, op->n_in, op->n_out, rows, tx, op->n_in, 1, delta[0], op->n_out, 1, NULL, 1, pack,
                     result + op->weight);
+}
+
+/* -- by feature ---------------------------------------------------------------------------------------------------- */
+
+/* zᵀ = Wᵀ xᵀ + b 1ᵀ for x (n_in, rows) with a row of ones behind it. w: pointers to the rows of W, and to b. */
+static void FN(narrow_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, const REAL *const *w,
+                               REAL *pack, REAL *pre, REAL *out)
+{
+    REAL *z = pre ? pre : out;
+    job->kernels->gemm(op->n_out, rows, op->n_in + (op->bias >= 0), w, 0, 1, x, rows, 1, NULL, 0, pack, z, rows);
+    if (op->activation != FNN_LINEAR)
+        job->kernels->activation_forward(op->activation, rows * op->n_out, z, out);
+}
+
+/* As dense_backward; ∂ℓ/∂xᵀ = W δᵀ. */
+static void FN(narrow_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, const REAL *const *w,
+                                const REAL *pre, const REAL *out, int accumulate, REAL *pack, REAL *delta,
+                                REAL *gradient, REAL *dx, const fnn_step *step)
+{
+    if (op->activation != FNN_LINEAR)
+        job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
+    if (dx)
+        job->kernels->gemm(op->n_in, rows, op->n_out, w, 0, 0, delta, rows, 1, NULL, op->accumulate, pack, dx, rows);
+    job->kernels->inner_products(op->n_in, op->n_out, rows, x, delta, accumulate || op->shared_weight,
+                                 gradient + op->weight, op->bias >= 0 ? gradient + op->bias : NULL);
+    if (!step)
+        return;
+    if (op->bias >= 0)
+        FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, gradient + op->bias);
+    FN(update)(job, 0, step, 1, op->rate, op->weight, op->n_in * op->n_out, gradient + op->weight);
 }

@@ -83,6 +83,7 @@ typedef int (*fnn_poll)(void *arg);
         /* running */                                                                                         \
         int n_workers;                                                                                        \
         int n_shards;        /* of a batch: n_workers, or fixed, so that sums do not depend on the workers */ \
+        int by_feature;      /* see dense_body.h */                                                           \
         ptrdiff_t chunk;     /* rows */                                                                       \
         char *workspace;     /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                            \
         fnn_report *reports; /* n_shards */                                                                   \

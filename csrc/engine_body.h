@@ -7,6 +7,7 @@ typedef struct {
     REAL *rows;     /* outputs, pre-activations and deltas: plan offsets times chunk */
     REAL *gradient; /* of the shard in hand */
     REAL *pack;
+    REAL *turned;        /* by feature: x and a row of ones; the target or the output by row; its delta by row */
     REAL *columns;       /* vectors as long as rows are wide, of batch norms */
     const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
     const REAL **kfac_rows;
@@ -28,6 +29,7 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     TAKE_(target, REAL, chunk * (size_t)plan->n_out)
     TAKE_(weight, REAL, chunk)
     TAKE_(rows, REAL, chunk * (size_t)plan->row_elements)
+    TAKE_(turned, REAL, job->by_feature ? chunk * (size_t)(plan->n_in + 1 + 2 * plan->n_out) : 0)
     TAKE_(columns, REAL, plan->column_elements)
     TAKE_(tables, const REAL *, chunk *(size_t)(2 * plan->n_ops + 1))
     TAKE_(kfac_rows, const REAL *, plan->widest)
@@ -128,12 +130,28 @@ static FN(buffers) FN(prepare)(const JOB *job, int worker)
     for (int i = 0; i < job->plan->n_ops; i++) {
         const fnn_op *op = job->plan->ops + i;
         const REAL **out = FN(output_rows)(job, &b, i), **delta = FN(delta_rows)(job, &b, i);
+        if (job->by_feature) { /* of all that is said with tables, only W is left */
+            for (ptrdiff_t row = 0; op->kind == FNN_DENSE && row < op->n_in; row++)
+                out[row] = job->theta + op->weight + row * op->n_out;
+            out[op->n_in] = op->bias >= 0 ? job->theta + op->bias : NULL;
+            continue;
+        }
         for (ptrdiff_t row = 0; row < job->chunk; row++) {
             out[row] = b.rows + op->out * job->chunk + row * op->n_out;
             delta[row] = b.rows + op->delta * job->chunk + row * op->n_out;
         }
     }
     return b;
+}
+
+static void FN(point_at_rows)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const int64_t *index, const REAL **table)
+{
+    if (index)
+        for (ptrdiff_t i = 0; i < rows; i++)
+            table[i] = x + index[i] * cols;
+    else
+        for (ptrdiff_t i = 0; i < rows; i++)
+            table[i] = x + i * cols;
 }
 
 /* Pointers to the rows first .. first+rows of the pass: where they lie, or, where they must be converted or scaled,
@@ -153,8 +171,7 @@ static const REAL *const *FN(fetch)(JOB *job, const FN(buffers) * b, int worker,
     if (!job->indptr && job->x_type == own_type && plan->input_scale == 1 && !(index && (job->blas || plan->gathers))) {
         if (!index)
             x += (size_t)first * row_bytes;
-        for (ptrdiff_t i = 0; i < rows; i++)
-            table[i] = (const REAL *)(const void *)x + (index ? index[i] : i) * n_in;
+        FN(point_at_rows)(rows, n_in, (const REAL *)(const void *)x, index, table);
         return table;
     }
     const ptrdiff_t block = (ptrdiff_t)(BLOCK_WORK / 64) / n_in + 1;
@@ -171,8 +188,23 @@ static const REAL *const *FN(fetch)(JOB *job, const FN(buffers) * b, int worker,
             job->kernels->gather_rows(n, n_in, job->x_type, index ? x : x + (size_t)(first + lo) * row_bytes, picked,
                                       plan->input_scale, to);
     }
-    for (ptrdiff_t i = 0; i < rows; i++)
-        table[i] = b->x + i * n_in;
+    FN(point_at_rows)(rows, n_in, b->x, NULL, table);
+    return table;
+}
+
+static void FN(fill_ones)(ptrdiff_t n, REAL *x)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        x[i] = 1;
+}
+
+/* The fetched rows by feature, with a row of ones behind them; a table with one entry. */
+static const REAL *const *FN(turn)(const JOB *job, const FN(buffers) * b, const REAL *const *x, ptrdiff_t rows)
+{
+    const REAL **table = FN(output_rows)(job, b, job->plan->n_ops);
+    job->kernels->transpose(rows, job->plan->n_in, x, b->turned);
+    FN(fill_ones)(rows, b->turned + job->plan->n_in * rows);
+    table[0] = b->turned;
     return table;
 }
 
@@ -186,28 +218,33 @@ static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) *
     for (int i = 0; i < plan->n_ops; i++) {
         const fnn_op *op = plan->ops + i;
         const REAL *const *in = op->input < 0 ? x : FN(output_rows)(job, b, op->input);
+        const REAL *first = op->input < 0 ? x[0] : b->rows + plan->ops[op->input].out * chunk;
         REAL *pre = op->pre < 0 ? NULL : b->rows + op->pre * chunk;
         REAL *normalised = b->rows + op->normalised * chunk;
         out = result && i == plan->n_ops - 1 ? result : b->rows + op->out * chunk;
         const ptrdiff_t block = FN(block_rows)(op);
         switch (op->kind) {
         case FNN_ACTIVATE:
-            FN(activate_forward)(job, op, rows, in[0], pre, out);
+            FN(activate_forward)(job, op, rows, first, pre, out);
             break;
         case FNN_DROPOUT:
-            FN(dropout_apply)(job, op, i, rows, pass->first_row, pass->number, pass->dropping, in[0], out);
+            FN(dropout_apply)(job, op, i, rows, pass->first_row, pass->number, pass->dropping, first, out);
             break;
         case FNN_STANDARDIZE:
-            FN(standardize_forward)(job, op, rows, in[0], out);
+            FN(standardize_forward)(job, op, rows, first, out);
             break;
         case FNN_LAYER_NORM:
-            FN(layer_norm_op_forward)(job, op, rows, in[0], normalised, normalised + op->n_out * chunk, out);
+            FN(layer_norm_op_forward)(job, op, rows, first, normalised, normalised + op->n_out * chunk, out);
             break;
         case FNN_BATCH_NORM:
-            if (FN(batch_norm_op_forward)(job, op, pass, rows, in[0], normalised, out))
+            if (FN(batch_norm_op_forward)(job, op, pass, rows, first, NULL, out))
                 return NULL;
             break;
         default:
+            if (job->by_feature) {
+                FN(narrow_forward)(job, op, rows, first, FN(output_rows)(job, b, i), b->pack, pre, out);
+                break;
+            }
             for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
                 n = rows - lo < block ? rows - lo : block;
                 if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
@@ -216,6 +253,8 @@ static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) *
                                   out + lo * op->n_out);
             }
         }
+        if (job->by_feature)
+            FN(fill_ones)(rows, out + op->n_out * rows);
         if (rows > block && FN(stopped)(job, pass->worker, BLOCK_WORK))
             return NULL;
     }
@@ -231,9 +270,10 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
     for (int i = plan->n_ops - 1; i >= 0; i--) {
         const fnn_op *op = plan->ops + i, *source = op->input < 0 ? NULL : plan->ops + op->input;
         const REAL *const *in = source ? FN(output_rows)(job, b, op->input) : x;
+        const REAL *first = source ? b->rows + source->out * chunk : x[0];
+        REAL *dx = source ? b->rows + source->delta * chunk : NULL;
         const REAL *pre = op->pre < 0 ? NULL : b->rows + op->pre * chunk, *out = b->rows + op->out * chunk;
         REAL *delta = b->rows + op->delta * chunk, *normalised = b->rows + op->normalised * chunk;
-        REAL *dx = source ? b->rows + source->delta * chunk : NULL;
         const ptrdiff_t block = step ? rows : FN(block_rows)(op); /* a step is not left half done */
         switch (op->kind) {
         case FNN_ACTIVATE:
@@ -249,11 +289,16 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
                                        b->gradient);
             break;
         case FNN_BATCH_NORM:
-            if (FN(batch_norm_op_backward)(job, op, pass, rows, in[0], normalised, accumulate, source != NULL,
-                                           step != NULL, delta, b->gradient))
+            if (FN(batch_norm_op_backward)(job, op, pass, rows, first, accumulate, source != NULL, step != NULL, delta,
+                                           b->gradient))
                 return 1;
             break;
         default:
+            if (job->by_feature) {
+                FN(narrow_backward)(job, op, rows, first, FN(output_rows)(job, b, i), pre, out, accumulate, b->pack,
+                                    delta, b->gradient, dx, step);
+                break;
+            }
             for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
                 const ptrdiff_t at = lo * op->n_out;
                 n = rows - lo < block ? rows - lo : block;
@@ -272,6 +317,48 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
         }
     }
     return 0;
+}
+
+static double FN(loss)(const JOB *job, ptrdiff_t rows, ptrdiff_t k, const REAL *z, const int64_t *labels,
+                       const REAL *target, const REAL *weight, double *correct, REAL *delta)
+{
+    const fnn_plan *plan = job->plan;
+    switch (plan->loss) {
+    case FNN_CROSS_ENTROPY:
+        return job->kernels->cross_entropy(rows, k, z, labels, target, weight, plan->label_smoothing, correct, delta);
+    case FNN_BINARY_CROSS_ENTROPY:
+        return job->kernels->binary_cross_entropy(rows, k, z, target, weight, correct, delta);
+    case FNN_ABSOLUTE_ERROR:
+        return job->kernels->absolute_error(rows, k, z, target, weight, delta);
+    case FNN_HUBER:
+        return job->kernels->huber(rows, k, z, target, weight, delta);
+    case FNN_POISSON:
+        return job->kernels->poisson(rows, k, z, target, weight, delta);
+    default:
+        return job->kernels->squared_error(rows, k, z, target, weight, delta);
+    }
+}
+
+/* The same by feature, in z and in delta. Without weights a sum over all elements has no rows, and the target is what
+ * is transposed; other losses get z by row, and give their delta by row. */
+static double FN(narrow_loss)(const JOB *job, const FN(buffers) * b, ptrdiff_t rows, const REAL *z,
+                              const int64_t *labels, const REAL *target, const REAL *weight, double *correct,
+                              REAL *delta)
+{
+    const ptrdiff_t k = job->plan->n_out;
+    REAL *by_row = b->turned + (job->plan->n_in + 1) * rows, *delta_by_row = by_row + k * rows;
+    const REAL **table = FN(delta_rows)(job, b, 0);
+    if (job->plan->loss >= FNN_SQUARED_ERROR && !weight) {
+        FN(point_at_rows)(rows, k, target, NULL, table);
+        job->kernels->transpose(rows, k, table, by_row);
+        return FN(loss)(job, k, rows, z, NULL, by_row, NULL, correct, delta);
+    }
+    FN(point_at_rows)(k, rows, z, NULL, table);
+    job->kernels->transpose(k, rows, table, by_row);
+    const double loss = FN(loss)(job, rows, k, by_row, labels, target, weight, correct, delta_by_row);
+    FN(point_at_rows)(rows, k, delta_by_row, NULL, table);
+    job->kernels->transpose(rows, k, table, delta);
+    return loss;
 }
 
 /* ℓ summed over the rows, and its derivative in delta. */
@@ -307,20 +394,9 @@ static double FN(head)(const JOB *job, const FN(buffers) * b, const REAL *z, con
         for (ptrdiff_t i = 0; i < rows; i++)
             *weight_sum += (double)weight[i];
     }
-    switch (plan->loss) {
-    case FNN_CROSS_ENTROPY:
-        return job->kernels->cross_entropy(rows, k, z, labels, target, weight, plan->label_smoothing, correct, delta);
-    case FNN_BINARY_CROSS_ENTROPY:
-        return job->kernels->binary_cross_entropy(rows, k, z, target, weight, correct, delta);
-    case FNN_ABSOLUTE_ERROR:
-        return job->kernels->absolute_error(rows, k, z, target, weight, delta);
-    case FNN_HUBER:
-        return job->kernels->huber(rows, k, z, target, weight, delta);
-    case FNN_POISSON:
-        return job->kernels->poisson(rows, k, z, target, weight, delta);
-    default:
-        return job->kernels->squared_error(rows, k, z, target, weight, delta);
-    }
+    if (job->by_feature)
+        return FN(narrow_loss)(job, b, rows, z, labels, target, weight, correct, delta);
+    return FN(loss)(job, rows, k, z, labels, target, weight, correct, delta);
 }
 
 /* What turns the sums over a batch into its objective: 1 / Σ w, and its l2. */
@@ -347,13 +423,16 @@ static int FN(shard)(JOB *job, const FN(buffers) * b, int worker, int shard, con
     report->loss = report->weight = 0;
     report->active = count > 0;
     for (ptrdiff_t p = 0; p < pieces; p++) {
-        const ptrdiff_t lo = begin + count * p / pieces, n = begin + count * (p + 1) / pieces - lo;
+        const ptrdiff_t lo = begin + p * job->chunk, left = begin + count - lo;
+        const ptrdiff_t n = left < job->chunk ? left : job->chunk;
         double weight;
         if (FN(stopped)(job, worker, (double)n * (double)job->plan->n_parameters))
             return 1;
         const REAL *const *x = FN(fetch)(job, b, worker, index, lo, n);
         if (!x)
             return 1;
+        if (job->by_feature)
+            x = FN(turn)(job, b, x, n);
         const FN(pass) pass = {worker, number >= 0, number, lo - first, rows};
         const REAL *z = FN(forward)(job, b, &pass, x, n, NULL);
         if (!z)

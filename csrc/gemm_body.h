@@ -198,6 +198,158 @@ void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdi
     } while (kc < k);
 }
 
+/* -- products over samples ---------------------------------------------------------------------------------------- */
+
+#if defined(__AVX512F__)
+#define INNER_M 4
+#define INNER_N 4 /* 16 accumulators and 4 of the sums, 4 of b, 1 of a: 25 of 32 registers */
+#else
+#define INNER_M 2
+#define INNER_N 4
+#endif
+
+/* Lane i of the vectors that follow each other at `sums` is the sum of the lanes of v[i]. */
+FNN_INLINE void FN(lane_sums)(const int n, VEC *v, REAL *sums)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < n; i += LANES) {
+        VEC group[LANES];
+#pragma GCC unroll 16
+        for (int s = 0; s < LANES; s++)
+            group[s] = i + s < n ? v[i + s] : FN(v_zero)();
+        FN(v_sums)(group);
+        FN(v_store)(sums + i, group[0]);
+    }
+}
+
+/* One vector of samples, or the `left` ones that are left. */
+FNN_INLINE void FN(inner_step)(const int m, const int with_sums, const int whole, int left, ptrdiff_t k, const REAL *a,
+                               const REAL *const *y, ptrdiff_t p, VEC *acc, VEC *totals)
+{
+    VEC column[INNER_N];
+#pragma GCC unroll 4
+    for (int t = 0; t < INNER_N; t++) {
+        column[t] = whole ? FN(v_load)(y[t] + p) : FN(v_load_n)(y[t] + p, left);
+        if (with_sums)
+            totals[t] += column[t];
+    }
+#pragma GCC unroll 4
+    for (int s = 0; s < m; s++) {
+        const VEC row = whole ? FN(v_load)(a + s * k + p) : FN(v_load_n)(a + s * k + p, left);
+#pragma GCC unroll 4
+        for (int t = 0; t < INNER_N; t++)
+            acc[s * INNER_N + t] = FN(v_fma)(row, column[t], acc[s * INNER_N + t]);
+    }
+}
+
+/* m rows of a by n <= INNER_N of b, in registers over all of k, and with them the sums of b's rows. Rows of b that are
+ * not there are the first once more. */
+FNN_INLINE void FN(inner_tile)(const int m, const int with_sums, ptrdiff_t n, ptrdiff_t k, const REAL *a, const REAL *b,
+                               int accumulate, REAL *c, ptrdiff_t ldc, REAL *sums)
+{
+    VEC acc[INNER_M * INNER_N], totals[INNER_N];
+    const REAL *y[INNER_N];
+    REAL result[INNER_M * INNER_N + LANES], total[INNER_N + LANES];
+#pragma GCC unroll 4
+    for (int t = 0; t < INNER_N; t++) {
+        y[t] = b + (t < n ? t : 0) * k;
+        totals[t] = FN(v_zero)();
+    }
+#pragma GCC unroll 16
+    for (int s = 0; s < m * INNER_N; s++)
+        acc[s] = FN(v_zero)();
+    ptrdiff_t p = 0;
+    for (; p + LANES <= k; p += LANES)
+        FN(inner_step)(m, with_sums, 1, LANES, k, a, y, p, acc, totals);
+    if (p < k)
+        FN(inner_step)(m, with_sums, 0, (int)(k - p), k, a, y, p, acc, totals);
+    FN(lane_sums)(m * INNER_N, acc, result);
+    if (with_sums)
+        FN(lane_sums)(INNER_N, totals, total);
+    for (ptrdiff_t t = 0; t < n; t++) {
+#pragma GCC unroll 4
+        for (int s = 0; s < m; s++)
+            c[s * ldc + t] = accumulate ? c[s * ldc + t] + result[s * INNER_N + t] : result[s * INNER_N + t];
+        if (with_sums)
+            sums[t] = accumulate ? sums[t] + total[t] : total[t];
+    }
+}
+
+void FN(inner_products)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, const REAL *b, int accumulate, REAL *c,
+                        REAL *sums)
+{
+    for (ptrdiff_t i = 0; i < m; i += INNER_M) {
+        for (ptrdiff_t j = 0; j < n; j += INNER_N) {
+            const ptrdiff_t width = n - j < INNER_N ? n - j : INNER_N;
+            const int with_sums = i == 0 && sums != NULL;
+#define INNER_TILE_(M)                                                                                    \
+    {                                                                                                     \
+        if (with_sums)                                                                                    \
+            FN(inner_tile)(M, 1, width, k, a + i * k, b + j * k, accumulate, c + i * n + j, n, sums + j); \
+        else                                                                                              \
+            FN(inner_tile)(M, 0, width, k, a + i * k, b + j * k, accumulate, c + i * n + j, n, NULL);     \
+    }
+            switch (m - i) {
+#if INNER_M == 4
+            case 3:
+                INNER_TILE_(3)
+                break;
+            case 2:
+                INNER_TILE_(2)
+                break;
+#endif
+            case 1:
+                INNER_TILE_(1)
+                break;
+            default:
+                INNER_TILE_(INNER_M)
+            }
+#undef INNER_TILE_
+        }
+    }
+}
+
+/* out[j, i] = x[i, j] for a block of up to LANES rows, and of up to four columns or LANES. */
+FNN_INLINE void FN(transpose_block)(const int most, int height, int width, const REAL *const *x, ptrdiff_t j,
+                                    REAL *restrict out, ptrdiff_t ldo)
+{
+    VEC block[LANES];
+#pragma GCC unroll 16
+    for (int s = 0; s < LANES; s++)
+        block[s] = s >= height ? FN(v_zero)() : width < LANES ? FN(v_load_n)(x[s] + j, width) : FN(v_load)(x[s] + j);
+    if (most < LANES)
+        FN(v_transpose4)(block);
+    else
+        FN(v_transpose)(block);
+#pragma GCC unroll 16
+    for (int t = 0; t < most; t++) {
+        if (t >= width)
+            break;
+        if (height < LANES)
+            FN(v_store_n)(out + t * ldo, block[t], height);
+        else
+            FN(v_store)(out + t * ldo, block[t]);
+    }
+}
+
+void FN(transpose)(ptrdiff_t rows, ptrdiff_t cols, const REAL *const *x, REAL *restrict out)
+{
+    enum { FEW = LANES < 4 ? LANES : 4 };
+    for (ptrdiff_t i = 0; i < rows; i += LANES) {
+        const int height = rows - i < LANES ? (int)(rows - i) : LANES;
+        for (ptrdiff_t j = 0; j < cols; j += LANES) {
+            const int width = cols - j < LANES ? (int)(cols - j) : LANES;
+            REAL *to = out + j * rows + i;
+            if (width > FEW)
+                FN(transpose_block)(LANES, height, width, x + i, j, to, rows);
+            else if (height < LANES)
+                FN(transpose_block)(FEW, height, width, x + i, j, to, rows);
+            else
+                FN(transpose_block)(FEW, LANES, width, x + i, j, to, rows);
+        }
+    }
+}
+
 void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict x, int accumulate, REAL *restrict sums)
 {
     if (!accumulate)
@@ -214,6 +366,8 @@ void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict x, int
             sums[j] += x[i * cols + j];
 }
 
+#undef INNER_M
+#undef INNER_N
 #undef GEMM_NV
 #undef GEMM_MR
 #undef GEMM_MR3

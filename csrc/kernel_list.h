@@ -34,6 +34,12 @@ KERNEL(void, activation_tangent_backward,
 KERNEL(void, gemm,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a, const REAL *b,
         ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc))
+/* c (m, n) (+)= A Bᵀ for a (m, k) and b (n, k) with m and n small and k large, and sums[j] (+)= Σ_p b[j, p] unless it
+ * is NULL */
+KERNEL(void, inner_products,
+       (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, const REAL *b, int accumulate, REAL *c, REAL *sums))
+/* out (cols, rows) = xᵀ; x: pointers to its rows */
+KERNEL(void, transpose, (ptrdiff_t rows, ptrdiff_t cols, const REAL *const *x, REAL *out))
 /* sums[j] (+)= Σ_i x[i, j]; the gradient of a bias */
 KERNEL(void, column_sums, (ptrdiff_t rows, ptrdiff_t cols, const REAL *x, int accumulate, REAL *sums))
 
@@ -150,19 +156,19 @@ KERNEL(void, batch_norm_normalise,
 /* The three before for a batch that is one shard: mean, variance and inv_std are results, too; in place allowed */
 KERNEL(void, batch_norm_forward,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta, double epsilon, REAL *mean,
-        REAL *variance, REAL *inv_std, REAL *normalised, REAL *out))
-/* Column sums of delta and of delta ⊙ normalised: the gradients of beta and gamma */
+        REAL *variance, REAL *inv_std, REAL *out))
+/* Column sums of delta and of delta ⊙ û, û = (z − mean) inv_std: the gradients of beta and gamma. mean NULL: z is û */
 KERNEL(void, batch_norm_backward_sums,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, REAL *sum_delta,
-        REAL *sum_delta_normalised))
-/* dz = gamma inv_std (delta − mean_delta − normalised mean_delta_normalised), the means over the rows of the whole
- * batch; in place (dz == delta) allowed */
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *mean, const REAL *inv_std,
+        REAL *sum_delta, REAL *sum_delta_normalised))
+/* dz = gamma inv_std (delta − mean_delta − û mean_delta_normalised), the means over the rows of the whole batch. mean
+ * NULL: z is û; in place (dz == delta) allowed */
 KERNEL(void, batch_norm_backward_apply,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *mean, const REAL *gamma,
         const REAL *inv_std, const REAL *mean_delta, const REAL *mean_delta_normalised, REAL *dz))
 /* Both for a batch that is one shard; scratch (3 cols,); dgamma and dbeta are sums; in place allowed */
 KERNEL(void, batch_norm_backward,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised, const REAL *gamma,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *gamma, const REAL *mean,
         const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma, REAL *dbeta, REAL *dz))
 /* out[i, j] = scale[j] x[i, j] + shift[j]; in place allowed */
 KERNEL(void, scale_shift,

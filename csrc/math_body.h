@@ -5,6 +5,8 @@
  * subnormal arguments and results are handled. "Error" is the largest one measured, in ulp: float32 over every 31st of
  * all numbers, float64 over 6 million random ones; the worse of with and without fma.
  *
+ * tanh of whole arrays of floats has a form of its own with AVX-512: tanh_avx512.h.
+ *
  * Include inside a section opened by real_f32.h or real_f64.h.
  */
 

@@ -22,6 +22,16 @@
 #define NORM_HEAD 16  /* rows whose mean is the shift */
 #define NORM_BLOCK 32 /* rows that are summed on their own */
 
+/* Columns from `start` on that a kernel that only reads takes at once. The first few alone where long rows of x
+ * do not start on a cache line, as in NumPy's arrays: no vector of the others then lies in two lines. */
+FNN_INLINE ptrdiff_t FN(panel)(const REAL *x, ptrdiff_t start, ptrdiff_t cols)
+{
+    const ptrdiff_t left = cols - start, off = (ptrdiff_t)((uintptr_t)(x + start) % FNN_ALIGN / sizeof(REAL));
+    const ptrdiff_t width =
+        start == 0 && off && 2 * cols >= NORM_COLS ? FNN_ALIGN / (ptrdiff_t)sizeof(REAL) - off : NORM_COLS;
+    return left < width ? left : width;
+}
+
 /* Sums of d = z − s and of d², with the shift s the mean of the first rows: m2 = Σ d² − (Σ d)² / N loses at most
  * the factor 1 + (s − μ)² / σ², which is not above N / NORM_HEAD for any data, and near 1 for rows in random order. s
  * itself is the first row plus a mean of differences from it, so that a constant column has variance 0 exactly. */
@@ -36,8 +46,8 @@ void FN(batch_norm_moments)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict
     const ptrdiff_t head = rows < NORM_HEAD ? rows : NORM_HEAD;
     const REAL per_head = 1 / (REAL)head, per_row = 1 / (REAL)rows;
     REAL shift[NORM_COLS], sum[NORM_COLS], square[NORM_COLS];
-    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
-        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+    for (ptrdiff_t start = 0, n; start < cols; start += n) {
+        n = FN(panel)(z, start, cols);
         const REAL *first = z + start;
         for (ptrdiff_t j = 0; j < n; j++)
             shift[j] = sum[j] = square[j] = 0;
@@ -109,63 +119,85 @@ void FN(inverse_std)(ptrdiff_t n, double epsilon, const REAL *variance, REAL *in
         inv_std[i] = 1 / SQRT_(variance[i] + eps);
 }
 
-/* Row by row: four rows at a time would load a column's constants once for all of them, but they write to eight places
- * at once, and that is slower; so are rows from the last to the first. */
+/* Row by row: several rows at a time would load a column's constants once for all of them, but they write to several
+ * places at once, and that is no faster; nor are rows from the last to the first. */
 void FN(batch_norm_normalise)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *mean, const REAL *inv_std,
                               const REAL *gamma, const REAL *beta, REAL *normalised, REAL *out)
 {
-    for (ptrdiff_t at = 0; at < rows * cols; at += cols) {
-        const REAL *x = z + at;
-        REAL *o = out + at;
-        if (normalised) {
-            REAL *u = normalised + at;
-            FNN_INDEPENDENT
-            for (ptrdiff_t j = 0; j < cols; j++) {
-                REAL v = (x[j] - mean[j]) * inv_std[j];
-                u[j] = v;
-                o[j] = FMA(v, gamma[j], beta[j]);
+    REAL mu[NORM_COLS], scale[NORM_COLS], b[NORM_COLS];
+    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
+        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        const REAL *s = inv_std + start, *g = gamma + start;
+        for (ptrdiff_t j = 0; j < n; j++) { /* copies: aligned, and fewer */
+            mu[j] = mean[start + j];
+            scale[j] = g[j] * s[j];
+            b[j] = beta[start + j];
+        }
+        for (ptrdiff_t at = start; at < rows * cols; at += cols) {
+            const REAL *x = z + at;
+            REAL *o = out + at;
+            if (normalised) {
+                REAL *u = normalised + at;
+                FNN_INDEPENDENT
+                for (ptrdiff_t j = 0; j < n; j++) {
+                    REAL v = (x[j] - mu[j]) * s[j];
+                    u[j] = v;
+                    o[j] = FMA(v, g[j], b[j]);
+                }
+            } else {
+                FNN_INDEPENDENT
+                for (ptrdiff_t j = 0; j < n; j++)
+                    o[j] = FMA(x[j] - mu[j], scale[j], b[j]);
             }
-        } else {
-            FNN_INDEPENDENT
-            for (ptrdiff_t j = 0; j < cols; j++)
-                o[j] = FMA((x[j] - mean[j]) * inv_std[j], gamma[j], beta[j]);
         }
     }
 }
 
-/* What bounds it, and the backward pass, is the traffic between the second- and the third-level cache: z, û and out
- * together do not fit the former. Panels of columns that do fit are slower all the same, their rows being short pieces
- * far apart; so are prefetched stores. */
+/* What bounds it, and the backward pass, is the traffic between the caches: û is not stored, but made again from z in
+ * the backward pass, so that two arrays of the batch's size are touched here and three there, or one and two in place.
+ * Where the second-level cache is too small for them, panels of columns, rows from the last to the first, and
+ * prefetches (temporal or not, of reads or of stores) do not help the backward pass. */
 void FN(batch_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta,
-                            double epsilon, REAL *mean, REAL *variance, REAL *inv_std, REAL *normalised, REAL *out)
+                            double epsilon, REAL *mean, REAL *variance, REAL *inv_std, REAL *out)
 {
     const REAL *const means[1] = {mean}, *const m2s[1] = {variance};
     FN(batch_norm_moments)(rows, cols, z, mean, variance);
     FN(batch_norm_combine)(cols, 1, &rows, means, m2s, mean, variance);
     FN(inverse_std)(cols, epsilon, variance, inv_std);
-    FN(batch_norm_normalise)(rows, cols, z, mean, inv_std, gamma, beta, normalised, out);
+    FN(batch_norm_normalise)(rows, cols, z, mean, inv_std, gamma, beta, NULL, out);
 }
 
-/* One row at a time: two arrays read in order come faster than eight rows of them side by side. The rows of a block are
- * summed on their own first, so that a sum of many rows does not lose its last ones to rounding. */
-void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict delta,
-                                  const REAL *restrict normalised, REAL *restrict sum_delta,
+/* Two rows at a time: fewer stores of the sums, and two arrays read in order come faster than eight rows of them side
+ * by side. The rows of a block are summed on their own first, so that a sum of many rows does not lose its last ones to
+ * rounding. */
+void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict delta, const REAL *restrict z,
+                                  const REAL *restrict mean, const REAL *restrict inv_std, REAL *restrict sum_delta,
                                   REAL *restrict sum_delta_normalised)
 {
-    REAL sum[NORM_COLS], product[NORM_COLS];
+    REAL sum[NORM_COLS], product[NORM_COLS], shift[NORM_COLS];
     for (ptrdiff_t j = 0; j < cols; j++)
         sum_delta[j] = sum_delta_normalised[j] = 0;
-    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
-        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+    for (ptrdiff_t start = 0, n; start < cols; start += n) {
+        n = FN(panel)(z, start, cols);
+        for (ptrdiff_t j = 0; j < n; j++)
+            shift[j] = mean ? mean[start + j] : 0;
         for (ptrdiff_t i = 0; i < rows;) {
             const ptrdiff_t end = rows - i < NORM_BLOCK ? rows : i + NORM_BLOCK;
             for (ptrdiff_t j = 0; j < n; j++)
                 sum[j] = product[j] = 0;
+            for (; i + 2 <= end; i += 2) {
+                const REAL *d = delta + i * cols + start, *x = z + i * cols + start;
+                for (ptrdiff_t j = 0; j < n; j++) {
+                    const REAL m = shift[j], d0 = d[j], d1 = d[cols + j];
+                    sum[j] += d0 + d1;
+                    product[j] = FMA(d1, x[cols + j] - m, FMA(d0, x[j] - m, product[j]));
+                }
+            }
             for (; i < end; i++) {
-                const REAL *d = delta + i * cols + start, *u = normalised + i * cols + start;
+                const REAL *d = delta + i * cols + start, *x = z + i * cols + start;
                 for (ptrdiff_t j = 0; j < n; j++) {
                     sum[j] += d[j];
-                    product[j] = FMA(d[j], u[j], product[j]);
+                    product[j] = FMA(d[j], x[j] - shift[j], product[j]);
                 }
             }
             for (ptrdiff_t j = 0; j < n; j++) {
@@ -174,34 +206,48 @@ void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *re
             }
         }
     }
+    if (mean)
+        for (ptrdiff_t j = 0; j < cols; j++)
+            sum_delta_normalised[j] *= inv_std[j];
 }
 
-void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
+void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *mean,
                                    const REAL *gamma, const REAL *inv_std, const REAL *mean_delta,
                                    const REAL *mean_delta_normalised, REAL *dz)
 {
-    for (ptrdiff_t at = 0; at < rows * cols; at += cols) {
-        const REAL *d = delta + at, *u = normalised + at;
-        REAL *r = dz + at;
-        FNN_INDEPENDENT
-        for (ptrdiff_t j = 0; j < cols; j++)
-            r[j] = gamma[j] * inv_std[j] * FMA(-u[j], mean_delta_normalised[j], d[j] - mean_delta[j]);
+    REAL shift[NORM_COLS], slope[NORM_COLS], scale[NORM_COLS], m[NORM_COLS];
+    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
+        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        for (ptrdiff_t j = 0; j < n; j++) {
+            const REAL s = inv_std[start + j];
+            shift[j] = mean ? mean[start + j] : 0;
+            slope[j] = mean ? s * mean_delta_normalised[start + j] : mean_delta_normalised[start + j];
+            scale[j] = gamma[start + j] * s;
+            m[j] = mean_delta[start + j];
+        }
+        for (ptrdiff_t at = start; at < rows * cols; at += cols) {
+            const REAL *d = delta + at, *x = z + at;
+            REAL *r = dz + at;
+            FNN_INDEPENDENT
+            for (ptrdiff_t j = 0; j < n; j++)
+                r[j] = scale[j] * FMA(shift[j] - x[j], slope[j], d[j] - m[j]);
+        }
     }
 }
 
-void FN(batch_norm_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *normalised,
-                             const REAL *gamma, const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma,
+void FN(batch_norm_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *gamma,
+                             const REAL *mean, const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma,
                              REAL *dbeta, REAL *dz)
 {
     const REAL per_row = 1 / (REAL)rows;
     REAL *inv_std = scratch, *mean_delta = scratch + cols, *mean_delta_normalised = mean_delta + cols;
     FN(inverse_std)(cols, epsilon, variance, inv_std);
-    FN(batch_norm_backward_sums)(rows, cols, delta, normalised, dbeta, dgamma);
+    FN(batch_norm_backward_sums)(rows, cols, delta, z, mean, inv_std, dbeta, dgamma);
     for (ptrdiff_t j = 0; j < cols; j++) {
         mean_delta[j] = per_row * dbeta[j];
         mean_delta_normalised[j] = per_row * dgamma[j];
     }
-    FN(batch_norm_backward_apply)(rows, cols, delta, normalised, gamma, inv_std, mean_delta, mean_delta_normalised, dz);
+    FN(batch_norm_backward_apply)(rows, cols, delta, z, mean, gamma, inv_std, mean_delta, mean_delta_normalised, dz);
 }
 
 void FN(scale_shift)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, const REAL *scale, const REAL *shift, REAL *out)

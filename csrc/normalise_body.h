@@ -18,7 +18,7 @@ static FN(columns) FN(columns_of)(const JOB *job, const fnn_op *op, int worker)
     return v;
 }
 
-/* Returns 1 when told to stop. */
+/* normalised may be NULL: the backward pass reads z. Returns 1 when told to stop. */
 static int FN(batch_norm_op_forward)(JOB *job, const fnn_op *op, const FN(pass) * pass, ptrdiff_t rows, const REAL *z,
                                      REAL *normalised, REAL *out)
 {
@@ -56,8 +56,8 @@ static int FN(batch_norm_op_forward)(JOB *job, const fnn_op *op, const FN(pass) 
         n = rows - lo < block ? rows - lo : block;
         if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
             return 1;
-        job->kernels->batch_norm_normalise(n, c, z + lo * c, v.mean, v.inv_std, gamma, beta, normalised + lo * c,
-                                           out + lo * c);
+        job->kernels->batch_norm_normalise(n, c, z + lo * c, v.mean, v.inv_std, gamma, beta,
+                                           normalised ? normalised + lo * c : NULL, out + lo * c);
     }
     return 0;
 }
@@ -77,22 +77,17 @@ static void FN(batch_norm_running)(const JOB *job, const fnn_op *op, const FN(co
 }
 
 /* delta: ∂ℓ/∂out on entry, ∂ℓ/∂z on return. in_step: parameters have been updated already. With running statistics the
- * op is linear: û is made again from z. */
+ * op is linear. */
 static int FN(batch_norm_op_backward)(JOB *job, const fnn_op *op, const FN(pass) * pass, ptrdiff_t rows, const REAL *z,
-                                      REAL *normalised, int accumulate, int wants_input, int in_step, REAL *delta,
-                                      REAL *gradient)
+                                      int accumulate, int wants_input, int in_step, REAL *delta, REAL *gradient)
 {
     const ptrdiff_t c = op->n_out;
     const REAL *gamma = job->theta + op->weight;
     REAL *dgamma = gradient + op->weight, *dbeta = gradient + op->bias;
     FN(columns) v = FN(columns_of)(job, op, pass->worker);
-    if (!job->training) {
+    if (!job->training)
         FN(batch_norm_running)(job, op, &v);
-        for (ptrdiff_t i = 0; i < rows; i++)
-            for (ptrdiff_t j = 0; j < c; j++)
-                normalised[i * c + j] = (z[i * c + j] - v.mean[j]) * v.inv_std[j];
-    }
-    job->kernels->batch_norm_backward_sums(rows, c, delta, normalised, v.sum_delta_s, v.sum_product_s);
+    job->kernels->batch_norm_backward_sums(rows, c, delta, z, v.mean, v.inv_std, v.sum_delta_s, v.sum_product_s);
     for (ptrdiff_t j = 0; j < c; j++) {
         dbeta[j] = v.sum_delta_s[j] + (accumulate ? dbeta[j] : 0);
         dgamma[j] = v.sum_product_s[j] + (accumulate ? dgamma[j] : 0);
@@ -122,7 +117,7 @@ static int FN(batch_norm_op_backward)(JOB *job, const fnn_op *op, const FN(pass)
         n = rows - lo < block ? rows - lo : block;
         if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
             return 1;
-        job->kernels->batch_norm_backward_apply(n, c, delta + lo * c, normalised + lo * c, gamma, v.inv_std,
+        job->kernels->batch_norm_backward_apply(n, c, delta + lo * c, z + lo * c, v.mean, gamma, v.inv_std,
                                                 v.mean_delta, v.mean_product, delta + lo * c);
     }
     return 0;
@@ -208,7 +203,7 @@ static int FN(batch_norm_linearize_backward)(JOB *job, const fnn_op *op, int wor
     memset(v.mean_delta, 0, (size_t)c * sizeof(REAL));
     memset(v.mean_product, 0, (size_t)c * sizeof(REAL));
     if (job->training) {
-        job->kernels->batch_norm_backward_sums(rows, c, delta, normalised, v.sum_delta_s, v.sum_product_s);
+        job->kernels->batch_norm_backward_sums(rows, c, delta, normalised, NULL, NULL, v.sum_delta_s, v.sum_product_s);
         if (FN(batch_norm_means)(job, op, 2, v.mean_delta, v.mean_product))
             return 1;
     }
@@ -216,7 +211,7 @@ static int FN(batch_norm_linearize_backward)(JOB *job, const fnn_op *op, int wor
         memcpy(kept + c, v.mean_delta, (size_t)c * sizeof(REAL));
         memcpy(kept + 2 * c, v.mean_product, (size_t)c * sizeof(REAL));
     }
-    job->kernels->batch_norm_backward_apply(rows, c, delta, normalised, job->theta + op->weight, v.inv_std,
+    job->kernels->batch_norm_backward_apply(rows, c, delta, normalised, NULL, job->theta + op->weight, v.inv_std,
                                             v.mean_delta, v.mean_product, dz);
     return 0;
 }
@@ -230,7 +225,7 @@ static int FN(batch_norm_tangent_op)(JOB *job, const fnn_op *op, int worker, ptr
     memset(at.mean, 0, (size_t)c * sizeof(REAL));
     memset(at.variance, 0, (size_t)c * sizeof(REAL));
     if (job->training) {
-        job->kernels->batch_norm_backward_sums(rows, c, tz, normalised, at.mean_s, at.m2_s);
+        job->kernels->batch_norm_backward_sums(rows, c, tz, normalised, NULL, NULL, at.mean_s, at.m2_s);
         if (FN(batch_norm_means)(job, op, 0, at.mean, at.variance))
             return 1;
     }
@@ -252,7 +247,8 @@ static int FN(batch_norm_tangent_op_backward)(JOB *job, const fnn_op *op, int wo
         job->kernels->batch_norm_tangent_sums(rows, c, delta, tdelta, normalised, tnormalised, at.sum_delta_s,
                                               at.sum_product_s);
     else
-        job->kernels->batch_norm_backward_sums(rows, c, tdelta, normalised, at.sum_delta_s, at.sum_product_s);
+        job->kernels->batch_norm_backward_sums(rows, c, tdelta, normalised, NULL, NULL, at.sum_delta_s,
+                                               at.sum_product_s);
     if (result)
         for (ptrdiff_t j = 0; j < c; j++) {
             result[op->weight + j] = at.sum_product_s[j] + (accumulate ? result[op->weight + j] : 0);
@@ -269,7 +265,7 @@ static int FN(batch_norm_tangent_op_backward)(JOB *job, const fnn_op *op, int wo
                                                   v ? v + op->weight : NULL, kept + c, kept + 2 * c, at.variance,
                                                   at.mean_delta, at.mean_product, tdz);
     else
-        job->kernels->batch_norm_backward_apply(rows, c, tdelta, normalised, gamma, kept, at.mean_delta,
+        job->kernels->batch_norm_backward_apply(rows, c, tdelta, normalised, NULL, gamma, kept, at.mean_delta,
                                                 at.mean_product, tdz);
     return 0;
 }

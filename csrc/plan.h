@@ -15,6 +15,8 @@ enum fnn_loss {
 };
 enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC };
 enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
+#define FNN_NARROW 64 /* the widest layer of a plan that may run by feature */
+
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
 #define FNN_BATCH_NORM_COLUMNS 9 /* column vectors of a batch norm in `columns`: see normalise_body.h */
@@ -36,7 +38,7 @@ typedef struct {
     double drop;      /* probability of dropout */
     ptrdiff_t column; /* of batch norm: place of its column vectors in a worker's `columns` */
     /* places in a worker's workspace, in elements per row of a chunk */
-    ptrdiff_t normalised; /* of a norm: û, and behind all of them layer norm's 1/σ */
+    ptrdiff_t normalised; /* of layer norm: û, and behind all of them 1/σ */
     ptrdiff_t out;        /* output */
     ptrdiff_t pre;        /* pre-activation; -1 where the derivative is a function of the output */
     ptrdiff_t delta;      /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */
@@ -70,6 +72,7 @@ typedef struct {
     ptrdiff_t n_parameters, n_in, n_out;
     int batch_statistics;      /* there is a batch norm: training needs the whole batch at once */
     int gathers;               /* an op that is no product reads X: its rows must follow each other */
+    int narrow;                /* may run by feature: see dense_body.h */
     ptrdiff_t column_elements; /* of a worker's `columns` */
     ptrdiff_t row_elements;    /* of all outputs, pre-activations and deltas of one row */
     ptrdiff_t widest;          /* most inputs of an op, and one for a bias */

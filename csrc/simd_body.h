@@ -167,9 +167,41 @@ FNN_INLINE void FN(v_transpose)(VEC *rows)
             rows[i] = shuffled[i];
     }
 }
+/* The same of LANES rows of which only the first four elements count: the rounds then have nothing to do for most. */
+FNN_INLINE void FN(v_transpose4)(VEC *rows)
+{
+#if LANES >= 4
+#pragma GCC unroll 4
+    for (int n = LANES / 2; n >= 4; n /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++)
+            rows[i] = SHUFFLE_(rows[i], rows[i + n], SHUFFLE_LOW_);
+    }
+#pragma GCC unroll 2
+    for (int round = 0; round < 2; round++) {
+        const VEC low0 = SHUFFLE_(rows[0], rows[2], SHUFFLE_LOW_), high0 = SHUFFLE_(rows[0], rows[2], SHUFFLE_HIGH_);
+        const VEC low1 = SHUFFLE_(rows[1], rows[3], SHUFFLE_LOW_), high1 = SHUFFLE_(rows[1], rows[3], SHUFFLE_HIGH_);
+        rows[0] = low0, rows[1] = high0, rows[2] = low1, rows[3] = high1;
+    }
+#else
+    FN(v_transpose)(rows);
+#endif
+}
+/* rows[0][i] = Σ_j rows[i][j]: the sum over the rows of the transpose, added up after each round. */
+FNN_INLINE void FN(v_sums)(VEC *rows)
+{
+#pragma GCC unroll 4
+    for (int n = LANES / 2; n > 0; n /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++)
+            rows[i] = SHUFFLE_(rows[i], rows[i + n], SHUFFLE_LOW_) + SHUFFLE_(rows[i], rows[i + n], SHUFFLE_HIGH_);
+    }
+}
 #undef SHUFFLE_
 #undef SHUFFLE_LOW_
 #undef SHUFFLE_HIGH_
 #else
 FNN_INLINE void FN(v_transpose)(VEC *rows) { (void)rows; }
+FNN_INLINE void FN(v_transpose4)(VEC *rows) { (void)rows; }
+FNN_INLINE void FN(v_sums)(VEC *rows) { (void)rows; }
 #endif

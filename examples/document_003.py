@@ -234,8 +234,8 @@ def checks() -> list[tuple[str, fnn.GradientReport, bool]]:
         return fnn.kernels.batch_norm_forward(Z, gamma, beta)[0]
 
     def backward(Z: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
-        _, U, _, variance = fnn.kernels.batch_norm_forward(Z, gamma, beta)
-        return fnn.kernels.batch_norm_backward(cotangent, U, gamma, variance)[0]
+        _, mean, variance = fnn.kernels.batch_norm_forward(Z, gamma, beta)
+        return fnn.kernels.batch_norm_backward(cotangent, Z, gamma, mean, variance)[0]
 
     X, y = rng.normal(size=(20, 4)), rng.integers(0, 3, 20)
     options: dict[str, Any] = {"input_size": 4, "loss": "cross_entropy", "dtype": "float64", "seed": 0}

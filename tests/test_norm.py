@@ -41,8 +41,8 @@ def arrays(rng: np.random.Generator, shape: tuple[int, int], dtype: str) -> tupl
 def forward_backward(module, kind: str, Z, gamma, beta, delta, epsilon=1e-5) -> tuple[np.ndarray, ...]:
     """All results of both passes of batch_norm or layer_norm."""
     if kind == "batch_norm":
-        out, U, mean, variance = module.batch_norm_forward(Z, gamma, beta, epsilon)
-        return out, U, mean, variance, *module.batch_norm_backward(delta, U, gamma, variance, epsilon)
+        out, mean, variance = module.batch_norm_forward(Z, gamma, beta, epsilon)
+        return out, mean, variance, *module.batch_norm_backward(delta, Z, gamma, mean, variance, epsilon)
     out, U, inv_std = module.layer_norm_forward(Z, gamma, beta, epsilon)
     return out, U, inv_std, *module.layer_norm_backward(delta, U, gamma, inv_std)
 
@@ -141,10 +141,12 @@ def four_fold_loop(U: np.ndarray, theta: np.ndarray) -> np.ndarray:
 def test_batch_norm_is_the_four_fold_loop(rng, kernels) -> None:
     Z, gamma, beta, delta = arrays(rng, (7, 3), "float64")
     for module in (kernels, reference):
-        _, U, _, variance = module.batch_norm_forward(Z, gamma, beta)
-        tensor = four_fold_loop(U.T, 1 / np.sqrt(variance + 1e-5))
+        _, mean, variance = module.batch_norm_forward(Z, gamma, beta)
+        theta = 1 / np.sqrt(variance + 1e-5)
+        U = (Z - mean) * theta
+        tensor = four_fold_loop(U.T, theta)
         expected = np.einsum("ijkl,kl->ij", tensor, (gamma * delta).T).T
-        dZ, dgamma, dbeta = module.batch_norm_backward(delta, U, gamma, variance)
+        dZ, dgamma, dbeta = module.batch_norm_backward(delta, Z, gamma, mean, variance)
         np.testing.assert_allclose(dZ, expected, rtol=0, atol=1e-12)
         np.testing.assert_allclose(dgamma, (U * delta).sum(axis=0), rtol=0, atol=1e-13)
         np.testing.assert_allclose(dbeta, delta.sum(axis=0), rtol=0, atol=1e-13)
@@ -154,11 +156,12 @@ def test_layer_norm_is_batch_norm_of_the_transpose(rng, kernels) -> None:
     Z, _, _, delta = arrays(rng, (9, 21), "float64")
     ones, zeros = np.ones(21), np.zeros(21)
     out, U, inv_std = kernels.layer_norm_forward(Z, ones, zeros)
-    other, V, _, variance = kernels.batch_norm_forward(Z.T, ones[:9], zeros[:9])
+    other, mean, variance = kernels.batch_norm_forward(Z.T, ones[:9], zeros[:9])
     np.testing.assert_allclose(out, other.T, rtol=0, atol=1e-13)
     np.testing.assert_allclose(inv_std, 1 / np.sqrt(variance + 1e-5), rtol=1e-13)
     dZ = kernels.layer_norm_backward(delta, U, ones, inv_std)[0]
-    np.testing.assert_allclose(dZ, kernels.batch_norm_backward(delta.T, V, ones[:9], variance)[0].T, rtol=0, atol=1e-13)
+    transposed = kernels.batch_norm_backward(delta.T, Z.T, ones[:9], mean, variance)[0].T
+    np.testing.assert_allclose(dZ, transposed, rtol=0, atol=1e-13)
 
 
 # Numerical robustness.
@@ -177,13 +180,19 @@ def test_columns_far_from_zero(N, order, rng, kernels) -> None:
     exact = Z.astype(np.float64)
     normalised = (exact - exact.mean(axis=0)) / np.sqrt(exact.var(axis=0) + 1e-5)
     spacing = float(np.spacing(np.float32(1e4)))
+    delta = rng.normal(size=Z.shape).astype(np.float32)
+    dZ = reference.batch_norm_backward(delta.astype(float), exact, np.ones(20), exact.mean(axis=0), exact.var(axis=0))[
+        0
+    ]
     for module in (kernels, reference):
-        out, _, mean, variance = module.batch_norm_forward(Z, gamma, beta)
+        out, mean, variance = module.batch_norm_forward(Z, gamma, beta)
         np.testing.assert_allclose(
             mean, exact.mean(axis=0), rtol=0, atol=0.51 * spacing if module is kernels else spacing
         )
         np.testing.assert_allclose(variance, exact.var(axis=0), rtol=1e-4)
         np.testing.assert_allclose(out, normalised, rtol=1e-4, atol=spacing)
+        ours = module.batch_norm_backward(delta, Z, gamma, mean, variance)[0]
+        np.testing.assert_allclose(ours, dZ, rtol=0, atol=spacing)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.3e4, 1e6])
@@ -192,14 +201,13 @@ def test_constant_columns_have_no_variance(value, dtype, rng, kernels) -> None:
     gamma, beta = rng.normal(size=(2, 19)).astype(dtype)
     delta = rng.normal(size=(37, 19)).astype(dtype)
     for module in (kernels, reference):
-        out, U, mean, variance, dZ, dgamma, _ = forward_backward(module, "batch_norm", Z, gamma, beta, delta)
+        out, mean, variance, dZ, dgamma, _ = forward_backward(module, "batch_norm", Z, gamma, beta, delta)
         np.testing.assert_array_equal(mean, Z[0])
         np.testing.assert_array_equal(variance, 0)
-        np.testing.assert_array_equal(U, 0)
         np.testing.assert_array_equal(out, np.broadcast_to(beta, out.shape))
         np.testing.assert_array_equal(dgamma, 0)
         assert np.isfinite(dZ).all()
-        out, U, inv_std = module.layer_norm_forward(Z, gamma, beta)
+        out, _, inv_std = module.layer_norm_forward(Z, gamma, beta)
         np.testing.assert_array_equal(out, np.broadcast_to(beta, out.shape))
         np.testing.assert_allclose(inv_std, 1e-5**-0.5, rtol=1e-6)
 
@@ -207,7 +215,7 @@ def test_constant_columns_have_no_variance(value, dtype, rng, kernels) -> None:
 def test_one_row_gives_beta(dtype, rng, kernels) -> None:
     Z, gamma, beta, delta = arrays(rng, (1, 18), dtype)
     for module in (kernels, reference):
-        out, _, mean, variance, dZ, _, dbeta = forward_backward(module, "batch_norm", Z, gamma, beta, delta)
+        out, mean, variance, dZ, _, dbeta = forward_backward(module, "batch_norm", Z, gamma, beta, delta)
         np.testing.assert_array_equal(out[0], beta)
         np.testing.assert_array_equal(mean, Z[0])
         np.testing.assert_array_equal(variance, 0)
@@ -219,7 +227,7 @@ def test_nan_is_not_hidden(dtype, rng, kernels) -> None:
     Z, gamma, beta, _ = arrays(rng, (20, 33), dtype)
     Z[13, 5] = np.nan
     for module in (kernels, reference):
-        out, _, mean, variance = module.batch_norm_forward(Z, gamma, beta)
+        out, mean, variance = module.batch_norm_forward(Z, gamma, beta)
         for result in (mean, variance, *out):
             np.testing.assert_array_equal(np.isnan(result), np.arange(33) == 5)
 
@@ -245,15 +253,23 @@ def test_shards_equal_the_whole(cuts, dtype, rng, core) -> None:
     assert variance[0] == 0
     inv_std = (1 / np.sqrt(variance + np.dtype(dtype).type(1e-5))).astype(dtype)
     out, U, dZ = np.empty((3, N, D), dtype)
+    nothing = np.empty(0, dtype)
     parts = np.empty((2, len(shards), D), dtype)
-    for s, rows in enumerate(shards):
-        core.batch_norm_normalise(Z[rows].ravel(), mean, inv_std, gamma, beta, U[rows].ravel(), out[rows].ravel())
-        core.batch_norm_backward_sums(delta[rows].ravel(), U[rows].ravel(), parts[0, s], parts[1, s])
-    dbeta, dgamma = parts.sum(axis=1)
-    sums = (dbeta / N).astype(dtype), (dgamma / N).astype(dtype)
-    for rows in shards:
-        core.batch_norm_backward_apply(delta[rows].ravel(), U[rows].ravel(), gamma, inv_std, *sums, dZ[rows].ravel())
-    assert_close((out, U, mean, variance, dZ, dgamma, dbeta), whole, 10 * TOLERANCE[dtype])
+    for normalised in (False, True):
+        for s, rows in enumerate(shards):
+            z, d = Z[rows].ravel(), delta[rows].ravel()
+            u = U[rows].ravel() if normalised else nothing
+            core.batch_norm_normalise(z, mean, inv_std, gamma, beta, u, out[rows].ravel())
+            given = (u, nothing) if normalised else (z, mean)
+            core.batch_norm_backward_sums(d, *given, inv_std, parts[0, s], parts[1, s])
+        dbeta, dgamma = parts.sum(axis=1)
+        sums = (dbeta / N).astype(dtype), (dgamma / N).astype(dtype)
+        for rows in shards:
+            given = (U[rows].ravel(), nothing) if normalised else (Z[rows].ravel(), mean)
+            core.batch_norm_backward_apply(delta[rows].ravel(), *given, gamma, inv_std, *sums, dZ[rows].ravel())
+        assert_close((out, mean, variance, dZ, dgamma, dbeta), whole, 10 * TOLERANCE[dtype])
+        for result in (out, dZ):
+            result.fill(np.nan)
 
 
 def test_moments_and_combination_of_nothing(dtype, core) -> None:
@@ -268,14 +284,56 @@ def test_moments_and_combination_of_nothing(dtype, core) -> None:
 
 def test_in_place(dtype, rng, core) -> None:
     Z, gamma, beta, delta = arrays(rng, (19, 37), dtype)
-    out, U, _, _, dZ, _, _ = forward_backward(reference, "batch_norm", Z, gamma, beta, delta)
+    out, _, _, dZ, _, _ = forward_backward(reference, "batch_norm", Z, gamma, beta, delta)
     mean, variance = Z.mean(axis=0), Z.var(axis=0)
     inv_std = (1 / np.sqrt(variance + np.dtype(dtype).type(1e-5))).astype(dtype)
     z, d = Z.copy(), delta.copy()
     core.batch_norm_normalise(z.ravel(), mean, inv_std, gamma, beta, np.empty(0, dtype), z.ravel())
-    means = delta.mean(axis=0), (delta * U).mean(axis=0)
-    core.batch_norm_backward_apply(d.ravel(), U.ravel(), gamma, inv_std, *means, d.ravel())
+    means = delta.mean(axis=0), (delta * (Z - mean) * inv_std).mean(axis=0)
+    core.batch_norm_backward_apply(d.ravel(), Z.ravel(), mean, gamma, inv_std, *means, d.ravel())
     assert_close((z, d), (out, dZ), 10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("place", ["new", "first", "second"])
+def test_into_an_array(place, dtype, rng, kernels) -> None:
+    Z, gamma, beta, delta = arrays(rng, (19, 37), dtype)
+    for module in (kernels, reference):
+        plain, mean, variance = module.batch_norm_forward(Z, gamma, beta)
+        z = Z.copy()
+        given = np.full_like(Z, np.nan) if place == "new" else z
+        out, *moments = module.batch_norm_forward(z, gamma, beta, out=given)
+        assert out is given
+        for ours, theirs in zip((out, *moments), (plain, mean, variance), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        plain = module.batch_norm_backward(delta, Z, gamma, mean, variance)
+        z, d = Z.copy(), delta.copy()
+        given = {"new": given, "first": d, "second": z}[place]
+        results = module.batch_norm_backward(d, z, gamma, mean, variance, out=given)
+        assert results[0] is given
+        for ours, theirs in zip(results, plain, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_arrays_that_cannot_hold_the_result(rng, kernels) -> None:
+    wide = rng.normal(size=(12, 5))
+    Z, ones = wide[:9], np.ones(5)
+    before = wide.copy()
+    read_only = np.zeros((9, 5))
+    read_only.flags.writeable = False
+    cases = [
+        (wide[1:10], ValueError, "out: .* overlaps an input"),
+        (wide[:8], ValueError, r"out: expected shape \(9, 5\), got \(8, 5\)"),
+        (np.zeros((5, 9)).T, ValueError, "out: expected a C-contiguous, aligned array"),
+        (read_only, ValueError, "out: expected a writable array"),
+        (np.zeros((9, 5), np.float32), TypeError, "out: expected dtype float64 like"),
+        (Z.tolist(), TypeError, "out: expected a NumPy array to change in place, got list"),
+    ]
+    for module, (out, error, message) in itertools.product((kernels, reference), cases):
+        with pytest.raises(error, match=message):
+            module.batch_norm_forward(Z, ones, ones, out=out)
+        with pytest.raises(error, match=message):
+            module.batch_norm_backward(np.ones((9, 5)), Z, ones, ones, ones, out=out)
+    np.testing.assert_array_equal(wide, before)
 
 
 def test_folded_scale_and_shift(dtype, rng, core) -> None:
@@ -314,15 +372,21 @@ Z, ONES = np.ones((4, 3)), np.ones(3)
         ("batch_norm_forward", (Z, ONES, ONES, 0.0), ValueError, "epsilon: expected a finite number > 0, got 0.0"),
         ("batch_norm_forward", (Z, ONES, ONES, np.nan), ValueError, "epsilon: expected a finite number > 0, got nan"),
         ("batch_norm_forward", (Z, ONES, ONES, "x"), TypeError, "epsilon: expected a number, got 'x'"),
-        ("batch_norm_backward", (Z[:, :0], Z, ONES, ONES), ValueError, r"delta: .* got shape \(4, 0\)"),
+        ("batch_norm_backward", (Z[:, :0], Z, ONES, ONES, ONES), ValueError, r"delta: .* got shape \(4, 0\)"),
         (
             "batch_norm_backward",
-            (Z, Z[:3], ONES, ONES),
+            (Z, Z[:3], ONES, ONES, ONES),
             ValueError,
-            r"normalised: expected shape \(4, 3\), got \(3, 3\)",
+            r"Z: expected shape \(4, 3\), got \(3, 3\)",
         ),
-        ("batch_norm_backward", (Z, Z, ONES, np.ones(4)), ValueError, r"variance: expected shape \(3,\), got \(4,\)"),
-        ("batch_norm_backward", (Z, Z, ONES, ONES, -1.0), ValueError, "epsilon: .* got -1.0"),
+        ("batch_norm_backward", (Z, Z, ONES, np.ones(4), ONES), ValueError, r"mean: expected shape \(3,\), got \(4,\)"),
+        (
+            "batch_norm_backward",
+            (Z, Z, ONES, ONES, np.ones(4)),
+            ValueError,
+            r"variance: expected shape \(3,\), got \(4,\)",
+        ),
+        ("batch_norm_backward", (Z, Z, ONES, ONES, ONES, -1.0), ValueError, "epsilon: .* got -1.0"),
         ("layer_norm_forward", (Z[:, :0], ONES[:0], ONES[:0]), ValueError, r"Z: .* got shape \(4, 0\)"),
         ("layer_norm_forward", (Z, ONES, ONES[:1]), ValueError, r"beta: expected shape \(3,\), got \(1,\)"),
         ("layer_norm_forward", (Z, ONES, ONES, np.inf), ValueError, "epsilon: .* got inf"),

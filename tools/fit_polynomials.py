@@ -3,7 +3,8 @@
 Each polynomial P minimises the weighted squares of its error over three times as many Chebyshev nodes as it has
 coefficients, which comes within a small factor of the minimax error. The weight turns the error of P into the
 relative error of the function that is built from it; its maximum is printed beside the degree, before the rounding
-of the coefficients. Run: ``python tools/fit_polynomials.py`` (needs mpmath).
+of the coefficients. Run: ``python tools/fit_polynomials.py`` (needs mpmath). Its last lines are the table of
+csrc/tanh_avx512.h.
 """
 
 import mpmath as mp
@@ -67,6 +68,27 @@ FITS = [
     ("normal tail", tail_target, tail_weight, (-1, -1), (mp.mpf(11) / 19, mp.mpf(36) / 44), (10, 22)),
 ]
 
+
+def tanh_table(degree=5):
+    """Return the coefficients (degree + 1, 32) of tanh(c + r) for the points c = t - 2 of csrc/tanh_avx512.h.
+
+    Column 8 (e - 1) + m is that of t = 2^e (1 + m/8), for r up to half way to the neighbours of t; from c = 10 on it
+    is 1.
+    """
+    table = np.zeros((degree + 1, 32), np.float32)
+    for e, m in ((e, m) for e in (1, 2, 3) for m in range(8)):
+        c, width = mp.mpf(2) ** e * (1 + mp.mpf(m) / 8) - 2, mp.mpf(2) ** e / 8
+        below = 0 if c == 0 else width / 2 if m == 0 else width
+        top = mp.tanh(c)
+        column = table[:, 8 * (e - 1) + m]
+        column[0] = float(top)
+        if c < 10:
+            target = away_from_zero(lambda r, c=c, top=top: (mp.tanh(c + r) - top) / r, 1 - top**2)
+            weight = away_from_zero(lambda r, c=c: r / mp.tanh(c + r), 1 if c == 0 else 0)
+            column[1:] = fit(target, -below / 2, width / 2, degree - 1, weight)[0]
+    return table
+
+
 if __name__ == "__main__":
     for name, target, weight, lows, highs, degrees in FITS:
         for dtype, low, high, degree in zip((np.float32, np.float64), lows, highs, degrees, strict=True):
@@ -74,3 +96,9 @@ if __name__ == "__main__":
             print(f"{name}, {dtype.__name__}, degree {degree}, largest relative error {mp.nstr(error, 2)}")
             for c in coefficients:
                 print("   ", dtype(c))
+    for row in tanh_table():
+        print(
+            "    {"
+            + ", ".join(f"{c:.9g}f" if "." in f"{c:.9g}" or "e" in f"{c:.9g}" else f"{c:.1f}f" for c in row)
+            + "},"
+        )

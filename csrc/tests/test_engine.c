@@ -1,5 +1,6 @@
 /* The engine without Python, for ThreadSanitizer: trains a small network on one and on several workers, with and
- * without clipping and in batches of fewer rows than workers, and compares. Prints "ok" or what failed.
+ * without clipping, in batches of fewer rows than workers, by row and by feature, and compares. Prints "ok" or what
+ * failed.
  *
  * tools/sanitize says how it is built.
  */
@@ -19,7 +20,8 @@ static int never(void *arg)
     return 0;
 }
 
-static double train(int workers, double clip_norm, float *theta)
+/* Outputs have room for the row of ones behind them. */
+static double train(int workers, double clip_norm, int by_feature, float *theta)
 {
     const fnn_op ops[] = {
         {.kind = FNN_DENSE,
@@ -31,7 +33,7 @@ static double train(int workers, double clip_norm, float *theta)
          .bias = FIRST,
          .out = 0,
          .pre = -1,
-         .delta = HIDDEN + OUT},
+         .delta = HIDDEN + OUT + 2},
         {.kind = FNN_DENSE,
          .input = 0,
          .activation = FNN_LINEAR,
@@ -39,9 +41,9 @@ static double train(int workers, double clip_norm, float *theta)
          .n_out = OUT,
          .weight = FIRST + HIDDEN,
          .bias = FIRST + HIDDEN + SECOND,
-         .out = HIDDEN,
+         .out = HIDDEN + 1,
          .pre = -1,
-         .delta = 2 * HIDDEN + OUT},
+         .delta = 2 * HIDDEN + OUT + 2},
     };
     const fnn_segment segments[] = {{0, FIRST, 1},
                                     {FIRST, FIRST + HIDDEN, 0},
@@ -55,7 +57,7 @@ static double train(int workers, double clip_norm, float *theta)
                            .n_parameters = PARAMETERS,
                            .n_in = IN,
                            .n_out = OUT,
-                           .row_elements = 3 * HIDDEN + OUT,
+                           .row_elements = 3 * HIDDEN + OUT + 2,
                            .input_scale = 1};
     const fnn_rule rule = {.kind = FNN_ADAM, .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8};
     static float x[ROWS * IN];
@@ -82,13 +84,14 @@ static double train(int workers, double clip_norm, float *theta)
                        .rule = &rule,
                        .trained = theta,
                        .state = state,
-                       .batch = 16,
+                       .batch = by_feature ? 100 : 16,
                        .epochs = EPOCHS,
                        .clip_norm = clip_norm,
                        .clip_value = INFINITY,
                        .losses = losses,
                        .correct = correct,
-                       .chunk = 8,
+                       .by_feature = by_feature,
+                       .chunk = by_feature ? IN + 2 : 8,
                        .poll = never,
                        .barrier = &barrier};
     job.n_workers = fnn_team_acquire(&team, workers);
@@ -107,18 +110,20 @@ static double train(int workers, double clip_norm, float *theta)
 int main(void)
 {
     const double norms[] = {INFINITY, 0.05};
-    for (int c = 0; c < 2; c++) {
+    for (int c = 0; c < 4; c++) {
         float alone[PARAMETERS], together[PARAMETERS];
-        const double loss = train(1, norms[c], alone);
+        const double loss = train(1, norms[c / 2], c % 2, alone);
         for (int workers = 2; workers <= 4; workers++) {
-            const double other = train(workers, norms[c], together);
+            const double other = train(workers, norms[c / 2], c % 2, together);
             if (!(fabs(loss - other) < 1e-5)) {
-                fprintf(stderr, "clip_norm %g, %d workers: loss %.9g, alone %.9g\n", norms[c], workers, other, loss);
+                fprintf(stderr, "clip_norm %g, by_feature %d, %d workers: loss %.9g, alone %.9g\n", norms[c / 2], c % 2,
+                        workers, other, loss);
                 return 1;
             }
             for (int i = 0; i < PARAMETERS; i++)
                 if (!(fabsf(alone[i] - together[i]) < 1e-4f)) {
-                    fprintf(stderr, "clip_norm %g, %d workers: theta[%d] differs\n", norms[c], workers, i);
+                    fprintf(stderr, "clip_norm %g, by_feature %d, %d workers: theta[%d] differs\n", norms[c / 2], c % 2,
+                            workers, i);
                     return 1;
                 }
         }

@@ -28,7 +28,7 @@ from .reference.curvature import (
 )
 from .reference.dense import check_array, check_out
 from .reference.dropout import check_key, check_rate
-from .reference.norm import check_epsilon, check_matrix
+from .reference.norm import check_epsilon, check_matrix, check_result
 
 __all__ = [
     "absolute_error",
@@ -381,28 +381,36 @@ def _ready(array: np.ndarray) -> np.ndarray:
 
 @_twin
 def batch_norm_forward(
-    Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    results = _core.batch_norm_forward(Z, gamma, beta, epsilon)
+    Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5, out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    results = _core.batch_norm_forward(Z, gamma, beta, epsilon, out)
     if results is None:  # there is something to refuse, or to copy first
         Z = _ready(check_matrix("Z", Z))
         gamma = _ready(check_array("gamma", gamma, (Z.shape[1],), Z.dtype))
         beta = _ready(check_array("beta", beta, (Z.shape[1],), Z.dtype))
-        results = _core.batch_norm_forward(Z, gamma, beta, check_epsilon(epsilon))
+        results = _core.batch_norm_forward(Z, gamma, beta, check_epsilon(epsilon), check_result(out, Z))
     return results
 
 
 @_twin
 def batch_norm_backward(
-    delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, variance: np.ndarray, epsilon: float = 1e-5
+    delta: np.ndarray,
+    Z: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    epsilon: float = 1e-5,
+    out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    results = _core.batch_norm_backward(delta, normalised, gamma, variance, epsilon)
+    results = _core.batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, out)
     if results is None:
         delta = _ready(check_matrix("delta", delta))
-        normalised = _ready(check_array("normalised", normalised, delta.shape, delta.dtype))
+        Z = _ready(check_array("Z", Z, delta.shape, delta.dtype))
         gamma = _ready(check_array("gamma", gamma, (delta.shape[1],), delta.dtype))
+        mean = _ready(check_array("mean", mean, (delta.shape[1],), delta.dtype))
         variance = _ready(check_array("variance", variance, (delta.shape[1],), delta.dtype))
-        results = _core.batch_norm_backward(delta, normalised, gamma, variance, check_epsilon(epsilon))
+        out = check_result(out, delta, Z)
+        results = _core.batch_norm_backward(delta, Z, gamma, mean, variance, check_epsilon(epsilon), out)
     return results
 
 

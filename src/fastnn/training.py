@@ -607,6 +607,7 @@ class Trainer:
             state.steps,
             sample_weight=self._w,
             learning_rates=rates,
+            epochs=count,
             **self._options(),
         )
         last = [self._rule.learning_rate] * count if rates is None else rates[batches - 1 :: batches].tolist()
@@ -730,13 +731,10 @@ class Trainer:
         self.state.generator.bit_generator.state = position
 
     def _order(self, count: int) -> np.ndarray | None:
-        """Row indices of the next epochs, (count, N)."""
+        """Row indices of the next epochs, (count, N); None where they are all rows in their order."""
         rows = self._rows
         if not self._shuffle:
-            if rows is None:
-                rows = np.arange(self._n_rows, dtype=np.int64)
-                return None if count == 1 else np.tile(rows, (count, 1))
-            return np.tile(rows, (count, 1))
+            return None if rows is None else np.tile(rows, (count, 1))
         order = np.empty((count, self._n_rows), np.int64)
         for row in order:
             permutation = self.state.generator.permutation(self._n_rows)

@@ -32,7 +32,7 @@ cdef extern from "data.h" nogil:
 
 cdef extern from "plan.h" nogil:
     enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
-    enum: FNN_BATCH_NORM_COLUMNS
+    enum: FNN_BATCH_NORM_COLUMNS, FNN_NARROW
     enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
     enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
@@ -57,7 +57,7 @@ cdef extern from "plan.h" nogil:
     ctypedef struct fnn_plan:
         const fnn_op *ops
         const fnn_segment *segments
-        int n_ops, n_segments, loss, rated, batch_statistics, gathers
+        int n_ops, n_segments, loss, rated, batch_statistics, gathers, narrow
         ptrdiff_t column_elements
         ptrdiff_t n_parameters, n_in, n_out, row_elements, widest
         double input_scale, label_smoothing
@@ -139,7 +139,7 @@ cdef extern from "engine.h" nogil:
         void *directions
         void *direction_x
         void *products
-        int n_workers, n_shards
+        int n_workers, n_shards, by_feature
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -192,7 +192,7 @@ cdef extern from "engine.h" nogil:
         void *directions
         void *direction_x
         void *products
-        int n_workers, n_shards
+        int n_workers, n_shards, by_feature
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -248,8 +248,10 @@ def worth_a_worker(value=None):
 # Shards of a batch when results must not depend on the number of workers; no more workers than that are used then.
 FIXED_SHARDS = 4
 
-# Bytes of one chunk's rows, with everything that is kept for them: a part of a second-level cache.
-cdef double CHUNK_BYTES = 1 << 20
+# Bytes of one chunk's rows, with everything that is kept for them: so many, and half as many again as the parameters
+# have, which every chunk reads twice, and whose gradient it adds to (measured with 784-64-64-10, 784-256-256-10 and
+# 784-512-512-10 in both types). A forward pass alone does best with a part of a second-level cache.
+cdef double CHUNK_BYTES = 1 << 17, CHUNK_SHARE = 1.5, FORWARD_BYTES = 1 << 20
 
 def chunk_bytes(value=None):
     """That size, after setting it if a value is given."""
@@ -264,6 +266,26 @@ cdef double LENS_BYTES = 1 << 21
 
 # σ'' = 0 wherever σ' exists.
 PIECEWISE_LINEAR = frozenset({"linear", "relu", "leaky_relu", "hard_tanh", "sign"})
+
+# Rows of a chunk from which a narrow network runs by feature, and those of its chunks: whole tiles, and a distance
+# between the features with which they do not fall on the same sets of a cache. It is worth it where partly filled
+# vectors would make the products by row so many times longer (measured from 4-10-10-3 to 64-64-64).
+cdef ptrdiff_t BY_FEATURE_FROM = 128, BY_FEATURE_CHUNK = 7 * 64
+cdef double BY_FEATURE_WASTE = 1.15
+cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
+
+
+def by_feature(from_rows=None, chunk=None, waste=None):
+    """All three, after setting those that are given; a chunk has more than FNN_NARROW rows."""
+    global BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_WASTE
+    if waste is not None:
+        BY_FEATURE_WASTE = waste
+    if from_rows is not None:
+        BY_FEATURE_FROM = max(<ptrdiff_t>(from_rows), <ptrdiff_t>(FNN_NARROW + 1))
+    if chunk is not None:
+        BY_FEATURE_CHUNK = max(<ptrdiff_t>(chunk), <ptrdiff_t>(FNN_NARROW + 1))
+    return BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_WASTE
+
 
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
 # one at every size that was measured (bench/test_kernels.py); elsewhere BLAS has code for the processor that it finds.
@@ -358,6 +380,32 @@ cdef class _Inverses:
         free(self.pointers)
 
 
+cdef double row_work(ptrdiff_t k, ptrdiff_t n, ptrdiff_t lanes):
+    """Time of k rows of n outputs, in multiplications: vectors are filled up, and one alone waits for its operands."""
+    cdef ptrdiff_t vectors = (n + lanes - 1) // lanes
+    return <double>(k * lanes) * (1.25 if vectors == 1 else vectors)
+
+
+cdef bint runs_by_feature(ops, bint single):
+    """Whether every operation is narrow and has a form that works by feature (see dense_body.h), and that is worth it.
+
+    Operations that share parameters must share both or none, for both are added to together.
+    """
+    def same(a, b):
+        return (a.weight == b.weight) == (a.bias == b.bias)
+
+    cdef double work = 0, needed = 0
+    cdef ptrdiff_t lanes = VECTOR_BYTES // (4 if single else 8)
+    for op in ops:
+        if op.kind not in ("dense", "activation") or max(op.n_in, op.n_out) > FNN_NARROW:
+            return False
+        if op.kind == "dense":
+            work += 2 * row_work(op.n_in, op.n_out, lanes) + (op.input >= 0) * row_work(op.n_out, op.n_in, lanes)
+            needed += (2 + (op.input >= 0)) * op.n_in * op.n_out
+    return (work >= BY_FEATURE_WASTE * needed
+            and all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0))
+
+
 cdef class Plan:
     """The compiled form of a list of operations; see fastnn.reference.network.Plan, its twin."""
     cdef fnn_plan plan, lens  # lens: the same for linearizations, which have no use for the rows of a chunk
@@ -400,6 +448,7 @@ cdef class Plan:
         self.plan.label_smoothing = label_smoothing
         self.plan.batch_statistics = self.plan.gathers = 0
         self.plan.column_elements = self.n_state = 0
+        self.plan.narrow = runs_by_feature(ops, self.single)
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
@@ -424,13 +473,13 @@ cdef class Plan:
             if not product and (op.accumulate or op.shared_weight):
                 raise ValueError(f"ops[{i}]: only a dense operation may share its input or its parameters")
             op.out = at
-            at += op.n_out
+            at += op.n_out + self.plan.narrow  # a row of ones
             op.pre = -1
             op.normalised = 0
             if op.kind in (FNN_DENSE, FNN_ACTIVATE) and not fnn_activation_saves_output(op.activation):
                 op.pre = at
                 at += op.n_out
-            if op.kind in (FNN_BATCH_NORM, FNN_LAYER_NORM):
+            if op.kind == FNN_LAYER_NORM:
                 op.normalised = at
                 at += op.n_out + 1
             op.state = spec.state
@@ -578,7 +627,8 @@ cdef class Plan:
 
     def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, statistics=None, bint divide_l2=False, preconditioner=None):
+              bint deterministic=False, statistics=None, bint divide_l2=False, preconditioner=None,
+              ptrdiff_t epochs=1):
         """Whole epochs, in place on theta and state; see the twin."""
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
@@ -602,7 +652,10 @@ cdef class Plan:
             raise TypeError("y: expected an array, got None")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
-        cdef ptrdiff_t epochs = 1 if order is None else order.shape[0]
+        if order is not None:
+            epochs = order.shape[0]
+        elif epochs < 1:
+            raise ValueError(f"epochs must be >= 1, got {epochs}")
         if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
             raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
         cdef ptrdiff_t rows = X.shape[0] if order is None else order.shape[1]
@@ -625,7 +678,7 @@ cdef class Plan:
             inverses = _Inverses(self, preconditioner)
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight, statistics, True)
-            self.schooling(&job32, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            self.schooling(&job32, theta, state, order, epochs, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job32.losses = losses
             job32.rates = rates
             if inverses is not None:
@@ -639,7 +692,7 @@ cdef class Plan:
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
             self.describe(&job64, theta, X, y, sample_weight, statistics, True)
-            self.schooling(&job64, theta, state, order, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            self.schooling(&job64, theta, state, order, epochs, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
             job64.losses = losses
             job64.rates = rates
             if inverses is not None:
@@ -745,8 +798,8 @@ cdef class Plan:
             job.gradient = address("gradient", grad, "f" if job_t is fnn_job_f32 else "d", grad.size, True)
         return 0
 
-    cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t batch_size, const fnn_rule *rule,
-                       long long step, double l1, double l2, clip_norm, clip_value) except -1:
+    cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t epochs, ptrdiff_t batch_size,
+                       const fnn_rule *rule, long long step, double l1, double l2, clip_norm, clip_value) except -1:
         real = "f" if job_t is fnn_job_f32 else "d"
         cdef int slots = 1  # as UpdateRule.n_slots
         if rule.kind == FNN_SGD:
@@ -758,9 +811,9 @@ cdef class Plan:
         job.trained = address("theta", theta, real, self.plan.n_parameters, True)
         if slots:
             job.state = address("state", state, real, slots * self.plan.n_parameters, True)
+        job.epochs = epochs
         if order is not None:
             job.rows = order.shape[1]
-            job.epochs = order.shape[0]
             job.order = address("order", order, "q", job.rows * job.epochs)
         job.batch = batch_size
         job.rule = rule
@@ -778,8 +831,8 @@ cdef class Plan:
         cdef fnn_team team
         cdef fnn_barrier barrier
         cdef int ran, workers, limit, element = 4 if job_t is fnn_job_f32 else 8
-        cdef ptrdiff_t rows = min(rows_at_once, job.rows)
-        cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions)
+        cdef ptrdiff_t rows = min(rows_at_once, job.rows), shard, pieces
+        cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions), room
         cdef _Workspace space
         cdef size_t needed
         cdef bint own_errors = errors is None
@@ -798,17 +851,27 @@ cdef class Plan:
         try:
             job.n_workers = workers
             job.n_shards = FIXED_SHARDS if deterministic and not whole else workers
-            job.chunk = <ptrdiff_t>(CHUNK_BYTES / element / (self.plan.n_in + self.plan.row_elements))
-            # so few that Ctrl-C need not wait for long, too
-            job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)),
-                            (rows + job.n_shards - 1) // job.n_shards)
+            shard = (rows + job.n_shards - 1) // job.n_shards
+            job.by_feature = (self.plan.narrow and job.out == NULL and job.kept == NULL
+                              and shard >= BY_FEATURE_FROM)
             if job.kept != NULL:
                 job.plan = &self.lens
+            if job.by_feature:
+                job.chunk = min(shard, BY_FEATURE_CHUNK)
+            elif whole:
+                job.chunk = shard
+            elif job.kept != NULL:
                 job.chunk = <ptrdiff_t>(LENS_BYTES / element / (self.plan.n_in + self.plan.kept_elements
                                                                 + self.plan.tangent_elements))
-                job.chunk = min(max(16, job.chunk), (rows + job.n_shards - 1) // job.n_shards)
-            if whole:
-                job.chunk = (rows + job.n_shards - 1) // job.n_shards
+                job.chunk = min(max(16, job.chunk), shard)
+            else:
+                room = (FORWARD_BYTES / element if job.out != NULL
+                        else CHUNK_BYTES / element + CHUNK_SHARE * <double>self.plan.n_parameters)
+                job.chunk = <ptrdiff_t>(room / <double>(self.plan.n_in + self.plan.row_elements))
+                # so few that Ctrl-C need not wait for long, too
+                job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)), shard)
+                pieces = (shard + job.chunk - 1) // job.chunk
+                job.chunk = (shard + pieces - 1) // pieces
             if job.kept != NULL:
                 job.chunk = max(job.chunk, 2)  # scratch of two rows is needed in any case
                 if job_t is fnn_job_f32:

@@ -82,12 +82,13 @@ cdef extern from "dispatch.h" nogil:
         void (*batch_norm_normalise)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
                                      const float *, float *, float *) noexcept nogil
         void (*batch_norm_forward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, double, float *, float *,
-                                   float *, float *, float *) noexcept nogil
-        void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const float *, const float *, float *, float *) noexcept nogil
+                                   float *, float *) noexcept nogil
+        void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *, float *,
+                                         float *) noexcept nogil
         void (*batch_norm_backward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
-                                    double, float *, float *, float *, float *) noexcept nogil
+                                    const float *, double, float *, float *, float *, float *) noexcept nogil
         void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
-                                          const float *, const float *, float *) noexcept nogil
+                                          const float *, const float *, const float *, float *) noexcept nogil
         void (*scale_shift)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
         void (*layer_norm_forward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, double, float *, float *,
                                    float *) noexcept nogil
@@ -144,12 +145,13 @@ cdef extern from "dispatch.h" nogil:
         void (*batch_norm_normalise)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
                                      const double *, double *, double *) noexcept nogil
         void (*batch_norm_forward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double, double *, double *,
-                                   double *, double *, double *) noexcept nogil
-        void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const double *, const double *, double *, double *) noexcept nogil
+                                   double *, double *) noexcept nogil
+        void (*batch_norm_backward_sums)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *, double *,
+                                         double *) noexcept nogil
         void (*batch_norm_backward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
-                                    double, double *, double *, double *, double *) noexcept nogil
+                                    const double *, double, double *, double *, double *, double *) noexcept nogil
         void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
-                                          const double *, const double *, double *) noexcept nogil
+                                          const double *, const double *, const double *, double *) noexcept nogil
         void (*scale_shift)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
         void (*layer_norm_forward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double, double *, double *,
                                    double *) noexcept nogil

@@ -7,7 +7,9 @@ import os
 
 import numpy as np
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -394,28 +396,32 @@ def batch_norm_normalise(const real[::1] z, const real[::1] mean, const real[::1
                                            saved, &out[0])
 
 
-def batch_norm_backward_sums(const real[::1] delta, const real[::1] normalised, real[::1] sum_delta,
-                             real[::1] sum_delta_normalised):
+def batch_norm_backward_sums(const real[::1] delta, const real[::1] z, const real[::1] mean, const real[::1] inv_std,
+                             real[::1] sum_delta, real[::1] sum_delta_normalised):
+    """With an empty `mean`, z is normalised."""
     cdef Py_ssize_t cols = sum_delta.shape[0]
+    cdef const real *mu = &mean[0] if mean.shape[0] else NULL
     with nogil:
         if real is float:
-            table.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
-                                               &sum_delta_normalised[0])
+            table.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &inv_std[0],
+                                               &sum_delta[0], &sum_delta_normalised[0])
         else:
-            table.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &sum_delta[0],
-                                               &sum_delta_normalised[0])
+            table.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &inv_std[0],
+                                               &sum_delta[0], &sum_delta_normalised[0])
 
 
-def batch_norm_backward_apply(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
+def batch_norm_backward_apply(const real[::1] delta, const real[::1] z, const real[::1] mean, const real[::1] gamma,
                               const real[::1] inv_std, const real[::1] mean_delta,
                               const real[::1] mean_delta_normalised, real[::1] dz):
+    """With an empty `mean`, z is normalised."""
     cdef Py_ssize_t cols = gamma.shape[0]
+    cdef const real *mu = &mean[0] if mean.shape[0] else NULL
     with nogil:
         if real is float:
-            table.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &gamma[0],
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
         else:
-            table.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
+            table.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &gamma[0],
                                                 &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
 
 
@@ -423,12 +429,12 @@ cdef object new_array = np.empty, view_array = np.ndarray
 cdef object BYTE = np.dtype(np.uint8), SINGLE = np.dtype(np.float32), DOUBLE = np.dtype(np.float64)
 
 
-cdef char matrix(object array, Py_ssize_t *rows, Py_ssize_t *cols, void **first) except -1:
+cdef char matrix(object array, Py_ssize_t *rows, Py_ssize_t *cols, void **first, int more=0) except -1:
     """"f" or "d", shape and first element of a C-contiguous float matrix with elements; 0 of anything else."""
     cdef Py_buffer view
     cdef char kind = 0
     try:
-        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | more)
     except (BufferError, TypeError, ValueError):
         return 0
     if view.ndim == 2 and view.len and (view.format[0] == c'f' or view.format[0] == c'd') and view.format[1] == 0:
@@ -463,16 +469,28 @@ cdef object aligned_matrix(char kind, Py_ssize_t rows, Py_ssize_t cols, void **f
     return view_array((rows, cols), SINGLE if kind == c'f' else DOUBLE, raw, offset)
 
 
+cdef object result_matrix(object out, char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
+    """`out`, or a new matrix for None; None where the result does not fit into `out`."""
+    cdef Py_ssize_t n, width
+    if out is None:
+        return aligned_matrix(kind, rows, cols, first)
+    return out if matrix(out, &n, &width, first, PyBUF_WRITABLE) == kind and n == rows and width == cols else None
+
+
+cdef bint overlap(void *a, void *b, Py_ssize_t size):
+    """Whether two arrays of `size` bytes share some, but not all."""
+    return a != b and <char *>a < <char *>b + size and <char *>b < <char *>a + size
+
+
 # The two that follow look at their arguments themselves and make their results, which typed arguments and Python would
 # take as long for as the arithmetic of a small batch.
 
-def batch_norm_forward(Z, gamma, beta, epsilon):
-    """All stages for one shard: out, normalised, mean, variance. None, and nothing done, unless the arguments are
-    contiguous arrays that fit each other and a float."""
+def batch_norm_forward(Z, gamma, beta, epsilon, into):
+    """All stages for one shard: out, mean, variance. None, and nothing done, unless the arguments are
+    contiguous arrays that fit each other and a float. The first is `into` unless that is None."""
     cdef Py_ssize_t rows, cols
     cdef void *z
     cdef void *out
-    cdef void *saved
     cdef char kind = matrix(Z, &rows, &cols, &z)
     if kind == 0 or type(epsilon) is not float or not 0.0 < <double>epsilon < INFINITY:
         return None
@@ -481,7 +499,9 @@ def batch_norm_forward(Z, gamma, beta, epsilon):
     cdef void *shift = vector(beta, kind, cols)
     if scale == NULL or shift == NULL:
         return None
-    result, normalised = aligned_matrix(kind, rows, cols, &out), aligned_matrix(kind, rows, cols, &saved)
+    result = result_matrix(into, kind, rows, cols, &out)
+    if result is None or overlap(out, z, rows * cols * (4 if kind == c'f' else 8)):
+        return None
     dtype = SINGLE if kind == c'f' else DOUBLE
     mean, variance = new_array(cols, dtype), new_array(cols, dtype)
     cdef void *mu = vector(mean, kind, cols)
@@ -492,29 +512,33 @@ def batch_norm_forward(Z, gamma, beta, epsilon):
     with nogil:
         if kind == c'f':
             table.f32.batch_norm_forward(rows, cols, <float *>z, <float *>scale, <float *>shift, eps, <float *>mu,
-                                         <float *>var, <float *>inv_std, <float *>saved, <float *>out)
+                                         <float *>var, <float *>inv_std, <float *>out)
         else:
             table.f64.batch_norm_forward(rows, cols, <double *>z, <double *>scale, <double *>shift, eps, <double *>mu,
-                                         <double *>var, <double *>inv_std, <double *>saved, <double *>out)
+                                         <double *>var, <double *>inv_std, <double *>out)
     free(inv_std)
-    return result, normalised, mean, variance
+    return result, mean, variance
 
 
-def batch_norm_backward(delta, normalised, gamma, variance, epsilon):
+def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
     """All stages for one shard: dZ, dgamma, dbeta. None: as batch_norm_forward."""
     cdef Py_ssize_t rows, cols, n, width
     cdef void *d
-    cdef void *u
+    cdef void *z
     cdef void *dz
     cdef char kind = matrix(delta, &rows, &cols, &d)
     if kind == 0 or type(epsilon) is not float or not 0.0 < <double>epsilon < INFINITY:
         return None
     cdef double eps = epsilon
     cdef void *scale = vector(gamma, kind, cols)
+    cdef void *mu = vector(mean, kind, cols)
     cdef void *var = vector(variance, kind, cols)
-    if matrix(normalised, &n, &width, &u) != kind or n != rows or width != cols or scale == NULL or var == NULL:
+    if matrix(Z, &n, &width, &z) != kind or n != rows or width != cols or scale == NULL or mu == NULL or var == NULL:
         return None
-    result = aligned_matrix(kind, rows, cols, &dz)
+    result = result_matrix(into, kind, rows, cols, &dz)
+    cdef Py_ssize_t size = rows * cols * (4 if kind == c'f' else 8)
+    if result is None or overlap(dz, d, size) or overlap(dz, z, size):
+        return None
     dtype = SINGLE if kind == c'f' else DOUBLE
     dgamma, dbeta = new_array(cols, dtype), new_array(cols, dtype)
     cdef void *g = vector(dgamma, kind, cols)
@@ -524,11 +548,11 @@ def batch_norm_backward(delta, normalised, gamma, variance, epsilon):
         raise MemoryError
     with nogil:
         if kind == c'f':
-            table.f32.batch_norm_backward(rows, cols, <float *>d, <float *>u, <float *>scale, <float *>var, eps,
-                                          <float *>work, <float *>g, <float *>b, <float *>dz)
+            table.f32.batch_norm_backward(rows, cols, <float *>d, <float *>z, <float *>scale, <float *>mu, <float *>var,
+                                          eps, <float *>work, <float *>g, <float *>b, <float *>dz)
         else:
-            table.f64.batch_norm_backward(rows, cols, <double *>d, <double *>u, <double *>scale, <double *>var, eps,
-                                          <double *>work, <double *>g, <double *>b, <double *>dz)
+            table.f64.batch_norm_backward(rows, cols, <double *>d, <double *>z, <double *>scale, <double *>mu, <double *>var,
+                                          eps, <double *>work, <double *>g, <double *>b, <double *>dz)
     free(work)
     return result, dgamma, dbeta
 

@@ -289,6 +289,7 @@ class Plan:
         statistics: np.ndarray | None = None,
         preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
         divide_l2: bool = False,
+        epochs: int = 1,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and state change in place.
 
@@ -301,7 +302,7 @@ class Plan:
         y : ndarray
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         order : ndarray (E, n) of int64, or None
-            Row indices of E epochs; None is one epoch in the order of the rows.
+            Row indices of E epochs; None is `epochs` of them in the order of the rows.
         batch_size : int
             Rows of a batch; the last one of an epoch may be shorter.
         optimizer : UpdateRule
@@ -328,6 +329,8 @@ class Plan:
         divide_l2 : bool, default=False
             Take l2 / Σw of the batch (its number of rows without sample weights) in the place of l2, as scikit-learn
             takes its `alpha`.
+        epochs : int, default=1
+            Where `order` is None.
 
         Returns
         -------
@@ -360,17 +363,17 @@ class Plan:
 
         n_batches = -(-(n_rows if order is None else order.shape[1]) // batch_size)
         if learning_rates is not None:
-            n_batches *= 1 if order is None else order.shape[0]
+            n_batches *= epochs if order is None else order.shape[0]
             check_array("learning_rates", learning_rates, (n_batches,), np.dtype(np.float64))
 
         losses: list[float] = []
         correct: list[float] = []
         penalties: list[float] = []
         batch = 0
-        epochs: Any = (slice(None),) if order is None else order
+        passes: Any = (slice(None),) * epochs if order is None else order
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"), _Interruption() as interruption:
-            for rows in epochs:
+            for rows in passes:
                 n = n_rows if order is None else len(rows)
                 total = weighted_loss = weighted_hits = weighted_penalty = 0.0
                 for start in range(0, n, batch_size):

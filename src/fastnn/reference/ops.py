@@ -97,6 +97,12 @@ def _running(op: OpSpec, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return state[at : at + n] * correction, state[at + n : at + 2 * n] * correction
 
 
+def _normalised(op: OpSpec, X: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """û and 1/σ of a batch norm."""
+    inv_std = 1 / np.sqrt(variance + X.dtype.type(op.epsilon))
+    return (X - mean) * inv_std, inv_std
+
+
 def forward(op: OpSpec, index: int, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[np.ndarray, Any]:
     """Output of one operation, and what its backward pass needs."""
     if op.kind in ("dense", "activation"):
@@ -120,12 +126,11 @@ def forward(op: OpSpec, index: int, theta: np.ndarray, X: np.ndarray, run: Pass)
         mean, inverse = np.split(run.statistics[op.state : op.state + 2 * op.n_out], 2)
         return (X - mean) * inverse, None
     if run.training:
-        out, normalised, mean, variance = batch_norm_forward(X, *_gamma_beta(theta, op), op.epsilon)
-        return out, (normalised, mean, variance)
+        out, mean, variance = batch_norm_forward(X, *_gamma_beta(theta, op), op.epsilon)
+        return out, (mean, variance)
     mean, variance = _running(op, run.statistics)
     gamma, beta = _gamma_beta(theta, op)
-    normalised = (X - mean) / np.sqrt(variance + X.dtype.type(op.epsilon))
-    return gamma * normalised + beta, (normalised, mean, variance)
+    return gamma * _normalised(op, X, mean, variance)[0] + beta, (mean, variance)
 
 
 def backward(
@@ -149,11 +154,12 @@ def backward(
     if op.kind == "layer_norm":
         dX, dgamma, dbeta = layer_norm_backward(dA, saved[0], gamma, saved[1])
     elif run.training:
-        dX, dgamma, dbeta = batch_norm_backward(dA, saved[0], gamma, saved[2], op.epsilon)
+        mean, variance = saved
+        dX, dgamma, dbeta = batch_norm_backward(dA, X, gamma, mean, variance, op.epsilon)
     else:
-        normalised, _, variance = saved
+        normalised, inv_std = _normalised(op, X, *saved)
         dgamma, dbeta = (dA * normalised).sum(axis=0), dA.sum(axis=0)
-        dX = dA * (gamma / np.sqrt(variance + dA.dtype.type(op.epsilon)))
+        dX = dA * (gamma * inv_std)
     grad[op.weight : op.weight + op.n_out] += dgamma
     grad[op.bias : op.bias + op.n_out] += dbeta
     return dX
@@ -173,10 +179,9 @@ def linearize(op: OpSpec, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[
         return A, Point(slope, None if op.activation in STRAIGHT else bend)
     if op.kind in ("dropout", "standardize"):
         return forward(op, 0, theta, X, run._replace(step=-1))[0], Point()
-    out, (normalised, *rest) = forward(op, 0, theta, X, run)
-    if op.kind == "layer_norm":
-        return out, Point(normalised=normalised, inv_std=rest[0])
-    return out, Point(normalised=normalised, inv_std=1 / np.sqrt(rest[1] + X.dtype.type(op.epsilon)))
+    out, saved = forward(op, 0, theta, X, run)
+    normalised, inv_std = saved if op.kind == "layer_norm" else _normalised(op, X, *saved)
+    return out, Point(normalised=normalised, inv_std=inv_std)
 
 
 def _centred(op: OpSpec, C: np.ndarray, U: np.ndarray, run: Pass) -> np.ndarray:
@@ -335,7 +340,7 @@ def tangent_backward(
 def move_statistics(op: OpSpec, saved: Any, state: np.ndarray) -> None:
     """After a step: running ← m · running + (1 − m) · batch for mean and variance (1/N), and one more is counted."""
     n, at = op.n_out, op.state
-    for place, batch in ((at, saved[1]), (at + n, saved[2])):
+    for place, batch in zip((at, at + n), saved, strict=True):
         state[place : place + n] *= op.momentum
         state[place : place + n] += (1.0 - op.momentum) * batch
     state[at + 2 * n] += 1.0
