@@ -42,7 +42,14 @@ def iris() -> tuple[np.ndarray, np.ndarray]:
 def test_return_std(structure: str, dtype: str) -> None:
     X, y = diabetes(dtype)
     model = fnn.MLPRegressor(
-        hidden_layer_sizes=(10,), activation="tanh", solver="lbfgs", alpha=5.0, random_state=0, posterior=structure
+        hidden_layer_sizes=(10,),
+        activation="tanh",
+        solver="lbfgs",
+        alpha=5.0,
+        random_state=0,
+        max_iter=100,
+        n_threads=1,
+        posterior=structure,
     ).fit(X[:300], y[:300])
     mean, std = model.predict(X[300:], return_std=True)
     assert mean.shape == std.shape == (142,)
@@ -76,7 +83,9 @@ def test_linear_regression_is_bayesian() -> None:
 def test_laplace_probabilities(structure: str) -> None:
     X, y = iris()
     for labels in (y, y == "setosa", np.column_stack([y == "setosa", X[:, 0] > 5.8]).astype(int)):
-        model = fnn.MLPClassifier((8,), "tanh", solver="lbfgs", alpha=1e-3, random_state=0).fit(X[::2], labels[::2])
+        model = fnn.MLPClassifier(
+            (8,), "tanh", solver="lbfgs", alpha=1e-3, random_state=0, max_iter=60, n_threads=1
+        ).fit(X[::2], labels[::2])
         model.fit_posterior(X[::2], labels[::2], structure=structure)
         p, plain = model.predict_proba(X, posterior="laplace"), model.predict_proba(X)
         assert p.shape == plain.shape

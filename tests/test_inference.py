@@ -81,7 +81,7 @@ def test_errors_cover_the_truth() -> None:
     rng = np.random.default_rng(2)
     X, truth = rng.standard_normal((150, 1)), np.array([0.5, 0.7])
     estimates, said = [], []
-    for _ in range(150):
+    for _ in range(100):
         y = rng.poisson(np.exp(X @ truth[:1] + truth[1]))
         net = fitted(linear(1, 1, "poisson"), X, y)
         estimates.append(net.theta.copy())

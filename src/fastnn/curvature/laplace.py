@@ -51,36 +51,44 @@ class Predictive(NamedTuple):
     covariance: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Matrix:
-    """Eigenvalues and eigenvectors of the sum of the Gauss-Newton matrices of rows, in some layers' places."""
+    """The sum of the Gauss-Newton matrices of rows in some layers' places, with its eigenvalues; then Σ⁻¹ = L Lᵀ."""
 
     layers: tuple[int, ...]
     place: slice
     values: np.ndarray  # (p,)
-    vectors: np.ndarray  # (p, p)
+    matrix: np.ndarray  # (p, p), G before `settle`, then L
 
-    def add_covariance(self, problem: Problem, passes: _Passes, scale: Callable[..., Any], out: np.ndarray) -> None:
+    def settle(self, noise: float, delta: float) -> None:
+        """Put L of G / noise + δ I in the place of G."""
+        self.matrix *= 1.0 / noise
+        np.einsum("pp->p", self.matrix)[...] += delta
+        # LAPACK counts in columns: to it the symmetric matrix is its transpose.
+        self.matrix = scipy.linalg.cholesky(self.matrix.T, lower=True, overwrite_a=True, check_finite=False)
+
+    def add_covariance(self, problem: Problem, passes: _Passes, out: np.ndarray) -> None:
         """Add J Σ Jᵀ of rows to `out` (n, K, K)."""
         n, K = out.shape[:2]
-        J = np.empty((n, K, self.place.stop - self.place.start))
+        J = np.empty((n, K, len(self.values)))
         for k in range(K):
             for index in self.layers:
                 place = problem.place(index)
-                columns = J[:, k, place.start - self.place.start : place.stop - self.place.start]
-                fill_layer(problem, passes(k), index, columns)
-        Q = (J.reshape(n * K, -1) @ self.vectors) * np.sqrt(scale(self.values))
-        Q = Q.reshape(n, K, -1)
+                part = slice(place.start - self.place.start, place.stop - self.place.start)
+                fill_layer(problem, passes(k), index, J[:, k, part])
+        columns = J.reshape(n * K, -1).T
+        solved = scipy.linalg.solve_triangular(self.matrix, columns, lower=True, overwrite_b=True, check_finite=False)
+        Q = solved.T.reshape(n, K, -1)
         out += Q @ Q.transpose(0, 2, 1)
 
-    def covariance(self, scale: Callable[..., Any]) -> np.ndarray:
-        return (self.vectors * scale(self.values)) @ self.vectors.T
+    def covariance(self) -> np.ndarray:
+        return scipy.linalg.cho_solve((self.matrix, True), np.eye(len(self.values)), check_finite=False)
 
     def row_elements(self, K: int) -> int:
         return 2 * K * len(self.values)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Kronecker:
     """The same of a Kronecker product A ⊗ G of a dense layer."""
 
@@ -89,20 +97,25 @@ class _Kronecker:
     values: np.ndarray  # (n_in [+ 1], n_out)
     left: np.ndarray
     right: np.ndarray
+    inverse: np.ndarray | None = None  # eigenvalues of Σ
 
-    def add_covariance(self, problem: Problem, passes: _Passes, scale: Callable[..., Any], out: np.ndarray) -> None:
+    def settle(self, noise: float, delta: float) -> None:
+        self.inverse = 1.0 / (self.values / noise + delta)
+
+    def add_covariance(self, problem: Problem, passes: _Passes, out: np.ndarray) -> None:
         K = out.shape[1]
         lin = passes(0)
         x = lin.inputs(self.index).astype(np.float64, copy=False)
         # The gradient of an output is x̃ ⊗ δ, so that everything factors.
         x = x @ self.left[: x.shape[1]] + (self.left[-1] if len(self.left) > x.shape[1] else 0.0)
-        between = np.square(x) @ scale(self.values)  # (n, n_out)
+        between = np.square(x) @ self.inverse  # (n, n_out)
         D = np.stack([passes(k).delta(self.index) @ self.right for k in range(K)], axis=1)
         out += (D * between[:, None]) @ D.transpose(0, 2, 1)
 
-    def covariance(self, scale: Callable[..., Any]) -> np.ndarray:
+    def covariance(self) -> np.ndarray:
+        assert self.inverse is not None
         U = np.kron(self.left, self.right)
-        return (U * scale(self.values).ravel()) @ U.T
+        return (U * self.inverse.ravel()) @ U.T
 
     def row_elements(self, K: int) -> int:
         return 2 * (len(self.left) + (K + 1) * len(self.right))
@@ -182,8 +195,8 @@ class Laplace:
 
     Notes
     -----
-    "full" takes 3 P² float64 and O(P³) time; the prediction of N rows O(N K P²). "kfac" and "last_layer" are for wide
-    networks. Batch norm uses its running statistics.
+    "full" and "block" take 2 P² float64 (P of the largest block) and O(P³) time, a prediction O(N K P²). "kfac" and
+    "last_layer" are for wide networks. Batch norm uses its running statistics.
 
     Examples
     --------
@@ -253,10 +266,12 @@ class Laplace:
 
         def matrix(layers: tuple[int, ...], G: np.ndarray) -> _Matrix:
             place = slice(places[layers[0]].start, places[layers[-1]].stop)
-            return _Matrix(layers, place, *_eigh(G, total))
+            G *= total
+            values = scipy.linalg.eigh(G, eigvals_only=True, check_finite=False, driver="evd")
+            return _Matrix(layers, place, np.maximum(values, 0.0), G)
 
         if structure == "full":
-            check(3, problem.n_parameters, problem.n_parameters)
+            check(2, problem.n_parameters, problem.n_parameters)
             return [matrix(having, ggn(net, X, y, **options))]
         if structure == "kfac":
             if any(problem.ops[i].kind != "dense" for i in having):
@@ -270,7 +285,7 @@ class Laplace:
         if structure == "last_layer":
             having = (max(i for i in having if problem.ops[i].kind == "dense"),)
         largest = max(sizes[i] for i in having)
-        check(sum(sizes[i] ** 2 for i in having) + 2 * largest**2)
+        check(sum(sizes[i] ** 2 for i in having) + largest**2)
         blocks = selected_ggn_blocks(problem, having)
         return [matrix((i,), blocks.pop(i)) for i in having]
 
@@ -306,6 +321,8 @@ class Laplace:
                 f"{' and noise_variance' if self.net.loss_name == 'squared_error' else ''}"
             ) from None
         assert delta is not None
+        for part in self._parts:
+            part.settle(variance, delta)
         self.prior_precision = delta
         self.noise_variance = variance if self.net.loss_name == "squared_error" else None
         self.n_effective = effective(self.prior_precision * variance)
@@ -363,11 +380,6 @@ class Laplace:
             gradient.append(0.5 * (self._fit / variance - self._n_targets + share))
         return value, np.array(gradient)
 
-    def _scale(self, values: np.ndarray) -> np.ndarray:
-        """Eigenvalues of Σ."""
-        noise = 1.0 if self.noise_variance is None else self.noise_variance
-        return 1.0 / (values / noise + self.prior_precision)
-
     def covariance(self, *, max_bytes: int | None = None) -> np.ndarray:
         """The covariance Σ of ``theta[place]``, the whole matrix.
 
@@ -390,7 +402,7 @@ class Laplace:
         result = np.zeros((P, P))
         for part in self._parts:
             place = slice(part.place.start - first, part.place.stop - first)
-            result[place, place] = part.covariance(self._scale)
+            result[place, place] = part.covariance()
         return result
 
     def predictive(self, X: Any, *, threads: int | None = None, max_bytes: int | None = None) -> Predictive:
@@ -435,7 +447,7 @@ class Laplace:
             for rows in problem.chunks(per_row):
                 passes = _Passes(problem, rows)
                 for part in self._parts:
-                    part.add_covariance(problem, passes, self._scale, C[rows])
+                    part.add_covariance(problem, passes, C[rows])
         v = np.einsum("nkk->nk", C)
         loss = self.net.loss_name
         if loss == "squared_error":
