@@ -116,8 +116,112 @@ def test_document_003_split_and_labels(example):
     assert [len(part[1]) for part in large] == [19_600, 200, 200]
 
 
-@pytest.mark.parametrize("name", ["document_001", "document_003"])
-def test_arguments_are_checked(example, name, capsys):
+def test_document_000_tables(example, mnist_dir, tmp_path, capsys):
+    found = example("document_000_tables").main(["--quick"])
+    assert (tmp_path / "figures" / "document_000_tables.png").read_bytes().startswith(PNG)
+    assert len(found) == 10 + 4 + 2 + 20 + 6
+    assert all(np.isfinite(result).all() for result in found.values())
+    # Newton's method learns: the document's stays at 9 to 12 % and at 20 to 60 %.
+    for (method, data, _), result in found.items():
+        if method.startswith("Newton"):
+            assert result.train > (90 if data.startswith("iris") else 30), (method, data)
+    out = capsys.readouterr().out
+    for text in ("table 2", "table 3", "96.85", "11.52", "93.33"):
+        assert text in out
+
+
+def test_document_002_rosenbrock(example, tmp_path, capsys):
+    document = example("document_002_rosenbrock")
+    f = document.Rosenbrock()
+    theta, step = np.array([-0.7, 0.4]), np.array([1e-6, -2e-6])
+    ahead, behind = (f.value_and_gradient(theta + sign * step) for sign in (1, -1))
+    assert 2 * f.value_and_gradient(theta)[1] @ step == pytest.approx(ahead[0] - behind[0], rel=1e-6)
+    np.testing.assert_allclose(2 * f.hessp(theta, step), ahead[1] - behind[1], rtol=1e-6)
+    found = document.main(["--quick"])
+    assert (tmp_path / "figures" / "document_002_rosenbrock.png").read_bytes().startswith(PNG)
+    arrivals = {name: document.arrival(values) for name, (_, values, _) in found.items()}
+    assert [name for name, at in arrivals.items() if at is None] == [
+        "gradient descent, fixed step",
+        "gradient descent, line search",
+    ]
+    assert arrivals["Newton, whole steps"] < arrivals["Newton, line search"] < arrivals["L-BFGS"]
+    descends = found["Newton, line search"][1]
+    assert (np.diff(descends) < 0).all()
+    assert (np.diff(found["Newton, whole steps"][1]) > 0).any()
+    assert "f ≤ 1e-10" in capsys.readouterr().out
+
+
+def test_document_002_logistic(example, tmp_path, capsys):
+    found = example("document_002_logistic").main(["--quick"])
+    assert (tmp_path / "figures" / "document_002_logistic.png").read_bytes().startswith(PNG)
+    fixed, drawn = found["fixed"], found["reshuffled"]
+    losses = {name: row[1] for name, row in fixed.items()}
+    short = losses.pop("Newton, short steps")
+    np.testing.assert_allclose(list(losses.values()), min(losses.values()), rtol=1e-9)
+    assert short > 0.5
+    assert fixed["Newton, line search"][0] < fixed["L-BFGS"][0] < fixed["non-linear CG"][0]
+    assert drawn["non-linear CG"][1] > 1.2 * losses["non-linear CG"]
+    assert drawn["Newton, line search"][1] < 1.05 * losses["Newton, line search"]
+    out = capsys.readouterr().out
+    for text in ("passed", "0.4058", "0.6030", "document"):
+        assert text in out
+
+
+def test_document_002_networks(example, mnist_dir, tmp_path, capsys):
+    document = example("document_002_networks")
+    found = document.main(["--quick"])
+    assert (tmp_path / "figures" / "document_002_networks.png").read_bytes().startswith(PNG)
+    assert len(found) == 2 * 5
+    for (_, hidden), curve in found.items():
+        assert len(curve.seconds) == len(curve.objective)
+        assert len(curve.scored) == len(curve.train) == len(curve.dev)
+        assert curve.objective[-1] < curve.objective[0], hidden
+        assert curve.train[-1] > 0.5
+    for hidden in (1, 2):
+        assert found["L-BFGS", hidden].objective[-1] < found["gradient descent", hidden].objective[-1]
+    out = capsys.readouterr().out
+    for text in ("0.8336", "0.7845", "24.3"):
+        assert text in out
+
+
+def test_document_002_depth(example, mnist_dir, tmp_path, capsys):
+    document = example("document_002_depth")
+    found = document.main(["--quick"])
+    assert (tmp_path / "figures" / "document_002_depth.png").read_bytes().startswith(PNG)
+    assert list(found) == list(document.methods(1.0))
+    assert all(values.shape == (2, 1, 3) and np.isfinite(values).all() for values in found.values())
+    losses = {name: values[1, 0, 0] for name, values in found.items()}
+    assert losses["L-BFGS"] < losses["gradient descent"] < losses["Adam"]
+    assert losses["Newton, Hessian"] < losses["Gauss-Newton CG"]
+    assert "2.303" in capsys.readouterr().out
+
+
+def test_document_004(example, mnist_dir, tmp_path, capsys):
+    found = example("document_004").main(["--quick"])
+    assert (tmp_path / "figures" / "document_004.png").read_bytes().startswith(PNG)
+    steps = found.pop("least squares")
+    assert (steps[:, 0] == 1).all()
+    assert (steps[:, 2] < 1e-8 * (1 + steps[:, 1])).all()
+    minima = [found[name][0] for name in ("L-BFGS", "Newton-CG", "Gauss-Newton CG")]
+    np.testing.assert_allclose(minima, min(minima), rtol=1e-4)
+    assert all(objective >= min(minima) * (1 - 1e-6) for objective, *_ in found.values())
+    assert "84.26" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("document_000_tables", "--seeds"),
+        ("document_001", "--seeds"),
+        ("document_002_depth", "--depth"),
+        ("document_002_logistic", "--draws"),
+        ("document_002_networks", "--rows"),
+        ("document_002_rosenbrock", "--iterations"),
+        ("document_003", "--seeds"),
+        ("document_004", "--epochs"),
+    ],
+)
+def test_arguments_are_checked(example, name, option, capsys):
     with pytest.raises(SystemExit):
-        example(name).main(["--seeds", "0"])
+        example(name).main([option, "0"])
     assert "at least 1" in capsys.readouterr().err

@@ -518,14 +518,14 @@ def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, 
 
     net, whole = classifier(backend), classifier(backend)
     trainer, results = fnn.Trainer(net, X, y, **options), []
-    old = signal.signal(signal.SIGALRM, handler)
+    old = signal.signal(signal.SIGPROF, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.25)
+        signal.setitimer(signal.ITIMER_PROF, 0.25)
         with pytest.raises(Alarm):
             results.extend(trainer.epochs(5000))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
     done = len(trainer.history)
     assert 1 <= done < 5000
     assert (trainer.state.epoch, trainer.state.steps) == (done, done * len(X))

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import curvature, datasets, estimators, initializers, kernels, losses, optimizers, reference
+    from . import curvature, datasets, estimators, initializers, kernels, linear, losses, optimizers, reference, solvers
     from .config import show_config
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .exchange import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
@@ -20,13 +20,27 @@ if TYPE_CHECKING:
     from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .network import Sequential
+    from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .solvers import (
+        ARC,
+        LBFGS,
+        GaussNewtonCG,
+        GradientDescent,
+        LevenbergMarquardt,
+        Newton,
+        NewtonCG,
+        NonlinearCG,
+        TrustRegion,
+    )
     from .training import DivergenceError, EpochResult, History, Trainer
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ARC",
     "KFAC",
+    "LBFGS",
     "NAG",
     "SGD",
     "Activation",
@@ -42,12 +56,19 @@ __all__ = [
     "EarlyStopping",
     "EpochResult",
     "ExponentialDecay",
+    "GaussNewtonCG",
+    "GradientDescent",
     "GradientReport",
     "History",
     "LayerNorm",
+    "LevenbergMarquardt",
     "LinearRegression",
     "MLPClassifier",
     "MLPRegressor",
+    "Newton",
+    "NewtonCG",
+    "NonlinearCG",
+    "Objective",
     "RMSProp",
     "RationalDecay",
     "ReduceOnPlateau",
@@ -57,6 +78,7 @@ __all__ = [
     "Standardize",
     "StepDecay",
     "Trainer",
+    "TrustRegion",
     "WarmUp",
     "__version__",
     "callbacks",
@@ -69,12 +91,14 @@ __all__ = [
     "from_torch",
     "initializers",
     "kernels",
+    "linear",
     "load",
     "losses",
     "optimizers",
     "reference",
     "schedules",
     "show_config",
+    "solvers",
     "to_onnx",
     "to_sklearn",
     "to_torch",
@@ -83,22 +107,28 @@ __all__ = [
 # Everything is loaded when first asked for: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "losses"),
-    *("network", "optimizers", "plan", "reference", "schedules", "training"),
+    *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "linear", "losses"),
+    *("network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
 )
 _SCHEDULES = (
     *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
     *("RootDecay", "StepDecay", "WarmUp"),
 )
+_SOLVERS = (
+    *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
+    *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
+)
 _NAMES = {
     **dict.fromkeys(("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
     **dict.fromkeys(_SCHEDULES, "schedules"),
+    **dict.fromkeys(_SOLVERS, "solvers"),
     **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
     **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
     **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
     **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
     **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "exchange"),
+    "Objective": "objective",
     "Sequential": "network",
     "load": "io",
     "show_config": "config",

@@ -16,7 +16,7 @@ from .reference.sparse import SparseRows
 if TYPE_CHECKING:
     import os
 
-    from .optimizers import Optimizer
+    from .optimizers import Optimizer, Solver
     from .training import History, TrainingState
 
 __all__ = ["Parameters", "Sequential"]
@@ -115,6 +115,8 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
     """
     if hasattr(X, "tocsr"):
         return _check_sparse(X, n_features, dtype)
+    if isinstance(X, SparseRows) and X.shape[1] == n_features:
+        return X  # made by this function
     if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
         raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
     array = np.asarray(X)
@@ -465,7 +467,7 @@ class Sequential:
         X: Any,
         y: Any = None,
         *,
-        optimizer: Optimizer | str = "adam",
+        optimizer: Optimizer | Solver | str = "adam",
         epochs: int = 10,
         batch_size: int | None = 64,
         shuffle: bool = True,
@@ -497,7 +499,11 @@ class Sequential:
         y : array_like
             cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
             (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
-        optimizer : Optimizer or str, default="adam"
+        optimizer : Optimizer, solver or str, default="adam"
+            A full-batch solver of :mod:`fastnn.solvers` takes all rows at once and has one entry in the history per
+            iteration, up to its own `max_iter`: leave `epochs`, `batch_size` and `shuffle` as they are. Batch norm then
+            uses the statistics of all rows, which also take the place of the running ones; dropout, l1, clipping,
+            learning-rate multipliers and `resume` are refused. ``history.result`` says why it stopped.
         epochs : int, default=10
         batch_size : int or None, default=64
             Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.
@@ -554,7 +560,7 @@ class Sequential:
         Notes
         -----
         An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
-        from the end of the last finished epoch.
+        from the end of the last finished epoch. With a solver, it is as of the last finished iteration.
         """
         from .training import fit  # training stands above the network; this method is a shorthand for it
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from .plan import UpdateRule, check_integer, check_number
 from .schedules import Schedule
 
-__all__ = ["KFAC", "NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "get"]
+__all__ = ["KFAC", "NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Solver", "get"]
 
 
 class Optimizer:
@@ -43,6 +43,13 @@ class Optimizer:
         if isinstance(self.learning_rate, Schedule):
             fields["learning_rate"] = self.learning_rate.learning_rate
         return UpdateRule(self.rule, **fields)
+
+
+class Solver:
+    """What `fit` recognises a full-batch solver of :mod:`fastnn.solvers` by; they stand above training."""
+
+    def _fit(self, net: Any, X: Any, y: Any, **options: Any) -> Any:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -395,6 +402,8 @@ def get(optimizer: Any) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
+    if isinstance(optimizer, Solver):
+        raise TypeError(f"optimizer: {type(optimizer).__name__} is a full-batch solver; use it with net.fit")
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer: unknown name {optimizer!r}; known: {', '.join(OPTIMIZERS)}")

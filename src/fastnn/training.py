@@ -63,6 +63,9 @@ class EpochResult:
         The network, as the epoch has left it.
     history : History
         All epochs so far, with this one.
+    solver : dict of float
+        Of an iteration of a full-batch solver: ``gradient_norm``, ``step`` and ``damping``; its `accuracy` is None and
+        its `learning_rate` NaN.
     """
 
     epoch: int
@@ -75,6 +78,7 @@ class EpochResult:
     net: Sequential | None = field(default=None, repr=False, compare=False)
     history: History | None = field(default=None, repr=False, compare=False)
     _training: TrainingState | None = field(default=None, repr=False, compare=False)
+    solver: Mapping[str, float] = field(default_factory=dict)
 
     def stop(self) -> None:
         """Let this epoch be the last one."""
@@ -87,11 +91,12 @@ class EpochResult:
         return self._training is not None and self._training.stopped
 
     def __getitem__(self, name: str) -> Any:
-        if name in self.validation:
-            return self.validation[name]
+        for further in (self.validation, self.solver):
+            if name in further:
+                return further[name]
         if name in SERIES:
             return getattr(self, name)
-        raise KeyError(f"no record {name!r}; there are {', '.join((*SERIES, *self.validation))}")
+        raise KeyError(f"no record {name!r}; there are {', '.join((*SERIES, *self.validation, *self.solver))}")
 
 
 SERIES = ("epoch", "loss", "accuracy", "learning_rate", "seconds")
@@ -102,8 +107,16 @@ class History:
 
     ``history["loss"]`` is a list, :meth:`keys` has the names: ``epoch``, ``loss``, ``accuracy`` (classifiers only),
     with validation data ``val_loss`` and the other results of ``net.evaluate``, ``learning_rate``, ``seconds``.
-    ``len(history)`` is the number of epochs.
+    ``len(history)`` is the number of epochs. A full-batch solver has one entry per iteration, with ``gradient_norm``,
+    ``step`` and ``damping`` in the place of the accuracy and the learning rate.
+
+    Attributes
+    ----------
+    result : SolverResult or None
+        Of a full-batch solver: why it stopped, and how often it evaluated what.
     """
+
+    result: Any = None
 
     def __init__(self, keys: tuple[str, ...] = SERIES) -> None:
         self._columns: dict[str, list[Any]] = {key: [] for key in keys}
@@ -111,8 +124,7 @@ class History:
     def append(self, result: EpochResult) -> None:
         """Add one epoch; without validation, ``val_`` series get NaN."""
         for key, column in self._columns.items():
-            known = not key.startswith("val_")
-            column.append(getattr(result, key) if known else result.validation.get(key, math.nan))
+            column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
 
     def keys(self) -> tuple[str, ...]:
         """Names of what was recorded."""
@@ -779,6 +791,9 @@ def fit(
     epochs = check_integer("epochs", epochs)
     verbose = check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, minimum=0)
     callbacks = check_callbacks(callbacks)
+    if isinstance(options.get("optimizer"), optimizers.Solver):
+        solver = options.pop("optimizer")
+        return solver._fit(net, X, y, epochs=epochs, callbacks=callbacks, verbose=verbose, resume=resume, **options)
     seed = options.get("seed")
     generators = [net._rng, *([seed] if isinstance(seed, np.random.Generator) else [])]
     before = [generator.bit_generator.state for generator in generators]
@@ -798,7 +813,7 @@ def fit(
         raise
     state.callbacks = callbacks
     net.history = trainer.history  # now, so that an interrupted run leaves what it got to
-    with _Progress(epochs, state.epoch) if verbose else nullcontext() as progress:
+    with Progress(epochs, state.epoch) if verbose else nullcontext() as progress:
         for result in results:
             call_callbacks(callbacks, result)
             if progress is not None:
@@ -854,22 +869,24 @@ def partial_fit(net: Sequential, X: Any, y: Any = None, *, optimizer: Any = None
     return trainer.history
 
 
-class _Progress(AbstractContextManager["_Progress"]):
+class Progress(AbstractContextManager["Progress"]):
     """A tqdm bar where tqdm is installed, else one line per epoch on stderr."""
 
-    def __init__(self, epochs: int, done: int = 0) -> None:
-        self._epochs = epochs
+    def __init__(self, epochs: int, done: int = 0, unit: str = "epoch") -> None:
+        self._epochs, self._unit = epochs, unit
         self._bar: Any = None
         try:
             from tqdm.auto import tqdm
         except ImportError:
             return
-        self._bar = tqdm(total=epochs, initial=min(done, epochs), unit="epoch")
+        self._bar = tqdm(total=epochs, initial=min(done, epochs), unit=unit)
 
     def show(self, result: EpochResult) -> None:
         values = {"loss": f"{result.loss:.4g}"}
         if result.accuracy is not None:
             values["accuracy"] = f"{result.accuracy:.4f}"
+        if "gradient_norm" in result.solver:
+            values["gradient"] = f"{result['gradient_norm']:.3g}"
         for name in ("val_loss", "val_accuracy", "val_r2"):
             if name in result.validation:
                 values[name] = f"{result[name]:.4f}" if name != "val_loss" else f"{result[name]:.4g}"
@@ -878,7 +895,7 @@ class _Progress(AbstractContextManager["_Progress"]):
             self._bar.update()
             return
         text = "  ".join(f"{name} {value}" for name, value in values.items())
-        print(f"epoch {result.epoch}/{self._epochs}  {text}  {result.seconds:.3g} s", file=sys.stderr)
+        print(f"{self._unit} {result.epoch}/{self._epochs}  {text}  {result.seconds:.3g} s", file=sys.stderr)
 
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:

@@ -1,0 +1,111 @@
+"""Linear least squares in closed form: what one Newton step gives, by singular values instead of normal equations."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import lstsq
+
+from .network import check_rows, check_sample_weight
+from .plan import check_number
+
+__all__ = ["LinearFit", "least_squares"]
+
+
+class LinearFit(NamedTuple):
+    """Minimum of a linear least-squares problem.
+
+    Attributes
+    ----------
+    weight : ndarray (D, K)
+    bias : ndarray (K,)
+        Zeros without an intercept.
+    rank : int
+        Of the weighted, centred rows with those of the penalty; below D several W are minima.
+    singular_values : ndarray
+        Of the same matrix, falling.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    rank: int
+    singular_values: np.ndarray
+
+
+def least_squares(
+    X: Any, y: Any, sample_weight: Any = None, l2: float = 0.0, *, intercept: bool = True, rcond: float | None = None
+) -> LinearFit:
+    """Minimise Σ w ½ ‖y − x W − b‖² / Σ w + ½ l2 ‖W‖², the objective of ``Sequential([Dense(K)])`` with squared_error.
+
+    The objective is quadratic, so that one Newton step from anywhere ends at its minimum (seed 004). The step is taken
+    as the least-squares problem of the rows √w (x − x̄), and √(l2 Σ w) e_j for the penalty, by LAPACK's gelsd: the
+    condition of the normal equations, X'WX + l2 Σ w I, would be the square.
+
+    Parameters
+    ----------
+    X : array_like (N, D)
+        Made dense where sparse.
+    y : array_like (N,) or (N, K)
+    sample_weight : array_like (N,), optional
+        At least 0, not all 0.
+    l2 : float, default=0.0
+        Of W, not of b.
+    intercept : bool, default=True
+        Whether there is a b.
+    rcond : float, optional
+        Singular values up to this times the largest count as 0; None is ε max(rows, columns), as
+        ``numpy.linalg.lstsq``.
+
+    Returns
+    -------
+    LinearFit
+        In float64. Of several minima that of the smallest ‖W‖.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> fit = fnn.linear.least_squares([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+    >>> fit.weight.round(6).tolist(), fit.bias.round(6).tolist()
+    ([[2.0]], [1.0])
+    """
+    double = np.dtype(np.float64)
+    n_features = X.shape[1] if getattr(X, "ndim", 0) == 2 else np.shape(X)[-1] if np.ndim(X) else 0
+    rows = check_rows(X, n_features, double)
+    A = rows.dense(double) if hasattr(rows, "dense") else rows.astype(double)
+    if len(A) == 0:
+        raise ValueError(f"X: expected at least one row, got shape {A.shape}")
+    B = np.asarray(y)
+    if B.dtype.kind not in "buif":
+        raise TypeError(f"y: expected real numbers, got dtype {B.dtype}")
+    if B.ndim not in (1, 2) or len(B) != len(A):
+        raise ValueError(f"y: expected shape ({len(A)},) or ({len(A)}, K), got {B.shape}")
+    B = B.reshape(len(A), -1).astype(double)
+    if not np.isfinite(B).all():
+        raise ValueError("y: expected finite values")
+    w = check_sample_weight(sample_weight, len(A), double)
+    l2 = check_number("l2", l2, minimum=0.0)
+    if not isinstance(intercept, bool):
+        raise TypeError(f"intercept must be True or False, got {intercept!r}")
+    centre, mean = np.zeros(n_features), np.zeros(B.shape[1])
+    if intercept:
+        centre, mean = np.average(A, axis=0, weights=w), np.average(B, axis=0, weights=w)
+        A -= centre
+        B -= mean
+    total = float(len(A))
+    if w is not None:
+        total = float(w.sum())
+        root = np.sqrt(w)[:, None]
+        A *= root
+        B *= root
+    limit = np.finfo(double).eps * max(A.shape) if rcond is None else check_number("rcond", rcond, minimum=0.0)
+    if l2:
+        A = np.concatenate([A, np.sqrt(l2 * total) * np.eye(n_features)])
+        B = np.concatenate([B, np.zeros((n_features, B.shape[1]))])
+    W, _, rank, values = lstsq(A, B, cond=limit, check_finite=False)
+    return LinearFit(W, mean - centre @ W, int(rank), values)

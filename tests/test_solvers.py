@@ -1,0 +1,597 @@
+"""Full-batch solvers: on objectives, and as optimizers of fit."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn.solvers.line_search import Point, search
+from fastnn.solvers.model import CholeskyModel, SpectralModel
+
+SOLVERS = [
+    fnn.GradientDescent(),
+    fnn.GradientDescent(line_search=None),
+    fnn.NonlinearCG(),
+    fnn.NonlinearCG(formula="fletcher_reeves"),
+    fnn.NonlinearCG(formula="hager_zhang"),
+    fnn.LBFGS(),
+    fnn.LBFGS(memory=3),
+    fnn.NewtonCG(),
+    fnn.TrustRegion(),
+    fnn.TrustRegion(method="krylov"),
+    fnn.TrustRegion(method="ncg"),
+    fnn.Newton(),
+    fnn.Newton(updates=1),
+    fnn.Newton(matrix="block"),
+    fnn.Newton(matrix="diagonal"),
+    fnn.Newton(globalization="trust_region"),
+    fnn.Newton(globalization="trust_region", matrix="block"),
+    fnn.ARC(),
+    fnn.GaussNewtonCG(),
+    fnn.GaussNewtonCG(preconditioner="kfac"),
+    fnn.GaussNewtonCG(preconditioner=None),
+    fnn.GaussNewtonCG(curvature_rows=100),
+]
+
+
+def ident(solver) -> str:
+    changed = [f"{k}={v}" for k, v in vars(solver).items() if v != getattr(type(solver)(), k)]
+    return " ".join([type(solver).__name__, *changed])
+
+
+def with_limits(solver, max_iter: int, tol: float):
+    return type(solver)(**{**vars(solver), "max_iter": max_iter, "tol": tol})
+
+
+@pytest.fixture
+def iris() -> tuple[np.ndarray, np.ndarray]:
+    X, y = fnn.datasets.load_iris()
+    return (X - X.mean(axis=0)) / X.std(axis=0), y
+
+
+def softmax_regression(dtype: str = "float64") -> fnn.Sequential:
+    return fnn.Sequential([fnn.Dense(3)], input_size=4, loss="cross_entropy", dtype=dtype, seed=0)
+
+
+def deep(seed: int = 0, dtype: str = "float64") -> fnn.Sequential:
+    layers = [fnn.Dense(10, "tanh"), fnn.Dense(10, "tanh"), fnn.Dense(3)]
+    return fnn.Sequential(layers, input_size=4, loss="cross_entropy", dtype=dtype, seed=seed)
+
+
+# -- one minimum, all solvers
+# --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ident)
+def test_finds_the_minimum_of_softmax_regression(iris, solver) -> None:
+    X, y = iris
+    net = softmax_regression()
+    objective = fnn.Objective(net, X, y, l2=0.1)
+    start = net.theta.copy()
+    result = with_limits(solver, 2000, 1e-6).minimize(objective, net.theta)
+    assert result.converged, result
+    assert np.linalg.norm(objective.gradient(result.theta)) <= 1e-6
+    # scikit-learn 1.9, LogisticRegression(C=1 / 15, tol=1e-12), penalty included
+    assert result.value == pytest.approx(0.505922213544, abs=1e-8)
+    assert (net.theta == start).all()
+    assert len(result.history["value"]) == result.iterations + 1
+    assert result.history["value"][-1] == result.value
+    assert result.history["gradient_norm"][-1] == result.gradient_norm
+    assert all(np.diff(result.history["value"]) <= 1e-12)
+    assert result.evaluations.gradient >= 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ident)
+def test_lowers_a_network_and_stops_at_max_iter(iris, solver) -> None:
+    X, y = iris
+    net = deep()
+    objective = fnn.Objective(net, X, y, l2=1e-3)
+    result = with_limits(solver, 3, 0.0).minimize(objective, net.theta)
+    assert (result.status, result.iterations) == ("max_iter", 3)
+    assert result.value < objective.value(net.theta)
+    assert result.value == pytest.approx(objective.value(result.theta), rel=1e-14)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ident)
+def test_float32_ends_at_its_rounding_noise(iris, solver) -> None:
+    X, y = iris
+    net = softmax_regression("float32")
+    result = with_limits(solver, 300, 0.0).minimize(fnn.Objective(net, X, y, l2=0.1), net.theta)
+    assert result.value == pytest.approx(0.505922213544, abs=1e-3 if isinstance(solver, fnn.GradientDescent) else 2e-6)
+    assert result.status in ("precision", "max_iter", "stalled", "converged")
+    if type(solver) in (fnn.LBFGS, fnn.Newton, fnn.ARC, fnn.NonlinearCG):
+        assert result.status == "precision"
+        assert "float32; dtype='float64' goes further" in result.message
+
+
+def test_evaluations_are_counted(iris) -> None:
+    X, y = iris
+    net = deep()
+    objective = fnn.Objective(net, X, y, l2=1e-3)
+    objective.hessian(net.theta)
+    newton = fnn.Newton(3, 0.0).minimize(objective, net.theta)
+    assert newton.evaluations.matrix == 3
+    products = fnn.NewtonCG(3, 0.0).minimize(objective, net.theta)
+    assert products.evaluations.product > 0
+    assert products.evaluations.matrix == 0
+    assert objective.evaluations.matrix == 4
+
+
+# -- Newton
+# --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_newton_solves_iris_to_eight_digits(iris, seed: int) -> None:
+    X, y = iris
+    net = deep(seed)
+    objective = fnn.Objective(net, X, y, l2=1e-3)
+    result = fnn.Newton(25, 1e-8).minimize(objective, net.theta)
+    assert result.converged
+    assert np.linalg.norm(objective.gradient(result.theta)) < 1e-8
+    assert np.linalg.eigvalsh(objective.hessian(result.theta)).min() > -1e-8  # no saddle
+
+
+@pytest.mark.parametrize("globalization", ["line_search", "trust_region"])
+def test_newton_leaves_a_saddle(iris, globalization: str) -> None:
+    X, y = iris
+    net = fnn.Sequential(
+        [fnn.Dense(10, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", dtype="float64", seed=0
+    )
+    net.theta[...] = 0.0  # the classes are of one size: the gradient vanishes, and the curvature is not definite
+    objective = fnn.Objective(net, X, y, l2=1e-3)
+    assert np.linalg.norm(objective.gradient(net.theta)) < 1e-12
+    assert np.linalg.eigvalsh(objective.hessian(net.theta)).min() < -1e-2
+    stuck = fnn.Newton(25, 1e-8, escape=False).minimize(objective, net.theta)
+    assert (stuck.iterations, stuck.converged) == (0, True)
+    result = fnn.Newton(100, 1e-8, globalization=globalization).minimize(objective, net.theta)
+    assert result.converged
+    assert result.value < 0.1 < stuck.value
+
+
+def test_newton_solves_least_squares_in_one_step(rng) -> None:
+    X, y = rng.normal(size=(50, 6)) * 10.0 ** np.arange(-1, 2).repeat(2), rng.normal(size=(50, 2))
+    net = fnn.Sequential([fnn.Dense(2)], input_size=6, loss="squared_error", dtype="float64", seed=0)
+    for size in (14, 1):  # by eigenvalues, and by Cholesky's factors
+        fnn.solvers.model.EIGEN_LIMIT, before = size, fnn.solvers.model.EIGEN_LIMIT
+        try:
+            result = fnn.Newton(5, 1e-6, updates=1).minimize(fnn.Objective(net, X, y), net.theta)
+        finally:
+            fnn.solvers.model.EIGEN_LIMIT = before
+        assert (result.iterations, result.status) == (1, "converged")
+        fit = fnn.linear.least_squares(X, y)
+        np.testing.assert_allclose(result.theta[:12].reshape(6, 2), fit.weight, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result.theta[12:], fit.bias, rtol=1e-4, atol=1e-6)
+
+
+def test_newton_learns_small_mnist(mnist_dir) -> None:
+    X, y, *_ = fnn.datasets.load_mnist()
+    X, y = X[:1000].reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 196) / 255.0, y[:1000]
+    layers = [fnn.Dense(10, "tanh"), fnn.Dense(10, "tanh"), fnn.Dense(10, "tanh"), fnn.Dense(10)]
+    net = fnn.Sequential(layers, input_size=196, loss="cross_entropy", dtype="float64", seed=0)
+
+    def good(result: fnn.EpochResult) -> None:
+        if net.evaluate(X, y)["accuracy"] >= 0.99:
+            result.stop()
+
+    history = net.fit(X, y, optimizer=fnn.Newton(10), l2=1e-4, callbacks=[good])
+    assert net.evaluate(X, y)["accuracy"] >= 0.99
+    assert history.result.status == "stopped"
+
+
+def test_too_many_parameters_are_refused() -> None:
+    net = fnn.Sequential([fnn.Dense(80), fnn.Dense(2)], input_size=80, loss="cross_entropy", seed=0)
+    objective = fnn.Objective(net, np.zeros((1, 80)), [0])
+    for solver in (fnn.Newton(), fnn.ARC()):
+        with pytest.raises(ValueError, match="6,642 parameters has a Hessian of 352,929,312 bytes, max"):
+            solver.minimize(objective, net.theta)
+
+
+# -- models
+# --------------------------------------------------------------------------------------------------------------
+
+
+def models(B: np.ndarray):
+    n = len(B)
+    return [SpectralModel([(slice(0, n), B)], n), CholeskyModel(B)]
+
+
+@pytest.mark.parametrize("lowest", [-2.0, -1e-3, 0.0, 0.5])
+@pytest.mark.parametrize("radius", [1e-3, 0.3, 5.0, 1e4])
+@pytest.mark.parametrize("hard", [False, True])
+def test_trust_steps_are_the_minimum_in_the_ball(rng, lowest: float, radius: float, hard: bool) -> None:
+    n = 30
+    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    values = np.concatenate([[lowest], rng.uniform(max(lowest, 0.0) + 0.1, 10.0, n - 1)])
+    B = (Q * values) @ Q.T
+    B = 0.5 * (B + B.T)
+    g = Q @ (np.where(np.arange(n) == 0, 0.0, 1.0) * rng.normal(size=n)) if hard else rng.normal(size=n)
+    exact = None
+    for current in models(B):
+        p, mu = current.trust_step(g, radius)
+        length = np.linalg.norm(p)
+        value = g @ p + 0.5 * p @ B @ p
+        assert value == pytest.approx(g @ p + 0.5 * current.quadratic(p), rel=1e-9)
+        assert length <= 1.1001 * radius
+        if isinstance(current, SpectralModel):
+            exact = value
+            assert length <= radius * 1.0011
+            assert mu >= -min(lowest, 0.0) - 1e-9
+            np.testing.assert_allclose(B @ p + mu * p, -g, atol=1e-6 * (1.0 + radius))
+            for _ in range(200):  # nothing in the ball lies lower
+                q = rng.normal(size=n)
+                q *= radius * rng.random() / np.linalg.norm(q)
+                assert g @ q + 0.5 * q @ B @ q >= value - 2e-3 * abs(value)
+        else:
+            assert value <= 0.75 * exact
+
+
+@pytest.mark.parametrize("lowest", [-2.0, 0.5])
+@pytest.mark.parametrize("sigma", [1e-3, 1.0, 1e3])
+def test_cubic_steps(rng, lowest: float, sigma: float) -> None:
+    n = 30
+    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    B = (Q * np.concatenate([[lowest], rng.uniform(0.6, 10.0, n - 1)])) @ Q.T
+    B, g = 0.5 * (B + B.T), rng.normal(size=n)
+    lengths = []
+    for current in models(B):
+        p, mu = current.cubic_step(g, sigma)
+        np.testing.assert_allclose(B @ p + mu * p, -g, atol=1e-6)
+        lengths.append(np.linalg.norm(p))
+        assert mu == pytest.approx(sigma * lengths[-1], rel=0.12)
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.12)
+
+
+@pytest.mark.parametrize("definite", [True, False])
+def test_inverses(rng, definite: bool) -> None:
+    n = 20
+    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    values = np.geomspace(1e-6, 1.0, n) if definite else np.linspace(-1.0, 2.0, n)
+    B, v = (Q * values) @ Q.T, rng.normal(size=n)
+    B = 0.5 * (B + B.T)
+    spectral, cholesky = (current.inverse(1e-3) for current in models(B))
+    if definite:
+        for solve, shift in (spectral, cholesky):
+            np.testing.assert_allclose(B @ solve(v), v, rtol=1e-7, atol=1e-8)
+            assert shift == 0.0
+        return
+    np.testing.assert_allclose(spectral[0](v), Q @ ((Q.T @ v) / np.maximum(np.abs(values), 1e-3)), rtol=1e-9)
+    assert cholesky[1] > 1.0
+    np.testing.assert_allclose(B @ cholesky[0](v) + cholesky[1] * cholesky[0](v), v, rtol=1e-8, atol=1e-10)
+
+
+def test_blocks_and_diagonals_are_those_of_the_hessian(iris) -> None:
+    X, y = iris
+    net = deep()
+    objective = fnn.Objective(net, X, y, l2=1e-3)
+    H = objective.hessian(net.theta)
+    v = np.cos(np.arange(len(H)))
+    current = fnn.Newton(matrix="diagonal")._model(objective, net.theta)
+    assert current.quadratic(v) == pytest.approx(v @ (np.diag(H) * v), rel=1e-10)
+    expected = sum(v[s] @ H[s, s] @ v[s] for s in (slice(0, 50), slice(50, 160), slice(160, 193)))
+    current = fnn.Newton(matrix="block", globalization="trust_region")._model(objective, net.theta)
+    assert current.quadratic(v) == pytest.approx(expected, rel=1e-10)
+    inverse, _ = fnn.Newton(matrix="block")._model(objective, net.theta).inverse(1e-3)
+    spectral, _ = current.inverse(1e-3)
+    last = slice(160, 193)  # the others are not definite alike
+    np.testing.assert_allclose(inverse(v)[last], spectral(v)[last], rtol=1e-6)
+
+
+# -- line search
+# ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1e-4, 0.1, 1.0, 10.0, 1e4])
+@pytest.mark.parametrize("curvature", [0.1, 0.9])
+def test_line_search_meets_the_wolfe_conditions(step: float, curvature: float) -> None:
+    for f, df in (
+        (lambda a: (a - 2.0) ** 4, lambda a: 4.0 * (a - 2.0) ** 3),
+        (lambda a: -a / (a * a + 2.0), lambda a: (a * a - 2.0) / (a * a + 2.0) ** 2),  # Moré and Thuente 1994
+        (lambda a: math.cosh(min(a, 700.0)) - 3.0 * a, lambda a: math.sinh(min(a, 700.0)) - 3.0),
+    ):
+        start = Point(0.0, np.zeros(1), f(0.0), np.array([df(0.0)]), df(0.0))
+        point = search(
+            lambda x, f=f, df=df: (f(x[0]), np.array([df(x[0])])),
+            start,
+            np.ones(1),
+            step,
+            curvature=curvature,
+            max_evaluations=60,
+        )
+        assert point is not None
+        assert point.value <= start.value + 1e-4 * point.step * start.slope
+        assert abs(point.slope) <= -curvature * start.slope
+        assert (point.theta, point.gradient) == (point.step, point.slope)
+
+
+def test_line_search_steps_back_from_what_is_not_finite() -> None:
+    def f(x: np.ndarray) -> tuple[float, np.ndarray]:
+        if x[0] >= 1e-3:
+            return math.nan, np.array([math.nan])
+        return -math.log(1e-3 - x[0]) - 2000.0 * x[0], 1.0 / (1e-3 - x) - 2000.0
+
+    value, gradient = f(np.zeros(1))
+    point = search(f, Point(0.0, np.zeros(1), value, gradient, gradient[0]), np.ones(1), 1.0)
+    assert point is not None
+    assert abs(point.slope) <= 0.9 * abs(gradient[0])
+
+
+def test_line_search_without_a_lower_point() -> None:
+    start = Point(0.0, np.zeros(1), 1.0, np.array([-1.0]), -1.0)  # a wrong gradient
+    assert search(lambda x: (1.0 + x[0], np.ones(1)), start, np.ones(1), 1.0) is None
+
+
+# -- least squares
+# -------------------------------------------------------------------------------------------------------
+
+
+def curve(seed: int, outputs: int = 1) -> tuple[fnn.Sequential, np.ndarray, np.ndarray]:
+    x = np.linspace(-3.0, 3.0, 200)[:, None]
+    y = np.sin(x[:, 0]) * np.exp(-(x[:, 0] ** 2))
+    layers = [fnn.Dense(10, "tanh"), fnn.Dense(outputs)]
+    net = fnn.Sequential(layers, input_size=1, loss="squared_error", dtype="float64", seed=seed)
+    return net, x, y if outputs == 1 else np.stack([y, np.cos(x[:, 0])], axis=1)
+
+
+def test_levenberg_marquardt_fits_a_curve() -> None:
+    good = 0
+    for seed in range(10):
+        net, x, y = curve(seed)
+
+        def stop(iteration) -> None:
+            if np.sqrt(2.0 * iteration.value) < 1e-5:
+                raise StopIteration
+
+        result = fnn.LevenbergMarquardt(3000, 0.0).minimize(fnn.Objective(net, x, y), net.theta, callback=stop)
+        net.theta = result.theta
+        good += np.sqrt(np.mean((net.predict(x) - y) ** 2)) < 1e-5
+    assert good >= 9
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_its_normal_matrix_is_the_gauss_newton_matrix(rng, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnn.solvers import least_squares
+
+    monkeypatch.setattr(least_squares, "WORKSPACE", 8 * 2 * 42 * 30)  # several chunks
+    net, x, y = curve(0, outputs=2)
+    w = rng.random(200) if weighted else None
+    objective = fnn.Objective(net, x, y, w, l2=0.1)
+    A = np.empty((net.n_parameters,) * 2, order="F")
+    least_squares.normal_matrix(objective, net.theta, A)
+    A = np.tril(A) + np.tril(A, -1).T
+    np.testing.assert_allclose(A, objective.ggn(net.theta), rtol=1e-10, atol=1e-13)
+
+
+def test_levenberg_marquardt_of_a_singular_problem_and_a_penalty() -> None:
+    x = np.ones((5, 3))  # one direction of four is determined
+    net = fnn.Sequential([fnn.Dense(1)], input_size=3, loss="squared_error", dtype="float64", seed=0)
+    result = fnn.LevenbergMarquardt(100, 1e-9).minimize(fnn.Objective(net, x, np.full(5, 2.0)), net.theta)
+    assert result.converged
+    assert result.value < 1e-15
+    penalised = fnn.Objective(net, x, np.full(5, 2.0), l2=0.5)
+    result = fnn.LevenbergMarquardt(100, 1e-9).minimize(penalised, net.theta)
+    assert result.value == pytest.approx(fnn.Newton(20, 1e-10).minimize(penalised, net.theta).value, rel=1e-12)
+    other = fnn.Sequential([fnn.Dense(1)], input_size=3, loss="huber", seed=0)
+    with pytest.raises(ValueError, match="needs loss 'squared_error', got 'huber'"):
+        other.fit(x, np.ones(5), optimizer=fnn.LevenbergMarquardt())
+
+
+# -- full batches of MNIST
+# -----------------------------------------------------------------------------------------------
+
+
+def test_lbfgs_and_nlcg_on_mnist(mnist_dir) -> None:
+    X, y, X_dev, y_dev = fnn.datasets.load_mnist()
+    for solver in (fnn.LBFGS(40), fnn.NonlinearCG(40)):
+        layers = [fnn.Dense(30, "relu"), fnn.Dense(10)]
+        net = fnn.Sequential(layers, input_size=784, loss="cross_entropy", seed=0, input_scale=1 / 255)
+        net.fit(X[:10000], y[:10000], optimizer=solver, l2=0.01)
+        assert net.evaluate(X_dev, y_dev)["accuracy"] > 0.9
+
+
+# -- as an optimizer of fit
+# ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ident)
+def test_fit(iris, solver) -> None:
+    X, y = iris
+    net = deep(dtype="float32")
+    seen = []
+    history = net.fit(
+        X,
+        y,
+        optimizer=with_limits(solver, 4, 0.0),
+        l2=1e-3,
+        sample_weight=np.linspace(1.0, 2.0, 150),
+        validation_split=0.2,
+        callbacks=[lambda result: seen.append((result.epoch, result["gradient_norm"], result.net.theta.copy()))],
+    )
+    assert history is net.history
+    expected = ("epoch", "loss", "gradient_norm", "step", "damping", "val_loss", "val_accuracy", "seconds")
+    assert history.keys() == expected
+    assert history["epoch"] == [1, 2, 3, 4] == [s[0] for s in seen]
+    assert history["gradient_norm"] == [s[1] for s in seen]
+    assert (net.theta == seen[-1][2]).all()
+    assert (net.theta == history.result.theta.astype(np.float32)).all()
+    assert history["loss"][-1] < history["loss"][0]
+    assert history.result.iterations == 4
+
+
+def test_fit_minimises_what_it_says(iris) -> None:
+    X, y = iris
+    w = np.linspace(0.5, 2.0, 150)
+    net = softmax_regression()
+    history = net.fit(X, y, optimizer=fnn.LBFGS(200, 1e-8), sample_weight=w, class_weight={0: 3.0}, l2=0.1)
+    assert history.result.converged
+    weights = np.where(y == 0, 3.0, 1.0) * w
+    assert np.linalg.norm(net.gradient(X, y, sample_weight=weights, l2=0.1)) < 1e-7
+    assert history["loss"][-1] == pytest.approx(net.loss(X, y, sample_weight=weights, l2=0.1), rel=1e-12)
+
+
+def test_early_stopping_and_verbose(iris, capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = iris
+    net = deep()
+    stopping = fnn.EarlyStopping(patience=2)
+    history = net.fit(X, y, optimizer=fnn.LBFGS(500), validation_split=0.3, seed=0, callbacks=[stopping], verbose=1)
+    assert history.result.status == "stopped"
+    assert len(history) == stopping.best_epoch + 2
+    assert stopping.best == min(history["val_loss"])
+    assert "gradient=" in capsys.readouterr().err.replace("gradient ", "gradient=")
+
+
+def test_standardize_sparse_and_batch_norm(iris) -> None:
+    import scipy.sparse
+
+    X, y = fnn.datasets.load_iris()
+    layers = [fnn.Standardize(), fnn.Dense(6, "tanh"), fnn.BatchNorm(), fnn.Dense(3)]
+    net = fnn.Sequential(layers, input_size=4, loss="cross_entropy", seed=0)
+    history = net.fit(scipy.sparse.csr_array(X), y, optimizer=fnn.LBFGS(30), l2=1e-3)
+    # The running statistics are those of the data, so that both modes are one.
+    assert net.loss(X, y, l2=1e-3) == pytest.approx(history["loss"][-1], rel=1e-5)
+    assert net.loss(X, y, l2=1e-3, training=True) == pytest.approx(history["loss"][-1], rel=1e-5)
+    assert net.evaluate(X, y)["accuracy"] > 0.97
+    net.fit(X, y, optimizer=fnn.Newton(3), l2=1e-3)
+    with pytest.raises(ValueError, match="rows that do not depend on each other"):
+        net.fit(X, y, optimizer=fnn.GaussNewtonCG(3), l2=1e-3)
+    net.fit(X, y, optimizer=fnn.GaussNewtonCG(3, preconditioner=None), l2=1e-3)
+    net.fit(X, y, epochs=1)  # other training goes on from there
+
+
+def test_an_interruption_leaves_the_last_finished_iteration(iris) -> None:
+    X, y = iris
+    for solver in (fnn.LBFGS(50), fnn.NewtonCG(50), fnn.Newton(50)):
+        net = deep()
+        kept = []
+
+        def interrupt(result, kept=kept) -> None:
+            kept.append(result.net.theta.copy())
+            if result.epoch == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(X, y, optimizer=solver, l2=1e-3, callbacks=[interrupt])
+        assert (net.theta == kept[-1]).all()
+        assert len(net.history) == 3
+
+
+def test_an_interruption_within_an_iteration(iris, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = iris
+    net = deep()
+    evaluate, count, kept = fnn.Objective._evaluate, [], []
+
+    def interrupt(self, theta, gradient):
+        count.append(1)
+        if len(count) == 12:
+            raise KeyboardInterrupt
+        return evaluate(self, theta, gradient)
+
+    monkeypatch.setattr(fnn.Objective, "_evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y, optimizer=fnn.LBFGS(50), callbacks=[lambda result: kept.append(net.theta.copy())])
+    assert (net.theta == kept[-1]).all()
+    assert 1 <= len(net.history) < 12
+
+
+def test_a_diverging_run_keeps_the_last_good_parameters(iris) -> None:
+    X, _ = iris
+    net = fnn.Sequential([fnn.Dense(3)], input_size=4, loss="poisson", seed=0)
+    with pytest.raises(fnn.DivergenceError, match=r"stopped being finite in iteration"):
+        net.fit(X, np.exp(X[:, :3]), optimizer=fnn.GradientDescent(line_search=None, learning_rate=50.0))
+    assert np.isfinite(net.theta).all()
+    net.theta[...] = 1e3
+    before = net.theta.copy()
+    with pytest.raises(fnn.DivergenceError, match=r"not finite at the start; the network is as it was"):
+        net.fit(X, np.exp(X[:, :3]), optimizer=fnn.LBFGS())
+    assert (net.theta == before).all()
+
+
+def test_the_same_seed_gives_the_same_bits(iris) -> None:
+    X, y = iris
+    found = []
+    for _ in range(2):
+        net = deep()
+        net.fit(X, y, optimizer=fnn.Newton(5), l2=1e-3, threads=1, deterministic=True)
+        found.append(net.theta.copy())
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 10}, "batch_size: LBFGS takes all rows at once, got 10"),
+        ({"epochs": 20}, "epochs: the iterations of LBFGS are its max_iter, got epochs=20"),
+        ({"clip_norm": 1.0}, "clip_norm: LBFGS controls its steps itself"),
+        ({"clip_value": 1.0}, "clip_value: LBFGS controls its steps itself"),
+        ({"l1": 0.1}, "l1: LBFGS needs a differentiable objective"),
+        ({"resume": True}, "resume: a run of LBFGS cannot be resumed"),
+        ({"callbacks": [fnn.Checkpoint("x")]}, "callbacks: Checkpoint saves trainings to be resumed"),
+        ({"y": None}, "y: LBFGS needs arrays X and y"),
+        ({"l2": -1.0}, "l2 must be a finite number >= 0"),
+        ({"validation_split": 2.0}, "validation_split must be"),
+    ],
+)
+def test_what_does_not_apply_is_refused(iris, options, message: str) -> None:
+    X, y = iris
+    net = deep()
+    before = net.theta.copy(), net._rng.bit_generator.state
+    with pytest.raises(ValueError, match=message):
+        net.fit(**{"X": X, "y": y, "optimizer": fnn.LBFGS(), **options})
+    assert (net.theta == before[0]).all()
+    assert net._rng.bit_generator.state == before[1]
+    assert net.history is None
+
+
+def test_networks_that_do_not_fit_are_refused(iris) -> None:
+    X, y = iris
+    dropout = fnn.Sequential([fnn.Dense(5), fnn.Dropout(0.5), fnn.Dense(3)], input_size=4, loss="cross_entropy")
+    with pytest.raises(ValueError, match="needs an objective without chance, got a Dropout at position 1"):
+        dropout.fit(X, y, optimizer=fnn.LBFGS())
+    frozen = fnn.Sequential(
+        [fnn.Dense(5, learning_rate_multiplier=0.0), fnn.Dense(3)], input_size=4, loss="cross_entropy"
+    )
+    with pytest.raises(ValueError, match=r"LBFGS has no learning rate, got learning_rate_multiplier=0 of layer 0"):
+        frozen.fit(X, y, optimizer=fnn.LBFGS())
+    with pytest.raises(TypeError, match=r"LBFGS is a full-batch solver; use it with net\.fit"):
+        deep().partial_fit(X, y, optimizer=fnn.LBFGS())
+    with pytest.raises(TypeError, match="objective must be an Objective, got Sequential"):
+        fnn.LBFGS().minimize(deep(), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fnn.LBFGS(0), "max_iter must be an integer >= 1, got 0"),
+        (lambda: fnn.LBFGS(tol=-1), "tol must be a finite number >= 0, got -1"),
+        (lambda: fnn.LBFGS(memory=0), "memory must be an integer >= 1"),
+        (lambda: fnn.LBFGS(dtype="float16"), "dtype must be 'float32', 'float64' or None"),
+        (lambda: fnn.GradientDescent(line_search="armijo"), "line_search must be one of 'wolfe', None, got 'armijo'"),
+        (lambda: fnn.NonlinearCG(formula="x"), "formula must be one of"),
+        (lambda: fnn.Newton(matrix="x"), "matrix must be one of 'full', 'block', 'diagonal', got 'x'"),
+        (lambda: fnn.Newton(globalization=None), "globalization must be one of"),
+        (lambda: fnn.Newton(damping=0.0), "damping must be a finite number > 0"),
+        (lambda: fnn.Newton(updates=0), "updates must be an integer >= 1"),
+        (lambda: fnn.ARC(sigma=0), "sigma must be a finite number > 0"),
+        (lambda: fnn.TrustRegion(method="dogleg"), "method must be one of"),
+        (lambda: fnn.TrustRegion(radius=2.0, max_radius=1.0), "max_radius must be"),
+        (lambda: fnn.GaussNewtonCG(preconditioner="x"), "preconditioner must be one of 'fisher', 'kfac', None"),
+        (lambda: fnn.GaussNewtonCG(decay=2.0), "decay must be"),
+        (lambda: fnn.LevenbergMarquardt(damping=-1), "damping must be"),
+    ],
+)
+def test_bad_descriptions(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ident)
+def test_descriptions_are_values(solver) -> None:
+    assert pickle.loads(pickle.dumps(solver)) == solver == copy.deepcopy(solver)
+    assert repr(solver).startswith(type(solver).__name__)
+    with pytest.raises(AttributeError):
+        solver.max_iter = 3
