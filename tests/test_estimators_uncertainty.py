@@ -248,3 +248,27 @@ def test_standard_errors_and_influence() -> None:
         other = fnn.SoftmaxRegression(1.0, tol=1e-10).fit(X[::2][kept], y[::2][kept])
     change = 75 * (log_loss(y[1::2], other.predict_proba(X[1::2])) - log_loss(y[1::2], softmax.predict_proba(X[1::2])))
     assert -on_loss[:, i].sum() / 75 == pytest.approx(change, rel=0.15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_newton_ends_where_logistic_regression_does(classes: int, dtype: str) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    X, y = iris()
+    kept = (y != "setosa") | (classes == 3)
+    X, y = X[kept].astype(dtype), y[kept]
+    w = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        ours = fnn.SoftmaxRegression(0.5, solver="newton", tol=1e-10).fit(X, y, w)
+    theirs = LogisticRegression(C=2.0, tol=1e-12, max_iter=10000).fit(X.astype(np.float64), y, w)
+    tolerance = 1e-5 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=tolerance)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=tolerance)
+    assert ours.n_iter_ < 30
+    assert not hasattr(ours, "partial_fit")
+    if classes == 2:  # one iteration, which takes several steps by one Hessian, is enough
+        return
+    with pytest.warns(ConvergenceWarning, match="newton failed to converge after 1 iteration"):
+        fnn.SoftmaxRegression(solver="newton", max_iter=1, tol=1e-12).fit(X, y)

@@ -39,12 +39,14 @@ class SoftmaxRegression(Classifier):
     ----------
     alpha : float, default=1.0
         Strength of the penalty of the weights, not of the intercept.
-    solver : {"lbfgs", "sgd", "adam"}, another optimizer's name, or an Optimizer, default="lbfgs"
+    solver : {"lbfgs", "newton", "sgd", "adam"}, another optimizer's name, or an Optimizer, default="lbfgs"
+        newton is :class:`fastnn.solvers.Newton` with the exact Hessian: few iterations, (classes · features)² memory.
     fit_intercept : bool, default=True
     batch_size, learning_rate, learning_rate_init, max_iter, shuffle, random_state, verbose, warm_start
         As for :class:`MLPClassifier`.
     tol : float, default=1e-4
-        For lbfgs the largest component of the gradient to stop at; else as for :class:`MLPClassifier`.
+        For lbfgs the largest component of the gradient to stop at, for newton its norm; else as for
+        :class:`MLPClassifier`.
     n_iter_no_change, optimizer, label_smoothing, class_weight, callbacks, n_threads, posterior
         As for :class:`MLPClassifier`.
 
@@ -83,11 +85,12 @@ class SoftmaxRegression(Classifier):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                *("solver", "alpha", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "shuffle"),
+                *("alpha", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "shuffle"),
                 *("random_state", "tol", "verbose", "warm_start", "n_iter_no_change", "optimizer", "callbacks"),
                 *("n_threads", "posterior"),
             )
         },
+        "solver": [StrOptions({"newton"}), *CONSTRAINTS["solver"]],
         "fit_intercept": ["boolean"],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
