@@ -104,9 +104,20 @@ def ggn_blocks(
 
 
 def _blocks(problem: Problem, kind: str, max_bytes: Any, instead: str) -> dict[int, np.ndarray]:
-    places = {i: problem.place(i) for i, op in enumerate(problem.ops) if op.weight >= 0}
+    having = tuple(i for i, op in enumerate(problem.ops) if op.weight >= 0)
+    sizes = [place.stop - place.start for place in map(problem.place, having)]
+    check_size(problem.what, (sum(size**2 for size in sizes),), problem.dtype, max_bytes, instead)
+    return _selected_blocks(problem, kind, having)
+
+
+def selected_ggn_blocks(problem: Problem, having: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """What :func:`ggn_blocks` gives, for some layers only; their sizes are not checked."""
+    return _selected_blocks(problem, "ggn", having)
+
+
+def _selected_blocks(problem: Problem, kind: str, having: tuple[int, ...]) -> dict[int, np.ndarray]:
+    places = {i: problem.place(i) for i in having}
     sizes = {i: place.stop - place.start for i, place in places.items()}
-    check_size(problem.what, (sum(size**2 for size in sizes.values()),), problem.dtype, max_bytes, instead)
     blocks = {i: np.zeros((size, size), problem.dtype) for i, size in sizes.items()}
     layers = problem.chain()
     if layers is None:
@@ -121,8 +132,12 @@ def _blocks(problem: Problem, kind: str, max_bytes: Any, instead: str) -> dict[i
             lin = problem.linearize(rows, into=lin)
             for k, A in output_curvature(problem, lin, layers, kind == "ggn"):
                 i, bias = layers[k].index, layers[k].bias
+                if i not in blocks:
+                    continue
                 options: dict[str, Any] = {"bias": bias, "scale": 1.0 / problem.total, "threads": threads}
                 kernels.hessian_block_acc(lin.inputs(i), A, blocks[i], 0, 0, **options)
+                if i == min(having):
+                    break  # before what lies under it is computed
         for block in blocks.values():
             kernels.symmetrize(block, threads=threads)
     diagonal = np.zeros(problem.n_parameters, problem.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from ..network import Sequential, check_rows, check_threads
 from ..plan import OpSpec, check_integer, check_number, parameter_ranges
 
-__all__ = ["DenseLayer", "Problem", "check_size"]
+__all__ = ["DenseLayer", "Problem", "check_size", "in_double"]
 
 #: Bytes of working memory that the functions aim at beyond their result; one row is the least.
 WORKSPACE = 64 << 20
@@ -253,6 +253,23 @@ class Problem:
                     block = lin.product(V[:n], kind, out=products[:n])
                     block *= share
                     yield start, block
+
+
+def in_double(net: Any) -> Sequential:
+    """An independent network in float64 with the same parameters and state."""
+    if not isinstance(net, Sequential):
+        raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
+    exact = Sequential(
+        net.layers,
+        input_size=net.input_size,
+        loss=net._loss,
+        dtype="float64",
+        seed=0,
+        input_scale=net.input_scale,
+        backend=net.backend,
+    )
+    exact.theta[...], exact.state[...] = net.theta, net.state
+    return exact
 
 
 def local(lin: Any, ops: Iterable[int]) -> tuple[np.ndarray | None, np.ndarray | None]:
