@@ -104,12 +104,20 @@ def estimators(task, threads, rounds):
     return interleaved(title, calls, rounds), scores
 
 
+TURN_SECONDS = 0.1  # a turn's shortest time: threads of the engine before may still be spinning when it begins
+
+
 def curvature(title, make, rounds):
     """Return {name: seconds of a call} of a piece of second-order work whose results have been compared."""
     say(f"{title}: preparing")
     calls = make()
     second_order.check(calls)
-    return interleaved(title, calls, rounds)
+    turns, counts = {}, {}
+    for name, call in calls.items():
+        counts[name] = max(1, round(TURN_SECONDS / min(timeit.repeat(call, number=1, repeat=3))))
+        turns[name] = partial(timeit.timeit, call, number=counts[name])
+    medians = interleaved(title, turns, rounds)
+    return {name: seconds / counts[name] for name, seconds in medians.items()}
 
 
 def ours(title, engines, epochs, rounds):

@@ -28,7 +28,7 @@ def methods(scale: float) -> dict[str, tuple[Any, dict[str, Any]]]:
 
     def full(solver: Any, iterations: int, **options: Any) -> tuple[Any, dict[str, Any]]:
         # a plateau's gradient can be 1e-6 long: the usual tol would take it for a minimum
-        return solver(max(2, round(scale * iterations)), 1e-9, **options), {}
+        return solver(max(1, round(scale * iterations)), 1e-9, **options), {}
 
     epochs = max(2, round(scale * 500))
     return {

@@ -2,7 +2,7 @@
 
 Its equation 28 takes the mean loss of R batches of 10 rows as the objective. With 80 fixed batches, which cover all 800
 rows, that is a function, and every method finds its minimum; with batches drawn anew for each evaluation it is none,
-and the methods that compare evaluations break. Prints the tables beside the document's and draws its figures.
+and methods that compare evaluations can end early. Prints the tables beside the document's and draws its figures.
 
     python examples/document_002_logistic.py
 """
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     axes[0].set_title("validation rows and the boundary")
     for axis, title in zip(axes[1:], ("fixed batches", f"{options.batches} batches, reshuffled"), strict=True):
         axis.axhline(lowest, color="0.7", linewidth=0.8)
-        axis.set(title=title, xlabel="iteration", ylabel="loss of all rows", xscale="symlog")
+        axis.set(title=title, xlabel="iteration", ylabel="loss of all rows", xscale="symlog", xlim=(0, 55))
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     path_to = options.output / "document_002_logistic.png"

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import warnings
 
 import joblib
 import numpy as np
 import pytest
 import scipy.sparse
+from counting import Counting
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -30,7 +30,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.multiclass import unique_labels
 
 import fastnn as fnn
-from fastnn._core import threads
 
 FACES = (fnn.MLPClassifier, fnn.MLPRegressor, fnn.SoftmaxRegression, fnn.LinearRegression)
 
@@ -110,16 +109,6 @@ def test_calibration(iris) -> None:
     calibrated = CalibratedClassifierCV(quick(), cv=3).fit(X, y)
     assert calibrated.score(X, y) > 0.93
     np.testing.assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1.0)
-
-
-class Counting(fnn.MLPClassifier):
-    """Says how many threads it uses."""
-
-    def fit(self, X, y, sample_weight=None):
-        super().fit(X, y, sample_weight)
-        self.used_ = self._threads() or threads.blas_threads()
-        self.worker_ = threading.current_thread() is not threading.main_thread(), multiprocessing.current_process().pid
-        return self
 
 
 def threads_used(backend, X, y):

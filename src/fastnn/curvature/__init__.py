@@ -21,6 +21,8 @@ row speak of ℓ_i alone, without weights, 1/N and penalty.
 `softmax_jacobian`                  (N, K, K), probabilities by outputs
 `convexity_report`, `spectrum`,     what the curvature says about a network
 `trace`
+`Laplace`                           Gaussian posterior of the parameters, its evidence and predictions
+`standard_errors`, `influence`      of a fitted network's parameters; of its training rows
 ==================================  =================================================================================
 """
 
@@ -38,15 +40,19 @@ from .blocks import (
 from .dense import empirical_fisher, ggn, hessian
 from .diagnosis import ConvexityReport, LayerConvexity, Spectrum, convexity_report, spectrum, trace
 from .firstorder import input_hessian, input_jacobian, output_jacobian, per_sample_gradients, softmax_jacobian
+from .inference import influence, standard_errors
 from .kfac import KFACFactors, kfac_factors
+from .laplace import Laplace, Predictive
 from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
 
 __all__ = [
     "ConvexityReport",
     "CurvatureOperator",
     "KFACFactors",
+    "Laplace",
     "LayerConvexity",
     "Preconditioner",
+    "Predictive",
     "Spectrum",
     "convexity_report",
     "empirical_fisher",
@@ -59,6 +65,7 @@ __all__ = [
     "hessian_blocks",
     "hessian_diagonal",
     "hessian_operator",
+    "influence",
     "input_hessian",
     "input_jacobian",
     "kfac_factors",
@@ -68,5 +75,6 @@ __all__ = [
     "preconditioner",
     "softmax_jacobian",
     "spectrum",
+    "standard_errors",
     "trace",
 ]

@@ -114,15 +114,19 @@ def ggn_blocks(
     return _blocks(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator or ggn_diagonal")
 
 
-def _blocks(
-    problem: Problem, kind: str, max_bytes: Any, instead: str, only: list[int] | None = None
-) -> dict[int, np.ndarray]:
-    """The blocks of all layers with parameters, or of some."""
-    if only is None:
-        only = [i for i, op in enumerate(problem.ops) if op.weight >= 0]
-    places = {i: problem.place(i) for i in only}
+def _blocks(problem: Problem, kind: str, max_bytes: Any, instead: str) -> dict[int, np.ndarray]:
+    having = tuple(i for i, op in enumerate(problem.ops) if op.weight >= 0)
+    sizes = [place.stop - place.start for place in map(problem.place, having)]
+    problem.check_size((sum(size**2 for size in sizes),), max_bytes, instead)
+    return selected_blocks(problem, kind, having)
+
+
+def selected_blocks(problem: Problem, kind: str, having: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """What :func:`hessian_blocks` or :func:`ggn_blocks` gives, for some layers only; their sizes are not checked."""
+    if not having:
+        return {}
+    places = {i: problem.place(i) for i in having}
     sizes = {i: place.stop - place.start for i, place in places.items()}
-    problem.check_size((sum(size**2 for size in sizes.values()),), max_bytes, instead)
     blocks = {i: np.zeros((size, size), problem.dtype) for i, size in sizes.items()}
     layers = problem.chain()
     if layers is None:
@@ -141,6 +145,8 @@ def _blocks(
                     continue
                 options: dict[str, Any] = {"bias": bias, "scale": 1.0 / problem.total, "threads": threads}
                 kernels.hessian_block_acc(lin.inputs(i), A, blocks[i], 0, 0, **options)
+                if i == min(having):
+                    break  # before what lies under it is computed
         for block in blocks.values():
             kernels.symmetrize(block, threads=threads)
     diagonal = np.zeros(problem.n_parameters, problem.dtype)

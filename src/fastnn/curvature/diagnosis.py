@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ..network import Sequential, check_seed
 from ..plan import check_integer, check_number
-from .blocks import _blocks, ggn_diagonal, hessian_diagonal
+from .blocks import ggn_diagonal, hessian_diagonal, selected_blocks
 from .dense import _whole
 from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
 from .problem import Problem, local
@@ -182,8 +182,8 @@ def convexity_report(
         whole = extremes(H, rng)
     else:
         operator = CurvatureOperator(problem, "hessian", "auto")
-        small = [i for i, place in places.items() if place.stop - place.start <= SMALL]
-        for i, block in _blocks(problem, "hessian", None, "", small).items():
+        small = tuple(i for i, place in places.items() if place.stop - place.start <= SMALL)
+        for i, block in selected_blocks(problem, "hessian", small).items():
             ends[i] = extremes(block, rng)
         for i, place in places.items():
             if i not in ends:

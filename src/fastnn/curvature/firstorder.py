@@ -79,16 +79,20 @@ def per_sample_gradients(
 def fill_gradients(problem: Problem, lin: Any, out: np.ndarray, part: slice = slice(None)) -> np.ndarray:
     """Write the gradient of some of a linearization's rows into `out` (n, P)."""
     for i, op in enumerate(problem.ops):
-        if op.weight < 0:
-            continue
-        delta, columns = lin.delta(i)[part], out[:, problem.place(i)]
-        if op.kind == "dense":
-            x = lin.inputs(i)[part]
-            problem.kernels.per_sample_outer(x, delta, bias=op.bias >= 0, out=columns, threads=problem.threads)
-        else:
-            np.multiply(delta, lin.normalised(i)[part], out=columns[:, : op.n_out])
-            columns[:, op.n_out :] = delta
+        if op.weight >= 0:
+            fill_layer(problem, lin, i, out[:, problem.place(i)], part)
     return out
+
+
+def fill_layer(problem: Problem, lin: Any, layer: int, out: np.ndarray, part: slice = slice(None)) -> None:
+    """Write one layer's part of the gradient of some of a linearization's rows into `out` (n, P_l)."""
+    op, delta = problem.ops[layer], lin.delta(layer)[part]
+    if op.kind == "dense":
+        x = lin.inputs(layer)[part]
+        problem.kernels.per_sample_outer(x, delta, bias=op.bias >= 0, out=out, threads=problem.threads)
+    else:
+        np.multiply(delta, lin.normalised(layer)[part], out=out[:, : op.n_out])
+        out[:, op.n_out :] = delta
 
 
 def output_jacobian(
@@ -129,7 +133,7 @@ def output_jacobian(
     lin = None
     for rows in problem.chunks(problem.row_elements):
         for k in range(problem.n_outputs):
-            lin = problem.linearize(rows, cotangent=_unit(problem, rows, k), into=lin)
+            lin = problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k), into=lin)
             fill_gradients(problem, lin, out[rows, k])
     return out
 
@@ -166,7 +170,7 @@ def input_jacobian(net: Any, X: Any, *, threads: int | None = None, max_bytes: i
     lin = None
     for rows in problem.chunks(problem.row_elements):
         for k in range(problem.n_outputs):
-            lin = problem.linearize(rows, cotangent=_unit(problem, rows, k), into=lin)
+            lin = problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k), into=lin)
             result[rows, k] = lin.input_gradient()
     return result
 
@@ -218,7 +222,7 @@ def input_hessian(
     lin = None
     for rows in problem.chunks(2 * problem.row_elements + D * D):
         for k in range(K):
-            lin = problem.linearize(rows, cotangent=_unit(problem, rows, k), into=lin)
+            lin = problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k), into=lin)
             block = np.empty((rows.stop - rows.start, D, D), problem.dtype)
             for d in range(D):
                 direction[d] = 1.0
@@ -273,7 +277,7 @@ def softmax_jacobian(
     return result
 
 
-def _unit(problem: Problem, rows: slice, k: int) -> np.ndarray:
+def unit_cotangent(problem: Problem, rows: slice, k: int) -> np.ndarray:
     """The cotangent that picks output k in every row."""
     cotangent = np.zeros((rows.stop - rows.start, problem.n_outputs), problem.dtype)
     cotangent[:, check_integer("k", k, minimum=0)] = 1.0

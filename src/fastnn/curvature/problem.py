@@ -12,7 +12,7 @@ from ..network import Sequential, check_rows, check_threads, weight_exponent
 from ..plan import OpSpec, check_integer, check_number, parameter_ranges
 from .memory import WORKSPACE, check_size
 
-__all__ = ["DenseLayer", "Problem"]
+__all__ = ["DenseLayer", "Problem", "in_double"]
 
 DIRECTIONS = 32  # unit vectors that go through a product at once
 
@@ -283,6 +283,23 @@ class Problem:
                     block = lin.product(V[:n], kind, out=products[:n])
                     block *= share
                     yield start, block
+
+
+def in_double(net: Any) -> Sequential:
+    """An independent network in float64 with the same parameters and state."""
+    if not isinstance(net, Sequential):
+        raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
+    exact = Sequential(
+        net.layers,
+        input_size=net.input_size,
+        loss=net._loss,
+        dtype="float64",
+        seed=0,
+        input_scale=net.input_scale,
+        backend=net.backend,
+    )
+    exact.theta[...], exact.state[...] = net.theta, net.state
+    return exact
 
 
 def local(lin: Any, ops: Iterable[int]) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -25,10 +25,13 @@ from .. import io, losses, optimizers, schedules
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..network import Sequential
+from ..objective import Objective
 from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
+from ..solvers import Newton
 from ..training import DivergenceError, EpochResult, call_callbacks, end_callbacks
+from ._curvature import CurvatureMethods
 from ._trainer import FaceTrainer, reported_loss, unit_weights
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
@@ -66,6 +69,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "batch_norm": ["boolean"],
     "callbacks": [list, tuple],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    "posterior": [StrOptions({"full", "block", "kfac", "last_layer"}), None],
 }
 
 _PREPROCESS = "The input data may contain large values and need to be preprocessed."
@@ -90,7 +94,7 @@ class _Views(list[np.ndarray]):
         return list, (list(self),)
 
 
-class NetworkEstimator(BaseEstimator):
+class NetworkEstimator(CurvatureMethods, BaseEstimator):
     """An estimator whose model is a :class:`fastnn.Sequential`, ``network_``."""
 
     network_: Sequential
@@ -238,7 +242,7 @@ class NetworkEstimator(BaseEstimator):
         return None if kind is None else kind(rate)
 
     def _check_solver(self) -> bool:
-        if self.optimizer is None and self.solver == "lbfgs":
+        if self.optimizer is None and isinstance(self.solver, str) and self.solver in ("lbfgs", "newton"):
             raise AttributeError(
                 f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
             )
@@ -259,6 +263,7 @@ class NetworkEstimator(BaseEstimator):
             self._initialize(X, targets, random_state)
         else:
             self._check_shape(X, targets)
+        self.__dict__.pop("posterior_", None)
         optimizer = self._optimizer()
         if optimizer is None:
             if validation_data is not None:
@@ -268,6 +273,8 @@ class NetworkEstimator(BaseEstimator):
             self._train(X, targets, weights, random_state, optimizer, validation_data, incremental)
         if not np.isfinite(self.network_.theta).all():
             raise ValueError(f"Solver produced non-finite parameter weights. {_PREPROCESS}")
+        if not incremental:
+            self._fit_own_posterior(X, targets, weights)
         return self
 
     def _initialize(self, X: Any, targets: np.ndarray, random_state: np.random.RandomState) -> None:
@@ -476,6 +483,9 @@ class NetworkEstimator(BaseEstimator):
         l2 = float(self.alpha) / total
         rows, targets, checked = exact._check_data(X, y, weights)
         threads = self._threads()
+        if self.solver == "newton":
+            self._minimise_by_newton(Objective(exact, X, y, weights, l2, threads=threads))
+            return
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
             return exact._plan.loss_and_gradient(
@@ -505,6 +515,21 @@ class NetworkEstimator(BaseEstimator):
             net.theta[...] = result.x
         else:
             net.theta[...] = np.nan
+
+    def _minimise_by_newton(self, objective: Objective) -> None:
+        """Newton's method with the exact Hessian, in float64."""
+        net = self.network_
+        result = Newton(int(self.max_iter), float(self.tol)).minimize(objective, net.theta.astype(np.float64))
+        self.n_iter_, self.loss_ = result.iterations, float(result.value)
+        if self.verbose:
+            print(f"Newton: {result.iterations} iterations, loss = {result.value:.8f}")
+        if not result.converged and result.status != "precision":
+            warnings.warn(
+                f"newton failed to converge after {result.iterations} iteration(s): {result.message}",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        net.theta[...] = result.theta
 
     # The safe file.
 

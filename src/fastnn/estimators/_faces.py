@@ -114,18 +114,34 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         codes = Z.argmax(axis=1) if self._kind == "multiclass" else (Z[:, 0] > 0).astype(np.int64)
         return self.classes_.take(codes, mode="clip")  # of one class alone, too
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, posterior: str | None = None) -> np.ndarray:
         """Probabilities, in the order of `classes_`.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        posterior : "laplace", optional
+            Probabilities under the posterior of the parameters in the place of those of the fitted ones: nearer to
+            even, the more so the less the data say of a sample. :meth:`fit_posterior` comes first; the formulas are
+            those of :meth:`fastnn.curvature.Laplace.predictive`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
             Each row sums to 1, but for several labels, where each column is a label's own.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator, or the posterior that is asked for, is not fitted.
+        ValueError
+            If X or `posterior` do not fit, or the parameters have changed since the posterior was fitted.
         """
+        if posterior is not None:
+            if not isinstance(posterior, str) or posterior != "laplace":
+                raise ValueError(f"posterior must be 'laplace' or None, got {posterior!r}")
+            p = self._predictive(X).mean.astype(self.network_.dtype)
+            return np.concatenate([1 - p, p], axis=1) if self._kind == "binary" else p
         Z = self._decision(X)
         if self._kind == "multiclass":
             return kernels.softmax(Z)
@@ -182,16 +198,31 @@ class Regressor(RegressorMixin, NetworkEstimator):
     def _targets(self, y: Any) -> np.ndarray:
         return y.reshape(-1, 1) if y.ndim == 1 else y
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Values of samples.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Whether to give the standard deviation of the targets too, that of the noise and of the parameters together;
+            :meth:`fit_posterior` comes first, or the parameter `posterior`.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        ndarray of shape (n_samples,) or (n_samples, n_outputs), or with `return_std` a pair of them
+            The values are the same either way, those of the fitted network.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator, or the posterior that is asked for, is not fitted.
+        ValueError
+            If X does not fit, or the parameters have changed since the posterior was fitted.
         """
         Z = self._decision(X)
-        return self.network_._decide(Z)
+        values = self.network_._decide(Z)
+        if not return_std:
+            return values
+        std = self._predictive(X).std.astype(self.network_.dtype)
+        return values, std[:, 0] if self.n_outputs_ == 1 else std

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -39,13 +39,15 @@ class SoftmaxRegression(Classifier):
     ----------
     alpha : float, default=1.0
         Strength of the penalty of the weights, not of the intercept.
-    solver : {"lbfgs", "sgd", "adam"}, another optimizer's name, or an Optimizer, default="lbfgs"
+    solver : {"lbfgs", "newton", "sgd", "adam"}, another optimizer's name, or an Optimizer, default="lbfgs"
+        newton is :class:`fastnn.solvers.Newton` with the exact Hessian: few iterations, (classes · features)² memory.
     fit_intercept : bool, default=True
     batch_size, learning_rate, learning_rate_init, max_iter, shuffle, random_state, verbose, warm_start
         As for :class:`MLPClassifier`.
     tol : float, default=1e-4
-        For lbfgs the largest component of the gradient to stop at; else as for :class:`MLPClassifier`.
-    n_iter_no_change, optimizer, label_smoothing, class_weight, callbacks, n_threads
+        For lbfgs the largest component of the gradient to stop at, for newton its norm; else as for
+        :class:`MLPClassifier`.
+    n_iter_no_change, optimizer, label_smoothing, class_weight, callbacks, n_threads, posterior
         As for :class:`MLPClassifier`.
 
     Attributes
@@ -55,7 +57,7 @@ class SoftmaxRegression(Classifier):
         View into ``network_.theta``.
     intercept_ : ndarray (n_classes,) or (1,)
     network_ : Sequential
-    loss_, n_iter_, loss_curve_, n_features_in_, feature_names_in_
+    loss_, n_iter_, loss_curve_, n_features_in_, feature_names_in_, posterior_
         As for :class:`MLPClassifier`.
 
     Raises
@@ -83,11 +85,12 @@ class SoftmaxRegression(Classifier):
         **{
             name: CONSTRAINTS[name]
             for name in (
-                *("solver", "alpha", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "shuffle"),
+                *("alpha", "batch_size", "learning_rate", "learning_rate_init", "max_iter", "shuffle"),
                 *("random_state", "tol", "verbose", "warm_start", "n_iter_no_change", "optimizer", "callbacks"),
-                "n_threads",
+                *("n_threads", "posterior"),
             )
         },
+        "solver": [StrOptions({"newton"}), *CONSTRAINTS["solver"]],
         "fit_intercept": ["boolean"],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
@@ -114,6 +117,7 @@ class SoftmaxRegression(Classifier):
         class_weight: Any = None,
         callbacks: Any = (),
         n_threads: int | None = None,
+        posterior: str | None = None,
     ) -> None:
         self.alpha = alpha
         self.solver = solver
@@ -133,6 +137,7 @@ class SoftmaxRegression(Classifier):
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.n_threads = n_threads
+        self.posterior = posterior
 
     def _layers(self, n_features: int, n_outputs: int) -> list[Layer]:
         return [Dense(n_outputs, bias=bool(self.fit_intercept), init="zeros")]
@@ -189,6 +194,8 @@ class LinearRegression(Regressor):
     fit_intercept : bool, default=True
     n_threads : int, optional
         Of predictions.
+    posterior : str, optional
+        As for :class:`MLPRegressor`; "full", of one layer, is exact Bayesian linear regression.
 
     Attributes
     ----------
@@ -200,7 +207,7 @@ class LinearRegression(Regressor):
     singular_ : ndarray
         Its singular values.
     network_ : Sequential
-    n_outputs_, n_features_in_, feature_names_in_
+    n_outputs_, n_features_in_, feature_names_in_, posterior_
         As for :class:`MLPRegressor`.
 
     Raises
@@ -222,14 +229,23 @@ class LinearRegression(Regressor):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "alpha": [Interval(Real, 0, None, closed="left")],
         "fit_intercept": ["boolean"],
-        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "n_threads": CONSTRAINTS["n_threads"],
+        "posterior": CONSTRAINTS["posterior"],
     }
     _saved = (*Regressor._saved, "rank_", "singular_")
 
-    def __init__(self, alpha: float = 0.0, *, fit_intercept: bool = True, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        alpha: float = 0.0,
+        *,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+        posterior: str | None = None,
+    ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
         self.n_threads = n_threads
+        self.posterior = posterior
 
     @property
     def coef_(self) -> np.ndarray:
@@ -296,4 +312,6 @@ class LinearRegression(Regressor):
             if self.fit_intercept:
                 net.parameters["0.bias"] = (target_centre - centre @ W).astype(dtype)
         self.network_ = net
+        self.__dict__.pop("posterior_", None)
+        self._fit_own_posterior(X, self._targets(y), w)
         return self

@@ -84,6 +84,8 @@ class MLPClassifier(Classifier):
         Called after each epoch of a stochastic solver; see :mod:`fastnn.callbacks`.
     n_threads : int, optional
         Threads to use; None is the limit of BLAS, and one in a thread of joblib's.
+    posterior : {"full", "block", "kfac", "last_layer"}, optional
+        What `fit` ends with: ``fit_posterior(X, y, sample_weight, structure=posterior)``, on all rows of X.
 
     Attributes
     ----------
@@ -111,6 +113,8 @@ class MLPClassifier(Classifier):
     n_features_in_ : int
     feature_names_in_ : ndarray
         Where X had names.
+    posterior_ : fastnn.curvature.Laplace
+        After :meth:`fit_posterior`, or with `posterior`.
 
     Raises
     ------
@@ -174,6 +178,7 @@ class MLPClassifier(Classifier):
         class_weight: Any = None,
         callbacks: Any = (),
         n_threads: int | None = None,
+        posterior: str | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -205,6 +210,7 @@ class MLPClassifier(Classifier):
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.n_threads = n_threads
+        self.posterior = posterior
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
         """Train on data.
@@ -257,7 +263,7 @@ class MLPRegressor(Regressor):
         As for :class:`MLPClassifier`; the score on validation rows is R².
     beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As for :class:`MLPClassifier`.
-    optimizer, dropout, batch_norm, callbacks, n_threads
+    optimizer, dropout, batch_norm, callbacks, n_threads, posterior
         As for :class:`MLPClassifier`.
 
     Attributes
@@ -268,7 +274,7 @@ class MLPRegressor(Regressor):
         "identity", or "exp" for poisson.
     coefs_, intercepts_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_, history_
         As for :class:`MLPClassifier`. A squared error is reported as its mean over the outputs, as scikit-learn does.
-    n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feature_names_in_
+    n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, posterior_
         As for :class:`MLPClassifier`.
 
     Raises
@@ -327,6 +333,7 @@ class MLPRegressor(Regressor):
         batch_norm: bool = False,
         callbacks: Any = (),
         n_threads: int | None = None,
+        posterior: str | None = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -357,6 +364,7 @@ class MLPRegressor(Regressor):
         self.batch_norm = batch_norm
         self.callbacks = callbacks
         self.n_threads = n_threads
+        self.posterior = posterior
 
     def _loss(self) -> Any:
         return self.loss

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import cho_solve, get_lapack_funcs
 from scipy.linalg.blas import dsyrk
 
-from ..curvature.firstorder import _unit, fill_gradients
+from ..curvature.firstorder import fill_gradients, unit_cotangent
 from ..curvature.memory import WORKSPACE, check_size
 from ..curvature.problem import Problem
 from ..objective import Objective
@@ -138,6 +138,6 @@ def normal_matrix(objective: Objective, theta: np.ndarray, A: np.ndarray) -> Non
 def _fill(problem: Problem, rows: slice, F: np.ndarray, lin: object) -> object:
     """Jacobian of the outputs of some rows into F (n, K, P)."""
     for k in range(problem.n_outputs):
-        lin = problem.linearize(rows, cotangent=_unit(problem, rows, k), into=lin)
+        lin = problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k), into=lin)
         fill_gradients(problem, lin, F[:, k])
     return lin

@@ -1,0 +1,200 @@
+"""What the Hessian at a fitted network says of it: standard errors of parameters, and influence of training rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from ..plan import check_number
+from .dense import empirical_fisher, hessian
+from .firstorder import fill_gradients, output_jacobian, per_sample_gradients
+from .memory import check_size
+from .problem import Problem, in_double
+
+__all__ = ["influence", "standard_errors"]
+
+
+def standard_errors(
+    net: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    robust: bool = False,
+    threads: int | None = None,
+    max_bytes: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Standard errors of the parameters of a network that is fitted by maximum likelihood.
+
+    The roots of the diagonal of a covariance, with H the exact Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² and n = Σ w::
+
+        classical   φ (n H)⁻¹                        φ = Σ w ‖y − z‖² / (K n − P) for squared errors, else 1
+        robust      (n H)⁻¹ (Σ w g gᵀ) (n H)⁻¹       the sandwich of Huber (1967) and White (1982), g = ∂ℓ_i/∂θ
+
+    Both hold at a minimum, for many rows. With a penalty they are those of the penalised estimate, about its mean.
+
+    Parameters
+    ----------
+    net : Sequential
+        Its loss is a log-likelihood: squared_error, cross_entropy, binary_cross_entropy or poisson; with `robust` also
+        huber.
+    X : array_like (N, D)
+    y : array_like
+        As for ``net.fit``.
+    sample_weight : array_like (N,), optional
+        A weight of 2 counts a row twice.
+    l2 : float, default=0.0
+        That of the objective that was minimised.
+    robust : bool, default=False
+    threads : int, optional
+    max_bytes : int, optional
+        Largest Hessian that is allowed; None is the memory that is available.
+
+    Returns
+    -------
+    dict of ndarray
+        By the names of ``net.parameters``, of their shapes, float64.
+
+    Raises
+    ------
+    MemoryError
+        If the Hessian is too large, before it is allocated.
+    TypeError, ValueError
+        If an argument does not fit; curvature is not defined; squared errors have no more targets than there are
+        parameters; or H is not positive definite, as when θ is no minimum, or parameters are not determined (the
+        columns of a softmax without a penalty, and its biases always).
+
+    Notes
+    -----
+    All is computed in float64.
+    """
+    exact = in_double(net)
+    if exact.loss_name == "huber" and not robust:
+        raise ValueError("standard_errors: 'huber' is no log-likelihood; use robust=True")
+    options: dict[str, Any] = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
+    values, vectors = _eigen(exact, X, y, l2, options)
+    if values[0] <= _rounding(values):
+        raise ValueError(
+            f"standard_errors: the Hessian is not positive definite (eigenvalues {values[0]:.3g} to {values[-1]:.3g}): "
+            "the network is not at a minimum, or its parameters are not determined by the data; train on, or give l2"
+        )
+    n = len(X) if sample_weight is None else float(np.sum(sample_weight, dtype=np.float64))
+    if robust:
+        G = vectors.T @ empirical_fisher(exact, X, y, **options) @ vectors
+        G /= values[:, None] * values
+        diagonal = np.einsum("pi,ij,pj->p", vectors, G, vectors, optimize=True) / n
+    else:
+        dispersion = 1.0
+        if exact.loss_name == "squared_error":
+            freedom = n * exact.n_outputs - exact.n_parameters
+            if freedom <= 0:
+                raise ValueError(
+                    f"standard_errors: {n * exact.n_outputs:g} targets do not determine the noise of a network with "
+                    f"{exact.n_parameters} parameters; use robust=True, or Laplace"
+                )
+            dispersion = 2.0 * n * exact.loss(X, y, sample_weight=sample_weight, threads=threads) / freedom
+        diagonal = dispersion / n * (np.square(vectors) @ (1.0 / values))
+    errors = np.sqrt(diagonal)
+    return {name: errors[start : start + int(np.prod(shape))].reshape(shape) for name, start, shape in exact._slots}
+
+
+def influence(
+    net: Any,
+    X_train: Any,
+    y_train: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    l2: float = 0.0,
+    damping: float | None = None,
+    threads: int | None = None,
+    max_bytes: int | None = None,
+) -> np.ndarray:
+    """Influence of every training row on what a network says at other rows (Koh & Liang 2017).
+
+    The derivative, with respect to ε, of f(x) at the θ that minimises J(θ) + ε ℓ_i(θ)::
+
+        I = −∇f(x)ᵀ (H + τ I)⁻¹ ∂ℓ_i/∂θ
+
+    with H the exact Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² of the training rows. Leaving row i out changes f(x) by
+    about −w_i / Σ w times this.
+
+    Parameters
+    ----------
+    net : Sequential
+        At a minimum of J, or near one.
+    X_train : array_like (N, D)
+    y_train : array_like
+        As for ``net.fit``.
+    X : array_like (n, D)
+    y : array_like, optional
+        Targets; f is then the loss of a row, else its outputs, those of ``net.decision_function``.
+    sample_weight : array_like (N,), optional
+        Of the training rows.
+    l2 : float, default=0.0
+    damping : float, optional
+        τ, at least 0. None is 0 where no eigenvalue of H is negative beyond rounding; else |λ_min| + 1e-3 λ_max, which
+        makes H + τ I positive definite.
+    threads : int, optional
+    max_bytes : int, optional
+        Most that a matrix may take; None is the memory that is available.
+
+    Returns
+    -------
+    ndarray (n, N) where y is given, else (n, K, N); float64
+
+    Raises
+    ------
+    MemoryError
+        If a matrix is too large, before it is allocated.
+    TypeError, ValueError
+        If an argument does not fit; curvature is not defined; or `damping` leaves negative eigenvalues.
+
+    Notes
+    -----
+    All is computed in float64. Directions in which H + τ I is 0 to rounding, such as the common shift of a softmax's
+    biases, are left out: a pseudo-inverse.
+    """
+    exact = in_double(net)
+    if damping is not None:
+        damping = check_number("damping", damping, minimum=0.0)
+    options: dict[str, Any] = {"threads": threads, "max_bytes": max_bytes}
+    F = output_jacobian(exact, X, **options) if y is None else per_sample_gradients(exact, X, y, **options)
+    values, vectors = _eigen(exact, X_train, y_train, l2, {**options, "sample_weight": sample_weight})
+    limit = _rounding(values)
+    if damping is None:
+        damping = 0.0 if values[0] >= -limit else -float(values[0]) + 1e-3 * float(abs(values).max())
+    values = values + damping
+    if values[0] < -limit:
+        raise ValueError(
+            f"damping: H + {damping:g} I has a negative eigenvalue, {values[0]:.3g}; expected at least "
+            f"{damping - values[0]:.3g}, or None"
+        )
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > limit)
+    B = -((F.reshape(-1, exact.n_parameters) @ vectors) * inverse) @ vectors.T
+    what = "influence"
+    problem = Problem(exact, X_train, y_train, threads=threads, what=what, second_order=False, separate=True)
+    check_size(what, (len(B), problem.n_rows), problem.dtype, max_bytes, "take the rows in parts")
+    result = np.empty((len(B), problem.n_rows))
+    lin = None
+    for rows in problem.chunks(problem.row_elements + problem.n_parameters):
+        lin = problem.linearize(rows, weighted=False, into=lin)
+        G = fill_gradients(problem, lin, np.empty((rows.stop - rows.start, problem.n_parameters)))
+        result[:, rows] = B @ G.T
+    return result.reshape(*F.shape[:-1], problem.n_rows)
+
+
+def _eigen(net: Any, X: Any, y: Any, l2: float, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, the smallest first, and eigenvectors of the Hessian."""
+    H = hessian(net, X, y, l2=l2, **options)
+    values, vectors = scipy.linalg.eigh(H, overwrite_a=True, check_finite=False, driver="evd")
+    return values, vectors
+
+
+def _rounding(values: np.ndarray) -> float:
+    """What an eigenvalue must exceed to be told from 0."""
+    return float(len(values) * np.finfo(np.float64).eps * abs(values).max())

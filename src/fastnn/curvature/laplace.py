@@ -1,0 +1,503 @@
+"""Laplace approximations: a Gaussian posterior of the parameters from the Gauss-Newton matrix, and what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log, pi, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+from scipy.optimize import brentq
+from scipy.special import expit, gammaln, softmax
+
+from ..plan import check_number
+from .blocks import selected_blocks
+from .dense import ggn
+from .firstorder import fill_layer, unit_cotangent
+from .kfac import kfac_factors
+from .memory import check_size
+from .problem import Problem, in_double
+
+__all__ = ["Laplace", "Predictive"]
+
+STRUCTURES = ("full", "block", "kfac", "last_layer")
+_INSTEAD = {
+    "full": "use structure='block', 'kfac' or 'last_layer'",
+    "block": "use structure='kfac' or 'last_layer'",
+    "kfac": "use structure='last_layer'",
+    "last_layer": "use structure='kfac'",
+}
+
+
+class Predictive(NamedTuple):
+    """What a posterior says of new rows.
+
+    Attributes
+    ----------
+    mean : ndarray (N, K)
+        Of the targets: values, probabilities, or rates.
+    std : ndarray (N, K)
+        Standard deviation of the targets, noise and all.
+    outputs : ndarray (N, K)
+        The network's, those of ``net.decision_function``.
+    covariance : ndarray (N, K, K)
+        J Σ Jᵀ of the outputs.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    outputs: np.ndarray
+    covariance: np.ndarray
+
+
+@dataclass
+class _Matrix:
+    """The sum of the Gauss-Newton matrices of rows in some layers' places, with its eigenvalues; then Σ⁻¹ = L Lᵀ."""
+
+    layers: tuple[int, ...]
+    place: slice
+    values: np.ndarray  # (p,)
+    matrix: np.ndarray  # (p, p), G before `settle`, then L
+
+    def settle(self, noise: float, delta: float) -> None:
+        """Put L of G / noise + δ I in the place of G."""
+        self.matrix *= 1.0 / noise
+        np.einsum("pp->p", self.matrix)[...] += delta
+        # LAPACK counts in columns: to it the symmetric matrix is its transpose.
+        self.matrix = scipy.linalg.cholesky(self.matrix.T, lower=True, overwrite_a=True, check_finite=False)
+
+    def add_covariance(self, problem: Problem, passes: _Passes, out: np.ndarray) -> None:
+        """Add J Σ Jᵀ of rows to `out` (n, K, K)."""
+        n, K = out.shape[:2]
+        J = np.empty((n, K, len(self.values)))
+        for k in range(K):
+            for index in self.layers:
+                place = problem.place(index)
+                part = slice(place.start - self.place.start, place.stop - self.place.start)
+                fill_layer(problem, passes(k), index, J[:, k, part])
+        columns = J.reshape(n * K, -1).T
+        solved = scipy.linalg.solve_triangular(self.matrix, columns, lower=True, overwrite_b=True, check_finite=False)
+        Q = solved.T.reshape(n, K, -1)
+        out += Q @ Q.transpose(0, 2, 1)
+
+    def covariance(self) -> np.ndarray:
+        return scipy.linalg.cho_solve((self.matrix, True), np.eye(len(self.values)), check_finite=False)
+
+    def row_elements(self, K: int) -> int:
+        return 2 * K * len(self.values)
+
+
+@dataclass
+class _Kronecker:
+    """The same of a Kronecker product A ⊗ G of a dense layer."""
+
+    index: int
+    place: slice
+    values: np.ndarray  # (n_in [+ 1], n_out)
+    left: np.ndarray
+    right: np.ndarray
+    inverse: np.ndarray | None = None  # eigenvalues of Σ
+
+    def settle(self, noise: float, delta: float) -> None:
+        self.inverse = 1.0 / (self.values / noise + delta)
+
+    def add_covariance(self, problem: Problem, passes: _Passes, out: np.ndarray) -> None:
+        K = out.shape[1]
+        lin = passes(0)
+        x = lin.inputs(self.index).astype(np.float64, copy=False)
+        # The gradient of an output is x̃ ⊗ δ, so that everything factors.
+        x = x @ self.left[: x.shape[1]] + (self.left[-1] if len(self.left) > x.shape[1] else 0.0)
+        between = np.square(x) @ self.inverse  # (n, n_out)
+        D = np.stack([passes(k).delta(self.index) @ self.right for k in range(K)], axis=1)
+        out += (D * between[:, None]) @ D.transpose(0, 2, 1)
+
+    def covariance(self) -> np.ndarray:
+        assert self.inverse is not None
+        U = np.kron(self.left, self.right)
+        return (U * self.inverse.ravel()) @ U.T
+
+    def row_elements(self, K: int) -> int:
+        return 2 * (len(self.left) + (K + 1) * len(self.right))
+
+
+class _Passes:
+    """The backward passes of some rows from each of the K outputs."""
+
+    def __init__(self, problem: Problem, rows: slice) -> None:
+        self._all = [
+            problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k)) for k in range(problem.n_outputs)
+        ]
+
+    def __call__(self, k: int) -> Any:
+        return self._all[k]
+
+
+class Laplace:
+    """Laplace approximation of the posterior of a network's parameters, θ ~ N(θ*, Σ).
+
+    θ* is the network's present θ, which should be near a minimum of its objective. With the likelihood exp(−ℓ/σ²) of
+    a row (σ² only for squared errors, else 1) and the prior N(0, I/δ) of all parameters, biases too::
+
+        Σ⁻¹ = G / σ² + δ I           G = Σ_i w_i J_iᵀ H_ℓ J_i, the Gauss-Newton matrix as a sum over the rows
+        "full"        G is exact
+        "block"       its diagonal blocks, layer by layer, exact
+        "kfac"        blocks A ⊗ G of dense layers, A and G means over the rows (:func:`kfac_factors`, kind "ggn")
+        "last_layer"  the last dense layer's exact block; the parameters before it are taken as known
+
+        log Z = log p(y | θ*) − ½ δ ‖θ*‖² + ½ P log δ − ½ log det(G / σ² + δ I)
+
+    δ and σ² are where the evidence Z is largest: in the eigenvalues d of G the condition for λ = δ σ² is
+    Σ d / (d + λ) = λ ‖θ*‖² / σ², with σ² = (Σ w ‖y − z‖² + λ ‖θ*‖²) / (K Σ w) where that is free; its one root stands
+    between bounds that are known (MacKay 1992). Predictions are those of the network linearised at θ* (Immer et al.
+    2021), so that the outputs of a row are N(z, J Σ Jᵀ).
+
+    Parameters
+    ----------
+    net : Sequential
+        Copied, in float64. Its loss is a log-likelihood: squared_error, cross_entropy, binary_cross_entropy or poisson.
+    X : array_like (N, D)
+        At least one row; not kept.
+    y : array_like
+        As for ``net.fit``.
+    structure : {"full", "block", "kfac", "last_layer"}, default="full"
+    prior_precision : "marginal_likelihood" or float, default="marginal_likelihood"
+        δ, above 0.
+    noise_variance : "marginal_likelihood" or float, default="marginal_likelihood"
+        σ² of the targets, above 0; only for squared errors.
+    sample_weight : array_like (N,), optional
+        A weight of 2 counts a row twice.
+    threads : int, optional
+        Of the passes through the network; products and eigenvalues are BLAS's and LAPACK's, which have their own limit.
+    max_bytes : int, optional
+        Most that the matrices may take; None is the memory that is available.
+
+    Attributes
+    ----------
+    structure : str
+    prior_precision : float
+    noise_variance : float or None
+        None where the loss has no noise.
+    n_effective : float
+        Σ d / (d + λ), the number of parameters that the data determine.
+    place : slice
+        The parameters of theta that are uncertain: all, but for "last_layer".
+    net : Sequential
+        The copy.
+
+    Raises
+    ------
+    MemoryError
+        If the matrices are too large, before they are allocated.
+    TypeError, ValueError
+        If an argument does not fit, the loss is no log-likelihood, curvature is not defined (the activation sign),
+        "kfac" meets norm layers, or the evidence has no maximum.
+
+    Notes
+    -----
+    "full" and "block" take 2 P² float64 (P of the largest block) and O(P³) time, a prediction O(N K P²). "kfac" and
+    "last_layer" are for wide networks. Batch norm uses its running statistics.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X, y = fnn.datasets.load_iris()
+    >>> net = fnn.Sequential([fnn.Dense(8, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", seed=0)
+    >>> history = net.fit(X, y, optimizer=fnn.Adam(0.01), epochs=100)
+    >>> posterior = fnn.curvature.Laplace(net, X, y, structure="kfac")
+    >>> far = posterior.predictive([[50.0, -30.0, 9.0, 20.0]]).mean
+    >>> bool(far.max() < net.predict_proba([[50.0, -30.0, 9.0, 20.0]]).max())
+    True
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        X: Any,
+        y: Any,
+        *,
+        structure: str = "full",
+        prior_precision: Any = "marginal_likelihood",
+        noise_variance: Any = "marginal_likelihood",
+        sample_weight: Any = None,
+        threads: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        if not isinstance(structure, str) or structure not in STRUCTURES:
+            raise ValueError(f"structure must be one of {', '.join(map(repr, STRUCTURES))}, got {structure!r}")
+        self.net = net = in_double(net)
+        problem = Problem(net, X, y, sample_weight, threads=threads, what=f"Laplace with structure={structure!r}")
+        if net.loss_name == "huber":
+            raise ValueError("Laplace needs a loss that is a log-likelihood, got 'huber'; use 'squared_error'")
+        delta = _free_or_number("prior_precision", prior_precision)
+        noisy = net.loss_name == "squared_error"
+        variance = _free_or_number("noise_variance", noise_variance) if noisy else 1.0
+        if not noisy and noise_variance != "marginal_likelihood":
+            raise ValueError(
+                f"noise_variance is for loss 'squared_error', got {noise_variance!r} with {net.loss_name!r}"
+            )
+        self.structure = structure
+        # The problem's own weights are scaled; the posterior counts rows.
+        counts = np.ones(problem.n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        total = float(counts.sum())
+        self._parts = self._eigen(problem, X, y, total, sample_weight, threads, max_bytes)
+        self.place = slice(min(part.place.start for part in self._parts), max(part.place.stop for part in self._parts))
+        self._values = np.concatenate([part.values.ravel() for part in self._parts])
+        self._squares = float(np.sum(np.square(net.theta[self.place])))
+        self._fit = 2.0 * total * net.loss(X, y, sample_weight=sample_weight, threads=threads)
+        self._n_targets = total * net.n_outputs
+        self._constant = 0.0
+        if net.loss_name == "poisson" and problem.y is not None:
+            self._constant = -float(counts @ gammaln(problem.y + 1.0).sum(axis=1))
+        self._choose(delta, variance)
+
+    def _eigen(
+        self, problem: Problem, X: Any, y: Any, total: float, sample_weight: Any, threads: Any, max_bytes: Any
+    ) -> list[Any]:
+        """Eigenvalues and vectors of the parts of G."""
+        net, structure = problem.net, self.structure
+        having = tuple(i for i, op in enumerate(problem.ops) if op.weight >= 0)
+        places = {i: problem.place(i) for i in having}
+        sizes = {i: place.stop - place.start for i, place in places.items()}
+        options: dict[str, Any] = {"sample_weight": sample_weight, "threads": threads}
+
+        def check(*shape: int) -> None:
+            check_size(problem.what, shape, problem.dtype, max_bytes, _INSTEAD[structure])
+
+        def matrix(layers: tuple[int, ...], G: np.ndarray) -> _Matrix:
+            place = slice(places[layers[0]].start, places[layers[-1]].stop)
+            G *= total
+            values = scipy.linalg.eigh(G, eigvals_only=True, check_finite=False, driver="evd")
+            return _Matrix(layers, place, np.maximum(values, 0.0), G)
+
+        if structure == "full":
+            check(2, problem.n_parameters, problem.n_parameters)
+            return [matrix(having, ggn(net, X, y, **options))]
+        if structure == "kfac":
+            if any(problem.ops[i].kind != "dense" for i in having):
+                raise ValueError("structure='kfac' is for networks without norm layers; use 'block' or 'last_layer'")
+            check(3, sum((problem.ops[i].n_in + 1) ** 2 + problem.ops[i].n_out ** 2 for i in having))
+            parts = []
+            for i, (A, G) in kfac_factors(net, X, y, **options).items():
+                (a, left), (g, right) = _eigh(A, total), _eigh(G, 1.0)
+                parts.append(_Kronecker(i, places[i], np.outer(a, g), left, right))
+            return parts
+        if structure == "last_layer":
+            having = (max(i for i in having if problem.ops[i].kind == "dense"),)
+        largest = max(sizes[i] for i in having)
+        check(sum(sizes[i] ** 2 for i in having) + largest**2)
+        blocks = selected_blocks(problem, "ggn", having)
+        return [matrix((i,), blocks.pop(i)) for i in having]
+
+    def _choose(self, delta: float | None, variance: float | None) -> None:
+        """Prior precision and noise variance, those that are None by the largest evidence."""
+        d, R, S, M = self._values, self._squares, self._fit, self._n_targets
+        trace, largest = float(d.sum()), float(d.max())
+
+        def effective(ratio: float) -> float:
+            return float(np.sum(d / (d + ratio)))
+
+        try:
+            if variance is None and delta is None:
+                # The bounds replace Σ d / (d + λ) by what is above it, Σ d / λ, and below it, Σ d / (max d + λ).
+                low = _positive_root(M * R, R * (M * largest - trace), -trace * S)
+                high = _positive_root(M * R, -trace * R, -trace * S)
+                ratio = _root(lambda t: effective(t) - M * t * R / (S + t * R), low, high)
+                variance = (S + ratio * R) / M
+                delta = ratio / variance
+            elif variance is None:
+                precision = float(delta)  # type: ignore[arg-type]
+                high = (S + trace / precision) / M
+                variance = _root(lambda t: S / t - M + effective(precision * t), S / M, high)
+            elif delta is None:
+                noise = variance
+                low = _positive_root(R / noise, R * largest / noise, -trace)
+                high = _positive_root(R / noise, 0.0, -trace)
+                delta = _root(lambda t: effective(t) - t * R / noise, low, high) / noise
+        except (ZeroDivisionError, ArithmeticError):
+            raise ValueError(
+                f"the marginal likelihood has no maximum: the eigenvalues of the Gauss-Newton matrix sum to {trace:g}, "
+                f"‖θ‖² is {R:g}, the sum of the losses {0.5 * S:g}; give prior_precision"
+                f"{' and noise_variance' if self.net.loss_name == 'squared_error' else ''}"
+            ) from None
+        assert delta is not None
+        for part in self._parts:
+            part.settle(variance, delta)
+        self.prior_precision = delta
+        self.noise_variance = variance if self.net.loss_name == "squared_error" else None
+        self.n_effective = effective(self.prior_precision * variance)
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The mean θ*, (P,), a view."""
+        return self.net.theta
+
+    def log_marginal_likelihood(
+        self,
+        prior_precision: float | None = None,
+        noise_variance: float | None = None,
+        *,
+        eval_gradient: bool = False,
+    ) -> Any:
+        """Laplace's approximation of the logarithm of the evidence, log Z above.
+
+        Parameters
+        ----------
+        prior_precision, noise_variance : float, optional
+            Other ones than the posterior's own.
+        eval_gradient : bool, default=False
+            Whether to give the derivatives too.
+
+        Returns
+        -------
+        float, or with `eval_gradient` a pair of it and ndarray (2,), or (1,) without noise
+            Derivatives with respect to log δ and log σ².
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not a number above 0, or a noise variance is given where the loss has none.
+        """
+        delta = self.prior_precision
+        if prior_precision is not None:
+            delta = check_number("prior_precision", prior_precision, above=0.0)
+        variance = self.noise_variance
+        if noise_variance is not None:
+            if variance is None:
+                raise ValueError(f"noise_variance is for loss 'squared_error', got {noise_variance!r}")
+            variance = check_number("noise_variance", noise_variance, above=0.0)
+        noise = 1.0 if variance is None else variance
+        d, P = self._values / noise, len(self._values)
+        value = self._constant - 0.5 * (self._fit / noise + delta * self._squares)
+        value += 0.5 * (P * log(delta) - float(np.log(d + delta).sum()))
+        if variance is not None:
+            value -= 0.5 * self._n_targets * log(2.0 * pi * variance)
+        if not eval_gradient:
+            return value
+        share = float(np.sum(d / (d + delta)))
+        gradient = [0.5 * (share - delta * self._squares)]
+        if variance is not None:
+            gradient.append(0.5 * (self._fit / variance - self._n_targets + share))
+        return value, np.array(gradient)
+
+    def covariance(self, *, max_bytes: int | None = None) -> np.ndarray:
+        """The covariance Σ of ``theta[place]``, the whole matrix.
+
+        Parameters
+        ----------
+        max_bytes : int, optional
+            Largest result that is allowed; None is the memory that is available.
+
+        Returns
+        -------
+        ndarray (P, P) of float64
+
+        Raises
+        ------
+        MemoryError
+            If the matrix is too large, before it is allocated.
+        """
+        P, first = len(self._values), self.place.start
+        check_size("Laplace.covariance", (P, P), np.dtype(np.float64), max_bytes, "use predictive")
+        result = np.zeros((P, P))
+        for part in self._parts:
+            place = slice(part.place.start - first, part.place.stop - first)
+            result[place, place] = part.covariance()
+        return result
+
+    def predictive(self, X: Any, *, threads: int | None = None, max_bytes: int | None = None) -> Predictive:
+        """Distribution of the targets of new rows, by the network linearised at θ*.
+
+        With z the outputs of a row, C = J Σ Jᵀ their covariance and v its diagonal::
+
+            squared_error         mean z,  variance v + σ²
+            binary_cross_entropy  p = sigmoid(z / √(1 + π v / 8))                      (MacKay 1992)
+            cross_entropy         p = softmax(z_k / √(1 + π v_k / 8))                  (Gibbs 1997, extended probit)
+            poisson               the rate is log-normal: mean r = exp(z + v/2),  variance r + (eᵛ − 1) r²
+
+        and p (1 − p) is the variance of a target that is 0 or 1.
+
+        Parameters
+        ----------
+        X : array_like (N, D)
+        threads : int, optional
+        max_bytes : int, optional
+            Largest covariance that is allowed; None is the memory that is available.
+
+        Returns
+        -------
+        Predictive
+            A named tuple of `mean` and `std` (N, K) of the targets, the network's `outputs` (N, K) and their
+            `covariance` (N, K, K), float64.
+
+        Raises
+        ------
+        MemoryError
+            If N K² values are too large, before they are allocated.
+        TypeError, ValueError
+            If an argument does not fit.
+        """
+        Z = self.net._outputs(X, threads)
+        N, K = Z.shape
+        check_size("Laplace.predictive", (N, K, K), Z.dtype, max_bytes, "take the rows in parts")
+        C = np.zeros((N, K, K))
+        if N:
+            problem = Problem(
+                self.net, X, None, threads=threads, what="Laplace.predictive", second_order=False, targets=False
+            )
+            per_row = K * problem.row_elements + sum(part.row_elements(K) for part in self._parts)
+            for rows in problem.chunks(per_row):
+                passes = _Passes(problem, rows)
+                for part in self._parts:
+                    part.add_covariance(problem, passes, C[rows])
+        v = np.einsum("nkk->nk", C)
+        loss = self.net.loss_name
+        if loss == "squared_error":
+            assert self.noise_variance is not None
+            return Predictive(Z, np.sqrt(v + self.noise_variance), Z, C)
+        if loss == "poisson":
+            with np.errstate(over="ignore"):
+                rate = np.exp(Z + 0.5 * v)
+                return Predictive(rate, np.sqrt(rate + np.expm1(v) * np.square(rate)), Z, C)
+        logits = Z / np.sqrt(1.0 + (pi / 8.0) * v)
+        p = softmax(logits, axis=1) if loss == "cross_entropy" else expit(logits)
+        return Predictive(p, np.sqrt(p * (1.0 - p)), Z, C)
+
+    def __repr__(self) -> str:
+        noise = "" if self.noise_variance is None else f", noise_variance={self.noise_variance:.6g}"
+        return (
+            f"Laplace(structure={self.structure!r}, prior_precision={self.prior_precision:.6g}{noise}, "
+            f"{self.n_effective:.1f} of {len(self._values):,} parameters determined)"
+        )
+
+
+def _free_or_number(name: str, value: Any) -> float | None:
+    """The number, or None where the marginal likelihood chooses it."""
+    if isinstance(value, str):
+        if value != "marginal_likelihood":
+            raise ValueError(f"{name} must be 'marginal_likelihood' or a number above 0, got {value!r}")
+        return None
+    return check_number(name, value, above=0.0)
+
+
+def _eigh(matrix: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, times a factor, and eigenvectors of a semi-definite matrix, which is overwritten."""
+    values, vectors = scipy.linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
+    return np.maximum(values, 0.0) * factor, vectors
+
+
+def _positive_root(a: float, b: float, c: float) -> float:
+    """The positive root of a x² + b x + c with a > 0 > c, without cancellation."""
+    if not (a > 0.0 > c):
+        raise ZeroDivisionError
+    root = sqrt(b * b - 4.0 * a * c)
+    return (-b + root) / (2.0 * a) if b < 0.0 else -2.0 * c / (b + root)
+
+
+def _root(decreasing: Callable[[float], float], low: float, high: float) -> float:
+    """Root of a decreasing function between bounds, by its logarithm."""
+    low, high = low * (1.0 - 1e-9), high * (1.0 + 1e-9)  # rounding may put the root beside an exact bound
+    if not 0.0 < low < high < np.inf:
+        raise ArithmeticError
+    return float(np.exp(brentq(lambda t: decreasing(float(np.exp(t))), log(low), log(high), xtol=1e-13)))
