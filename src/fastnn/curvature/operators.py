@@ -72,24 +72,27 @@ class CurvatureOperator(SymmetricOperator):
         available = available_memory() if keep == "auto" else None
         self.kept = bool(keep) and (keep is True or size <= min(KEEP_BYTES, available or KEEP_BYTES))
         self._linearization = problem.linearize(slice(0, problem.n_rows)) if self.kept else None
+        self._spare: Any = None  # a chunk's linearization, for its memory
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
         problem = self._problem
         if self._linearization is not None:
             result = self._linearization.product(V, self.kind)
         else:
-            result, lin = np.zeros_like(V), None
+            result = np.zeros_like(V)
+            lin, self._spare = self._spare, None  # another thread's product makes one of its own
             per_row = problem.row_elements + len(V) * problem.tangent_elements
             for rows in problem.chunks(per_row, WORKSPACE):
                 lin = problem.linearize(rows, into=lin)
                 result += lin.product(V, self.kind) * self.dtype.type(problem.share(lin))
+            self._spare = lin
         if problem.l2 != 0.0:
             for place in problem.penalised:
                 result[:, place] += self.dtype.type(problem.l2) * V[:, place]
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_linearization": None}
+        return {**self.__dict__, "_linearization": None, "_spare": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
