@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,7 @@ class Factors:
         with ρ smaller while there are few estimates.
         """
         net, factors[0] = self._net, factors[0] + 1
+        symmetrize = net._backend.kernels.symmetrize
         keep = min(self._optimizer.decay, 1.0 - 1.0 / float(factors[0]))
         plan, options = net._plan, {"statistics": net.state, "threads": self._threads}
         lin = plan.linearize(net.theta, X, y, w, **options)
@@ -106,8 +108,8 @@ class Factors:
             delta = lin.delta(index)
             if root is not None:  # it carries w
                 delta = np.divide(delta, root[:, None], out=np.zeros_like(delta), where=root[:, None] > 0)
-            _move(A, _inputs(lin.inputs(index), op, w), keep, total)
-            _move(G, delta, keep, total)
+            _move(A, _inputs(lin.inputs(index), op, w), keep, total, symmetrize)
+            _move(G, delta, keep, total, symmetrize)
             pair = self._invert(A, G)
             if pair is None:
                 return None
@@ -121,7 +123,8 @@ class Factors:
             return None
         pi = math.sqrt(max(mean_a, tiny) / max(mean_g, tiny)) if mean_a > 0 and mean_g > 0 else 1.0
         root = math.sqrt(self._damping)
-        left, right = _inverse(A, pi * root), _inverse(G, root / pi)
+        symmetrize = self._net._backend.kernels.symmetrize
+        left, right = _inverse(A, pi * root, symmetrize), _inverse(G, root / pi, symmetrize)
         return None if left is None or right is None else (left, right)
 
 
@@ -132,36 +135,34 @@ def _inputs(X: np.ndarray, op: OpSpec, w: np.ndarray | None) -> np.ndarray:
     return X if w is None else X * np.sqrt(w)[:, None]
 
 
-def _move(factor: np.ndarray, rows: np.ndarray, keep: float, total: float) -> None:
+def _move(
+    factor: np.ndarray, rows: np.ndarray, keep: float, total: float, symmetrize: Callable[[np.ndarray], Any]
+) -> None:
     """factor ← keep · factor + (1 − keep) rowsᵀ rows / total."""
     from scipy.linalg.blas import get_blas_funcs
 
     (syrk,) = get_blas_funcs(("syrk",), (factor,))
-    # of the transpose, which BLAS reads where it is; the upper triangle there is the lower one here
-    moved = syrk((1.0 - keep) / total, rows.T, beta=keep, c=factor.T, trans=0, lower=0, overwrite_c=1)
-    if moved.base is not factor and moved is not factor:
+    # of the transpose, which BLAS reads where it is; the lower triangle there is the upper one here
+    moved = syrk((1.0 - keep) / total, rows.T, beta=keep, c=factor.T, trans=0, lower=1, overwrite_c=1)
+    if not np.may_share_memory(moved, factor):
         factor[...] = moved.T
-    upper = np.triu_indices(len(factor), 1)
-    factor[upper] = factor.T[upper]
+    symmetrize(factor)
 
 
-def _inverse(factor: np.ndarray, damping: float) -> np.ndarray | None:
+def _inverse(factor: np.ndarray, damping: float, symmetrize: Callable[[np.ndarray], Any]) -> np.ndarray | None:
     """(factor + damping I)⁻¹ by Cholesky; damped more where that fails."""
     from scipy.linalg.lapack import get_lapack_funcs
 
     potrf, potri = get_lapack_funcs(("potrf", "potri"), (factor,))
     for _ in range(TRIES):
-        damped = np.asfortranarray(factor)
-        if damped is factor:
-            damped = factor.copy(order="F")
-        damped[np.diag_indices(len(factor))] += damping
-        root, failed = potrf(damped, lower=1, overwrite_a=1, clean=0)
+        damped = factor.copy()
+        damped.ravel()[:: len(factor) + 1] += damping
+        root, failed = potrf(damped.T, lower=1, overwrite_a=1, clean=0)
         if not failed:
             inverse, failed = potri(root, lower=1, overwrite_c=1)
         if not failed:
-            upper = np.triu_indices(len(factor), 1)
-            inverse[upper] = inverse.T[upper]
-            return np.ascontiguousarray(inverse)
+            symmetrize(inverse.T)
+            return inverse.T
         damping *= 10.0
     return None
 
