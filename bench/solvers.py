@@ -1,8 +1,9 @@
 """What the full-batch solvers reach, and in what time: ``python bench/solvers.py [SECTION ...]``.
 
 Sections: iris (Newton against Adam), small_mnist (Newton on 14 x 14 images), curve (Levenberg-Marquardt against SciPy),
-full_batch (L-BFGS and NLCG on 784-300-10), gauss_newton and kfac (GaussNewtonCG, KFAC against Adam on 784-256-256-10). MNIST is read
-from FASTNN_DATA. Times are wall and processor seconds of this machine as it is: compare within a run.
+full_batch (L-BFGS and NLCG on 784-300-10), gauss_newton and kfac (GaussNewtonCG, KFAC against Adam on
+784-256-256-10). MNIST is read from FASTNN_DATA. Times are wall and processor seconds of this machine as it is: compare
+within a run.
 """
 
 from __future__ import annotations
