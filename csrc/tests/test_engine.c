@@ -63,7 +63,7 @@ static double train(int workers, double clip_norm, int by_feature, float *theta)
     static float x[ROWS * IN];
     static int64_t labels[ROWS];
     float state[2 * PARAMETERS] = {0};
-    double losses[EPOCHS], correct[EPOCHS];
+    double losses[EPOCHS], correct[EPOCHS], penalties[EPOCHS];
     for (int i = 0; i < ROWS * IN; i++)
         x[i] = (float)(i * 37 % 17) / 17;
     for (int i = 0; i < ROWS; i++)
@@ -90,6 +90,7 @@ static double train(int workers, double clip_norm, int by_feature, float *theta)
                        .clip_value = INFINITY,
                        .losses = losses,
                        .correct = correct,
+                       .penalties = penalties,
                        .by_feature = by_feature,
                        .chunk = by_feature ? IN + 2 : 8,
                        .poll = never,
