@@ -14,7 +14,7 @@ from .plan import OpSpec
 if TYPE_CHECKING:
     from .network import Sequential
 
-__all__ = ["Factors"]
+__all__ = ["Factors", "draw"]
 
 #: Rows that an estimate is made of, at least, where the coming batches have so many.
 ROWS = 512
@@ -89,7 +89,7 @@ class Factors:
             factors[0] -= 1
             keep = 1.0
         if self._optimizer.kind == "mc":
-            sample = _sample(lin.outputs, lin.curvature, net.loss_name, generator)
+            sample = draw(net.loss_name, lin.outputs, lin.curvature, generator)
             if w is not None:
                 sample *= np.sqrt(w)[:, None]
             lin = plan.linearize(net.theta, X, cotangent=sample, into=lin, **options)
@@ -167,12 +167,22 @@ def _inverse(factor: np.ndarray, damping: float, symmetrize: Callable[[np.ndarra
     return None
 
 
-def _sample(outputs: np.ndarray, q: np.ndarray, loss: str, generator: np.random.Generator) -> np.ndarray:
-    """Rows c with E[c cᵀ] = ∂²ℓ/∂z²: softmax − (a class drawn from it), else √q times a sign."""
+def draw(loss: str, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """∂ℓ/∂z for a target drawn from the distribution that the outputs z describe; its mean outer product is ∂²ℓ/∂z².
+
+    huber describes none: there it is √q times a sign.
+    """
+    if loss == "squared_error":  # a normal distribution of variance 1 around z
+        return generator.standard_normal(Z.shape).astype(Z.dtype)
     if loss == "cross_entropy":
-        sample = q.copy()
-        drawn = (q.cumsum(axis=1) > generator.random((len(q), 1)) * q.sum(axis=1, keepdims=True)).argmax(axis=1)
-        sample[np.arange(len(q)), drawn] -= 1.0
-        return sample
-    signs = generator.integers(0, 2, outputs.shape).astype(outputs.dtype) * 2 - 1
-    return np.sqrt(q) * signs
+        below = np.cumsum(q[:, :-1], axis=1, dtype=np.float64) <= generator.random((len(q), 1))
+        drawn = below.sum(axis=1)
+        cotangent = q.copy()
+        cotangent[np.arange(len(q)), drawn] -= 1.0
+        return cotangent
+    if loss == "poisson":
+        return (q - generator.poisson(np.minimum(q, 1e15))).astype(Z.dtype)
+    if loss == "huber":
+        return np.sqrt(q) * (generator.integers(0, 2, Z.shape).astype(Z.dtype) * 2 - 1)
+    p = np.exp(-np.logaddexp(0.0, -Z.astype(np.float64)))
+    return (p - (generator.random(p.shape) < p)).astype(Z.dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator
 
+from ..kfac import draw
 from ..network import check_seed
 from ..plan import check_number
 from .operators import SymmetricOperator
@@ -247,7 +248,7 @@ def kfac_factors(
             _add_outer(problem, first, layers, root, factors)
             continue
         q = first.curvature.copy()
-        for cotangent in _roots(q, problem.softmax) if kind == "ggn" else [_draw(net.loss_name, first.outputs, q, rng)]:
+        for cotangent in _roots(q, problem.softmax) if kind == "ggn" else [draw(net.loss_name, first.outputs, q, rng)]:
             first = problem.linearize(rows, cotangent=cotangent, weighted=False, into=first)
             _add_outer(problem, first, layers, root, factors)
     for A, G in factors.values():
@@ -281,19 +282,3 @@ def _roots(q: np.ndarray, softmax: bool) -> Any:
         cotangent = -q * root if softmax else np.zeros_like(q)
         cotangent[:, k : k + 1] += root
         yield cotangent
-
-
-def _draw(loss: str, Z: np.ndarray, q: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """∂ℓ/∂z for a target drawn from the distribution that the outputs z describe."""
-    if loss == "squared_error":  # a normal distribution of variance 1 around z
-        return rng.standard_normal(Z.shape).astype(Z.dtype)
-    if loss == "cross_entropy":
-        below = np.cumsum(q[:, :-1], axis=1, dtype=np.float64) <= rng.random((len(q), 1))
-        drawn = below.sum(axis=1)
-        cotangent = q.copy()
-        cotangent[np.arange(len(q)), drawn] -= 1.0
-        return cotangent
-    if loss == "poisson":
-        return (q - rng.poisson(np.minimum(q, 1e15))).astype(Z.dtype)
-    p = np.exp(-np.logaddexp(0.0, -Z.astype(np.float64)))
-    return (p - (rng.random(p.shape) < p)).astype(Z.dtype)

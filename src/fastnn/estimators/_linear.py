@@ -6,13 +6,13 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
 from ..layers import Dense, Layer
+from ..linear import least_squares
 from ..network import Sequential
 from ._base import CONSTRAINTS
 from ._faces import Classifier, Regressor
@@ -292,25 +292,15 @@ class LinearRegression(Regressor):
             w = np.asarray(w, np.float64)
             if (w < 0).any() or not w.any():
                 raise ValueError("sample_weight: expected values >= 0 with a positive sum")
-        centre, target_centre = np.zeros(A.shape[1]), np.zeros(B.shape[1])
-        if self.fit_intercept:
-            centre, target_centre = np.average(A, axis=0, weights=w), np.average(B, axis=0, weights=w)
-            A, B = A - centre, B - target_centre
-        if w is not None:
-            root = np.sqrt(w)[:, None]
-            A, B = A * root, B * root
-        if self.alpha:
-            A = np.concatenate([A, np.sqrt(float(self.alpha)) * np.eye(A.shape[1])])
-            B = np.concatenate([B, np.zeros((A.shape[1], B.shape[1]))])
-        # numpy.linalg.lstsq's limit, below which a singular value counts as 0
-        limit = np.finfo(np.float64).eps * max(A.shape)
-        W, _, self.rank_, self.singular_ = scipy.linalg.lstsq(A, B, cond=limit, check_finite=False)
+        total = float(len(A)) if w is None else float(w.sum())
+        fit = least_squares(A, B, sample_weight=w, l2=float(self.alpha) / total, intercept=bool(self.fit_intercept))
+        self.rank_, self.singular_ = fit.rank, fit.singular_values
         layer = Dense(self.n_outputs_, bias=bool(self.fit_intercept), init="zeros")
         net = Sequential([layer], input_size=X.shape[1], loss="squared_error", dtype=dtype, seed=0)
         with np.errstate(over="ignore"):  # an overflow in float32 is refused next
-            net.parameters["0.weight"] = W.astype(dtype)
+            net.parameters["0.weight"] = fit.weight.astype(dtype)
             if self.fit_intercept:
-                net.parameters["0.bias"] = (target_centre - centre @ W).astype(dtype)
+                net.parameters["0.bias"] = fit.bias.astype(dtype)
         self.network_ = net
         self.__dict__.pop("posterior_", None)
         self._fit_own_posterior(X, self._targets(y), w)
