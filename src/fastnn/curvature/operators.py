@@ -79,12 +79,15 @@ class CurvatureOperator(SymmetricOperator):
         if self._linearization is not None:
             result = self._linearization.product(V, self.kind)
         else:
-            result = np.zeros_like(V)
+            result = None
             lin, self._spare = self._spare, None  # another thread's product makes one of its own
             per_row = problem.row_elements + len(V) * problem.tangent_elements
             for rows in problem.chunks(per_row, WORKSPACE):
                 lin = problem.linearize(rows, into=lin)
-                result += lin.product(V, self.kind) * self.dtype.type(problem.share(lin))
+                part, share = lin.product(V, self.kind), problem.share(lin)
+                if share != 1.0:
+                    part *= self.dtype.type(share)
+                result = part if result is None else np.add(result, part, out=result)
             self._spare = lin
         if problem.l2 != 0.0:
             for place in problem.penalised:
