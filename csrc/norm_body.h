@@ -155,8 +155,8 @@ void FN(batch_norm_normalise)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, con
 
 /* What bounds it, and the backward pass, is the traffic between the caches: û is not stored, but made again from z in
  * the backward pass, so that two arrays of the batch's size are touched here and three there, or one and two in place.
- * Where the second-level cache is too small for them, panels of columns, rows from the last to the first, and
- * prefetches (temporal or not, of reads or of stores) do not help the backward pass. */
+ * The backward pass applies from the last row to the first, which its sums have just read. Where the second-level cache
+ * is too small, panels of columns and prefetches (temporal or not, of reads or of stores) do not help it. */
 void FN(batch_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta,
                             double epsilon, REAL *mean, REAL *variance, REAL *inv_std, REAL *out)
 {
@@ -167,40 +167,93 @@ void FN(batch_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const
     FN(batch_norm_normalise)(rows, cols, z, mean, inv_std, gamma, beta, NULL, out);
 }
 
-/* Two rows at a time: fewer stores of the sums, and two arrays read in order come faster than eight rows of them side
- * by side. The rows of a block are summed on their own first, so that a sum of many rows does not lose its last ones to
+/* Columns before the first cache line, of arrays that start at the same distance from one and whose rows are whole
+ * lines, as NumPy's often are: taken on their own, they leave no vector of the others in two lines. 0 of other arrays.
+ */
+FNN_INLINE int FN(head)(ptrdiff_t cols, const REAL *a, const REAL *b, const REAL *c)
+{
+    const uintptr_t off = (uintptr_t)a % FNN_ALIGN;
+    if ((size_t)cols * sizeof(REAL) % FNN_ALIGN || (uintptr_t)b % FNN_ALIGN != off || (uintptr_t)c % FNN_ALIGN != off)
+        return 0;
+    return (int)((FNN_ALIGN - off) % FNN_ALIGN / sizeof(REAL)) % LANES;
+}
+
+#define NORM_ROWS 8                    /* rows at a time: what belongs to their columns is loaded once */
+#define NORM_SPACE (NORM_COLS + LANES) /* for values of columns, placed so that whole vectors of them are aligned */
+#define NORM_PAD(head) ((LANES - (head)) % LANES)
+
+/* Calls STEP(j, n), with n <= LANES columns from j on, for all `width` columns: the head, whole vectors, and the rest.
+ */
+#define NORM_VECTORS(head, width, STEP)                     \
+    do {                                                    \
+        ptrdiff_t j_ = (head) < (width) ? (head) : (width); \
+        if (j_)                                             \
+            STEP(0, (int)j_);                               \
+        for (; j_ + LANES <= (width); j_ += LANES)          \
+            STEP(j_, LANES);                                \
+        if (j_ < (width))                                   \
+            STEP(j_, (int)((width) - j_));                  \
+    } while (0)
+
+FNN_INLINE VEC FN(v_get)(const REAL *p, int n) { return n == LANES ? FN(v_load)(p) : FN(v_load_n)(p, n); }
+FNN_INLINE void FN(v_put)(REAL *p, VEC v, int n)
+{
+    if (n == LANES)
+        FN(v_store)(p, v);
+    else
+        FN(v_store_n)(p, v, n);
+}
+
+FNN_INLINE void FN(backward_sums_step)(int rows, ptrdiff_t cols, const REAL *d, const REAL *x, const REAL *shift,
+                                       REAL *sum, REAL *product, int n)
+{
+    const VEC m = FN(v_get)(shift, n);
+    VEC s = FN(v_get)(sum, n), p = FN(v_get)(product, n);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+        const VEC delta = FN(v_get)(d + i * cols, n);
+        s = s + delta;
+        p = FN(v_fma)(delta, FN(v_get)(x + i * cols, n) - m, p);
+    }
+    FN(v_put)(sum, s, n);
+    FN(v_put)(product, p, n);
+}
+
+/* The rows of a block are summed on their own first, so that a sum of many rows does not lose its last ones to
  * rounding. */
 void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict delta, const REAL *restrict z,
                                   const REAL *restrict mean, const REAL *restrict inv_std, REAL *restrict sum_delta,
                                   REAL *restrict sum_delta_normalised)
 {
-    REAL sum[NORM_COLS], product[NORM_COLS], shift[NORM_COLS];
+    _Alignas(FNN_ALIGN) REAL sums[NORM_SPACE], products[NORM_SPACE], shifts[NORM_SPACE];
+    const int head = FN(head)(cols, delta, z, z);
+    REAL *sum = sums + NORM_PAD(head), *product = products + NORM_PAD(head), *shift = shifts + NORM_PAD(head);
     for (ptrdiff_t j = 0; j < cols; j++)
         sum_delta[j] = sum_delta_normalised[j] = 0;
-    for (ptrdiff_t start = 0, n; start < cols; start += n) {
-        n = FN(panel)(z, start, cols);
-        for (ptrdiff_t j = 0; j < n; j++)
+    for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
+        const ptrdiff_t width = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        for (ptrdiff_t j = 0; j < width; j++)
             shift[j] = mean ? mean[start + j] : 0;
         for (ptrdiff_t i = 0; i < rows;) {
             const ptrdiff_t end = rows - i < NORM_BLOCK ? rows : i + NORM_BLOCK;
-            for (ptrdiff_t j = 0; j < n; j++)
+            for (ptrdiff_t j = 0; j < width; j++)
                 sum[j] = product[j] = 0;
-            for (; i + 2 <= end; i += 2) {
+            while (i < end) {
                 const REAL *d = delta + i * cols + start, *x = z + i * cols + start;
-                for (ptrdiff_t j = 0; j < n; j++) {
-                    const REAL m = shift[j], d0 = d[j], d1 = d[cols + j];
-                    sum[j] += d0 + d1;
-                    product[j] = FMA(d1, x[cols + j] - m, FMA(d0, x[j] - m, product[j]));
+#define ALL_ROWS_(j, n) \
+    FN(backward_sums_step)(NORM_ROWS, cols, d + (j), x + (j), shift + (j), sum + (j), product + (j), n)
+#define ONE_ROW_(j, n) FN(backward_sums_step)(1, cols, d + (j), x + (j), shift + (j), sum + (j), product + (j), n)
+                if (i + NORM_ROWS <= end) {
+                    NORM_VECTORS(head, width, ALL_ROWS_);
+                    i += NORM_ROWS;
+                } else {
+                    NORM_VECTORS(head, width, ONE_ROW_);
+                    i++;
                 }
+#undef ALL_ROWS_
+#undef ONE_ROW_
             }
-            for (; i < end; i++) {
-                const REAL *d = delta + i * cols + start, *x = z + i * cols + start;
-                for (ptrdiff_t j = 0; j < n; j++) {
-                    sum[j] += d[j];
-                    product[j] = FMA(d[j], x[j] - shift[j], product[j]);
-                }
-            }
-            for (ptrdiff_t j = 0; j < n; j++) {
+            for (ptrdiff_t j = 0; j < width; j++) {
                 sum_delta[start + j] += sum[j];
                 sum_delta_normalised[start + j] += product[j];
             }
@@ -211,29 +264,58 @@ void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *re
             sum_delta_normalised[j] *= inv_std[j];
 }
 
+FNN_INLINE void FN(backward_apply_step)(int rows, ptrdiff_t cols, const REAL *d, const REAL *x, const REAL *shift,
+                                        const REAL *slope, const REAL *scale, const REAL *mean, REAL *dz, int n)
+{
+    const VEC h = FN(v_get)(shift, n), l = FN(v_get)(slope, n), c = FN(v_get)(scale, n), m = FN(v_get)(mean, n);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+        const ptrdiff_t at = i * cols;
+        FN(v_put)(dz + at, c * FN(v_fma)(h - FN(v_get)(x + at, n), l, FN(v_get)(d + at, n) - m), n);
+    }
+}
+
 void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *mean,
                                    const REAL *gamma, const REAL *inv_std, const REAL *mean_delta,
                                    const REAL *mean_delta_normalised, REAL *dz)
 {
-    REAL shift[NORM_COLS], slope[NORM_COLS], scale[NORM_COLS], m[NORM_COLS];
+    _Alignas(FNN_ALIGN) REAL constants[4][NORM_SPACE];
+    const int head = FN(head)(cols, delta, z, dz);
+    REAL *shift = constants[0] + NORM_PAD(head), *slope = constants[1] + NORM_PAD(head);
+    REAL *scale = constants[2] + NORM_PAD(head), *m = constants[3] + NORM_PAD(head);
     for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
-        const ptrdiff_t n = cols - start < NORM_COLS ? cols - start : NORM_COLS;
-        for (ptrdiff_t j = 0; j < n; j++) {
+        const ptrdiff_t width = cols - start < NORM_COLS ? cols - start : NORM_COLS;
+        for (ptrdiff_t j = 0; j < width; j++) {
             const REAL s = inv_std[start + j];
             shift[j] = mean ? mean[start + j] : 0;
             slope[j] = mean ? s * mean_delta_normalised[start + j] : mean_delta_normalised[start + j];
             scale[j] = gamma[start + j] * s;
             m[j] = mean_delta[start + j];
         }
-        for (ptrdiff_t at = start; at < rows * cols; at += cols) {
-            const REAL *d = delta + at, *x = z + at;
-            REAL *r = dz + at;
-            FNN_INDEPENDENT
-            for (ptrdiff_t j = 0; j < n; j++)
-                r[j] = scale[j] * FMA(shift[j] - x[j], slope[j], d[j] - m[j]);
+        for (ptrdiff_t i = rows; i > 0;) {
+            const int n_rows = i % NORM_ROWS ? 1 : NORM_ROWS;
+            i -= n_rows;
+            const REAL *d = delta + i * cols + start, *x = z + i * cols + start;
+            REAL *r = dz + i * cols + start;
+#define ALL_ROWS_(j, n)                                                                                        \
+    FN(backward_apply_step)(NORM_ROWS, cols, d + (j), x + (j), shift + (j), slope + (j), scale + (j), m + (j), \
+                            r + (j), n)
+#define ONE_ROW_(j, n) \
+    FN(backward_apply_step)(1, cols, d + (j), x + (j), shift + (j), slope + (j), scale + (j), m + (j), r + (j), n)
+            if (n_rows == NORM_ROWS)
+                NORM_VECTORS(head, width, ALL_ROWS_);
+            else
+                NORM_VECTORS(head, width, ONE_ROW_);
+#undef ALL_ROWS_
+#undef ONE_ROW_
         }
     }
 }
+
+#undef NORM_ROWS
+#undef NORM_SPACE
+#undef NORM_PAD
+#undef NORM_VECTORS
 
 void FN(batch_norm_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const REAL *z, const REAL *gamma,
                              const REAL *mean, const REAL *variance, double epsilon, REAL *scratch, REAL *dgamma,
@@ -481,3 +563,5 @@ void FN(layer_norm_tangent_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL 
 #undef NORM_COLS
 #undef NORM_HEAD
 #undef NORM_BLOCK
+#undef VEC
+#undef LANES

@@ -83,6 +83,27 @@ def test_any_strides_and_read_only(kind, dtype, rng, kernels) -> None:
         assert_close(forward_backward(module, kind, *awkward), plain, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (19, 32), (37, 512), (33, 528), (8, 1040)])
+def test_results_do_not_depend_on_the_place_in_a_cache_line(shape, dtype, rng, kernels) -> None:
+    """Rows of whole lines go by aligned vectors, and the columns before the first one on their own."""
+
+    def at(offset: int, values: np.ndarray) -> np.ndarray:
+        raw = np.empty(values.nbytes + 128, np.uint8)
+        array = np.ndarray(shape, dtype, raw, (offset - raw.ctypes.data) % 64)
+        array[...] = values
+        return array
+
+    Z, gamma, _, delta = arrays(rng, shape, dtype)
+    offsets = (0, 8, 16, 48, 56)
+    mean, variance = Z.mean(0), Z.var(0)
+    expected = kernels.batch_norm_backward(at(0, delta), at(0, Z), gamma, mean, variance)
+    assert_close(expected, reference.batch_norm_backward(delta, Z, gamma, mean, variance), TOLERANCE[dtype])
+    for first, second in itertools.product(offsets, offsets):
+        ours = kernels.batch_norm_backward(at(first, delta), at(second, Z), gamma, mean, variance)
+        for x, y in zip(ours, expected, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_misaligned_arrays_and_lists(kind, dtype, rng, kernels) -> None:
     given = arrays(rng, (11, 13), dtype)

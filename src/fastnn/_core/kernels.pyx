@@ -458,22 +458,22 @@ cdef void *vector(object array, char kind, Py_ssize_t length) except? NULL:
     return first
 
 
-cdef object aligned_matrix(char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
-    """A new matrix that starts on a cache line, so that no vector of it lies in two."""
+cdef object matrix_like(void *other, char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
+    """A new matrix that starts as far from a cache line as `other`: aligned vectors of one are so of both."""
     cdef Py_buffer view
     raw = new_array(rows * cols * (4 if kind == c'f' else 8) + FNN_ALIGN, BYTE)
     PyObject_GetBuffer(raw, &view, PyBUF_C_CONTIGUOUS)
-    cdef Py_ssize_t offset = -<Py_ssize_t>view.buf & (FNN_ALIGN - 1)
+    cdef Py_ssize_t offset = (<Py_ssize_t>other - <Py_ssize_t>view.buf) & (FNN_ALIGN - 1)
     first[0] = <char *>view.buf + offset
     PyBuffer_Release(&view)
     return view_array((rows, cols), SINGLE if kind == c'f' else DOUBLE, raw, offset)
 
 
-cdef object result_matrix(object out, char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
+cdef object result_matrix(object out, void *like, char kind, Py_ssize_t rows, Py_ssize_t cols, void **first):
     """`out`, or a new matrix for None; None where the result does not fit into `out`."""
     cdef Py_ssize_t n, width
     if out is None:
-        return aligned_matrix(kind, rows, cols, first)
+        return matrix_like(like, kind, rows, cols, first)
     return out if matrix(out, &n, &width, first, PyBUF_WRITABLE) == kind and n == rows and width == cols else None
 
 
@@ -499,7 +499,7 @@ def batch_norm_forward(Z, gamma, beta, epsilon, into):
     cdef void *shift = vector(beta, kind, cols)
     if scale == NULL or shift == NULL:
         return None
-    result = result_matrix(into, kind, rows, cols, &out)
+    result = result_matrix(into, z, kind, rows, cols, &out)
     if result is None or overlap(out, z, rows * cols * (4 if kind == c'f' else 8)):
         return None
     dtype = SINGLE if kind == c'f' else DOUBLE
@@ -535,7 +535,7 @@ def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
     cdef void *var = vector(variance, kind, cols)
     if matrix(Z, &n, &width, &z) != kind or n != rows or width != cols or scale == NULL or mu == NULL or var == NULL:
         return None
-    result = result_matrix(into, kind, rows, cols, &dz)
+    result = result_matrix(into, d, kind, rows, cols, &dz)
     cdef Py_ssize_t size = rows * cols * (4 if kind == c'f' else 8)
     if result is None or overlap(dz, d, size) or overlap(dz, z, size):
         return None
