@@ -1,4 +1,5 @@
 #include "engine.h"
+#include "subnormals.h"
 
 #include <time.h>
 

@@ -68,7 +68,9 @@ static int FN(interrupted)(JOB *job, double work)
     if (now - job->polled < 0.02 && now >= job->polled)
         return 0;
     job->polled = now;
-    if (!job->poll(job->poll_arg))
+    const int flushed = fnn_flush_subnormals(0), stop = job->poll(job->poll_arg); /* it runs the user's handlers */
+    fnn_flush_subnormals(flushed);
+    if (!stop)
         return 0;
     job->status = FNN_INTERRUPTED;
     fnn_barrier_abort(job->barrier);
@@ -677,10 +679,8 @@ void FN(engine_gradient)(void *arg, int worker)
     }
 }
 
-/* Whole epochs. */
-void FN(engine_train)(void *arg, int worker)
+static void FN(train)(JOB *job, int worker)
 {
-    JOB *job = arg;
     FN(buffers) b = FN(prepare)(job, worker);
     const int penalised = job->l1 != 0 || job->l2 != 0, clipped = job->clip_norm < INFINITY;
     const double *rates = job->rates; /* one for every batch */
@@ -750,4 +750,12 @@ void FN(engine_train)(void *arg, int worker)
             job->epochs_done = epoch + 1;
         }
     }
+}
+
+/* Whole epochs. */
+void FN(engine_train)(void *arg, int worker)
+{
+    const int flushed = fnn_flush_subnormals(1);
+    FN(train)(arg, worker);
+    fnn_flush_subnormals(flushed);
 }
