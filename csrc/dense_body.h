@@ -41,15 +41,26 @@ static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, 
         job->kernels->activation_forward(op->activation, rows * op->n_out, z, out);
 }
 
+/* ∂ℓ/∂W of the rows of a chunk. first: x once more, where its rows follow each other; NULL where they do not. */
+static void FN(dense_gradient)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
+                               const REAL *first, int accumulate, REAL *pack, const REAL *delta,
+                               const REAL *const *delta_rows, REAL *g)
+{
+    if (job->blas || !first ||
+        !job->kernels->weight_gradient(op->n_in, op->n_out, rows, first, delta_rows, accumulate, pack, g))
+        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL, accumulate, pack, g);
+}
+
 /* ∂ℓ/∂W of the whole batch, and at once the optimizer's step on W: a few rows of it at a time, while their gradient is
  * in the first-level cache. Narrow layers only: a wide δ would be packed again for every few rows. */
-static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, REAL *pack,
-                             const REAL *delta, REAL *gradient, const fnn_step *step)
+static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *first,
+                             REAL *pack, const REAL *delta, const REAL *const *delta_rows, REAL *gradient,
+                             const fnn_step *step)
 {
     enum { ELEMENTS = 2304, NARROW = 256 / (int)sizeof(REAL) };
     REAL *g = gradient + op->weight;
-    if (op->n_out > NARROW || job->blas) {
-        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL, 0, pack, g);
+    if (op->n_out > NARROW || op->n_in * op->n_out <= ELEMENTS || job->blas) {
+        FN(dense_gradient)(job, op, rows, x, first, 0, pack, delta, delta_rows, g);
         FN(update)(job, 0, step, 1, op->rate, op->weight, op->n_in * op->n_out, g);
         return;
     }
@@ -61,11 +72,12 @@ static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const R
     }
 }
 
-/* delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's part is set, or with `accumulate`
- * added to. dx NULL: nobody asks. step: NULL, or the gradient is that of the whole batch and is used at once. */
-static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *pre,
-                               const REAL *out, int accumulate, REAL *pack, REAL *delta, const REAL *const *delta_rows,
-                               REAL *gradient, REAL *dx, const fnn_step *step)
+/* first: see dense_gradient. delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's part is
+ * set, or with `accumulate` added to. dx NULL: nobody asks. step: NULL, or the gradient is that of the whole batch and
+ * is used at once. */
+static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *first,
+                               const REAL *pre, const REAL *out, int accumulate, REAL *pack, REAL *delta,
+                               const REAL *const *delta_rows, REAL *gradient, REAL *dx, const fnn_step *step)
 {
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
@@ -75,13 +87,13 @@ static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
     if (!step) {
-        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL,
-                    accumulate || op->shared_weight, pack, gradient + op->weight);
+        FN(dense_gradient)(job, op, rows, x, first, accumulate || op->shared_weight, pack, delta, delta_rows,
+                           gradient + op->weight);
         return;
     }
     if (op->bias >= 0)
         FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, gradient + op->bias);
-    FN(dense_update)(job, op, rows, x, pack, delta, gradient, step);
+    FN(dense_update)(job, op, rows, x, first, pack, delta, delta_rows, gradient, step);
 }
 
 /* Tangents, of a direction v of θ (NULL: 0) and of x (tx; NULL: 0):

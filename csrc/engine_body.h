@@ -306,9 +306,9 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
                 n = rows - lo < block ? rows - lo : block;
                 if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
                     return 1;
-                FN(dense_backward)(job, op, n, in + lo, pre ? pre + at : NULL, out + at, accumulate || lo > 0, b->pack,
-                                   delta + at, FN(delta_rows)(job, b, i) + lo, b->gradient,
-                                   dx ? dx + lo * op->n_in : NULL, step);
+                FN(dense_backward)(job, op, n, in + lo, source ? first + lo * op->n_in : NULL, pre ? pre + at : NULL,
+                                   out + at, accumulate || lo > 0, b->pack, delta + at, FN(delta_rows)(job, b, i) + lo,
+                                   b->gradient, dx ? dx + lo * op->n_in : NULL, step);
             }
         }
         if (rows > block && FN(stopped)(job, pass->worker, BLOCK_WORK))

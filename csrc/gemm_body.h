@@ -198,6 +198,41 @@ void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdi
     } while (kc < k);
 }
 
+enum { FN(few_outputs) = 32 };
+
+int FN(weight_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, const REAL *const *delta, int accumulate,
+                        REAL *pack, REAL *c)
+{
+    enum { WIDE = GEMM_NV * LANES };
+    if (n > FN(few_outputs) || 5 * n * ((m + LANES - 1) / LANES) > 4 * m * ((n + LANES - 1) / LANES))
+        return 0;
+    REAL turned[FN(few_outputs) * WIDE];
+    for (ptrdiff_t jc = 0; jc < m; jc += WIDE) {
+        const ptrdiff_t cols = m - jc < WIDE ? m - jc : WIDE;
+        FN(gemm)(n, cols, k, delta, 0, 1, x + jc, m, 1, NULL, 0, pack, turned, WIDE);
+        for (ptrdiff_t i = 0; i < n; i += LANES) {
+            const int width = n - i < LANES ? (int)(n - i) : LANES;
+            for (ptrdiff_t j = 0; j < cols; j += LANES) {
+                REAL *to = c + (jc + j) * n + i;
+                VEC block[LANES];
+#pragma GCC unroll 16
+                for (int t = 0; t < LANES; t++)
+                    block[t] = t < width ? FN(v_load)(turned + (i + t) * WIDE + j) : FN(v_zero)();
+                FN(v_transpose)(block);
+#pragma GCC unroll 16
+                for (int t = 0; t < LANES; t++) {
+                    if (j + t >= cols)
+                        break;
+                    if (accumulate)
+                        block[t] = block[t] + FN(v_load_n)(to + t * n, width);
+                    FN(v_store_n)(to + t * n, block[t], width);
+                }
+            }
+        }
+    }
+    return 1;
+}
+
 /* -- products over samples ---------------------------------------------------------------------------------------- */
 
 #if defined(__AVX512F__)

@@ -34,6 +34,11 @@ KERNEL(void, activation_tangent_backward,
 KERNEL(void, gemm,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a, const REAL *b,
         ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc))
+/* c (m, n) (+)= xᵀ δ for x (k, m) and the rows of δ (k, n), where few outputs n would leave much of the last vector
+ * empty: as (δᵀ x)ᵀ. Returns 0, and has done nothing, where gemm is no slower. */
+KERNEL(int, weight_gradient,
+       (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, const REAL *const *delta, int accumulate, REAL *pack,
+        REAL *c))
 /* c (m, n) (+)= A Bᵀ for a (m, k) and b (n, k) with m and n small and k large, and sums[j] (+)= Σ_p b[j, p] unless it
  * is NULL */
 KERNEL(void, inner_products,

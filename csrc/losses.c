@@ -2,12 +2,14 @@
 #include "plan.h"
 
 #include "real_f32.h"
+#include "simd_body.h"
 #include "math_body.h"
 #include "softmax_body.h"
 #include "losses_body.h"
 #include "real_end.h"
 
 #include "real_f64.h"
+#include "simd_body.h"
 #include "math_body.h"
 #include "softmax_body.h"
 #include "losses_body.h"

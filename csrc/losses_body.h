@@ -34,6 +34,116 @@ FNN_INLINE double FN(row_depth)(ptrdiff_t cols, const REAL *z, REAL top)
     return sum;
 }
 
+/* Columns up to which a block of rows is turned, so that its maxima, exponentials and sums run over the rows. */
+#define FEW_COLS 32
+
+/* e[j, i] = x[i, j], of rows BLOCK_ROWS apart; what lies beyond the last row, up to a whole vector, is 0. */
+FNN_INLINE void FN(turn_rows)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, REAL *e)
+{
+    for (ptrdiff_t i = 0; i < rows; i += LANES) {
+        for (ptrdiff_t j = 0; j < cols; j += LANES) {
+            const int width = cols - j < LANES ? (int)(cols - j) : LANES;
+            VEC block[LANES];
+#pragma GCC unroll 16
+            for (int t = 0; t < LANES; t++)
+                block[t] = i + t < rows ? FN(v_load_n)(x + (i + t) * cols + j, width) : FN(v_zero)();
+            FN(v_transpose)(block);
+#pragma GCC unroll 16
+            for (int t = 0; t < LANES; t++)
+                if (t < width)
+                    FN(v_store)(e + (j + t) * BLOCK_ROWS + i, block[t]);
+        }
+    }
+}
+
+/* The way back. */
+FNN_INLINE void FN(turn_columns)(ptrdiff_t rows, ptrdiff_t cols, const REAL *e, REAL *x)
+{
+    for (ptrdiff_t i = 0; i < rows; i += LANES) {
+        for (ptrdiff_t j = 0; j < cols; j += LANES) {
+            const int width = cols - j < LANES ? (int)(cols - j) : LANES;
+            VEC block[LANES];
+#pragma GCC unroll 16
+            for (int t = 0; t < LANES; t++)
+                block[t] = t < width ? FN(v_load)(e + (j + t) * BLOCK_ROWS + i) : FN(v_zero)();
+            FN(v_transpose)(block);
+#pragma GCC unroll 16
+            for (int t = 0; t < LANES; t++)
+                if (i + t < rows)
+                    FN(v_store_n)(x + (i + t) * cols + j, block[t], width);
+        }
+    }
+}
+
+/* e = exp(z − max), as exp_shifted, but by column; best: the first column that has the maximum. */
+FNN_INLINE void FN(exp_columns)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, REAL *e, REAL *top, REAL *sum,
+                                REAL *best)
+{
+    const ptrdiff_t n = (rows + LANES - 1) / LANES * LANES;
+    FN(turn_rows)(rows, cols, z, e);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        top[i] = e[i];
+        best[i] = -1; /* of a NaN there is no best */
+        sum[i] = 0;
+    }
+    for (ptrdiff_t j = 1; j < cols; j++) {
+        const REAL *x = e + j * BLOCK_ROWS;
+        for (ptrdiff_t i = 0; i < n; i++)
+            top[i] = x[i] > top[i] ? x[i] : top[i];
+    }
+    for (ptrdiff_t j = cols - 1; j >= 0; j--) {
+        const REAL *x = e + j * BLOCK_ROWS;
+        for (ptrdiff_t i = 0; i < n; i++)
+            best[i] = x[i] == top[i] ? (REAL)j : best[i];
+    }
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        REAL *x = e + j * BLOCK_ROWS;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            x[i] = FN(m_exp)(x[i] - top[i]);
+            sum[i] += x[i];
+        }
+    }
+}
+
+/* cross_entropy of up to BLOCK_ROWS rows with labels, by column. Returns Σ w ℓ and adds to the hits. */
+FNN_INLINE double FN(cross_entropy_columns)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels,
+                                            const REAL *weight, double own, double share, double *hits, REAL *delta)
+{
+    REAL top[BLOCK_ROWS], sum[BLOCK_ROWS], best[BLOCK_ROWS], e[FEW_COLS * BLOCK_ROWS];
+    REAL w[BLOCK_ROWS], depth[BLOCK_ROWS], hit[BLOCK_ROWS];
+    double loss[8] = {0}, right[8] = {0}, total = 0;
+    FN(exp_columns)(rows, cols, z, e, top, sum, best);
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const ptrdiff_t y = (ptrdiff_t)labels[i];
+        w[i] = weight ? weight[i] : 1;
+        depth[i] = top[i] - z[i * cols + y];
+        hit[i] = best[i] == (REAL)y ? w[i] : 0;
+    }
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        REAL *x = e + j * BLOCK_ROWS;
+        for (ptrdiff_t i = 0; i < rows; i++)
+            x[i] = x[i] * (w[i] / sum[i]) - w[i] * (REAL)share;
+    }
+    for (ptrdiff_t i = 0; i < rows; i++)
+        e[labels[i] * BLOCK_ROWS + i] -= w[i] * (REAL)own;
+    FN(turn_columns)(rows, cols, e, delta);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        sum[i] = FN(m_log)(sum[i]);
+    for (ptrdiff_t i = 0; i < rows; i += 8)
+        for (ptrdiff_t t = 0; t < 8 && i + t < rows; t++) {
+            loss[t] += (double)w[i + t] * ((double)sum[i + t] + own * (double)depth[i + t]);
+            right[t] += (double)hit[i + t];
+        }
+    for (int t = 0; t < 8; t++) {
+        total += loss[t];
+        *hits += right[t];
+    }
+    if (share != 0)
+        for (ptrdiff_t i = 0; i < rows; i++)
+            total += (double)w[i] * share * FN(row_depth)(cols, z + i * cols, top[i]);
+    return total;
+}
+
 double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const int64_t *restrict labels,
                          const REAL *restrict target, const REAL *restrict weight, double smoothing, double *correct,
                          REAL *restrict delta)
@@ -48,6 +158,10 @@ double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z,
         ptrdiff_t block = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
         const REAL *zb = z + r * cols, *w = weight ? weight + r : NULL;
         REAL *d = delta + r * cols;
+        if (labels && cols <= FEW_COLS) {
+            loss += FN(cross_entropy_columns)(block, cols, zb, labels + r, w, own, share, &hits, d);
+            continue;
+        }
         FN(exp_shifted)(block, cols, zb, d, top, sum);
         for (ptrdiff_t i = 0; i < block; i++)
             log_sum[i] = FN(m_log)(sum[i]);
@@ -253,4 +367,8 @@ void FN(outer_tangent)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const 
             oi[j] = di[j] * dot;
     }
 }
+
+#undef FEW_COLS
 #undef BLOCK_ROWS
+#undef VEC
+#undef LANES

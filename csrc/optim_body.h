@@ -61,11 +61,16 @@ void FN(sum_shards)(ptrdiff_t n, int n_shards, const REAL *const *shards, REAL *
 double FN(penalty)(ptrdiff_t n, double l1, double l2, const REAL *theta)
 {
     double squares = 0, absolutes = 0;
-    /* eight partial sums of each: a fixed order that vectorises */
-    double sq[8] = {0}, ab[8] = {0};
+    /* partial sums: a fixed order that vectorises, and enough of them that no addition waits for the last one */
+    enum { PARTS = 32 };
+    double sq[PARTS] = {0}, ab[PARTS] = {0};
     ptrdiff_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        for (int j = 0; j < 8; j++) {
+    if (l1 == 0)
+        for (; i + PARTS <= n; i += PARTS)
+            for (int j = 0; j < PARTS; j++)
+                sq[j] += (double)theta[i + j] * (double)theta[i + j];
+    for (; i + PARTS <= n; i += PARTS) {
+        for (int j = 0; j < PARTS; j++) {
             double x = (double)theta[i + j];
             sq[j] += x * x;
             ab[j] += fabs(x);
@@ -76,7 +81,7 @@ double FN(penalty)(ptrdiff_t n, double l1, double l2, const REAL *theta)
         squares += x * x;
         absolutes += fabs(x);
     }
-    for (int j = 0; j < 8; j++) {
+    for (int j = 0; j < PARTS; j++) {
         squares += sq[j];
         absolutes += ab[j];
     }
