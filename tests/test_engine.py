@@ -332,6 +332,30 @@ def test_rows_are_converted_and_scaled_as_by_the_twin(source, dtype, scale, shuf
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(9, 100, 10), (70, 64, 3), (5, 37, 1), (33, 130, 17), (12, 65, 33), (90, 257, 32)])
+def test_gradients_of_few_outputs_are_the_twins(sizes, dtype, rng, own_products) -> None:
+    """They are made turned where that fills the vectors, in one chunk, in several, and while training."""
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, w = problem(sizes, "squared_error", dtype, 150, rng)
+    plan, twin = Plan(ops, n_parameters, "squared_error", dtype), Twin(ops, n_parameters, "squared_error", dtype)
+    _, expected = twin.loss_and_gradient(theta, X, y, w)
+    atol = (1e-5 if dtype == "float32" else 1e-13) * abs(expected).max()
+    size = engine.chunk_bytes()
+    try:
+        for chunk in (size, 1.0):  # of no more bytes than 16 rows have
+            engine.chunk_bytes(chunk)
+            np.testing.assert_allclose(plan.loss_and_gradient(theta, X, y, w)[1], expected, rtol=0, atol=atol)
+    finally:
+        engine.chunk_bytes(size)
+    rule, results = UpdateRule("sgd", 0.01), []
+    for kind in (plan, twin):
+        trained = theta.copy()
+        kind.train(trained, np.zeros((0, n_parameters), dtype), X, y, None, 50, rule, 0)
+        results.append(trained)
+    np.testing.assert_allclose(*results, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_large_batch_in_many_chunks_is_the_twins(dtype, rng) -> None:
     sizes = [300, 200, 4]
     ops, n_parameters = chain(sizes, ["silu", "linear"])
@@ -482,6 +506,55 @@ def test_divergence_does_not_apply_the_update(rng) -> None:
     result = plan.train(trained, np.zeros((0, n_parameters), np.float32), X, y, None, 5, UpdateRule("sgd", 1e-3), 0)
     assert (result.status, result.steps, result.losses) == ("diverged", 1, ())
     assert np.isfinite(trained).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.usefixtures("many_workers")
+def test_subnormal_numbers_are_zeros_while_it_trains(dtype, workers, rng) -> None:
+    """The first average of Adam of a column that is zero from now on fades away: 0.9 ** steps of what it was."""
+    ops, n_parameters = chain([3, 20, 2], ["tanh", "linear"])
+    theta, X, y, _ = problem([3, 20, 2], "cross_entropy", dtype, 40, rng)
+    tiny, first = np.finfo(dtype).tiny, slice(0, 20)
+    X[:, 0] = 0
+    state = np.zeros((2, n_parameters), dtype)
+    state[0, first] = 1e3 * tiny
+    rule, results = UpdateRule("adam", 1e-3), []
+    for plan in (Plan(ops, n_parameters, "cross_entropy", dtype), Twin(ops, n_parameters, "cross_entropy", dtype)):
+        trained, slots = theta.copy(), state.copy()
+        plan.train(trained, slots, X, y, None, 40, rule, 0, epochs=100, threads=workers)
+        results.append((trained, slots[0, first]))
+    assert (results[0][1] == 0).all()
+    assert (results[1][1] > 0).all()  # the twin has them
+    assert (results[1][1] < tiny).all()
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=0, atol=TOLERANCE[dtype])
+    assert (np.full(4, tiny, dtype) / np.dtype(dtype).type(2) > 0).all()  # and the caller has them again
+
+
+def test_a_signals_handler_has_subnormal_numbers(rng) -> None:
+    sizes = [64, 256, 10]
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, X, y, _ = problem(sizes, "cross_entropy", "float32", 2000, rng)
+    plan, state = Plan(ops, n_parameters, "cross_entropy", "float32"), np.zeros((0, n_parameters), np.float32)
+    tiny, seen = np.full(4, np.finfo(np.float32).tiny), []
+
+    class Alarm(Exception):
+        pass
+
+    def handler(*_):
+        seen.extend(tiny / np.float32(2))
+        raise Alarm
+
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        result = plan.train(theta, state, X, y, None, 500, UpdateRule("sgd", 1e-6), 0, epochs=5000, threads=1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert result.status == "interrupted"
+    assert len(seen) == 4
+    assert min(seen) > 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])

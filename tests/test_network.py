@@ -810,3 +810,13 @@ def test_more_threads_than_there_can_be_are_as_many_as_there_can_be(rng) -> None
     net = fnn.Sequential([fnn.Dense(3)], input_size=4, loss="squared_error", seed=0)
     X = rng.normal(size=(20, 4))
     np.testing.assert_array_equal(net.predict(X, threads=2**40), net.predict(X, threads=1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_theta_starts_on_a_cache_line(dtype) -> None:
+    for units in range(1, 9):
+        net = fnn.Sequential([fnn.Dense(units)], input_size=3, loss="squared_error", dtype=dtype, seed=0)
+        for one in (net, net.copy(), pickle.loads(pickle.dumps(net))):
+            assert one.theta.ctypes.data % 64 == 0
+            assert one.theta.flags.writeable
+            np.testing.assert_array_equal(one.theta, net.theta)

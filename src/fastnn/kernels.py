@@ -29,6 +29,7 @@ from .reference.curvature import (
 from .reference.dense import check_array, check_out
 from .reference.dropout import check_key, check_rate
 from .reference.norm import check_epsilon, check_matrix, check_result
+from .reference.rows import check_bit_generator, check_order
 
 __all__ = [
     "absolute_error",
@@ -63,6 +64,7 @@ __all__ = [
     "poisson",
     "rmsprop_update",
     "sgd_update",
+    "shuffle",
     "simd",
     "softmax",
     "softmax_jacobian",
@@ -452,6 +454,14 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
     if X.size:
         _core.dropout(X.shape[1], X.ravel(), rate, *key, out.ravel())
     return out
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+@_twin
+def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
+    _core.shuffle(check_order(rows), check_bit_generator(bit_generator))
 
 
 # -- curvature --------------------------------------------------------------------------------------------------------

@@ -73,8 +73,10 @@ class Parameters(dict[str, np.ndarray]):
 
 
 def _aligned(theta: np.ndarray) -> np.ndarray:
-    """Copy of theta that starts on a cache line: updates and products then read whole lines."""
+    """Theta, copied to the start of a cache line unless it is mapped: updates and products then read whole lines."""
     line = 64
+    if theta.ctypes.data % line == 0 or not theta.flags.writeable or isinstance(theta, np.memmap):
+        return theta
     raw = np.empty(theta.nbytes + line, np.uint8)
     copy = raw[-raw.ctypes.data % line :][: theta.nbytes].view(theta.dtype)
     copy[...] = theta

@@ -749,8 +749,8 @@ class Trainer:
             return None if rows is None else np.tile(rows, (count, 1))
         order = np.empty((count, self._n_rows), np.int64)
         for row in order:
-            permutation = self.state.generator.permutation(self._n_rows)
-            row[...] = permutation if rows is None else rows[permutation]
+            row[...] = np.arange(self._n_rows) if rows is None else rows
+            self.net._backend.kernels.shuffle(row, self.state.generator.bit_generator)
         return order
 
     def _diverged(self, status: str, rate: float) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 ctypedef fused real:
@@ -600,3 +601,39 @@ def dropout(Py_ssize_t cols, const real[::1] x, double rate, uint64_t seed, uint
             table.f32.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
         else:
             table.f64.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+# As NumPy declares it for those who draw from a bit generator in compiled code (numpy/random/bitgen.h).
+cdef struct bitgen_t:
+    void *state
+    uint64_t (*next_uint64)(void *state) noexcept nogil
+    uint32_t (*next_uint32)(void *state) noexcept nogil
+    double (*next_double)(void *state) noexcept nogil
+    uint64_t (*next_raw)(void *state) noexcept nogil
+
+
+def shuffle(int64_t[::1] rows, bit_generator):
+    cdef uint64_t i, j, taken, mask = 1
+    cdef int64_t row
+    cdef Py_ssize_t n = rows.shape[0]
+    cdef bitgen_t *bits
+    capsule = bit_generator.capsule
+    bits = <bitgen_t *>PyCapsule_GetPointer(capsule, "BitGenerator")
+    while mask < <uint64_t>n:
+        mask = 2 * mask + 1
+    i = <uint64_t>n - 1 if n > 0 else 0
+    with bit_generator.lock, nogil:
+        while i > 0:
+            while mask >> 1 >= i:
+                mask >>= 1
+            # Rejection, with as many bits as i has. What is rejected exchanges i with itself and leaves it where it
+            # is: a branch would be taken at random.
+            j = (bits.next_uint32(bits.state) if mask <= UINT32_MAX else bits.next_uint64(bits.state)) & mask
+            taken = j <= i
+            j = i ^ ((i ^ j) & (0 - taken))
+            row = rows[i]
+            rows[i] = rows[j]
+            rows[j] = row
+            i -= taken

@@ -100,9 +100,9 @@ class FaceTrainer(Trainer):
         order = np.empty((count, self._n_rows), np.int64)
         last = np.arange(self._n_rows) if self._orders is None else self._orders[-1]
         for row in order:
-            permutation = np.arange(self._n_rows)
-            self._random_state.shuffle(permutation)
-            row[...] = last = last[permutation]
+            row[...] = last
+            self.net._backend.kernels.shuffle(row, self._random_state._bit_generator)  # type: ignore[attr-defined]
+            last = row
         self._orders, self._drawn_from = order, self.state.epoch
         return order
 

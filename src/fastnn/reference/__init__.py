@@ -38,6 +38,7 @@ from .optim import (
     rmsprop_update,
     sgd_update,
 )
+from .rows import shuffle
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "poisson",
     "rmsprop_update",
     "sgd_update",
+    "shuffle",
     "softmax",
     "softmax_jacobian",
     "softmax_vjp",

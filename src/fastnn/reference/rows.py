@@ -1,0 +1,56 @@
+"""The order in which an epoch takes the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["shuffle"]
+
+
+def check_order(rows: Any) -> np.ndarray:
+    """`rows` if it can be shuffled in place as indices."""
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.int64:
+        got = f"dtype {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise TypeError(f"rows: expected a NumPy array of int64, got {got}")
+    if rows.ndim != 1 or not rows.flags.c_contiguous or not rows.flags.writeable:
+        raise ValueError(
+            f"rows: expected a contiguous, writable array (N,), got shape {rows.shape}, strides {rows.strides}, "
+            f"{'writable' if rows.flags.writeable else 'read-only'}"
+        )
+    return rows
+
+
+def check_bit_generator(bit_generator: Any) -> np.random.BitGenerator:
+    """`bit_generator` if it is one of NumPy's."""
+    if not isinstance(bit_generator, np.random.BitGenerator):
+        raise TypeError(f"bit_generator: expected a numpy.random.BitGenerator, got {type(bit_generator).__name__}")
+    return bit_generator
+
+
+def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
+    """Shuffle `rows` in place: for i = N - 1, ..., 1 exchange rows[i] with rows[j], j uniform on 0, ..., i.
+
+    The order, and the numbers drawn for it, are those of :meth:`numpy.random.Generator.shuffle` and
+    :meth:`numpy.random.RandomState.shuffle`.
+
+    Parameters
+    ----------
+    rows : ndarray (N,) of int64, contiguous
+        Indices of rows, say; changed in place.
+    bit_generator : numpy.random.BitGenerator
+        Such as ``numpy.random.default_rng(seed).bit_generator``; it moves on.
+
+    Raises
+    ------
+    TypeError
+        If `rows` is no array of int64, or `bit_generator` none of NumPy's.
+    ValueError
+        If `rows` is not one-dimensional, contiguous and writable.
+
+    References
+    ----------
+    Fisher & Yates (1938), as in Durstenfeld (1964).
+    """
+    np.random.Generator(check_bit_generator(bit_generator)).shuffle(check_order(rows))

@@ -1,0 +1,78 @@
+"""The order of an epoch: drawn as NumPy draws it, by the kernel and by its twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import reference
+
+SIZES = [0, 1, 2, 3, 4, 5, 8, 9, 127, 128, 129, 1437, 70_000]
+GENERATORS = [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64]
+
+
+@pytest.fixture(params=["compiled", "reference"])
+def module(request):
+    """The compiled kernels, or the twin."""
+    if request.param == "reference":
+        return reference
+    request.getfixturevalue("compiled")
+    from fastnn import kernels
+
+    return kernels
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+@pytest.mark.parametrize("n", SIZES)
+def test_as_numpy_shuffles(kind, n, module) -> None:
+    ours, theirs = kind(7), kind(7)
+    rows = np.arange(5, 5 + n)
+    module.shuffle(rows, ours)
+    np.testing.assert_array_equal(rows, 5 + np.random.Generator(theirs).permutation(n))
+    assert ours.random_raw() == theirs.random_raw()  # it has drawn as many numbers
+
+
+def test_as_random_state_shuffles(module) -> None:
+    ours, theirs = np.random.RandomState(3), np.random.RandomState(3)
+    for _ in range(3):
+        rows = np.arange(1437)
+        expected = rows.copy()
+        module.shuffle(rows, ours._bit_generator)
+        theirs.shuffle(expected)
+        np.testing.assert_array_equal(rows, expected)
+    assert ours.rand() == theirs.rand()
+
+
+def test_every_order_comes_as_often(module) -> None:
+    bits = np.random.PCG64(0)
+    counts: dict[tuple[int, ...], int] = {}
+    for _ in range(6000):
+        rows = np.arange(3)
+        module.shuffle(rows, bits)
+        counts[tuple(rows.tolist())] = counts.get(tuple(rows.tolist()), 0) + 1
+    assert len(counts) == 6
+    assert sum((n - 1000) ** 2 / 1000 for n in counts.values()) < 20.5  # chi square, 5 degrees of freedom, 0.1 %
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([1, 2], TypeError, "rows: expected a NumPy array of int64, got list"),
+        (np.arange(3.0), TypeError, "rows: expected a NumPy array of int64, got dtype float64"),
+        (
+            np.arange(4).reshape(2, 2),
+            ValueError,
+            r"rows: expected a contiguous, writable array \(N,\), got shape \(2, 2\)",
+        ),
+        (np.arange(8)[::2], ValueError, r"rows: .* strides \(16,\)"),
+        (np.broadcast_to(np.arange(1), 1), ValueError, "rows: .* read-only"),
+    ],
+)
+def test_bad_rows(rows, error, message, module) -> None:
+    with pytest.raises(error, match=message):
+        module.shuffle(rows, np.random.PCG64(0))
+
+
+def test_bad_bit_generator(module) -> None:
+    with pytest.raises(TypeError, match=r"bit_generator: expected a numpy\.random\.BitGenerator, got Generator"):
+        module.shuffle(np.arange(3), np.random.default_rng(0))
