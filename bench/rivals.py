@@ -121,7 +121,8 @@ def mnist_task(batch_size, hidden=(64, 64), dtype="float32"):
     os.environ.setdefault("FASTNN_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     X, y, _, _ = fnn.datasets.load_mnist(dtype=dtype, download=False)
     sizes = (784, *hidden, 10)
-    return Task(task_name(sizes, batch_size), sizes, "relu", batch_size, X, y.astype(np.int64), 10)
+    calls = 10 if max(hidden) < 256 else 3
+    return Task(task_name(sizes, batch_size), sizes, "relu", batch_size, X, y.astype(np.int64), calls)
 
 
 def iris_task(dtype="float32"):

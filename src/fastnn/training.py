@@ -126,6 +126,11 @@ class History:
         for key, column in self._columns.items():
             column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
 
+    def _truncate(self, n: int) -> None:
+        """Keep the first n entries."""
+        for column in self._columns.values():
+            del column[n:]
+
     def keys(self) -> tuple[str, ...]:
         """Names of what was recorded."""
         return tuple(self._columns)
@@ -583,20 +588,30 @@ class Trainer:
             for _ in range(count):
                 yield from self._run(1)
             return
+        counters = len(state.history), state.epoch, state.batches, state.steps
+        plateau = None if state.plateau is None else dict(state.plateau)
         self._seconds = seconds
-        state.steps, first_step = result.steps, state.steps
         for index, loss in enumerate(losses):
-            state.epoch += 1
-            state.batches += batches
-            accuracy = None if correct is None else correct[index]
-            last = state.steps if index == len(losses) - 1 else first_step + batches * (index + 1)
-            epoch = EpochResult(
-                state.epoch, loss, accuracy, rates[index], seconds, scores, last, net, state.history, state
-            )
-            state.history.append(epoch)
-            if state.plateau is not None and self._schedule is not None:
-                name = self._monitor or "loss"
-                self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
+            try:
+                state.epoch += 1
+                state.batches += batches
+                state.steps = result.steps
+                accuracy = None if correct is None else correct[index]
+                last = state.steps if index == len(losses) - 1 else counters[3] + batches * (index + 1)
+                epoch = EpochResult(
+                    state.epoch, loss, accuracy, rates[index], seconds, scores, last, net, state.history, state
+                )
+                state.history.append(epoch)
+                if state.plateau is not None and self._schedule is not None:
+                    name = self._monitor or "loss"
+                    self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
+            except BaseException:  # a signal's handler raises between any two lines: back to before this call
+                state.history._truncate(counters[0])
+                _, state.epoch, state.batches, state.steps = counters
+                state.slots[...], state.factors, state.plateau = before[2], factors, plateau
+                self._go_back(before[3])
+                state.theta, state.state = before[0], before[1]
+                raise
             yield epoch
 
     def _pass(self, count: int) -> tuple[TrainResult, list[float], int]:
