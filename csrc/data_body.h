@@ -69,3 +69,19 @@ void FN(gather_csr)(ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, con
 
 #undef GATHER_
 #undef GATHER_CSR_
+
+/* 0 x is 0 for whatever is finite, and NaN for the rest. */
+int FN(all_finite)(ptrdiff_t n, const REAL *x)
+{
+    enum { PARTS = 64 }; /* so many partial sums that no addition waits for the last one */
+    REAL part[PARTS] = {0}, sum = 0;
+    ptrdiff_t i = 0;
+    for (; i + PARTS <= n; i += PARTS)
+        for (int t = 0; t < PARTS; t++)
+            part[t] += 0 * x[i + t];
+    for (; i < n; i++)
+        sum += 0 * x[i];
+    for (int t = 0; t < PARTS; t++)
+        sum += part[t];
+    return sum == 0;
+}

@@ -228,3 +228,5 @@ KERNEL(void, gather_rows,
 KERNEL(void, gather_csr,
        (ptrdiff_t rows, ptrdiff_t cols, int type, const void *x, const int64_t *indptr, const int32_t *columns,
         const int64_t *index, double scale, REAL *out))
+/* whether no element is infinite or NaN */
+KERNEL(int, all_finite, (ptrdiff_t n, const REAL *x))

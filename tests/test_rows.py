@@ -1,4 +1,4 @@
-"""The order of an epoch: drawn as NumPy draws it, by the kernel and by its twin."""
+"""Rows before they are trained on: finite or not, and their order, drawn as NumPy draws it; kernels and twins."""
 
 from __future__ import annotations
 
@@ -76,3 +76,36 @@ def test_bad_rows(rows, error, message, module) -> None:
 def test_bad_bit_generator(module) -> None:
     with pytest.raises(TypeError, match=r"bit_generator: expected a numpy\.random\.BitGenerator, got Generator"):
         module.shuffle(np.arange(3), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 63, 64, 65, 200])
+def test_all_finite(n, dtype, module) -> None:
+    x = np.full(n, np.finfo(dtype).max, dtype)  # whose sums and products are not finite
+    x[::3] *= -1
+    x[1::5] = np.finfo(dtype).smallest_subnormal
+    assert module.all_finite(x) is True
+    for i in range(n):
+        for value in (np.nan, np.inf, -np.inf):
+            y = x.copy()
+            y[i] = value
+            assert module.all_finite(y) is False
+
+
+def test_all_finite_of_any_shape(dtype, module) -> None:
+    x = np.ones((3, 4, 5), dtype)
+    assert module.all_finite(x)
+    x[1, 2, 3] = np.nan
+    assert not module.all_finite(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        ([1.0], TypeError, "x: expected a NumPy array of float32 or float64, got list"),
+        (np.arange(3), TypeError, "x: expected a NumPy array of float32 or float64, got dtype int64"),
+        (np.ones((4, 4)).T[:2], ValueError, r"x: expected a contiguous array, got shape \(2, 4\)"),
+    ],
+)
+def test_all_finite_of_others(x, error, message, module) -> None:
+    with pytest.raises(error, match=message):
+        module.all_finite(x)

@@ -29,7 +29,7 @@ from .reference.curvature import (
 from .reference.dense import check_array, check_out
 from .reference.dropout import check_key, check_rate
 from .reference.norm import check_epsilon, check_matrix, check_result
-from .reference.rows import check_bit_generator, check_order
+from .reference.rows import check_bit_generator, check_contiguous, check_order
 
 __all__ = [
     "absolute_error",
@@ -38,6 +38,7 @@ __all__ = [
     "activation_forward",
     "adagrad_update",
     "adam_update",
+    "all_finite",
     "batch_norm_backward",
     "batch_norm_forward",
     "binary_cross_entropy",
@@ -457,6 +458,11 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
+
+
+@_twin
+def all_finite(x: np.ndarray) -> bool:
+    return _core.all_finite(check_contiguous(x).ravel())  # type: ignore[no-any-return]
 
 
 @_twin

@@ -152,9 +152,9 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
             # Values beyond float32 become infinite in a float32 network, so the extremes are what counts.
             suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
         else:
-            # A product with itself reads X once, at memory speed; it can overflow, so the mask has the last word.
-            flat = rows.ravel()
-            suspicious = not math.isfinite(np.dot(flat, flat))
+            from . import kernels  # when first asked for, as the backends
+
+            suspicious = not kernels.all_finite(rows)
         if suspicious:
             finite = np.isfinite(rows.astype(dtype, copy=False))
             if not finite.all():

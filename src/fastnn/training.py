@@ -124,7 +124,10 @@ class History:
     def append(self, result: EpochResult) -> None:
         """Add one epoch; without validation, ``val_`` series get NaN."""
         for key, column in self._columns.items():
-            column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
+            if key in SERIES:
+                column.append(getattr(result, key))
+            else:
+                column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
 
     def _truncate(self, n: int) -> None:
         """Keep the first n entries."""

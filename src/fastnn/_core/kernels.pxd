@@ -89,6 +89,7 @@ cdef extern from "dispatch.h" nogil:
                                     const float *, double, float *, float *, float *, float *) noexcept nogil
         void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, const float *,
                                           const float *, const float *, const float *, float *) noexcept nogil
+        int (*all_finite)(ptrdiff_t, const float *) noexcept nogil
         void (*scale_shift)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, float *) noexcept nogil
         void (*layer_norm_forward)(ptrdiff_t, ptrdiff_t, const float *, const float *, const float *, double, float *, float *,
                                    float *) noexcept nogil
@@ -152,6 +153,7 @@ cdef extern from "dispatch.h" nogil:
                                     const double *, double, double *, double *, double *, double *) noexcept nogil
         void (*batch_norm_backward_apply)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, const double *,
                                           const double *, const double *, const double *, double *) noexcept nogil
+        int (*all_finite)(ptrdiff_t, const double *) noexcept nogil
         void (*scale_shift)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double *) noexcept nogil
         void (*layer_norm_forward)(ptrdiff_t, ptrdiff_t, const double *, const double *, const double *, double, double *, double *,
                                    double *) noexcept nogil

@@ -637,3 +637,16 @@ def shuffle(int64_t[::1] rows, bit_generator):
             rows[i] = rows[j]
             rows[j] = row
             i -= taken
+
+
+def all_finite(const real[::1] x):
+    cdef Py_ssize_t n = x.shape[0]
+    if n == 0:
+        return True
+    cdef bint finite
+    with nogil:
+        if real is float:
+            finite = table.f32.all_finite(n, &x[0])
+        else:
+            finite = table.f64.all_finite(n, &x[0])
+    return finite

@@ -38,7 +38,7 @@ from .optim import (
     rmsprop_update,
     sgd_update,
 )
-from .rows import shuffle
+from .rows import all_finite, shuffle
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "activation_forward",
     "adagrad_update",
     "adam_update",
+    "all_finite",
     "batch_norm_backward",
     "batch_norm_forward",
     "binary_cross_entropy",

@@ -1,4 +1,4 @@
-"""The order in which an epoch takes the rows."""
+"""Rows before they are trained on: whether they are finite, and in which order an epoch takes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["shuffle"]
+from .dense import FLOATS
+
+__all__ = ["all_finite", "shuffle"]
+
+
+def check_contiguous(x: Any) -> np.ndarray:
+    """`x` if it is a C-contiguous array of floats."""
+    if not isinstance(x, np.ndarray) or x.dtype not in FLOATS:
+        got = f"dtype {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise TypeError(f"x: expected a NumPy array of float32 or float64, got {got}")
+    if not x.flags.c_contiguous:
+        raise ValueError(f"x: expected a contiguous array, got shape {x.shape}, strides {x.strides}")
+    return x
 
 
 def check_order(rows: Any) -> np.ndarray:
@@ -27,6 +39,27 @@ def check_bit_generator(bit_generator: Any) -> np.random.BitGenerator:
     if not isinstance(bit_generator, np.random.BitGenerator):
         raise TypeError(f"bit_generator: expected a numpy.random.BitGenerator, got {type(bit_generator).__name__}")
     return bit_generator
+
+
+def all_finite(x: np.ndarray) -> bool:
+    """Whether no element of an array of float32 or float64 is infinite or NaN.
+
+    Parameters
+    ----------
+    x : ndarray of any shape, contiguous
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    TypeError
+        If `x` is no array of float32 or float64.
+    ValueError
+        If it is not contiguous.
+    """
+    return bool(np.isfinite(check_contiguous(x)).all())
 
 
 def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
