@@ -15,7 +15,7 @@ enum fnn_loss {
 };
 enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC };
 enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
-#define FNN_NARROW 64 /* the widest layer of a plan that may run by feature */
+#define FNN_NARROW 128 /* the widest layer of a plan that may run by feature */
 
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 

@@ -130,22 +130,22 @@ def test_loss_and_gradient_are_the_twins(
 
 @pytest.fixture
 def by_feature():
-    """All narrow networks run by feature, in chunks of 80 rows and from 65 rows on."""
+    """All narrow networks run by feature, in chunks of 135 rows."""
     before = engine.by_feature()
-    engine.by_feature(0, 80, 0.0)
+    engine.by_feature(0, 135, 0.0)
     yield
     engine.by_feature(*before)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    sizes=st.lists(st.integers(1, 64), min_size=2, max_size=5),
+    sizes=st.lists(st.integers(1, 128), min_size=2, max_size=5),
     activation=st.sampled_from([name for name in ACTIVATIONS if name != "sign"]),
     separate=st.booleans(),
     bias=st.booleans(),
     loss=st.sampled_from(LOSSES),
     dtype=st.sampled_from(["float32", "float64"]),
-    rows=st.integers(65, 300),
+    rows=st.integers(65, 500),
     workers=st.integers(1, 3),
     weighted=st.booleans(),
     seed=st.integers(0, 2**32 - 1),

@@ -269,22 +269,24 @@ PIECEWISE_LINEAR = frozenset({"linear", "relu", "leaky_relu", "hard_tanh", "sign
 
 # Rows of a chunk from which a narrow network runs by feature, and those of its chunks: whole tiles, and a distance
 # between the features with which they do not fall on the same sets of a cache. It is worth it where partly filled
-# vectors would make the products by row so many times longer (measured from 4-10-10-3 to 64-64-64).
+# vectors make the products by row this much longer than those by feature, whose last vector of rows is partly filled,
+# too, and whose sums over the lanes take as long as one vector more (measured from 4-10-10-3 to 100-100-100 in both
+# types, with 200 and 1,024 rows).
 cdef ptrdiff_t BY_FEATURE_FROM = 128, BY_FEATURE_CHUNK = 7 * 64
-cdef double BY_FEATURE_WASTE = 1.15
+cdef double BY_FEATURE_MARGIN = 1.03
 cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
 
 
-def by_feature(from_rows=None, chunk=None, waste=None):
-    """All three, after setting those that are given; a chunk has more than FNN_NARROW rows."""
-    global BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_WASTE
-    if waste is not None:
-        BY_FEATURE_WASTE = waste
+def by_feature(from_rows=None, chunk=None, margin=None):
+    """All three, after setting those that are given."""
+    global BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_MARGIN
+    if margin is not None:
+        BY_FEATURE_MARGIN = margin
     if from_rows is not None:
-        BY_FEATURE_FROM = max(<ptrdiff_t>(from_rows), <ptrdiff_t>(FNN_NARROW + 1))
+        BY_FEATURE_FROM = from_rows
     if chunk is not None:
-        BY_FEATURE_CHUNK = max(<ptrdiff_t>(chunk), <ptrdiff_t>(FNN_NARROW + 1))
-    return BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_WASTE
+        BY_FEATURE_CHUNK = chunk
+    return BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_MARGIN
 
 
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
@@ -380,30 +382,35 @@ cdef class _Inverses:
         free(self.pointers)
 
 
-cdef double row_work(ptrdiff_t k, ptrdiff_t n, ptrdiff_t lanes):
-    """Time of k rows of n outputs, in multiplications: vectors are filled up, and one alone waits for its operands."""
-    cdef ptrdiff_t vectors = (n + lanes - 1) // lanes
-    return <double>(k * lanes) * (1.25 if vectors == 1 else vectors)
+cdef ptrdiff_t filled_up(ptrdiff_t n, ptrdiff_t lanes):
+    return (n + lanes - 1) // lanes * lanes
 
 
-cdef bint runs_by_feature(ops, bint single):
-    """Whether every operation is narrow and has a form that works by feature (see dense_body.h), and that is worth it.
+cdef double waste_by_row(ops, ptrdiff_t lanes):
+    """How many times the multiplications that are needed the products by row make of them, with vectors filled up.
 
-    Operations that share parameters must share both or none, for both are added to together.
+    0 of networks that cannot run by feature: every operation must be narrow and have a form that does (see
+    dense_body.h), and those that share parameters must share both or none, for both are added to together.
     """
     def same(a, b):
         return (a.weight == b.weight) == (a.bias == b.bias)
 
     cdef double work = 0, needed = 0
-    cdef ptrdiff_t lanes = VECTOR_BYTES // (4 if single else 8)
+    cdef ptrdiff_t forward, turned
     for op in ops:
         if op.kind not in ("dense", "activation") or max(op.n_in, op.n_out) > FNN_NARROW:
-            return False
+            return 0.0
         if op.kind == "dense":
-            work += 2 * row_work(op.n_in, op.n_out, lanes) + (op.input >= 0) * row_work(op.n_out, op.n_in, lanes)
-            needed += (2 + (op.input >= 0)) * op.n_in * op.n_out
-    return (work >= BY_FEATURE_WASTE * needed
-            and all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0))
+            forward, turned = op.n_in * filled_up(op.n_out, lanes), op.n_out * filled_up(op.n_in, lanes)
+            if op.input < 0:
+                work += 2 * forward
+                needed += 2 * op.n_in * op.n_out
+            else:  # the gradient of W can be made turned
+                work += forward + min(forward, turned) + turned
+                needed += 3 * op.n_in * op.n_out
+    if not all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0):
+        return 0.0
+    return work / needed if needed > 0 else 0.0
 
 
 cdef class Plan:
@@ -413,6 +420,8 @@ cdef class Plan:
     cdef fnn_place *places
     cdef fnn_segment *segments
     cdef bint single
+    cdef ptrdiff_t lanes, broadest
+    cdef double waste  # see waste_by_row
     cdef readonly ptrdiff_t n_state
     cdef readonly object dtype
     cdef _Workspace spare
@@ -448,7 +457,10 @@ cdef class Plan:
         self.plan.label_smoothing = label_smoothing
         self.plan.batch_statistics = self.plan.gathers = 0
         self.plan.column_elements = self.n_state = 0
-        self.plan.narrow = runs_by_feature(ops, self.single)
+        self.lanes = VECTOR_BYTES // (4 if self.single else 8)
+        self.waste = waste_by_row(ops, self.lanes)
+        self.plan.narrow = self.waste > 0
+        self.broadest = max(max(op.n_in, op.n_out) for op in ops)
         cdef ptrdiff_t at = 0
         cdef fnn_op *op
         for i in range(n):
@@ -831,7 +843,7 @@ cdef class Plan:
         cdef fnn_team team
         cdef fnn_barrier barrier
         cdef int ran, workers, limit, element = 4 if job_t is fnn_job_f32 else 8
-        cdef ptrdiff_t rows = min(rows_at_once, job.rows), shard, pieces
+        cdef ptrdiff_t rows = min(rows_at_once, job.rows), shard, chunk, pieces
         cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions), room
         cdef _Workspace space
         cdef size_t needed
@@ -852,12 +864,15 @@ cdef class Plan:
             job.n_workers = workers
             job.n_shards = FIXED_SHARDS if deterministic and not whole else workers
             shard = (rows + job.n_shards - 1) // job.n_shards
-            job.by_feature = (self.plan.narrow and job.out == NULL and job.kept == NULL
-                              and shard >= BY_FEATURE_FROM)
+            chunk = min(shard, BY_FEATURE_CHUNK)
+            # the tables of a chunk then have an entry for each feature
+            job.by_feature = (self.plan.narrow and job.out == NULL and job.kept == NULL and shard >= BY_FEATURE_FROM
+                              and chunk > self.broadest
+                              and self.waste * chunk >= BY_FEATURE_MARGIN * (filled_up(chunk, self.lanes) + self.lanes))
             if job.kept != NULL:
                 job.plan = &self.lens
             if job.by_feature:
-                job.chunk = min(shard, BY_FEATURE_CHUNK)
+                job.chunk = chunk
             elif whole:
                 job.chunk = shard
             elif job.kept != NULL:
