@@ -17,6 +17,7 @@ SOLVERS = [
     fnn.GradientDescent(),
     fnn.GradientDescent(line_search=None),
     fnn.NonlinearCG(),
+    fnn.NonlinearCG(formula="polak_ribiere"),
     fnn.NonlinearCG(formula="fletcher_reeves"),
     fnn.NonlinearCG(formula="hager_zhang"),
     fnn.LBFGS(),
@@ -133,6 +134,103 @@ def test_evaluations_are_counted(iris) -> None:
     assert products.evaluations.product > 0
     assert products.evaluations.matrix == 0
     assert objective.evaluations.matrix == 4
+
+
+# -- conjugate gradients
+# --------------------------------------------------------------------------------------------------
+
+
+FORMULAS = ("dai_kou", "polak_ribiere", "fletcher_reeves", "hager_zhang")
+
+
+class Quadratic(fnn.Objective):
+    """½ θ·A θ − b·θ, with A and b at hand."""
+
+    def __init__(self, A: np.ndarray, b: np.ndarray) -> None:
+        self.A, self.b, self.dtype, self.n_parameters = A, b, np.dtype(np.float64), len(b)
+        self.evaluations = fnn.objective.Evaluations()
+        self.asked: list[np.ndarray] = []
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        self.evaluations.gradient += 1
+        self.asked.append(theta.copy())
+        image = self.A @ theta
+        return float(theta @ (0.5 * image - self.b)), image - self.b
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_conjugate_gradients_follow_their_formula(iris, formula: str) -> None:
+    X, y = iris
+    objective, path = fnn.Objective(deep(), X, y, l2=1e-3), []
+    fnn.NonlinearCG(25, 0.0, formula=formula).minimize(
+        objective, deep().theta, callback=lambda each: path.append(each.theta.copy())
+    )
+    g = [objective.gradient(theta) for theta in path]
+    p, steps = -g[0], np.diff(path, axis=0)
+    for k, step in enumerate(steps):
+        np.testing.assert_allclose(step / np.linalg.norm(step), p / np.linalg.norm(p), atol=1e-8)
+        if k + 1 == len(steps):
+            break
+        change = g[k + 1] - g[k]
+        if formula == "dai_kou":  # Dai and Kou 2013 with τ = s·y / s·s, by the step s and not by p
+            tau = step @ change / (step @ step)
+            beta = g[k + 1] @ change / (p @ change) - (
+                tau + change @ change / (step @ change) - step @ change / (step @ step)
+            ) * (g[k + 1] @ step) / (p @ change)
+            beta = max(beta, 0.5 * (g[k + 1] @ p) / (p @ p))
+        elif formula == "polak_ribiere":
+            beta = max(g[k + 1] @ change / (g[k] @ g[k]), 0.0)
+        elif formula == "fletcher_reeves":
+            beta = g[k + 1] @ g[k + 1] / (g[k] @ g[k])
+        else:  # Hager and Zhang 2005, equations 1.3, 1.4 and 1.6
+            beta = (change - 2.0 * p * (change @ change) / (p @ change)) @ g[k + 1] / (p @ change)
+            beta = max(beta, -1.0 / (np.linalg.norm(p) * min(0.01, np.linalg.norm(g[k]))))
+        p = -g[k + 1] + beta * p
+        if g[k + 1] @ p >= 0.0:
+            p = -g[k + 1]
+
+
+def test_the_first_step_is_the_mean_of_two_guesses(rng) -> None:
+    root = rng.normal(size=(30, 20))
+    objective = Quadratic(root.T @ root, rng.normal(size=20))
+    path: list[np.ndarray] = []
+    fnn.NonlinearCG(12, 0.0).minimize(objective, np.zeros(20), callback=lambda each: path.append(each.theta.copy()))
+    g = [objective.A @ theta - objective.b for theta in path]
+    p = -g[0]
+    for k in range(1, len(path) - 1):
+        s, y, before = path[k] - path[k - 1], g[k] - g[k - 1], p
+        step = (s @ before) / (before @ before)
+        beta = (y @ g[k] - (y @ y) / (before @ y) * (before @ g[k])) / (before @ y)
+        p = -g[k] + max(beta, 0.5 * (before @ g[k]) / (before @ before)) * before
+        by_slopes = step * (before @ g[k - 1]) / (p @ g[k])
+        B = (y @ y) / (s @ y) * np.eye(20)  # Nocedal and Wright 2006, equation 6.19
+        B = B - np.outer(B @ s, B @ s) / (s @ B @ s) + np.outer(y, y) / (s @ y)
+        by_model = -(p @ g[k]) / (p @ B @ p)
+        expected = min(10.0 * step, by_slopes ** (2 / 3) * by_model ** (1 / 3))
+        at = next(i for i, theta in enumerate(objective.asked) if (theta == path[k]).all())
+        np.testing.assert_allclose(objective.asked[at + 1] - path[k], expected * p, rtol=1e-6, atol=1e-9 * expected)
+
+
+@pytest.mark.parametrize(("dtype", "activation"), [("float32", "relu"), ("float64", "relu"), ("float64", "tanh")])
+def test_an_iteration_of_conjugate_gradients_takes_little_more_than_a_gradient(dtype: str, activation: str) -> None:
+    X, y = fnn.datasets.load_digits()
+    layers = [fnn.Dense(30, activation), fnn.Dense(10)]
+    net = fnn.Sequential(layers, input_size=64, loss="cross_entropy", dtype=dtype, seed=0)
+    found = {}
+    for formula in ("dai_kou", "polak_ribiere"):
+        objective = fnn.Objective(net, X / 16.0, y, l2=1e-3, threads=1)
+        values: list[tuple[int, float]] = []
+
+        def watch(each, objective=objective, values=values) -> None:
+            values.append((objective.evaluations.gradient, each.value))
+
+        result = fnn.NonlinearCG(200, 0.0, formula=formula).minimize(objective, net.theta, callback=watch)
+        found[formula] = result, values
+    result, values = found["dai_kou"]
+    assert result.iterations == 200
+    assert result.evaluations.gradient <= 1.15 * 200
+    other = [value for count, value in found["polak_ribiere"][1] if count <= result.evaluations.gradient]
+    assert result.value <= other[-1]  # the same gradients bring it as far, at least
 
 
 # -- Newton

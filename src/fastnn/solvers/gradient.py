@@ -71,19 +71,20 @@ class GradientDescent(_GradientSolver):
 
 @dataclass(frozen=True)
 class NonlinearCG(_GradientSolver):
-    """Non-linear conjugate gradients, p ← −g + β p, with a strong Wolfe line search.
+    """Non-linear conjugate gradients, p⁺ = −g⁺ + β p, with a strong Wolfe line search.
 
-    ::
+    With y = g⁺ − g::
 
-        polak_ribiere      β = max(0, g⁺·(g⁺ − g) / g·g)
+        dai_kou            β = max((y − p y·y / p·y)·g⁺ / p·y, ½ p·g⁺ / p·p)
+        polak_ribiere      β = max(0, g⁺·y / g·g)
         fletcher_reeves    β = g⁺·g⁺ / g·g
-        hager_zhang        β = max((y − 2 p y·y / p·y)·g⁺ / p·y, −1 / (‖p‖ min(0.01, ‖g‖))),  y = g⁺ − g
+        hager_zhang        β = max((y − 2 p y·y / p·y)·g⁺ / p·y, −1 / (‖p‖ min(0.01, ‖g‖)))
 
     Where a direction does not descend the method starts again from −g.
 
     Parameters
     ----------
-    formula : {"polak_ribiere", "fletcher_reeves", "hager_zhang"}, default="polak_ribiere"
+    formula : {"dai_kou", "polak_ribiere", "fletcher_reeves", "hager_zhang"}, default="dai_kou"
     max_iter, tol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
@@ -94,15 +95,22 @@ class NonlinearCG(_GradientSolver):
 
     Notes
     -----
-    Nocedal and Wright 2006, section 5.2 (PR+: equation 5.45); Hager and Zhang 2005. SciPy's ``method="CG"`` is the
-    first formula too; it takes its vectors in float64 whatever the network, which a float32 network need not pay for.
+    Dai and Kou 2013: of all −g⁺ + β p the one nearest to a self-scaled memoryless BFGS step, bounded from below so
+    that it descends whatever the line search. So |φ'(α)| ≤ 0.7 |φ'(0)| is enough for it, and its first α is a mean of
+    two, a^⅔ b^⅓: a is the last α times the ratio of the slopes (Nocedal and Wright 2006, section 3.5), and b
+    −p·g / p·B p, B being the BFGS update of (y·y / s·y) I by the last s = α p and y (equation 6.19). The others need
+    0.4 and begin at a. On MNIST and digits an iteration takes 1.0 to 1.15 gradients, with the other formulas 1.4 to
+    1.55; on tiny tanh networks, where lines bend more, 1.4 to 1.5 and 1.6 to 1.9.
+
+    Nocedal and Wright, section 5.2 (PR+: equation 5.45); Hager and Zhang 2005. SciPy's ``method="CG"`` is PR+ too; it
+    takes its vectors in float64 whatever the network, which a float32 network need not pay for.
     """
 
-    formula: str = field(default="polak_ribiere", kw_only=True)
+    formula: str = field(default="dai_kou", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._choice("formula", ("polak_ribiere", "fletcher_reeves", "hager_zhang"))
+        self._choice("formula", ("dai_kou", "polak_ribiere", "fletcher_reeves", "hager_zhang"))
 
     def _solve(self, run: Run) -> NoReturn:
         theta, value, gradient = run.begin()
@@ -110,8 +118,9 @@ class NonlinearCG(_GradientSolver):
         slope = -float(np.dot(gradient, gradient))
         guess = min(1.0, (-slope) ** -0.5)
         fresh = True
+        modelled = self.formula == "dai_kou"
         while True:
-            point = run.search(theta, value, gradient, direction, guess, curvature=0.4)
+            point = run.search(theta, value, gradient, direction, guess, curvature=0.7 if modelled else 0.4)
             if point is None:
                 if fresh:
                     run.give_up(value, -0.5 * guess * slope)
@@ -119,28 +128,46 @@ class NonlinearCG(_GradientSolver):
                 slope = -float(np.dot(gradient, gradient))
                 guess = min(1.0, (-slope) ** -0.5)
                 continue
-            beta = self._beta(point.gradient, gradient, direction, -slope)
+            change, last, before = point.gradient - gradient, direction, slope
+            beta = self._beta(point.gradient, gradient, change, direction)
             theta, value, gradient = point.theta, point.value, point.gradient
             direction = direction.dtype.type(beta) * direction - gradient
-            before, slope = slope, float(np.dot(gradient, direction))
+            slope = float(np.dot(gradient, direction))
             fresh = not slope < 0.0
             if fresh:
                 direction, slope = -gradient, -float(np.dot(gradient, gradient))
             run.report(theta, value, gradient)
-            guess = point.step * min(10.0, before / slope)
+            longer = before / slope
+            if modelled:
+                longer = longer ** (2 / 3) * _model_step(last, change, direction, slope, longer) ** (1 / 3)
+            guess = point.step * min(10.0, longer)
 
-    def _beta(self, new: np.ndarray, old: np.ndarray, direction: np.ndarray, descent: float) -> float:
+    def _beta(self, new: np.ndarray, old: np.ndarray, change: np.ndarray, direction: np.ndarray) -> float:
         square = float(np.dot(old, old))
         if self.formula == "fletcher_reeves":
             return float(np.dot(new, new)) / square
-        change = new - old
         if self.formula == "polak_ribiere":
             return max(0.0, float(np.dot(new, change)) / square)
         along = float(np.dot(direction, change))
         if along <= 0.0:
             return 0.0
-        beta = float(np.dot(change, new)) - 2.0 * float(np.dot(change, change)) / along * float(np.dot(direction, new))
-        return max(beta / along, -1.0 / (float(np.linalg.norm(direction)) * min(0.01, square**0.5)))
+        slope, bend = float(np.dot(direction, new)), float(np.dot(change, change)) / along
+        if self.formula == "dai_kou":
+            beta = (float(np.dot(change, new)) - bend * slope) / along
+            return max(beta, 0.5 * slope / float(np.dot(direction, direction)))
+        beta = (float(np.dot(change, new)) - 2.0 * bend * slope) / along
+        return max(beta, -1.0 / (float(np.linalg.norm(direction)) * min(0.01, square**0.5)))
+
+
+def _model_step(last: np.ndarray, change: np.ndarray, direction: np.ndarray, slope: float, other: float) -> float:
+    """−p·g / p·B p for p = `direction` as a multiple of the last α, or `other` where B is not positive definite.
+
+    B = (y·y / s·y) (I − s sᵀ / s·s) + y yᵀ / s·y, with y = `change` and s = α `last`.
+    """
+    along = float(np.dot(last, change))
+    across = float(np.dot(direction, direction)) - float(np.dot(last, direction)) ** 2 / float(np.dot(last, last))
+    bend = float(np.dot(change, change)) * max(across, 0.0) + float(np.dot(change, direction)) ** 2
+    return -slope * along / bend if along > 0.0 and bend > 0.0 else other
 
 
 @dataclass(frozen=True)
