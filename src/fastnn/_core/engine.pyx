@@ -231,10 +231,15 @@ CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
 RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM,
          "kfac": FNN_KFAC}
 
-# Multiplications per worker and batch below which a second worker costs more than it saves. The barriers are cheap; what
-# costs is that each worker fetches what the others wrote of the gradient and of the parameters, some 35 µs a step for
-# 784-64-64-10, which so gains from batch 64 on (measured on two cores; bench/report.py --section workers).
+# Multiplications per worker of one pass over the data below which a second worker, who must be woken, costs more than
+# he saves. While training he is awake: then a fifteenth of it for every batch, about the cost of the barriers, but no
+# less than ten rows, for each worker fetches what the others wrote of the gradient and of the parameters, which costs
+# about as much as those rows' work (measured on two cores from 4-10-10-3 to 784-256-256-10).
 cdef double WORTH_A_WORKER = 1.5e6
+
+
+cdef double worth_of(ptrdiff_t n_parameters, bint trains):
+    return WORTH_A_WORKER * (max(1 / 15.0, n_parameters / 1.5e5) if trains else 1.0)
 
 
 def worth_a_worker(value=None):
@@ -844,7 +849,7 @@ cdef class Plan:
         cdef fnn_barrier barrier
         cdef int ran, workers, limit, element = 4 if job_t is fnn_job_f32 else 8
         cdef ptrdiff_t rows = min(rows_at_once, job.rows), shard, chunk, pieces
-        cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions), room
+        cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions), room, worth
         cdef _Workspace space
         cdef size_t needed
         cdef bint own_errors = errors is None
@@ -852,9 +857,9 @@ cdef class Plan:
         if own_errors:
             errors = []
         # The BLAS libraries are asked only where the answer counts: it takes longer than a small network's forward.
-        limit = 1 if work < 2 * WORTH_A_WORKER else min(blas_threads() if threads is None else threads,
-                                                               FNN_MAX_WORKERS)
-        workers = <int>max(1.0, min(<double>limit, work / WORTH_A_WORKER))
+        worth = worth_of(self.plan.n_parameters, job.rule != NULL)
+        limit = 1 if work < 2 * worth else min(blas_threads() if threads is None else threads, FNN_MAX_WORKERS)
+        workers = <int>max(1.0, min(<double>limit, work / worth))
         if job.kept != NULL:
             workers = min(workers, <int>min(rows, <ptrdiff_t>FNN_MAX_WORKERS))
         if deterministic:
