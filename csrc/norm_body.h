@@ -167,13 +167,12 @@ void FN(batch_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const
     FN(batch_norm_normalise)(rows, cols, z, mean, inv_std, gamma, beta, NULL, out);
 }
 
-/* Columns before the first cache line, of arrays that start at the same distance from one and whose rows are whole
- * lines, as NumPy's often are: taken on their own, they leave no vector of the others in two lines. 0 of other arrays.
- */
-FNN_INLINE int FN(head)(ptrdiff_t cols, const REAL *a, const REAL *b, const REAL *c)
+/* Columns of a before its first cache line, where its rows are whole lines: taken on their own, they leave no vector of
+ * the others in two lines. NumPy's arrays often start somewhere in a line. 0 of other arrays. */
+FNN_INLINE int FN(head)(ptrdiff_t cols, const REAL *a)
 {
     const uintptr_t off = (uintptr_t)a % FNN_ALIGN;
-    if ((size_t)cols * sizeof(REAL) % FNN_ALIGN || (uintptr_t)b % FNN_ALIGN != off || (uintptr_t)c % FNN_ALIGN != off)
+    if ((size_t)cols * sizeof(REAL) % FNN_ALIGN)
         return 0;
     return (int)((FNN_ALIGN - off) % FNN_ALIGN / sizeof(REAL)) % LANES;
 }
@@ -226,7 +225,7 @@ void FN(batch_norm_backward_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *re
                                   REAL *restrict sum_delta_normalised)
 {
     _Alignas(FNN_ALIGN) REAL sums[NORM_SPACE], products[NORM_SPACE], shifts[NORM_SPACE];
-    const int head = FN(head)(cols, delta, z, z);
+    const int head = FN(head)(cols, delta);
     REAL *sum = sums + NORM_PAD(head), *product = products + NORM_PAD(head), *shift = shifts + NORM_PAD(head);
     for (ptrdiff_t j = 0; j < cols; j++)
         sum_delta[j] = sum_delta_normalised[j] = 0;
@@ -280,7 +279,7 @@ void FN(batch_norm_backward_apply)(ptrdiff_t rows, ptrdiff_t cols, const REAL *d
                                    const REAL *mean_delta_normalised, REAL *dz)
 {
     _Alignas(FNN_ALIGN) REAL constants[4][NORM_SPACE];
-    const int head = FN(head)(cols, delta, z, dz);
+    const int head = FN(head)(cols, dz);
     REAL *shift = constants[0] + NORM_PAD(head), *slope = constants[1] + NORM_PAD(head);
     REAL *scale = constants[2] + NORM_PAD(head), *m = constants[3] + NORM_PAD(head);
     for (ptrdiff_t start = 0; start < cols; start += NORM_COLS) {
