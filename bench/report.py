@@ -135,7 +135,7 @@ class Tasks:
                 except OSError as error:
                     print(f"{name}: skipped, {error}", file=sys.stderr)
                     break
-                yield name, task, task.epochs_per_call // (5 if self.options.quick else 1)
+                yield name, task, max(1, task.epochs_per_call // (5 if self.options.quick else 1))
 
 
 def training_section(options, measure, tasks, run):

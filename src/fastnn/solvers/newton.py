@@ -84,7 +84,7 @@ class Newton(_HessianSolver):
     Notes
     -----
     Nocedal and Wright 2006, sections 3.4, 4.3 and 6.1; |Λ|: Dauphin et al. 2014. A gradient costs so much less than H
-    and its factorization that steps between two Hessians pay: 4-10-10-3 with tanh on iris comes to ‖g‖ < 1e-8 with 7 to
+    and its factorization that steps between two Hessians pay: 4-10-10-3 with tanh on iris comes to ‖g‖ < 1e-8 with 6 to
     11 Hessians and about 230 gradients, where single steps need 40 to 110 Hessians. Its neighbours in print are
     Shamanskii's method and the preconditioned L-BFGS of Jiang, Byrd, Eskow and Schnabel 2004.
 
