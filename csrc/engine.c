@@ -1,5 +1,4 @@
 #include "engine.h"
-#include "subnormals.h"
 
 #include <time.h>
 

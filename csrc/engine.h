@@ -12,6 +12,7 @@
 #include "kernels.h"
 #include "plan.h"
 #include "pool.h"
+#include "subnormals.h"
 
 /* What a worker reports to the others of a shard. A field is written between two barriers and read after the second,
  * before the first of the next round. Padded so that two workers never write to one cache line. */
@@ -90,7 +91,8 @@ typedef int (*fnn_poll)(void *arg);
         fnn_barrier *barrier;                                                                                 \
         fnn_poll poll;                                                                                        \
         void *poll_arg;                                                                                       \
-        double polled, work; /* time of the last poll; multiplications since the clock was read */            \
+        fnn_subnormals subnormals; /* while training: the calling thread's */                                 \
+        double polled, work;       /* time of the last poll; multiplications since the clock was read */      \
     } fnn_job_##T;                                                                                            \
     /* bytes of workspace, of all workers, for chunks of job->chunk rows */                                   \
     size_t fnn_engine_workspace_##T(const fnn_job_##T *job);                                                  \

@@ -68,8 +68,11 @@ static int FN(interrupted)(JOB *job, double work)
     if (now - job->polled < 0.02 && now >= job->polled)
         return 0;
     job->polled = now;
-    const int flushed = fnn_flush_subnormals(0), stop = job->poll(job->poll_arg); /* it runs the user's handlers */
-    fnn_flush_subnormals(flushed);
+    /* the user's handlers run with the numbers that he has */
+    const fnn_subnormals ours = job->rule ? fnn_take_subnormals(job->subnormals) : 0;
+    const int stop = job->poll(job->poll_arg);
+    if (job->rule)
+        fnn_take_subnormals(ours);
     if (!stop)
         return 0;
     job->status = FNN_INTERRUPTED;
@@ -87,7 +90,8 @@ static int FN(stopped)(JOB *job, int worker, double work)
 #define BLOCK_WORK 2e8
 
 /* Rows of an op that take this long; whole tiles of every height, so that a large chunk is as fast as in one piece. Its
- * bits are the same, too: sums over rows go on where the block before has left them. */
+ * bits are the same, too, but for the weights of few outputs: sums over rows go on where the block before has left
+ * them. */
 static ptrdiff_t FN(block_rows)(const fnn_op *op)
 {
     const double rows = BLOCK_WORK / ((double)op->n_out * (double)(op->kind == FNN_DENSE ? op->n_in : 64));
@@ -755,7 +759,10 @@ static void FN(train)(JOB *job, int worker)
 /* Whole epochs. */
 void FN(engine_train)(void *arg, int worker)
 {
-    const int flushed = fnn_flush_subnormals(1);
-    FN(train)(arg, worker);
-    fnn_flush_subnormals(flushed);
+    JOB *job = arg;
+    const fnn_subnormals before = fnn_flush_subnormals();
+    if (worker == 0)
+        job->subnormals = before;
+    FN(train)(job, worker);
+    fnn_take_subnormals(before);
 }

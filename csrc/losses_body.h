@@ -110,13 +110,13 @@ FNN_INLINE double FN(cross_entropy_columns)(ptrdiff_t rows, ptrdiff_t cols, cons
                                             const REAL *weight, double own, double share, double *hits, REAL *delta)
 {
     REAL top[BLOCK_ROWS], sum[BLOCK_ROWS], best[BLOCK_ROWS], e[FEW_COLS * BLOCK_ROWS];
-    REAL w[BLOCK_ROWS], depth[BLOCK_ROWS], hit[BLOCK_ROWS];
-    double loss[8] = {0}, right[8] = {0}, total = 0;
+    REAL w[BLOCK_ROWS], hit[BLOCK_ROWS];
+    double depth[BLOCK_ROWS], loss[8] = {0}, right[8] = {0}, total = 0;
     FN(exp_columns)(rows, cols, z, e, top, sum, best);
     for (ptrdiff_t i = 0; i < rows; i++) {
         const ptrdiff_t y = (ptrdiff_t)labels[i];
         w[i] = weight ? weight[i] : 1;
-        depth[i] = top[i] - z[i * cols + y];
+        depth[i] = (double)top[i] - (double)z[i * cols + y];
         hit[i] = best[i] == (REAL)y ? w[i] : 0;
     }
     for (ptrdiff_t j = 0; j < cols; j++) {
@@ -131,7 +131,7 @@ FNN_INLINE double FN(cross_entropy_columns)(ptrdiff_t rows, ptrdiff_t cols, cons
         sum[i] = FN(m_log)(sum[i]);
     for (ptrdiff_t i = 0; i < rows; i += 8)
         for (ptrdiff_t t = 0; t < 8 && i + t < rows; t++) {
-            loss[t] += (double)w[i + t] * ((double)sum[i + t] + own * (double)depth[i + t]);
+            loss[t] += (double)w[i + t] * ((double)sum[i + t] + own * depth[i + t]);
             right[t] += (double)hit[i + t];
         }
     for (int t = 0; t < 8; t++) {

@@ -1,8 +1,9 @@
-/* The widest vector of the instruction set, for the kernels that need registers by name (gemm, curvature).
+/* The widest vector of the instruction set, for kernels that need registers by name (gemm, curvature, norm, losses).
  *
  * VEC holds LANES elements; unaligned loads and stores; the _n forms touch only the first n (0 < n <= LANES) elements;
  * v_stream stores past the caches, to an aligned place, and other threads may read it after FNN_STREAM_END.
- * Element-wise kernels do not use any of it: plain loops that the compiler vectorises read better and are as fast.
+ * Other element-wise kernels do not use any of it: plain loops that the compiler vectorises read better and are as
+ * fast.
  */
 #define VEC FN(vec)
 #undef FNN_STREAM_END

@@ -8,30 +8,33 @@
 
 #include "common.h"
 
-/* Whether subnormal operands and results are zeros from now on; returns whether they were. */
+typedef uint64_t fnn_subnormals; /* how the thread takes them */
+
+/* fnn_take_subnormals: they are taken so from now on. Returns how they were taken before. */
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
-FNN_INLINE int fnn_flush_subnormals(int on)
+#define FNN_FLUSHED 0x8040u /* flush to zero, denormals are zeros */
+FNN_INLINE fnn_subnormals fnn_take_subnormals(fnn_subnormals how)
 {
-    const unsigned both = 0x8040, mode = _mm_getcsr(); /* flush to zero, denormals are zeros */
-    _mm_setcsr(on ? mode | both : mode & ~both);
-    return (mode & both) == both;
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr((mode & ~FNN_FLUSHED) | ((unsigned)how & FNN_FLUSHED));
+    return mode & FNN_FLUSHED;
 }
 #elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
-FNN_INLINE int fnn_flush_subnormals(int on)
+#define FNN_FLUSHED ((uint64_t)1 << 24)
+FNN_INLINE fnn_subnormals fnn_take_subnormals(fnn_subnormals how)
 {
-    const uint64_t fz = 1u << 24;
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(on ? mode | fz : mode & ~fz));
-    return (mode & fz) != 0;
+    __asm__ volatile("msr fpcr, %0" : : "r"((mode & ~FNN_FLUSHED) | (how & FNN_FLUSHED)));
+    return mode & FNN_FLUSHED;
 }
 #else
-FNN_INLINE int fnn_flush_subnormals(int on)
-{
-    (void)on;
-    return 0;
-}
+#define FNN_FLUSHED 0
+FNN_INLINE fnn_subnormals fnn_take_subnormals(fnn_subnormals how) { return how; }
 #endif
+
+/* They are zeros from now on. Returns how they were taken before. */
+FNN_INLINE fnn_subnormals fnn_flush_subnormals(void) { return fnn_take_subnormals(FNN_FLUSHED); }
 
 #endif

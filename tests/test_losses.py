@@ -296,3 +296,15 @@ def test_a_zero_target_takes_no_part(module, dtype) -> None:
         loss, delta = module.cross_entropy(Z, y)
     assert loss == pytest.approx(np.log(2.0), rel=1e-6)
     np.testing.assert_allclose(delta, [[0.0, 0.0, 0.0], [0.125, 0.0, -0.125]], atol=1e-7)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40])
+def test_logits_far_apart_do_not_overflow(classes, compiled) -> None:
+    from fastnn import kernels
+
+    Z = np.zeros((3, classes), np.float32)
+    Z[:, 0], Z[:, 1] = 3e38, -3e38
+    weight = np.array([1, 0, 1], np.float32)
+    loss, delta = kernels.cross_entropy(Z, np.array([0, 1, 1]), weight)
+    assert loss == pytest.approx(6e38 / 2)
+    assert np.isfinite(delta).all()

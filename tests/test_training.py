@@ -539,6 +539,56 @@ def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, 
     assert net._training.history["loss"] == whole._training.history["loss"]
 
 
+@pytest.mark.parametrize("at", [1, 2, 7])
+def test_an_exception_while_an_epoch_is_recorded_leaves_none_of_its_call(at, backend, monkeypatch) -> None:
+    """As a signal's handler may raise between any two lines."""
+    X, y = blobs(60)
+    options = {"batch_size": 10, "threads": 1}
+    net, whole = classifier(backend), classifier(backend)
+    trainer = fnn.Trainer(net, X, y, **options)
+    append, calls = training.History.append, []
+
+    def interrupted(self, result) -> None:
+        calls.append(result.epoch)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        append(self, result)
+
+    monkeypatch.setattr(training.History, "append", interrupted)
+    results = []
+    with pytest.raises(KeyboardInterrupt):
+        results.extend(trainer.epochs(12))
+    monkeypatch.undo()
+    done = len(trainer.history)
+    assert done < 12
+    assert (trainer.state.epoch, trainer.state.steps) == (done, done * 6)
+    for _ in trainer.epochs(12 - done):
+        pass
+    for _ in fnn.Trainer(whole, X, y, **options).epochs(12):
+        pass
+    assert net.theta.tobytes() == whole.theta.tobytes()
+    assert trainer.history["loss"] == whole._training.history["loss"]
+    assert trainer.history["epoch"] == list(range(1, 13))
+
+
+def test_a_consumer_that_stops_within_a_block_leaves_a_run_to_go_on_with(backend) -> None:
+    X, y = blobs(60)
+    options = {"batch_size": 10, "threads": 1}
+    net, whole = classifier(backend), classifier(backend)
+    trainer = fnn.Trainer(net, X, y, **options)
+    for result in trainer.epochs(30, block=True):
+        if result.epoch == 5:
+            break
+    done = len(trainer.history)
+    assert (trainer.state.epoch, trainer.state.steps) == (done, done * 6)
+    for _ in trainer.epochs(40 - done, block=True):
+        pass
+    for _ in fnn.Trainer(whole, X, y, **options).epochs(40):
+        pass
+    assert net.theta.tobytes() == whole.theta.tobytes()
+    assert trainer.history["loss"] == whole._training.history["loss"]
+
+
 def test_an_interrupted_status_is_an_interruption(backend) -> None:
     X, y = blobs()
     net = classifier(backend)

@@ -551,7 +551,10 @@ class Trainer:
         net, state = self.net, self.state
         before = net.theta.copy(), net.state.copy(), state.slots.copy(), self._position()
         factors = None if state.factors is None else state.factors.copy()
+        counters = len(state.history), state.epoch, state.batches, state.steps
+        plateau = None if state.plateau is None else dict(state.plateau)
         scores: dict[str, float] = {}
+        records: list[EpochResult] = []
         result: TrainResult | None = None
         start = time.perf_counter()
         try:
@@ -559,7 +562,7 @@ class Trainer:
                 result, rates, batches = self._pass(count)
             else:
                 result, rates, batches = self._pass_stream()
-            status, losses, correct = result.status, result.losses, result.correct
+            status = result.status
             if status == "interrupted":
                 raise result.error or KeyboardInterrupt
             seconds = (time.perf_counter() - start) / count
@@ -568,7 +571,13 @@ class Trainer:
                 # BLAS, where it makes the products, may round a row's otherwise in other company.
                 values = net._evaluate(*self._validation, 1 if self._deterministic else self._threads)
                 scores = {f"val_{name}": value for name, value in values.items()}
-        except BaseException:
+            if not failed:
+                self._seconds = seconds
+                records = self._record(result, rates, batches, seconds, scores)
+        except BaseException:  # a signal's handler may raise between any two lines
+            state.history._truncate(counters[0])
+            _, state.epoch, state.batches, state.steps = counters
+            state.plateau = plateau
             # The network stays as of the last finished step; the run goes back to the last finished epoch, to resume.
             state.slots[...], state.factors = before[2], factors
             self._go_back(before[3])
@@ -591,31 +600,34 @@ class Trainer:
             for _ in range(count):
                 yield from self._run(1)
             return
-        counters = len(state.history), state.epoch, state.batches, state.steps
-        plateau = None if state.plateau is None else dict(state.plateau)
-        self._seconds = seconds
-        for index, loss in enumerate(losses):
-            try:
-                state.epoch += 1
-                state.batches += batches
-                state.steps = result.steps
-                accuracy = None if correct is None else correct[index]
-                last = state.steps if index == len(losses) - 1 else counters[3] + batches * (index + 1)
-                epoch = EpochResult(
-                    state.epoch, loss, accuracy, rates[index], seconds, scores, last, net, state.history, state
-                )
-                state.history.append(epoch)
-                if state.plateau is not None and self._schedule is not None:
-                    name = self._monitor or "loss"
-                    self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
-            except BaseException:  # a signal's handler raises between any two lines: back to before this call
-                state.history._truncate(counters[0])
-                _, state.epoch, state.batches, state.steps = counters
-                state.slots[...], state.factors, state.plateau = before[2], factors, plateau
-                self._go_back(before[3])
-                state.theta, state.state = before[0], before[1]
-                raise
-            yield epoch
+        # Recorded as a whole before the first is handed out: whoever stops in between has a run to go on with.
+        yield from records
+
+    def _record(
+        self,
+        result: TrainResult,
+        rates: list[float],
+        batches: int,
+        seconds: float,
+        scores: dict[str, float],
+    ) -> list[EpochResult]:
+        """Count the epochs of one call of the engine, and append them to the history."""
+        state, records = self.state, []
+        first_step, count = state.steps, len(result.losses)
+        for index, loss in enumerate(result.losses):
+            state.epoch += 1
+            state.batches += batches
+            state.steps = result.steps if index == count - 1 else first_step + batches * (index + 1)
+            accuracy = None if result.correct is None else result.correct[index]
+            epoch = EpochResult(
+                state.epoch, loss, accuracy, rates[index], seconds, scores, state.steps, self.net, state.history, state
+            )
+            state.history.append(epoch)
+            if state.plateau is not None and self._schedule is not None:
+                name = self._monitor or "loss"
+                self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
+            records.append(epoch)
+        return records
 
     def _pass(self, count: int) -> tuple[TrainResult, list[float], int]:
         """Epochs over the arrays: what was done, the epochs' last rates, batches of an epoch."""

@@ -35,10 +35,10 @@ def check_order(rows: Any) -> np.ndarray:
 
 
 def check_bit_generator(bit_generator: Any) -> np.random.BitGenerator:
-    """`bit_generator` if it is one of NumPy's."""
-    if not isinstance(bit_generator, np.random.BitGenerator):
+    """`bit_generator` if it has what numpy.random.Generator asks of one."""
+    if not (hasattr(bit_generator, "capsule") and hasattr(bit_generator, "lock")):
         raise TypeError(f"bit_generator: expected a numpy.random.BitGenerator, got {type(bit_generator).__name__}")
-    return bit_generator
+    return bit_generator  # type: ignore[no-any-return]
 
 
 def all_finite(x: np.ndarray) -> bool:
@@ -78,7 +78,7 @@ def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
     Raises
     ------
     TypeError
-        If `rows` is no array of int64, or `bit_generator` none of NumPy's.
+        If `rows` is no array of int64, or `bit_generator` no bit generator.
     ValueError
         If `rows` is not one-dimensional, contiguous and writable.
 
