@@ -88,16 +88,22 @@ def _twin(function: _Function) -> _Function:
     return function
 
 
+def _ready(array: np.ndarray) -> np.ndarray:
+    """Contiguous, and where its element type wants it in memory."""
+    array = np.ascontiguousarray(array)
+    return array if array.flags.aligned else array.copy()
+
+
 def _floats(name: str, value: Any) -> np.ndarray:
     """A float array of any shape, contiguous."""
     array = np.asarray(value)
     if array.dtype not in _NONE:
         raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return _ready(array).reshape(array.shape)
 
 
 def _contiguous(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype[Any] | None = None) -> np.ndarray:
-    return np.ascontiguousarray(check_array(name, value, shape, dtype))
+    return _ready(check_array(name, value, shape, dtype))
 
 
 def _code(activation: str) -> int:
@@ -327,7 +333,7 @@ def cross_entropy(
         if wrong.any():
             row = int(wrong.argmax())
             raise ValueError(f"y: expected labels in [0, {K}), got {target[row]} in row {row}")
-        labels = np.ascontiguousarray(target)
+        labels = _ready(target)
     elif target.dtype == Z.dtype:
         soft = _contiguous("y", target, (N, K), Z.dtype).ravel()
     else:
@@ -377,11 +383,6 @@ def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = Non
 # -- normalisation ----------------------------------------------------------------------------------------------------
 
 
-def _ready(array: np.ndarray) -> np.ndarray:
-    """Contiguous, and where its element type wants it in memory."""
-    return np.require(array, requirements=["C", "A"])
-
-
 @_twin
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5, out: np.ndarray | None = None
@@ -421,7 +422,7 @@ def batch_norm_backward(
 def layer_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    Z = np.ascontiguousarray(check_matrix("Z", Z))
+    Z = _ready(check_matrix("Z", Z))
     gamma = _contiguous("gamma", gamma, (Z.shape[1],), Z.dtype)
     beta = _contiguous("beta", beta, (Z.shape[1],), Z.dtype)
     epsilon = check_epsilon(epsilon)
@@ -434,7 +435,7 @@ def layer_norm_forward(
 def layer_norm_backward(
     delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    delta = np.ascontiguousarray(check_matrix("delta", delta))
+    delta = _ready(check_matrix("delta", delta))
     U = _contiguous("normalised", normalised, delta.shape, delta.dtype)
     gamma = _contiguous("gamma", gamma, (delta.shape[1],), delta.dtype)
     inv_std = _contiguous("inv_std", inv_std, (delta.shape[0],), delta.dtype)
@@ -477,7 +478,7 @@ def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
 def per_sample_outer(
     X: np.ndarray, D: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
-    X, D = map(np.ascontiguousarray, check_outer(X, D))
+    X, D = map(_ready, check_outer(X, D))
     out = check_out(out, (X.shape[0], (X.shape[1] + bool(bias)) * D.shape[1]), X.dtype)
     if out.size:
         _curvature.per_sample_outer(X, D, bias, out, _threads(threads))
@@ -488,7 +489,7 @@ def per_sample_outer(
 def per_sample_hessian_blocks(
     A: np.ndarray, X: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
-    A, X = map(np.ascontiguousarray, check_blocks(A, X))
+    A, X = map(_ready, check_blocks(A, X))
     width = (X.shape[1] + bool(bias)) * A.shape[1]
     out = check_out(out, (X.shape[0], width, width), X.dtype)
     if out.size:
@@ -501,14 +502,14 @@ def loss_hessian(curvature: np.ndarray, softmax: bool, weight: np.ndarray | None
     q, w = check_loss_hessian(curvature, weight)
     H = np.empty((*q.shape, q.shape[1]), q.dtype)
     if H.size:
-        w = _NONE[q.dtype] if w is None else np.ascontiguousarray(w)
-        _curvature.loss_hessian(np.ascontiguousarray(q), softmax, w, H, None)
+        w = _NONE[q.dtype] if w is None else _ready(w)
+        _curvature.loss_hessian(_ready(q), softmax, w, H, None)
     return H
 
 
 def _rows_or_none(value: np.ndarray | None, like: np.ndarray) -> np.ndarray:
     """A contiguous matrix, of no rows for None."""
-    return np.empty((0, 1), like.dtype) if value is None else np.ascontiguousarray(value)
+    return np.empty((0, 1), like.dtype) if value is None else _ready(value)
 
 
 @_twin
@@ -520,7 +521,7 @@ def curvature_backward(
     threads: int | None = None,
 ) -> np.ndarray:
     A, W, slope, bend = check_curvature_backward(A, W, slope, bend)
-    A, W = np.ascontiguousarray(A), np.ascontiguousarray(W)
+    A, W = _ready(A), _ready(W)
     out = np.empty((A.shape[0], W.shape[0], W.shape[0]), A.dtype)
     if out.size:
         _curvature.curvature_backward(A, W, _rows_or_none(slope, A), _rows_or_none(bend, A), out, _threads(threads))
@@ -532,7 +533,7 @@ def cross_backward(
     M: np.ndarray, W: np.ndarray, slope: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
     M, W, slope = check_cross_backward(M, W, slope)
-    M, W = np.ascontiguousarray(M), np.ascontiguousarray(W)
+    M, W = _ready(M), _ready(W)
     out = np.empty((M.shape[0], M.shape[1], W.shape[0]), M.dtype)
     if out.size:
         _curvature.cross_backward(M.ravel(), M.ndim == 2, W, _rows_or_none(slope, M), out, _threads(threads))
@@ -556,8 +557,8 @@ def hessian_block_acc(
     threads: int | None = None,
 ) -> None:
     X, A, H, X2, jacobian, delta = check_block_acc(X, A, H, row, column, X2, jacobian, delta, bias, bias2)
-    X = np.ascontiguousarray(X)
-    X2, delta = (None if value is None else np.ascontiguousarray(value) for value in (X2, delta))
+    X = _ready(X)
+    X2, delta = (None if value is None else _ready(value) for value in (X2, delta))
     diagonal = False
     if jacobian is not None and jacobian.ndim == 2:
         jacobian, diagonal = jacobian[:, :, None], True
@@ -595,7 +596,7 @@ def _update(
         _NONE[theta.dtype] if array is None else check_array(name, array, theta.shape, theta.dtype, writable=True)
         for name, array in state.items()
     ]
-    work = [np.ascontiguousarray(array) for array in changed]
+    work = [_ready(array) for array in changed]
     rule(work[0], grad, *work[1:], *numbers, terms)
     for array, copy in zip(changed, work, strict=True):
         if array is not copy:

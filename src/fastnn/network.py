@@ -148,6 +148,7 @@ def check_rows(X: Any, n_features: int, dtype: np.dtype[Any]) -> Any:
         return np.ascontiguousarray(array)
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.ascontiguousarray(array, dtype=array.dtype if array.dtype in (np.float32, np.float64) else dtype)
+        rows = rows if rows.flags.aligned else rows.copy()
         if rows.dtype.itemsize > dtype.itemsize:
             # Values beyond float32 become infinite in a float32 network, so the extremes are what counts.
             suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
