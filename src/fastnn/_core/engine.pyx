@@ -253,10 +253,10 @@ def worth_a_worker(value=None):
 # Shards of a batch when results must not depend on the number of workers; no more workers than that are used then.
 FIXED_SHARDS = 4
 
-# Bytes of one chunk's rows, with everything that is kept for them: so many, and half as many again as the parameters
+# Bytes of one chunk's rows, with everything that is kept for them: so many, and twice as many as the parameters
 # have, which every chunk reads twice, and whose gradient it adds to (measured with 784-64-64-10, 784-256-256-10 and
 # 784-512-512-10 in both types). A forward pass alone does best with a part of a second-level cache.
-cdef double CHUNK_BYTES = 1 << 17, CHUNK_SHARE = 1.5, FORWARD_BYTES = 1 << 20
+cdef double CHUNK_BYTES = 1 << 17, CHUNK_SHARE = 2.0, FORWARD_BYTES = 1 << 20
 
 def chunk_bytes(value=None):
     """That size, after setting it if a value is given."""
