@@ -1,11 +1,32 @@
-/* Update rules: one pass over the parameters, penalties and clipping fused in. sqrt and division are the hardware's. */
-#if REAL_F32
-#define SQRT_ sqrtf
+/* Update rules: one pass over the parameters, penalties and clipping fused in. */
+
+/* Roots of `size` numbers in place, of GROUP of them or of one. Those of doubles come from v_sqrt with AVX-512, of a
+ * number alone too; else they are the hardware's, and the compiler vectorises. */
+#if defined(__AVX512F__) && !REAL_F32
+#define GROUP LANES
+FNN_INLINE void FN(roots)(int size, REAL *q)
+{
+    if (size == GROUP)
+        FN(v_store)(q, FN(v_sqrt)(FN(v_load)(q)));
+    else
+        *q = FN(v_sqrt)(FN(v_set1)(*q))[0];
+}
 #else
-#define SQRT_ sqrt
+#define GROUP 1
+FNN_INLINE void FN(roots)(int size, REAL *q)
+{
+    (void)size;
+    *q = REAL_F32 ? (REAL)sqrtf((float)*q) : (REAL)sqrt((double)*q);
+}
 #endif
 
+/* By integers, where they are as wide: widening them costs doubles more than the selects, and keeps gcc from
+ * vectorising a group. */
+#if REAL_F32
 FNN_INLINE REAL FN(sign_of)(REAL x) { return (REAL)((x > 0) - (x < 0)); }
+#else
+FNN_INLINE REAL FN(sign_of)(REAL x) { return (x > 0 ? 1.0 : 0.0) - (x < 0 ? 1.0 : 0.0); }
+#endif
 
 /* ε in the loop's type, and no smaller than a normal number: a parameter whose gradients have all been 0 then moves by
  * 0 / ε = 0, and not by 0 / 0. */
@@ -122,6 +143,43 @@ double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta
         }                                                           \
     }
 
+/* gcc vectorises this loop, but not what it would unroll it to */
+#if GROUP > 1
+#define OVER_GROUP(SIZE) _Pragma("GCC unroll 1") for (int j = 0; j < SIZE; j++)
+#else
+#define OVER_GROUP(SIZE) for (int j = 0; j < SIZE; j++)
+#endif
+
+/* OPTIM_LOOP of a rule that divides by a root: PREPARE sets x[j] and q[j], and STEP finds √q[j] in q[j]. */
+#define ROOT_LOOP(PREPARE, STEP)      \
+    if (e.plain) {                    \
+        ROOT_GROUPS(1, PREPARE, STEP) \
+    } else {                          \
+        ROOT_GROUPS(0, PREPARE, STEP) \
+    }
+#define ROOT_GROUPS(PLAIN, PREPARE, STEP)        \
+    ptrdiff_t start = 0;                         \
+    for (; start + GROUP <= n; start += GROUP) { \
+        ROOT_GROUP(PLAIN, GROUP, PREPARE, STEP)  \
+    }                                            \
+    for (; GROUP > 1 && start < n; start++) {    \
+        ROOT_GROUP(PLAIN, 1, PREPARE, STEP)      \
+    }
+#define ROOT_GROUP(PLAIN, SIZE, PREPARE, STEP)                      \
+    REAL x[SIZE], q[SIZE];                                          \
+    OVER_GROUP(SIZE)                                                \
+    {                                                               \
+        ptrdiff_t i = start + j;                                    \
+        REAL gr = FN(effective_gradient)(PLAIN, e, theta[i], g[i]); \
+        PREPARE                                                     \
+    }                                                               \
+    FN(roots)(SIZE, q);                                             \
+    OVER_GROUP(SIZE)                                                \
+    {                                                               \
+        ptrdiff_t i = start + j;                                    \
+        STEP                                                        \
+    }
+
 void FN(gradient_finish)(ptrdiff_t n, const fnn_terms *terms, const REAL *restrict theta, REAL *restrict g)
 {
     FN(effective) e = FN(effective_of)(terms);
@@ -159,14 +217,19 @@ void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rat
 {
     FN(effective) e = FN(effective_of)(terms);
     REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon);
-    OPTIM_LOOP(REAL q = s[i] + gr * gr; s[i] = q; theta[i] -= eta * gr / (SQRT_(q) + eps);)
+    ROOT_LOOP(
+        {
+            x[j] = eta * gr;
+            s[i] += gr * gr;
+            q[j] = s[i];
+        },
+        theta[i] -= x[j] / (q[j] + eps);)
 }
 
 /* s ← ρ s + (1 − ρ) g'²;  u = g' / (√s + ε);  θ ← θ − η u   (Hinton's lecture 6e; ε as torch has it).
  * Centred (Graves 2013): m ← ρ m + (1 − ρ) g', and s − m² instead of s under the root, which rounding may take below 0.
  * With momentum: v ← μ v + u, and v instead of u. */
-FNN_INLINE REAL FN(rmsprop_direction)(int centred, int heavy, REAL gr, REAL keep, REAL mix, REAL eps, REAL mu, REAL *s,
-                                      REAL *mean, REAL *velocity)
+FNN_INLINE REAL FN(rmsprop_square)(int centred, REAL gr, REAL keep, REAL mix, REAL *s, REAL *mean)
 {
     REAL q = keep * *s + mix * (gr * gr);
     *s = q;
@@ -176,7 +239,11 @@ FNN_INLINE REAL FN(rmsprop_direction)(int centred, int heavy, REAL gr, REAL keep
         q -= m * m;
         q = q < 0 ? 0 : q;
     }
-    REAL u = gr / (SQRT_(q) + eps);
+    return q;
+}
+
+FNN_INLINE REAL FN(rmsprop_direction)(int heavy, REAL u, REAL mu, REAL *velocity)
+{
     if (heavy) {
         u += mu * *velocity;
         *velocity = u;
@@ -190,8 +257,12 @@ FNN_INLINE void FN(rmsprop_loop)(int centred, int heavy, ptrdiff_t n, const fnn_
 {
     FN(effective) e = FN(effective_of)(terms);
     REAL keep = (REAL)rho, mix = (REAL)(1 - rho);
-    OPTIM_LOOP(theta[i] -= eta * FN(rmsprop_direction)(centred, heavy, gr, keep, mix, eps, mu, s + i,
-                                                       centred ? mean + i : NULL, heavy ? velocity + i : NULL);)
+    ROOT_LOOP(
+        {
+            x[j] = gr;
+            q[j] = FN(rmsprop_square)(centred, gr, keep, mix, s + i, centred ? mean + i : NULL);
+        },
+        theta[i] -= eta * FN(rmsprop_direction)(heavy, x[j] / (q[j] + eps), mu, heavy ? velocity + i : NULL);)
 }
 
 void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
@@ -220,15 +291,25 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
     REAL root = (REAL)(1 / sqrt(bias2));
     REAL b1 = (REAL)beta1, mix1 = (REAL)(1 - beta1), b2 = (REAL)beta2, mix2 = (REAL)(1 - beta2);
     REAL eps = FN(epsilon_of)(epsilon), keep = (REAL)(1 - learning_rate * decay);
+#define MOMENTS                          \
+    m[i] = b1 * m[i] + mix1 * gr;        \
+    v[i] = b2 * v[i] + mix2 * (gr * gr); \
+    x[j] = eta * m[i];
+#define STEP theta[i] = keep * theta[i] - x[j] / FMA(q[j], root, eps);
     if (v_max) {
-        OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
-                   q = v_max[i] > q ? v_max[i] : q; v_max[i] = q;
-                   theta[i] = keep * theta[i] - eta * a / (SQRT_(q) * root + eps);)
+        ROOT_LOOP(MOMENTS v_max[i] = v_max[i] > v[i] ? v_max[i] : v[i]; q[j] = v_max[i];, STEP)
     } else {
-        OPTIM_LOOP(REAL a = b1 * m[i] + mix1 * gr; REAL q = b2 * v[i] + mix2 * (gr * gr); m[i] = a; v[i] = q;
-                   theta[i] = keep * theta[i] - eta * a / (SQRT_(q) * root + eps);)
+        ROOT_LOOP(MOMENTS q[j] = v[i];, STEP)
     }
+#undef MOMENTS
+#undef STEP
 }
 
 #undef OPTIM_LOOP
-#undef SQRT_
+#undef ROOT_LOOP
+#undef ROOT_GROUPS
+#undef ROOT_GROUP
+#undef OVER_GROUP
+#undef GROUP
+#undef VEC
+#undef LANES
