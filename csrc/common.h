@@ -16,9 +16,19 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define FNN_INLINE static inline __attribute__((always_inline, unused))
 #define FNN_PREFETCH(p) __builtin_prefetch(p)
+#define FNN_FIRST_BIT(bits) __builtin_ctzll(bits)
+#define FNN_FALLTHROUGH __attribute__((fallthrough))
 #else
 #define FNN_INLINE static inline
 #define FNN_PREFETCH(p) ((void)(p))
+#define FNN_FALLTHROUGH ((void)0)
+FNN_INLINE int FNN_FIRST_BIT(uint64_t bits) /* not of 0 */
+{
+    int i = 0;
+    for (; !(bits & 1); bits >>= 1)
+        i++;
+    return i;
+}
 #endif
 
 /* Precedes a loop whose iterations touch only their own elements, which the compiler cannot know of pointers that may

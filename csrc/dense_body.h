@@ -29,71 +29,98 @@ static void FN(product)(const JOB *job, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, c
     job->blas(m, n, k, a[0], transpose_a ? 1 : lda, transpose_a ? lda : 1, b, brs, bcs, accumulate, c, n);
 }
 
-/* pre: where z is kept for the backward pass; NULL where σ' is a function of a */
-static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, REAL *pack,
-                              REAL *pre, REAL *out)
+/* Where x is rows of the data in which much is zero: which of their elements are not, and scratch for zeros_body.h. */
+typedef struct {
+    uint64_t *bits;
+    int32_t *starts, *list;
+} FN(zeros);
+
+/* pre: where z is kept for the backward pass; NULL where σ' is a function of a. zeros: NULL, or its bits are set. */
+static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
+                              const FN(zeros) * zeros, REAL *pack, REAL *pre, REAL *out)
 {
     REAL *z = pre ? pre : out;
-    const REAL *bias = op->bias >= 0 ? job->theta + op->bias : NULL;
-    FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 0, job->theta + op->weight, op->n_out, 1, bias, 0, pack,
-                z);
-    if (op->activation != FNN_LINEAR)
+    const REAL *weight = job->theta + op->weight, *bias = op->bias >= 0 ? job->theta + op->bias : NULL;
+    const int relu = op->activation == FNN_RELU && !job->blas;
+    if (zeros)
+        job->kernels->zeros_forward(rows, op->n_out, op->n_in, job->zeros_forward, x, weight, bias, relu, pack,
+                                    zeros->bits, zeros->starts, zeros->list, z);
+    else if (relu)
+        job->kernels->gemm_relu(rows, op->n_out, op->n_in, x, 0, weight, op->n_out, 1, bias, NULL, pack, z);
+    else
+        FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 0, weight, op->n_out, 1, bias, 0, pack, z);
+    if (op->activation != FNN_LINEAR && !relu)
         job->kernels->activation_forward(op->activation, rows * op->n_out, z, out);
 }
 
-/* ∂ℓ/∂W of the rows of a chunk. first: x once more, where its rows follow each other; NULL where they do not. */
+/* ∂ℓ/∂W of the rows of a chunk. first: x once more, where its rows follow each other; NULL where they do not. zeros:
+ * NULL, or the lists of all rows. */
 static void FN(dense_gradient)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
-                               const REAL *first, int accumulate, REAL *pack, const REAL *delta,
-                               const REAL *const *delta_rows, REAL *g)
+                               const REAL *first, const FN(zeros) * zeros, int accumulate, REAL *pack,
+                               const REAL *delta, const REAL *const *delta_rows, REAL *g)
 {
-    if (job->blas || !first ||
-        !job->kernels->weight_gradient(op->n_in, op->n_out, rows, first, delta_rows, accumulate, pack, g))
+    if (zeros)
+        job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, zeros->starts,
+                                     zeros->list, delta, accumulate, pack, g);
+    else if (job->blas || !first ||
+             !job->kernels->weight_gradient(op->n_in, op->n_out, rows, first, delta_rows, accumulate, pack, g))
         FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL, accumulate, pack, g);
 }
 
 /* ∂ℓ/∂W of the whole batch, and at once the optimizer's step on W: a few rows of it at a time, while their gradient is
  * in the first-level cache. Narrow layers only: a wide δ would be packed again for every few rows. */
 static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *first,
-                             REAL *pack, const REAL *delta, const REAL *const *delta_rows, REAL *gradient,
-                             const fnn_step *step)
+                             const FN(zeros) * zeros, REAL *pack, const REAL *delta, const REAL *const *delta_rows,
+                             REAL *gradient, const fnn_step *step)
 {
     enum { ELEMENTS = 2304, NARROW = 256 / (int)sizeof(REAL) };
     REAL *g = gradient + op->weight;
     if (op->n_out > NARROW || op->n_in * op->n_out <= ELEMENTS || job->blas) {
-        FN(dense_gradient)(job, op, rows, x, first, 0, pack, delta, delta_rows, g);
+        FN(dense_gradient)(job, op, rows, x, first, zeros, 0, pack, delta, delta_rows, g);
         FN(update)(job, 0, step, 1, op->rate, op->weight, op->n_in * op->n_out, g);
         return;
     }
     const ptrdiff_t block = ELEMENTS / op->n_out / 12 * 12; /* whole tiles of every height */
     for (ptrdiff_t i = 0; i < op->n_in; i += block) {
         const ptrdiff_t n = op->n_in - i < block ? op->n_in - i : block;
-        job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, op->n_out, 1, NULL, 0, pack, g, op->n_out);
+        if (zeros)
+            job->kernels->zeros_gradient(n, op->n_out, rows, op->n_in, x, i, job->zeros_gradient, zeros->starts,
+                                         zeros->list, delta, 0, pack, g);
+        else
+            job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, op->n_out, 1, NULL, 0, pack, g, op->n_out);
         FN(update)(job, 0, step, 1, op->rate, op->weight + i * op->n_out, n * op->n_out, g);
     }
 }
 
-/* first: see dense_gradient. delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's part is
- * set, or with `accumulate` added to. dx NULL: nobody asks. step: NULL, or the gradient is that of the whole batch and
- * is used at once. */
+/* first, zeros: see dense_gradient. delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's
+ * part is set, or with `accumulate` added to. dx NULL: nobody asks. step: NULL, or the gradient is that of the whole
+ * batch and is used at once. */
 static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *first,
-                               const REAL *pre, const REAL *out, int accumulate, REAL *pack, REAL *delta,
-                               const REAL *const *delta_rows, REAL *gradient, REAL *dx, const fnn_step *step)
+                               const FN(zeros) * zeros, const REAL *pre, const REAL *out, int accumulate, REAL *pack,
+                               REAL *delta, const REAL *const *delta_rows, REAL *gradient, REAL *dx,
+                               const fnn_step *step)
 {
-    if (op->activation != FNN_LINEAR)
+    if (op->activation != FNN_LINEAR && !(op->gated && !job->blas))
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
-    if (dx) /* before W changes */
+    if (dx && op->gates && !job->blas) /* before W changes */
+        job->kernels->gemm_relu(rows, op->n_in, op->n_out, delta_rows, 0, job->theta + op->weight, 1, op->n_out, NULL,
+                                first, pack, dx);
+    else if (dx)
         FN(product)(job, rows, op->n_in, op->n_out, delta_rows, op->n_out, 0, job->theta + op->weight, 1, op->n_out,
                     NULL, op->accumulate, pack, dx);
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
+    if (zeros)
+        job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, zeros->bits, zeros->starts,
+                                 zeros->list);
     if (!step) {
-        FN(dense_gradient)(job, op, rows, x, first, accumulate || op->shared_weight, pack, delta, delta_rows,
+        FN(dense_gradient)(job, op, rows, x, first, zeros, accumulate || op->shared_weight, pack, delta, delta_rows,
                            gradient + op->weight);
         return;
     }
     if (op->bias >= 0)
         FN(update)(job, 0, step, 0, op->rate, op->bias, op->n_out, gradient + op->bias);
-    FN(dense_update)(job, op, rows, x, first, pack, delta, delta_rows, gradient, step);
+    FN(dense_update)(job, op, rows, x, first, zeros, pack, delta, delta_rows, gradient, step);
 }
 
 /* Tangents, of a direction v of θ (NULL: 0) and of x (tx; NULL: 0):
@@ -140,7 +167,12 @@ static void FN(narrow_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows,
                                REAL *pack, REAL *pre, REAL *out)
 {
     REAL *z = pre ? pre : out;
-    job->kernels->gemm(op->n_out, rows, op->n_in + (op->bias >= 0), w, 0, 1, x, rows, 1, NULL, 0, pack, z, rows);
+    const ptrdiff_t n_in = op->n_in + (op->bias >= 0);
+    if (op->activation == FNN_RELU) {
+        job->kernels->gemm_relu(op->n_out, rows, n_in, w, 1, x, rows, 1, NULL, NULL, pack, z);
+        return;
+    }
+    job->kernels->gemm(op->n_out, rows, n_in, w, 0, 1, x, rows, 1, NULL, 0, pack, z, rows);
     if (op->activation != FNN_LINEAR)
         job->kernels->activation_forward(op->activation, rows * op->n_out, z, out);
 }
@@ -150,9 +182,11 @@ static void FN(narrow_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, cons
                                 const REAL *pre, const REAL *out, int accumulate, REAL *pack, REAL *delta,
                                 REAL *gradient, REAL *dx, const fnn_step *step)
 {
-    if (op->activation != FNN_LINEAR)
+    if (op->activation != FNN_LINEAR && !op->gated)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
-    if (dx)
+    if (dx && op->gates)
+        job->kernels->gemm_relu(op->n_in, rows, op->n_out, w, 0, delta, rows, 1, NULL, x, pack, dx);
+    else if (dx)
         job->kernels->gemm(op->n_in, rows, op->n_out, w, 0, 0, delta, rows, 1, NULL, op->accumulate, pack, dx, rows);
     job->kernels->inner_products(op->n_in, op->n_out, rows, x, delta, accumulate || op->shared_weight,
                                  gradient + op->weight, op->bias >= 0 ? gradient + op->bias : NULL);

@@ -7,6 +7,7 @@ typedef struct {
     REAL *rows;     /* outputs, pre-activations and deltas: plan offsets times chunk */
     REAL *gradient; /* of the shard in hand */
     REAL *pack;
+    FN(zeros) zeros;
     REAL *turned;        /* by feature: x and a row of ones; the target or the output by row; its delta by row */
     REAL *columns;       /* vectors as long as rows are wide, of batch norms */
     const REAL **tables; /* of row pointers: of every op's output and delta, and of x */
@@ -15,15 +16,47 @@ typedef struct {
 
 static size_t FN(round_up)(size_t bytes) { return (bytes + FNN_ALIGN - 1) / FNN_ALIGN * FNN_ALIGN; }
 
+/* What a worker does between two looks at `stopped`, about: some 10 ms. */
+#define BLOCK_WORK 2e8
+
+/* Rows of an op that take this long; whole tiles of every height, so that a large chunk is as fast as in one piece. Its
+ * bits are the same, too, but for the weights of few outputs: sums over rows go on where the block before has left
+ * them. */
+static ptrdiff_t FN(block_rows)(const fnn_op *op)
+{
+    const double rows = BLOCK_WORK / ((double)op->n_out * (double)(op->kind == FNN_DENSE ? op->n_in : 64));
+    return rows < 96 ? 96 : rows > 1e9 ? (ptrdiff_t)1e9 : (ptrdiff_t)rows / 96 * 96;
+}
+
+/* Most rows that are listed at a time: a block, or those of a whole step. */
+static size_t FN(listed_rows)(const JOB *job)
+{
+    ptrdiff_t most = 0;
+    for (int i = 0; i < job->plan->n_ops; i++) {
+        const fnn_op *op = job->plan->ops + i;
+        if (op->input < 0 && op->kind == FNN_DENSE && FN(block_rows)(op) + 96 > most)
+            most = FN(block_rows)(op) + 96;
+    }
+    return (size_t)(most < job->chunk ? most : job->chunk);
+}
+
 static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
 {
     const fnn_plan *plan = job->plan;
-    size_t chunk = (size_t)job->chunk, at = 0;
+    size_t chunk = (size_t)job->chunk, n_in = (size_t)plan->n_in, at = 0;
+    const size_t skips = job->zeros_forward > 0, listed = skips ? FN(listed_rows)(job) : 0;
+    const size_t forward = skips ? (listed / (size_t)job->zeros_forward + 1) * n_in : 0;
+    const size_t backward = skips ? (n_in / (size_t)job->zeros_gradient + 1) * listed : 0;
+    const size_t pack =
+        skips && n_in * FNN_ZEROS_WIDTH > FNN_GEMM_PACK_BYTES ? n_in * FNN_ZEROS_WIDTH : FNN_GEMM_PACK_BYTES;
 #define TAKE_(member, type, count)               \
     if (b)                                       \
         b->member = (type *)(void *)(base + at); \
     at += FN(round_up)((size_t)(count) * sizeof(type));
-    TAKE_(pack, REAL, FNN_GEMM_PACK_BYTES / sizeof(REAL))
+    TAKE_(pack, REAL, pack / sizeof(REAL))
+    TAKE_(zeros.bits, uint64_t, skips * chunk * ((n_in + 63) / 64))
+    TAKE_(zeros.starts, int32_t, skips *((listed / 2 + 2) + (n_in / 2 + 1) * (listed / 64 + 1) + 1))
+    TAKE_(zeros.list, int32_t, skips *((forward > backward ? forward : backward) + 16))
     TAKE_(x, REAL, chunk * (size_t)plan->n_in)
     TAKE_(labels, int64_t, chunk)
     TAKE_(target, REAL, chunk * (size_t)plan->n_out)
@@ -84,18 +117,6 @@ static int FN(interrupted)(JOB *job, double work)
 static int FN(stopped)(JOB *job, int worker, double work)
 {
     return worker == 0 ? FN(interrupted)(job, work) : fnn_barrier_aborted(job->barrier);
-}
-
-/* What a worker does between two looks at `stopped`, about: some 10 ms. */
-#define BLOCK_WORK 2e8
-
-/* Rows of an op that take this long; whole tiles of every height, so that a large chunk is as fast as in one piece. Its
- * bits are the same, too, but for the weights of few outputs: sums over rows go on where the block before has left
- * them. */
-static ptrdiff_t FN(block_rows)(const fnn_op *op)
-{
-    const double rows = BLOCK_WORK / ((double)op->n_out * (double)(op->kind == FNN_DENSE ? op->n_in : 64));
-    return rows < 96 ? 96 : rows > 1e9 ? (ptrdiff_t)1e9 : (ptrdiff_t)rows / 96 * 96;
 }
 
 #include "elementwise_body.h"
@@ -214,6 +235,17 @@ static const REAL *const *FN(turn)(const JOB *job, const FN(buffers) * b, const 
     return table;
 }
 
+/* What there is to skip in the chunk's rows from `first` on, for an op that reads them; NULL: nothing. */
+static const FN(zeros) *
+    FN(zeros_of)(const JOB *job, const FN(buffers) * b, const fnn_op *op, ptrdiff_t first, FN(zeros) * zeros)
+{
+    if (op->input >= 0 || !job->zeros_forward || job->by_feature)
+        return NULL;
+    *zeros = b->zeros;
+    zeros->bits += first * ((op->n_in + 63) / 64);
+    return zeros;
+}
+
 /* NULL when told to stop. */
 static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, const REAL *const *x,
                                ptrdiff_t rows, REAL *result)
@@ -255,8 +287,9 @@ static const REAL *FN(forward)(JOB *job, const FN(buffers) * b, const FN(pass) *
                 n = rows - lo < block ? rows - lo : block;
                 if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
                     return NULL;
-                FN(dense_forward)(job, op, n, in + lo, b->pack, pre ? pre + lo * op->n_out : NULL,
-                                  out + lo * op->n_out);
+                FN(zeros) zeros;
+                FN(dense_forward)(job, op, n, in + lo, FN(zeros_of)(job, b, op, lo, &zeros), b->pack,
+                                  pre ? pre + lo * op->n_out : NULL, out + lo * op->n_out);
             }
         }
         if (job->by_feature)
@@ -310,8 +343,10 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
                 n = rows - lo < block ? rows - lo : block;
                 if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
                     return 1;
-                FN(dense_backward)(job, op, n, in + lo, source ? first + lo * op->n_in : NULL, pre ? pre + at : NULL,
-                                   out + at, accumulate || lo > 0, b->pack, delta + at, FN(delta_rows)(job, b, i) + lo,
+                FN(zeros) zeros;
+                FN(dense_backward)(job, op, n, in + lo, source ? first + lo * op->n_in : NULL,
+                                   FN(zeros_of)(job, b, op, lo, &zeros), pre ? pre + at : NULL, out + at,
+                                   accumulate || lo > 0, b->pack, delta + at, FN(delta_rows)(job, b, i) + lo,
                                    b->gradient, dx ? dx + lo * op->n_in : NULL, step);
             }
         }
@@ -633,6 +668,63 @@ static double FN(total_penalty)(const JOB *job)
     for (int w = 0; w < job->n_shards; w++)
         sum += job->reports[w].penalty;
     return sum;
+}
+
+/* Shares of (tile, k) that tiles `height` high of sampled rows, and of their features, cannot skip. */
+static void FN(filled)(ptrdiff_t n, ptrdiff_t n_in, int height, const REAL *x, double *forward, double *gradient)
+{
+    double across = 0, along = 0;
+    for (ptrdiff_t j = 0; j < n_in; j++)
+        for (ptrdiff_t i = 0; i + height <= n; i += height) {
+            int any = 0;
+            for (int t = 0; t < height; t++)
+                any |= x[(i + t) * n_in + j] != 0;
+            across += any;
+        }
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < n_in; j += height) {
+            int any = 0;
+            for (int t = 0; t < height && j + t < n_in; t++)
+                any |= x[i * n_in + j + t] != 0;
+            along += any;
+        }
+    *forward = across / (double)(n / height * n_in);
+    *gradient = along / (double)(n * ((n_in + height - 1) / height));
+}
+
+double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample)
+{
+    const fnn_plan *plan = job->plan;
+    ptrdiff_t narrowest = 0;
+    job->zeros_forward = job->zeros_gradient = 0;
+    for (int i = 0; i < plan->n_ops; i++)
+        if (plan->ops[i].input < 0 && (narrowest == 0 || plan->ops[i].n_out < narrowest))
+            narrowest = plan->ops[i].kind == FNN_DENSE ? plan->ops[i].n_out : -1;
+    if (narrowest <= lanes || job->blas) /* one vector for each row of a tile waits for the one before */
+        return 1;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const ptrdiff_t at = job->rows * i / n;
+        const int64_t row = job->order ? job->order[at] : at;
+        if (job->indptr)
+            job->kernels->gather_csr(1, plan->n_in, job->x_type, job->x, job->indptr, job->columns, &row,
+                                     plan->input_scale, sample + i * plan->n_in);
+        else
+            job->kernels->gather_rows(1, plan->n_in, job->x_type, job->x, &row, plan->input_scale,
+                                      sample + i * plan->n_in);
+    }
+    double forward[2], gradient[2];
+    FN(filled)(n, plan->n_in, 2, sample, forward, gradient);
+    FN(filled)(n, plan->n_in, 4, sample, forward + 1, gradient + 1);
+    /* relative to gemm, with what lists and short loops cost (measured on digits and MNIST, 64 to 512 outputs) */
+    const int small = plan->n_in * (narrowest < 8 * lanes ? narrowest : 8 * lanes) * (ptrdiff_t)sizeof(REAL) <= 32768;
+    const double two = small ? forward[0] + 0.2 : 2, four = forward[1] + 0.15;
+    const double high = 1.1 * gradient[0] + 0.2, higher = gradient[1] + 0.15;
+    const double cost = ((two < four ? two : four) + (high < higher ? high : higher)) / 2;
+    if (cost >= 0.95)
+        return 1;
+    job->zeros_forward = two < four ? 2 : 4;
+    job->zeros_gradient = high < higher ? 2 : 4;
+    return cost;
 }
 
 static int FN(meet)(const JOB *job) { return job->n_workers > 1 && fnn_barrier_wait(job->barrier); }

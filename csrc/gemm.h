@@ -6,6 +6,9 @@
 #define FNN_GEMM_PACK_BYTES (48 * 1024)
 #endif
 
+/* Bytes of a row of the widest panel that zeros_body.h packs. */
+#define FNN_ZEROS_WIDTH 512
+
 /* Vectors that a register tile is wide. A product with no more columns, whole vectors of them, reads B where it lies.
  */
 #if defined(__AVX512F__)

@@ -3,9 +3,10 @@
  * One register tile of MR x (NV * LANES) elements of C is held while k runs: a row of B is NV vectors, an element of A
  * is broadcast. A is a table of pointers to its rows, so that rows picked at random from a data set need no copy,
  * nor does Aᵀ: a tile touches one or two cache lines of A per k either way. B is copied into contiguous panels (padded
- * with zeros to whole vectors) where it is transposed, where its last vector is partial, and where its rows are far
- * apart and read often; a panel of KC rows stays in the first-level cache. The sum over k has one order whatever m is
- * split into: a row of C does not depend on the other rows of the call.
+ * with zeros to whole vectors) where it is transposed, and where its rows are far apart and read often; a panel of KC
+ * rows stays in the first-level cache. Where its last vector is partial and it is not copied, what is loaded besides
+ * are the first elements of the rows after, but not behind its end. The sum over k has one order whatever m is split
+ * into: a row of C does not depend on the other rows of the call.
  */
 #define GEMM_NV FNN_GEMM_VECTORS
 #if GEMM_NV == 4
@@ -17,12 +18,33 @@
 #define GEMM_MR2 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
 #define GEMM_MR1 6
 #endif
+#define GEMM_WIDEST (2 * GEMM_NV) /* of a tile two rows high, in zeros_body.h */
 #define GEMM_KC ((ptrdiff_t)(FNN_GEMM_PACK_BYTES / (GEMM_NV * LANES * sizeof(REAL))))
 
-FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, ptrdiff_t k,
-                              const REAL *const *restrict a, ptrdiff_t at, const REAL *const *next, ptrdiff_t next_at,
-                              const REAL *restrict b, ptrdiff_t ldb, const REAL *bias, int accumulate, REAL *restrict c,
-                              ptrdiff_t ldc, int last)
+/* What C starts from, and what is done to it at the end. */
+typedef struct {
+    const REAL *bias; /* of the panel; NULL: 0 */
+    int accumulate;   /* starts from C itself */
+    int rectify;      /* C = relu(C), or, with a gate, 0 wherever that is not above 0 */
+    const REAL *gate; /* laid out as C */
+} FN(ends);
+
+FNN_INLINE FN(ends) FN(ends_at)(const FN(ends) * ends, ptrdiff_t row, ptrdiff_t ldc)
+{
+    FN(ends) at = *ends;
+    if (at.gate)
+        at.gate += row * ldc;
+    return at;
+}
+
+/* Rows of B before `whole` may be read on past their last element.
+ * listed: of op(A)'s columns and B's rows, only the k in `list`; B's last vector then need not be filled up. Rows of
+ * a data set come from memory, each from a place of its own: those of the next tile are asked for in time. Listed, that
+ * is `next_at` elements of each, else as many as there are k. */
+FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, const int listed, ptrdiff_t k,
+                              const int32_t *restrict list, const REAL *const *restrict a, ptrdiff_t at,
+                              const REAL *const *next, ptrdiff_t next_at, const REAL *restrict b, ptrdiff_t ldb,
+                              ptrdiff_t whole, const FN(ends) ends, REAL *restrict c, ptrdiff_t ldc, int last)
 {
     const REAL *row_of_a[12];
     if (!transpose) {
@@ -30,52 +52,71 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, p
         for (int i = 0; i < mr; i++)
             row_of_a[i] = a[i] + at;
     }
-    VEC acc[12][4];
-    if (accumulate) {
+    VEC acc[12][GEMM_WIDEST];
+    if (ends.accumulate) {
 #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int j = 0; j < nv; j++)
                 acc[i][j] = j == nv - 1 && last < LANES ? FN(v_load_n)(c + i * ldc + j * LANES, last)
                                                         : FN(v_load)(c + i * ldc + j * LANES);
         }
     } else {
-        VEC start[4];
-#pragma GCC unroll 4
+        VEC start[GEMM_WIDEST];
+#pragma GCC unroll 8
         for (int j = 0; j < nv; j++)
-            start[j] = !bias                         ? FN(v_zero)()
-                       : j == nv - 1 && last < LANES ? FN(v_load_n)(bias + j * LANES, last)
-                                                     : FN(v_load)(bias + j * LANES);
+            start[j] = !ends.bias                    ? FN(v_zero)()
+                       : j == nv - 1 && last < LANES ? FN(v_load_n)(ends.bias + j * LANES, last)
+                                                     : FN(v_load)(ends.bias + j * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int j = 0; j < nv; j++)
                 acc[i][j] = start[j];
         }
     }
-    for (ptrdiff_t p = 0; p < k; p++) {
-        /* rows of a data set come from memory, each from a place of its own: ask for those of the next tile now */
-        if (!transpose && nv == GEMM_NV && p % (64 / (ptrdiff_t)sizeof(REAL)) == 0)
+    for (ptrdiff_t q = 0; q < k; q++) {
+        enum { LINE = 64 / (int)sizeof(REAL) };
+        const ptrdiff_t p = listed ? list[q] : q;
+        if (!listed && !transpose && nv == GEMM_NV && q % LINE == 0)
 #pragma GCC unroll 12
             for (int i = 0; i < mr; i++)
-                FNN_PREFETCH(next[i] + next_at + p);
-        VEC row[4];
+                FNN_PREFETCH(next[i] + next_at + q);
+        if (listed && !transpose && q / mr * LINE < next_at)
+            FNN_PREFETCH(next[q % mr] + at + q / mr * LINE);
+        VEC row[GEMM_WIDEST];
         const REAL *column_of_a = transpose ? a[p] + at : NULL;
-#pragma GCC unroll 4
+        const REAL *row_of_b = listed ? b + p * ldb : b;
+#pragma GCC unroll 8
         for (int j = 0; j < nv; j++)
-            row[j] = FN(v_load)(b + j * LANES);
+            row[j] =
+                j == nv - 1 && p >= whole ? FN(v_load_n)(row_of_b + j * LANES, last) : FN(v_load)(row_of_b + j * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
             VEC x = FN(v_set1)(transpose ? column_of_a[i] : row_of_a[i][p]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int j = 0; j < nv; j++)
                 acc[i][j] = FN(v_fma)(x, row[j], acc[i][j]);
         }
-        b += ldb;
+        if (!listed)
+            b += ldb;
+    }
+    if (ends.rectify) {
+#pragma GCC unroll 12
+        for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 8
+            for (int j = 0; j < nv; j++) {
+                VEC gate = acc[i][j];
+                if (ends.gate)
+                    gate = j == nv - 1 && last < LANES ? FN(v_load_n)(ends.gate + i * ldc + j * LANES, last)
+                                                       : FN(v_load)(ends.gate + i * ldc + j * LANES);
+                acc[i][j] = ends.gate ? FN(v_where_positive)(gate, acc[i][j]) : FN(v_relu)(gate);
+            }
+        }
     }
 #pragma GCC unroll 12
     for (int i = 0; i < mr; i++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int j = 0; j < nv; j++) {
             if (j == nv - 1 && last < LANES)
                 FN(v_store_n)(c + i * ldc + j * LANES, acc[i][j], last);
@@ -88,17 +129,18 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, p
 /* All rows of one panel: NV vectors wide, the last of them `last` elements. `at`: the first column of a's rows, which
  * moves with the rows of C when a is transposed, while the table does not. After the last tile comes the first one, at
  * the next k. */
-#define GEMM_ROWS_(MR, NV, T)                                                                                        \
-    {                                                                                                                \
-        const int more = m >= 2 * (MR);                                                                              \
-        FN(gemm_tile)(MR, NV, T, k, a, at, more ? a + (MR) : first, more ? at : at + k, b, ldb, bias, accumulate, c, \
-                      ldc, last);                                                                                    \
-        m -= MR, a += T ? 0 : MR, at += T ? MR : 0, c += (MR) * ldc;                                                 \
+#define GEMM_ROWS_(MR, NV, T)                                                                                   \
+    {                                                                                                           \
+        const int more = m >= 2 * (MR);                                                                         \
+        FN(gemm_tile)(MR, NV, T, 0, k, NULL, a, at, more ? a + (MR) : first, more ? at : at + k, b, ldb, whole, \
+                      FN(ends_at)(ends, i, ldc), c + i * ldc, ldc, last);                                       \
+        m -= MR, a += T ? 0 : MR, at += T ? MR : 0, i += MR;                                                    \
     }
 #define GEMM_PANEL_(NAME, NV, MR, T)                                                                                 \
     static void FN(NAME)(ptrdiff_t m, ptrdiff_t k, const REAL *const *a, ptrdiff_t at, const REAL *b, ptrdiff_t ldb, \
-                         const REAL *bias, int accumulate, REAL *c, ptrdiff_t ldc, int last)                         \
+                         ptrdiff_t whole, const FN(ends) * ends, REAL * c, ptrdiff_t ldc, int last)                  \
     {                                                                                                                \
+        ptrdiff_t i = 0;                                                                                             \
         const REAL *const *const first = a;                                                                          \
         while (m >= MR)                                                                                              \
             GEMM_ROWS_(MR, NV, T)                                                                                    \
@@ -154,31 +196,44 @@ static void FN(gemm_pack)(ptrdiff_t k, ptrdiff_t cols, ptrdiff_t width, const RE
     }
 }
 
-void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a,
-              const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c,
-              ptrdiff_t ldc)
+/* Columns of the panel of b from column jc on: those that are left, shared out evenly among as few as hold them. */
+FNN_INLINE ptrdiff_t FN(gemm_width)(ptrdiff_t n, ptrdiff_t jc, ptrdiff_t widest)
+{
+    const ptrdiff_t vectors = (n - jc + LANES - 1) / LANES, panels = (vectors + widest - 1) / widest;
+    const ptrdiff_t width = (vectors + panels - 1) / panels * LANES;
+    return n - jc < width ? n - jc : width;
+}
+
+static void FN(gemm_between)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column,
+                             int transpose_a, const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const FN(ends) * ends,
+                             REAL *pack, REAL *c, ptrdiff_t ldc)
 {
     ptrdiff_t kc = 0;
     do { /* once for k = 0, which leaves the initial value */
-        const ptrdiff_t kb = k - kc < GEMM_KC ? k - kc : GEMM_KC;
+        const ptrdiff_t blocks = (k - kc + GEMM_KC - 1) / GEMM_KC,
+                        kb = blocks > 1 ? (k - kc + blocks - 1) / blocks : k - kc;
         const REAL *const *ab = transpose_a ? a + kc : a;
         const ptrdiff_t at = transpose_a ? a_column : a_column + kc;
-        const int acc = accumulate || kc > 0;
-        for (ptrdiff_t jc = 0; jc < n; jc += GEMM_NV * LANES) {
-            const ptrdiff_t cols = n - jc < GEMM_NV * LANES ? n - jc : GEMM_NV * LANES;
+        for (ptrdiff_t jc = 0, cols; jc < n; jc += cols) {
+            cols = FN(gemm_width)(n, jc, GEMM_NV);
             const int nv = (int)((cols + LANES - 1) / LANES), last = (int)(cols - (nv - 1) * LANES);
-            const REAL *panel = b + kc * brs + jc * bcs, *start = bias ? bias + jc : NULL;
-            ptrdiff_t ldb = brs;
-            if (bcs != 1 || last < LANES || (brs > GEMM_NV * LANES && m > 2 * GEMM_MR2)) {
+            const REAL *panel = b + kc * brs + jc * bcs;
+            const FN(ends) here = {ends->bias ? ends->bias + jc : NULL, ends->accumulate || kc > 0,
+                                   ends->rectify && kc + kb == k, ends->gate ? ends->gate + jc : NULL};
+            ptrdiff_t ldb = brs, whole = last < LANES ? kb - (LANES - last + brs - 1) / brs : kb;
+            const int far = brs > GEMM_NV * LANES && kb * brs * (ptrdiff_t)sizeof(REAL) > FNN_GEMM_PACK_BYTES;
+            const int split = nv == 1 && brs % LANES; /* loads that cross lines, and few products for each */
+            if (bcs != 1 || ((far || split) && m > 2 * GEMM_MR2)) {
                 ldb = (ptrdiff_t)nv * LANES;
+                whole = kb;
                 FN(gemm_pack)(kb, cols, ldb, panel, brs, bcs, pack);
                 panel = pack;
             }
-#define GEMM_CASE_(NV)                                                                             \
-    if (transpose_a)                                                                               \
-        FN(gemm_panel##NV##_transposed)(m, kb, ab, at, panel, ldb, start, acc, c + jc, ldc, last); \
-    else                                                                                           \
-        FN(gemm_panel##NV)(m, kb, ab, at, panel, ldb, start, acc, c + jc, ldc, last);              \
+#define GEMM_CASE_(NV)                                                                               \
+    if (transpose_a)                                                                                 \
+        FN(gemm_panel##NV##_transposed)(m, kb, ab, at, panel, ldb, whole, &here, c + jc, ldc, last); \
+    else                                                                                             \
+        FN(gemm_panel##NV)(m, kb, ab, at, panel, ldb, whole, &here, c + jc, ldc, last);              \
     break;
             switch (nv) {
 #if GEMM_NV == 4
@@ -196,6 +251,21 @@ void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdi
         }
         kc += kb;
     } while (kc < k);
+}
+
+void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a,
+              const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c,
+              ptrdiff_t ldc)
+{
+    const FN(ends) ends = {.bias = bias, .accumulate = accumulate};
+    FN(gemm_between)(m, n, k, a, a_column, transpose_a, b, brs, bcs, &ends, pack, c, ldc);
+}
+
+void FN(gemm_relu)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, int transpose_a, const REAL *b,
+                   ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, const REAL *gate, REAL *pack, REAL *c)
+{
+    const FN(ends) ends = {.bias = bias, .rectify = 1, .gate = gate};
+    FN(gemm_between)(m, n, k, a, 0, transpose_a, b, brs, bcs, &ends, pack, c, n);
 }
 
 enum { FN(few_outputs) = 32 };
@@ -232,6 +302,8 @@ int FN(weight_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, co
     }
     return 1;
 }
+
+#include "zeros_body.h"
 
 /* -- products over samples ---------------------------------------------------------------------------------------- */
 
@@ -404,6 +476,7 @@ void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict x, int
 #undef INNER_M
 #undef INNER_N
 #undef GEMM_NV
+#undef GEMM_WIDEST
 #undef GEMM_MR
 #undef GEMM_MR3
 #undef GEMM_MR2

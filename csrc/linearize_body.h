@@ -159,7 +159,7 @@ static int FN(linearize_forward)(JOB *job, const FN(lens) * lens, const FN(pass)
             break;
         default:
             FN(dense_forward)(job, &(fnn_op){.n_in = op->n_in, .n_out = width, .weight = op->weight, .bias = op->bias},
-                              rows, in, lens->b.pack, NULL, slope ? scratch : out);
+                              rows, in, NULL, lens->b.pack, NULL, slope ? scratch : out);
             if (slope)
                 job->kernels->activation_derivatives(op->activation, n, scratch, out, slope, bend ? bend : unused);
         }

@@ -2,7 +2,8 @@
  * a root that leaves the divider alone (optim).
  *
  * VEC holds LANES elements; unaligned loads and stores; the _n forms touch only the first n (0 < n <= LANES) elements;
- * v_stream stores past the caches, to an aligned place, and other threads may read it after FNN_STREAM_END.
+ * v_stream stores past the caches, to an aligned place, and other threads may read it after FNN_STREAM_END; bit i of
+ * v_nonzero is set where element i is not 0 (NaN is not); v_relu keeps NaN.
  * Other element-wise kernels do not use any of it: plain loops that the compiler vectorises read better and are as
  * fast.
  */
@@ -26,6 +27,15 @@ FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_ps
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_ps(a, b, c); }
 FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm512_stream_ps(p, v); }
+FNN_INLINE unsigned FN(v_nonzero)(VEC v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
+FNN_INLINE VEC FN(v_relu)(VEC v)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLE_UQ), v);
+}
+FNN_INLINE VEC FN(v_where_positive)(VEC gate, VEC v)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate, _mm512_setzero_ps(), _CMP_GT_OQ), v);
+}
 #else
 #define LANES 8
 typedef __m512d VEC;
@@ -37,6 +47,15 @@ FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm512_maskz_loadu_pd
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1u), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm512_fmadd_pd(a, b, c); }
 FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm512_stream_pd(p, v); }
+FNN_INLINE unsigned FN(v_nonzero)(VEC v) { return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ); }
+FNN_INLINE VEC FN(v_relu)(VEC v)
+{
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NLE_UQ), v);
+}
+FNN_INLINE VEC FN(v_where_positive)(VEC gate, VEC v)
+{
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(gate, _mm512_setzero_pd(), _CMP_GT_OQ), v);
+}
 /* √q = q y (1 - r)^-1/2 by series in r, with y an estimate of 1 / √q and |r| < 2^-13; 3/8 is a little larger, for the
  * term that is left out. Error: 0.83 ulp, over 70 million random numbers. The instruction shares a unit with division;
  * this runs beside one. For floats that gains less, and less than short ranges lose. */
@@ -66,6 +85,15 @@ FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_ps(p,
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_ps(p, FN(v_mask)(n), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_ps(a, b, c); }
 FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm256_stream_ps(p, v); }
+FNN_INLINE unsigned FN(v_nonzero)(VEC v)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+}
+FNN_INLINE VEC FN(v_relu)(VEC v) { return _mm256_and_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NLE_UQ), v); }
+FNN_INLINE VEC FN(v_where_positive)(VEC gate, VEC v)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(gate, _mm256_setzero_ps(), _CMP_GT_OQ), v);
+}
 #else
 #define LANES 4
 typedef __m256d VEC;
@@ -81,6 +109,15 @@ FNN_INLINE VEC FN(v_load_n)(const REAL *p, int n) { return _mm256_maskload_pd(p,
 FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n) { _mm256_maskstore_pd(p, FN(v_mask)(n), v); }
 FNN_INLINE VEC FN(v_fma)(VEC a, VEC b, VEC c) { return _mm256_fmadd_pd(a, b, c); }
 FNN_INLINE void FN(v_stream)(REAL *p, VEC v) { _mm256_stream_pd(p, v); }
+FNN_INLINE unsigned FN(v_nonzero)(VEC v)
+{
+    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ));
+}
+FNN_INLINE VEC FN(v_relu)(VEC v) { return _mm256_and_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NLE_UQ), v); }
+FNN_INLINE VEC FN(v_where_positive)(VEC gate, VEC v)
+{
+    return _mm256_and_pd(_mm256_cmp_pd(gate, _mm256_setzero_pd(), _CMP_GT_OQ), v);
+}
 #endif
 #else
 #if defined(__aarch64__)
@@ -131,6 +168,32 @@ FNN_INLINE void FN(v_store_n)(REAL *p, VEC v, int n)
     FN(v_store)(t, v);
     for (int i = 0; i < n; i++)
         p[i] = t[i];
+}
+FNN_INLINE unsigned FN(v_nonzero)(VEC v)
+{
+    REAL t[LANES];
+    unsigned bits = 0;
+    FN(v_store)(t, v);
+    for (int i = 0; i < LANES; i++)
+        bits |= (unsigned)(t[i] != 0) << i;
+    return bits;
+}
+FNN_INLINE VEC FN(v_relu)(VEC v)
+{
+    REAL t[LANES];
+    FN(v_store)(t, v);
+    for (int i = 0; i < LANES; i++)
+        t[i] = t[i] <= 0 ? 0 : t[i];
+    return FN(v_load)(t);
+}
+FNN_INLINE VEC FN(v_where_positive)(VEC gate, VEC v)
+{
+    REAL g[LANES], t[LANES];
+    FN(v_store)(g, gate);
+    FN(v_store)(t, v);
+    for (int i = 0; i < LANES; i++)
+        t[i] = g[i] > 0 ? t[i] : 0;
+    return FN(v_load)(t);
 }
 #if defined(__aarch64__) && defined(__GNUC__)
 #if REAL_F32

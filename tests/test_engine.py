@@ -196,6 +196,123 @@ def test_training_by_feature_is_training_by_row(by_feature, dtype, source, batch
         np.testing.assert_allclose(ours, other, rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.fixture
+def skipping():
+    """Sets what decides whether zeros of X are skipped; nothing runs by feature."""
+    before, narrow = engine.zeros(), engine.by_feature()
+    engine.by_feature(10**9)
+    yield engine.zeros
+    engine.zeros(*before)
+    engine.by_feature(*narrow)
+
+
+def mostly_zero(shape, rng, dtype):
+    """Rows in which about a quarter is not zero, in runs, and some columns are zero everywhere."""
+    X = rng.normal(size=shape)
+    X[np.repeat(rng.random((shape[0], -(-shape[1] // 5))) < 0.75, 5, axis=1)[:, : shape[1]]] = 0
+    X[:, rng.random(shape[1]) < 0.1] = 0
+    return X.astype(dtype)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    n_in=st.integers(16, 200),
+    hidden=st.integers(9, 150),
+    tiles=st.sampled_from([(2, 2), (2, 4), (4, 2), (4, 4)]),
+    activation=st.sampled_from(["relu", "tanh", "gelu"]),
+    bias=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    rows=st.integers(64, 500),
+    workers=st.integers(1, 3),
+    weighted=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_skipping_zeros_changes_no_bit(
+    skipping, own_products, many_workers, n_in, hidden, tiles, activation, bias, dtype, rows, workers, weighted, seed
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = [n_in, hidden, 3]
+    ops, n_parameters = chain(sizes, [activation, "linear"], bias=bias)
+    theta, _, y, w = problem(sizes, "cross_entropy", dtype, rows, rng)
+    theta, w = theta[:n_parameters], w if weighted else None
+    X = mostly_zero((rows, n_in), rng, dtype)
+    plan = Plan(ops, n_parameters, "cross_entropy", dtype)
+    skipping(tiles=tiles)
+    results = []
+    for sample in (0, 32):
+        skipping(sample)
+        outputs = plan.forward(theta, X, workers)
+        value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
+        results.append((outputs, value, gradient))
+    for dense, skipped in zip(*results, strict=True):
+        np.testing.assert_array_equal(dense, skipped)
+    twin = Twin(ops, n_parameters, "cross_entropy", dtype)
+    expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    assert results[1][1] == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    np.testing.assert_allclose(
+        results[1][2], expected_gradient, rtol=0, atol=tolerance * (1 + abs(expected_gradient).max())
+    )
+
+
+@pytest.mark.usefixtures("own_products")
+@pytest.mark.parametrize("batch", [16, 70, 300])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("source", ["own", "other", "uint8", "sparse"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_that_skips_zeros_is_training(skipping, many_workers, dtype, source, workers, batch, rng) -> None:
+    n_in, rows = 150, 300
+    ops, n_parameters = chain([n_in, 40, 3], ["relu", "linear"])
+    theta, _, y, w = problem([n_in, 40, 3], "cross_entropy", dtype, rows, rng)
+    X = mostly_zero(
+        (rows, n_in), rng, {"own": dtype, "other": np.float64 if dtype == "float32" else np.float32}.get(source, dtype)
+    )
+    if source in ("uint8", "sparse"):
+        X = np.ceil(abs(X)).astype(np.uint8)
+    if source == "sparse":
+        filled = X != 0
+        indptr = np.concatenate([[0], np.cumsum(filled.sum(axis=1))]).astype(np.int64)
+        X = SparseRows(X[filled], np.nonzero(filled)[1].astype(np.int32), indptr, n_in)
+    order = np.stack([rng.permutation(rows) for _ in range(3)])
+    results = []
+    for sample in (0, 32):
+        skipping(sample)
+        start, state = theta.copy(), np.zeros((2, n_parameters), dtype)
+        plan = Plan(ops, n_parameters, "cross_entropy", dtype, 0.5)
+        outcome = plan.train(
+            start, state, X, y, order, batch, UpdateRule("adam", 0.003), 0, sample_weight=w, l2=1e-3, threads=workers
+        )
+        results.append((start, state, outcome.losses, outcome.correct))
+    for dense, skipped in zip(*results, strict=True):
+        np.testing.assert_array_equal(dense, skipped)
+
+
+@pytest.mark.usefixtures("own_products")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_zeros_are_skipped_where_there_are_many(skipping, dtype, rng) -> None:
+    # A weight that is not finite tells: whoever multiplies it by zero gets NaN.
+    ops, n_parameters = chain([64, 40, 3], ["relu", "linear"])
+    theta, _, y, _ = problem([64, 40, 3], "cross_entropy", dtype, 200, rng)
+    X = mostly_zero((200, 64), rng, dtype)
+    X[:, 7] = 0
+    theta[7 * 40 : 8 * 40] = np.nan
+    plan = Plan(ops, n_parameters, "cross_entropy", dtype)
+    assert np.isfinite(plan.forward(theta, X)).all()
+    value, gradient = plan.loss_and_gradient(theta, X, y)
+    assert np.isfinite(value)
+    assert (gradient[7 * 40 : 8 * 40] == 0).all()
+    skipping(0)
+    assert np.isnan(plan.forward(theta, X)).any()
+    skipping(32)
+    X[:, :] = rng.normal(size=X.shape)  # few zeros: not worth it
+    X[:, 7] = 0
+    assert np.isnan(plan.forward(theta, X)).any()
+    X = mostly_zero((200, 64), rng, dtype)
+    X[:, 7] = 0
+    X[5, 9] = np.nan  # is not zero
+    assert np.isnan(plan.forward(theta, X)[5]).all()
+
+
 def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
     ops, n_parameters = chain([5, 9, 3], ["tanh", "linear"])
     theta, X, y, _ = problem([5, 9, 3], "cross_entropy", "float64", 40, rng)

@@ -40,7 +40,7 @@ cdef extern from "plan.h" nogil:
     enum: FNN_ALIGN
 
     ctypedef struct fnn_op:
-        int kind, input, activation, accumulate, shared_weight, shared_bias
+        int kind, input, activation, accumulate, shared_weight, shared_bias, gates, gated
         double rate, epsilon, momentum, drop
         ptrdiff_t state, column, normalised
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
@@ -139,7 +139,7 @@ cdef extern from "engine.h" nogil:
         void *directions
         void *direction_x
         void *products
-        int n_workers, n_shards, by_feature
+        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -192,7 +192,7 @@ cdef extern from "engine.h" nogil:
         void *directions
         void *direction_x
         void *products
-        int n_workers, n_shards, by_feature
+        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -201,6 +201,8 @@ cdef extern from "engine.h" nogil:
         void *poll_arg
         double polled, work
 
+    double fnn_engine_count_zeros_f32(fnn_job_f32 *job, int lanes, ptrdiff_t n, void *sample)
+    double fnn_engine_count_zeros_f64(fnn_job_f64 *job, int lanes, ptrdiff_t n, void *sample)
     size_t fnn_engine_workspace_f32(const fnn_job_f32 *job)
     size_t fnn_engine_workspace_f64(const fnn_job_f64 *job)
     void fnn_engine_forward_f32(void *arg, int worker) noexcept
@@ -292,6 +294,22 @@ def by_feature(from_rows=None, chunk=None, margin=None):
     if chunk is not None:
         BY_FEATURE_CHUNK = chunk
     return BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_MARGIN
+
+
+# Where much of X is zero, products with it skip that (csrc/zeros_body.h); so many rows, of at least twice as many, are
+# looked at first. The heights of the tiles, forward and backward, follow from them, unless they are set here.
+cdef ptrdiff_t ZEROS_SAMPLE = 32
+cdef int ZEROS_FORWARD = 0, ZEROS_GRADIENT = 0
+
+
+def zeros(sample=None, tiles=None):
+    """Both, after setting those that are given; a sample of 0: nothing is skipped; tiles (0, 0): as the sample says."""
+    global ZEROS_SAMPLE, ZEROS_FORWARD, ZEROS_GRADIENT
+    if sample is not None:
+        ZEROS_SAMPLE = sample
+    if tiles is not None:
+        ZEROS_FORWARD, ZEROS_GRADIENT = tiles
+    return ZEROS_SAMPLE, (ZEROS_FORWARD, ZEROS_GRADIENT)
 
 
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
@@ -391,8 +409,9 @@ cdef ptrdiff_t filled_up(ptrdiff_t n, ptrdiff_t lanes):
     return (n + lanes - 1) // lanes * lanes
 
 
-cdef double waste_by_row(ops, ptrdiff_t lanes):
-    """How many times the multiplications that are needed the products by row make of them, with vectors filled up.
+cdef (double, double) waste_by_row(ops, ptrdiff_t lanes):
+    """How many times the multiplications that are needed the products by row make of them, with vectors filled up, and
+    which share of them reads the data.
 
     0 of networks that cannot run by feature: every operation must be narrow and have a form that does (see
     dense_body.h), and those that share parameters must share both or none, for both are added to together.
@@ -400,22 +419,23 @@ cdef double waste_by_row(ops, ptrdiff_t lanes):
     def same(a, b):
         return (a.weight == b.weight) == (a.bias == b.bias)
 
-    cdef double work = 0, needed = 0
+    cdef double work = 0, needed = 0, first = 0
     cdef ptrdiff_t forward, turned
     for op in ops:
         if op.kind not in ("dense", "activation") or max(op.n_in, op.n_out) > FNN_NARROW:
-            return 0.0
+            return 0.0, 0.0
         if op.kind == "dense":
             forward, turned = op.n_in * filled_up(op.n_out, lanes), op.n_out * filled_up(op.n_in, lanes)
             if op.input < 0:
                 work += 2 * forward
+                first += 2 * forward
                 needed += 2 * op.n_in * op.n_out
             else:  # the gradient of W can be made turned
                 work += forward + min(forward, turned) + turned
                 needed += 3 * op.n_in * op.n_out
     if not all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0):
-        return 0.0
-    return work / needed if needed > 0 else 0.0
+        return 0.0, 0.0
+    return (work / needed, first / work) if needed > 0 else (0.0, 0.0)
 
 
 cdef class Plan:
@@ -426,7 +446,7 @@ cdef class Plan:
     cdef fnn_segment *segments
     cdef bint single
     cdef ptrdiff_t lanes, broadest
-    cdef double waste  # see waste_by_row
+    cdef double waste, first_share  # see waste_by_row
     cdef readonly ptrdiff_t n_state
     cdef readonly object dtype
     cdef _Workspace spare
@@ -463,7 +483,7 @@ cdef class Plan:
         self.plan.batch_statistics = self.plan.gathers = 0
         self.plan.column_elements = self.n_state = 0
         self.lanes = VECTOR_BYTES // (4 if self.single else 8)
-        self.waste = waste_by_row(ops, self.lanes)
+        self.waste, self.first_share = waste_by_row(ops, self.lanes)
         self.plan.narrow = self.waste > 0
         self.broadest = max(max(op.n_in, op.n_out) for op in ops)
         cdef ptrdiff_t at = 0
@@ -487,6 +507,8 @@ cdef class Plan:
             op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
             op.shared_weight = spec.weight >= 0 and any(ops[j].weight == spec.weight for j in range(i + 1, n))
             op.shared_bias = spec.bias >= 0 and any(ops[j].bias == spec.bias for j in range(i + 1, n))
+            op.gates = product and self.relu_for_one_reader(ops, i, spec.input)
+            op.gated = any(ops[j].kind == "dense" and self.relu_for_one_reader(ops, j, i) for j in range(i + 1, n))
             if not product and (op.accumulate or op.shared_weight):
                 raise ValueError(f"ops[{i}]: only a dense operation may share its input or its parameters")
             op.out = at
@@ -529,6 +551,12 @@ cdef class Plan:
         free(self.ops)
         free(self.places)
         free(self.segments)
+
+    @staticmethod
+    def relu_for_one_reader(ops, i, source):
+        """Whether operation i alone reads `source`, which is dense with a relu."""
+        return (source >= 0 and ops[i].input == source and ops[source].kind == "dense"
+                and ops[source].activation == "relu" and sum(op.input == source for op in ops) == 1)
 
     cdef ptrdiff_t place_deltas(self, ptrdiff_t at) except -1:
         """A chain of products needs two buffers by turns; an op that works in place has that of its input. Where an
@@ -842,6 +870,24 @@ cdef class Plan:
             job.clip_value = clip_value
         return 0
 
+    cdef double count_zeros(self, job_t *job, ptrdiff_t rows) except -1:
+        """Decide whether products with X skip its zeros; what they take then, as a share."""
+        cdef double share
+        job.zeros_forward = job.zeros_gradient = 0
+        if (ZEROS_SAMPLE == 0 or job.rows < 2 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
+                or job.blas != NULL):
+            return 1.0
+        sample = np.empty(ZEROS_SAMPLE * self.plan.n_in, self.dtype)
+        if job_t is fnn_job_f32:
+            share = fnn_engine_count_zeros_f32(job, <int>self.lanes, ZEROS_SAMPLE,
+                                               address("sample", sample, "f", sample.size, True))
+        else:
+            share = fnn_engine_count_zeros_f64(job, <int>self.lanes, ZEROS_SAMPLE,
+                                               address("sample", sample, "d", sample.size, True))
+        if job.zeros_forward and ZEROS_FORWARD:
+            job.zeros_forward, job.zeros_gradient = ZEROS_FORWARD, ZEROS_GRADIENT
+        return share
+
     cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, threads, list errors=None,
                      bint deterministic=False) except -1:
         """Run the job on as many workers as its batches are worth, with a workspace and a watch on signals."""
@@ -850,6 +896,7 @@ cdef class Plan:
         cdef int ran, workers, limit, element = 4 if job_t is fnn_job_f32 else 8
         cdef ptrdiff_t rows = min(rows_at_once, job.rows), shard, chunk, pieces
         cdef double work = <double>rows * <double>self.plan.n_parameters * max(1, job.n_directions), room, worth
+        cdef double waste = self.waste * (1 - self.first_share * (1 - self.count_zeros(job, rows)))
         cdef _Workspace space
         cdef size_t needed
         cdef bint own_errors = errors is None
@@ -873,7 +920,7 @@ cdef class Plan:
             # the tables of a chunk then have an entry for each feature
             job.by_feature = (self.plan.narrow and job.out == NULL and job.kept == NULL and shard >= BY_FEATURE_FROM
                               and chunk > self.broadest
-                              and self.waste * chunk >= BY_FEATURE_MARGIN * (filled_up(chunk, self.lanes) + self.lanes))
+                              and waste * chunk >= BY_FEATURE_MARGIN * (filled_up(chunk, self.lanes) + self.lanes))
             if job.kept != NULL:
                 job.plan = &self.lens
             if job.by_feature:
