@@ -105,9 +105,9 @@ class SpectralModel:
         if size <= length(lower):
             if lower > 0.0 or lowest <= 0.0:  # the hard case: what is missing goes along the lowest eigenvector
                 at = int(np.argmin(values))
-                missing = math.sqrt(max(length(lower) ** 2 - size**2, 0.0))
+                missing = math.sqrt(max(length(lower) ** 2 - size**2 + p[at] ** 2, 0.0))
                 if lower > 0.0:
-                    p[at] += math.copysign(missing, p[at] if p[at] else 1.0)
+                    p[at] = math.copysign(missing, p[at] if p[at] else 1.0)
             return self._back(p), lower
         low, high = lower, max(2.0 * lower, 1e-3 * self.scale, tiny)
         while norm(high)[0] > length(high):

@@ -150,7 +150,9 @@ def _by_line_search(solver: Newton, run: Run) -> NoReturn:
             if float(np.linalg.norm(gradient)) <= run.tol:
                 break
             along = float(np.dot(s, y))
-            if along > 1e-12 * float(np.linalg.norm(s)) * float(np.linalg.norm(y)):
+            rounding = 1e-12 * float(np.linalg.norm(s)) * float(np.linalg.norm(y))
+            # of a step too short for the values to tell, all of y may be rounding
+            if along > rounding and not run.negligible(value, -0.5 * slope):
                 pairs.append((s, y, along))
         if not moved:
             run.give_up(value, -0.5 * slope)
