@@ -43,6 +43,42 @@ def test_as_random_state_shuffles(module) -> None:
     assert ours.rand() == theirs.rand()
 
 
+@pytest.mark.parametrize("n", SIZES[:-1])
+def test_several_orders_are_one_after_the_other(n, module) -> None:
+    ours, theirs = np.random.MT19937(3), np.random.RandomState(np.random.MT19937(3))
+    rows, expected = np.arange(n), np.arange(n)
+    orders = np.full((3, n), -1)
+    for count in (3, 0, 2):
+        module.shuffle(rows, ours, orders[:count])
+        for order in orders[:count]:
+            theirs.shuffle(expected)
+            np.testing.assert_array_equal(order, expected)
+        np.testing.assert_array_equal(rows, expected)
+    assert ours.random_raw() == theirs._bit_generator.random_raw()
+
+
+@pytest.mark.parametrize(
+    ("orders", "error", "message"),
+    [
+        (np.zeros((2, 3)), TypeError, "orders: expected a NumPy array of int64, got dtype float64"),
+        (
+            np.zeros(3, np.int64),
+            ValueError,
+            r"orders: expected a contiguous, writable array \(n, 3\), got shape \(3,\)",
+        ),
+        (np.zeros((2, 4), np.int64), ValueError, r"orders: .* \(n, 3\), got shape \(2, 4\)"),
+        (np.zeros((2, 6), np.int64)[:, ::2], ValueError, "orders: .* strides"),
+        (np.broadcast_to(np.arange(3), (2, 3)), ValueError, "orders: .* read-only"),
+    ],
+)
+def test_bad_orders(orders, error, message, module) -> None:
+    rows, bits = np.arange(3), np.random.PCG64(0)
+    with pytest.raises(error, match=message):
+        module.shuffle(rows, bits, orders)
+    assert rows.tolist() == [0, 1, 2]
+    assert bits.random_raw() == np.random.PCG64(0).random_raw()
+
+
 def test_every_order_comes_as_often(module) -> None:
     bits = np.random.PCG64(0)
     counts: dict[tuple[int, ...], int] = {}

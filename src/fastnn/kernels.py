@@ -467,8 +467,11 @@ def all_finite(x: np.ndarray) -> bool:
 
 
 @_twin
-def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
-    _core.shuffle(check_order(rows), check_bit_generator(bit_generator))
+def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator, orders: np.ndarray | None = None) -> None:
+    check_order(rows)
+    if orders is not None:
+        check_order(orders, "orders", len(rows))
+    _core.shuffle(rows, check_bit_generator(bit_generator), orders)
 
 
 # -- curvature --------------------------------------------------------------------------------------------------------

@@ -1025,15 +1025,12 @@ def _check_output(layer: Layer, loss: losses.Loss) -> None:
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
-    expected = f"dtype must be 'float32' or 'float64', got {dtype!r}"
-    if dtype is None:  # NumPy reads None as float64
-        raise ValueError(expected)
     try:
-        result = np.dtype(dtype)
+        result = np.dtype("O" if dtype is None else dtype)  # NumPy reads None as float64
     except TypeError:
-        raise ValueError(expected) from None
+        result = np.dtype("O")
     if result not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(expected)
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
     return result
 
 

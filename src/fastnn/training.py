@@ -121,13 +121,15 @@ class History:
     def __init__(self, keys: tuple[str, ...] = SERIES) -> None:
         self._columns: dict[str, list[Any]] = {key: [] for key in keys}
 
-    def append(self, result: EpochResult) -> None:
-        """Add one epoch; without validation, ``val_`` series get NaN."""
+    def append(self, *results: EpochResult) -> None:
+        """Add epochs; without validation, ``val_`` series get NaN."""
         for key, column in self._columns.items():
             if key in SERIES:
-                column.append(getattr(result, key))
+                column += [getattr(result, key) for result in results]
+            elif key.startswith("val_"):
+                column += [result.validation.get(key, math.nan) for result in results]
             else:
-                column.append(result.validation.get(key, math.nan) if key.startswith("val_") else result[key])
+                column += [result[key] for result in results]
 
     def _truncate(self, n: int) -> None:
         """Keep the first n entries."""
@@ -612,21 +614,31 @@ class Trainer:
         scores: dict[str, float],
     ) -> list[EpochResult]:
         """Count the epochs of one call of the engine, and append them to the history."""
-        state, records = self.state, []
-        first_step, count = state.steps, len(result.losses)
-        for index, loss in enumerate(result.losses):
-            state.epoch += 1
-            state.batches += batches
-            state.steps = result.steps if index == count - 1 else first_step + batches * (index + 1)
-            accuracy = None if result.correct is None else result.correct[index]
-            epoch = EpochResult(
-                state.epoch, loss, accuracy, rates[index], seconds, scores, state.steps, self.net, state.history, state
+        state, count = self.state, len(result.losses)
+        correct = (None,) * count if result.correct is None else result.correct
+        records = [
+            EpochResult(
+                state.epoch + number,
+                loss,
+                accuracy,
+                rate,
+                seconds,
+                scores,
+                result.steps - batches * (count - number),
+                self.net,
+                state.history,
+                state,
             )
-            state.history.append(epoch)
-            if state.plateau is not None and self._schedule is not None:
-                name = self._monitor or "loss"
+            for number, (loss, accuracy, rate) in enumerate(zip(result.losses, correct, rates, strict=True), 1)
+        ]
+        state.epoch += count
+        state.batches += batches * count
+        state.steps = result.steps
+        state.history.append(*records)
+        if state.plateau is not None and self._schedule is not None:
+            name = self._monitor or "loss"
+            for epoch in records:
                 self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
-            records.append(epoch)
         return records
 
     def _pass(self, count: int) -> tuple[TrainResult, list[float], int]:

@@ -614,29 +614,37 @@ cdef struct bitgen_t:
     uint64_t (*next_raw)(void *state) noexcept nogil
 
 
-def shuffle(int64_t[::1] rows, bit_generator):
-    cdef uint64_t i, j, taken, mask = 1
+cdef void shuffle_once(int64_t[::1] rows, bitgen_t *bits) noexcept nogil:
+    cdef uint64_t i, j, taken, mask = 1, n = <uint64_t>rows.shape[0]
     cdef int64_t row
-    cdef Py_ssize_t n = rows.shape[0]
-    cdef bitgen_t *bits
-    capsule = bit_generator.capsule
-    bits = <bitgen_t *>PyCapsule_GetPointer(capsule, "BitGenerator")
-    while mask < <uint64_t>n:
+    while mask < n:
         mask = 2 * mask + 1
-    i = <uint64_t>n - 1 if n > 0 else 0
+    i = n - 1 if n > 0 else 0
+    while i > 0:
+        while mask >> 1 >= i:
+            mask >>= 1
+        # Rejection, with as many bits as i has. What is rejected exchanges i with itself and leaves it where it is: a
+        # branch would be taken at random.
+        j = (bits.next_uint32(bits.state) if mask <= UINT32_MAX else bits.next_uint64(bits.state)) & mask
+        taken = j <= i
+        j = i ^ ((i ^ j) & (0 - taken))
+        row = rows[i]
+        rows[i] = rows[j]
+        rows[j] = row
+        i -= taken
+
+
+def shuffle(int64_t[::1] rows, bit_generator, int64_t[:, ::1] orders=None):
+    cdef Py_ssize_t k
+    capsule = bit_generator.capsule
+    cdef bitgen_t *bits = <bitgen_t *>PyCapsule_GetPointer(capsule, "BitGenerator")
     with bit_generator.lock, nogil:
-        while i > 0:
-            while mask >> 1 >= i:
-                mask >>= 1
-            # Rejection, with as many bits as i has. What is rejected exchanges i with itself and leaves it where it
-            # is: a branch would be taken at random.
-            j = (bits.next_uint32(bits.state) if mask <= UINT32_MAX else bits.next_uint64(bits.state)) & mask
-            taken = j <= i
-            j = i ^ ((i ^ j) & (0 - taken))
-            row = rows[i]
-            rows[i] = rows[j]
-            rows[j] = row
-            i -= taken
+        if orders is None:
+            shuffle_once(rows, bits)
+        else:
+            for k in range(orders.shape[0]):
+                shuffle_once(rows, bits)
+                orders[k] = rows
 
 
 def all_finite(const real[::1] x):

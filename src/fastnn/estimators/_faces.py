@@ -40,8 +40,9 @@ class Classifier(ClassifierMixin, NetworkEstimator):
 
     def _learn_classes(self, y: Any, labels: Any = None) -> None:
         """Set `classes_` and the kind of problem from the targets, or from all labels that there are."""
-        multilabel = type_of_target(y).startswith("multilabel")
-        binarizer = LabelBinarizer().fit(y if labels is None or multilabel else labels)
+        if labels is None or type_of_target(y).startswith("multilabel"):
+            labels = y
+        binarizer = LabelBinarizer().fit(labels)
         self.classes_ = binarizer.classes_
         kind = binarizer.y_type_
         self._kind = "multilabel" if kind.startswith("multilabel") else kind

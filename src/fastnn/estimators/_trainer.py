@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,17 +26,17 @@ def unit_weights(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, f
     return np.ldexp(sample_weight, -exponent), float(np.ldexp(1.0, -exponent))
 
 
-def reported_loss(net: Sequential, loss: float, penalty: float, constant: float) -> float:
+def reported_loss(net: Sequential, loss: Any, penalty: Any, constant: Any) -> Any:
     """The loss as scikit-learn reports it: squared errors are a mean over the outputs, the Poisson deviance is whole.
 
     Parameters
     ----------
     net : Sequential
-    loss : float
+    loss : float or ndarray
         The objective, a sum over the outputs.
-    penalty : float
+    penalty : float or ndarray
         The part of it that is penalty.
-    constant : float
+    constant : float or ndarray
         Mean of Σ_k y log y − y over the rows.
     """
     if net.loss_name == "squared_error" and net.n_outputs > 1:
@@ -76,6 +75,7 @@ class FaceTrainer(Trainer):
         self._random_state, self._rate_ahead = random_state, rate_ahead
         self._orders: np.ndarray | None = None  # of the last epochs that were drawn, from this one on
         self._drawn_from = 0
+        self._last = np.arange(self._n_rows)  # of them
         self._constants = None
         if net.loss_name == "poisson":
             self._constants = (xlogy(self._y, self._y) - self._y).sum(axis=1, dtype=np.float64)
@@ -97,14 +97,10 @@ class FaceTrainer(Trainer):
         start = self.state.epoch - self._drawn_from
         if self._orders is not None and 0 <= start <= len(self._orders) - count:  # they are repeated
             return self._orders[start : start + count]
-        order = np.empty((count, self._n_rows), np.int64)
-        last = np.arange(self._n_rows) if self._orders is None else self._orders[-1]
-        for row in order:
-            row[...] = last
-            self.net._backend.kernels.shuffle(row, self._random_state._bit_generator)  # type: ignore[attr-defined]
-            last = row
-        self._orders, self._drawn_from = order, self.state.epoch
-        return order
+        orders = np.empty((count, self._n_rows), np.int64)
+        self.net._backend.kernels.shuffle(self._last, self._random_state._bit_generator, orders)  # type: ignore[attr-defined]
+        self._orders, self._drawn_from = orders, self.state.epoch
+        return orders
 
     def _rates(self, count: int, batches: int) -> np.ndarray | None:
         if self._rate_ahead is None:
@@ -116,11 +112,8 @@ class FaceTrainer(Trainer):
             return self._weighted_pass(count, self._w)
         result, rates, batches = super()._pass(count)
         constant = 0.0 if self._constants is None else float(self._constants.mean())
-        losses = tuple(
-            reported_loss(self.net, loss, penalty, constant)
-            for loss, penalty in zip(result.losses, result.penalties, strict=True)
-        )
-        return result._replace(losses=losses), rates, batches
+        losses = reported_loss(self.net, np.array(result.losses), np.array(result.penalties), constant)
+        return result._replace(losses=tuple(losses.tolist())), rates, batches
 
     def _weighted_pass(self, count: int, weights: np.ndarray) -> tuple[TrainResult, list[float], int]:
         """Epochs whose loss needs that of each batch: to the engine, each batch is an epoch."""
@@ -163,8 +156,8 @@ class FaceTrainer(Trainer):
                 constants = np.zeros(len(part))
                 if self._constants is not None:
                     constants[kept] = (w * self._constants[part])[kept].sum(axis=1) / sums[kept]
-                values = map(partial(reported_loss, net), result.losses, result.penalties, constants.tolist())
-                total += part.shape[1] * float(kept @ np.fromiter(values, np.float64))
+                values = reported_loss(net, np.array(result.losses), np.array(result.penalties), constants)
+                total += part.shape[1] * float(kept @ values)
                 counted += part.shape[1] * int(kept.sum())
                 weight += float(sums.sum())
                 right += 0.0 if result.correct is None else float(sums @ np.array(result.correct))

@@ -21,15 +21,16 @@ def check_contiguous(x: Any) -> np.ndarray:
     return x
 
 
-def check_order(rows: Any) -> np.ndarray:
-    """`rows` if it can be shuffled in place as indices."""
+def check_order(rows: Any, name: str = "rows", n: int | None = None) -> np.ndarray:
+    """`rows` if it can be shuffled in place as indices; with `n`, if it can take several orders of so many."""
     if not isinstance(rows, np.ndarray) or rows.dtype != np.int64:
         got = f"dtype {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
-        raise TypeError(f"rows: expected a NumPy array of int64, got {got}")
-    if rows.ndim != 1 or not rows.flags.c_contiguous or not rows.flags.writeable:
+        raise TypeError(f"{name}: expected a NumPy array of int64, got {got}")
+    fits = rows.ndim == 1 if n is None else rows.ndim == 2 and rows.shape[1] == n
+    if not fits or not rows.flags.c_contiguous or not rows.flags.writeable:
         raise ValueError(
-            f"rows: expected a contiguous, writable array (N,), got shape {rows.shape}, strides {rows.strides}, "
-            f"{'writable' if rows.flags.writeable else 'read-only'}"
+            f"{name}: expected a contiguous, writable array {'(N,)' if n is None else f'(n, {n})'}, got shape "
+            f"{rows.shape}, strides {rows.strides}, {'writable' if rows.flags.writeable else 'read-only'}"
         )
     return rows
 
@@ -62,7 +63,7 @@ def all_finite(x: np.ndarray) -> bool:
     return bool(np.isfinite(check_contiguous(x)).all())
 
 
-def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
+def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator, orders: np.ndarray | None = None) -> None:
     """Shuffle `rows` in place: for i = N - 1, ..., 1 exchange rows[i] with rows[j], j uniform on 0, ..., i.
 
     The order, and the numbers drawn for it, are those of :meth:`numpy.random.Generator.shuffle` and
@@ -74,16 +75,23 @@ def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator) -> None:
         Indices of rows, say; changed in place.
     bit_generator : numpy.random.BitGenerator
         Such as ``numpy.random.default_rng(seed).bit_generator``; it moves on.
+    orders : ndarray (n, N) of int64, contiguous, optional
+        Then `rows` is shuffled n times, each time from the order before; these are the orders, the last of which `rows`
+        is left in.
 
     Raises
     ------
     TypeError
-        If `rows` is no array of int64, or `bit_generator` no bit generator.
+        If `rows` or `orders` is no array of int64, or `bit_generator` no bit generator.
     ValueError
-        If `rows` is not one-dimensional, contiguous and writable.
+        If `rows` is not one-dimensional, contiguous and writable, or `orders` not such an array of as many columns.
 
     References
     ----------
     Fisher & Yates (1938), as in Durstenfeld (1964).
     """
-    np.random.Generator(check_bit_generator(bit_generator)).shuffle(check_order(rows))
+    generator = np.random.Generator(check_bit_generator(bit_generator))
+    check_order(rows)
+    for order in [rows] if orders is None else check_order(orders, "orders", len(rows)):
+        generator.shuffle(rows)
+        order[...] = rows
