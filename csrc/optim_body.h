@@ -1,23 +1,12 @@
 /* Update rules: one pass over the parameters, penalties and clipping fused in. */
 
-/* Roots of `size` numbers in place, of GROUP of them or of one. Those of doubles come from v_sqrt with AVX-512, of a
- * number alone too; else they are the hardware's, and the compiler vectorises. */
-#if defined(__AVX512F__) && !REAL_F32
+/* Roots of GROUP numbers in place: with AVX-512 from v_sqrt, else the hardware's, and the compiler vectorises. */
+#if defined(__AVX512F__)
 #define GROUP LANES
-FNN_INLINE void FN(roots)(int size, REAL *q)
-{
-    if (size == GROUP)
-        FN(v_store)(q, FN(v_sqrt)(FN(v_load)(q)));
-    else
-        *q = FN(v_sqrt)(FN(v_set1)(*q))[0];
-}
+FNN_INLINE void FN(roots)(REAL *q) { FN(v_store)(q, FN(v_sqrt)(FN(v_load)(q))); }
 #else
 #define GROUP 1
-FNN_INLINE void FN(roots)(int size, REAL *q)
-{
-    (void)size;
-    *q = REAL_F32 ? (REAL)sqrtf((float)*q) : (REAL)sqrt((double)*q);
-}
+FNN_INLINE void FN(roots)(REAL *q) { *q = REAL_F32 ? (REAL)sqrtf((float)*q) : (REAL)sqrt((double)*q); }
 #endif
 
 /* By integers, where they are as wide: widening them costs doubles more than the selects, and keeps gcc from
@@ -32,11 +21,12 @@ FNN_INLINE REAL FN(sign_of)(REAL x) { return (x > 0 ? 1.0 : 0.0) - (x < 0 ? 1.0 
  * 0 / ε = 0, and not by 0 / 0. */
 FNN_INLINE REAL FN(epsilon_of)(double epsilon) { return epsilon > (double)REAL_MIN ? (REAL)epsilon : REAL_MIN; }
 
-/* What a rule's loop needs of the terms, in the loop's type. `plain` (no penalty, no clipping) is a loop of its own:
- * the common case reads no more of θ than the rule does. */
+/* What a rule's loop needs of the terms, in the loop's type. Which of them there are is a constant of the loop: without
+ * any it reads no more of θ than the rule does, and l2 alone, the usual case, costs next to nothing. */
+enum { FN(all_terms), FN(no_terms), FN(l2_alone) };
 typedef struct {
     REAL scale, l1, l2, clip;
-    int plain;
+    int kind;
 } FN(effective);
 
 FNN_INLINE FN(effective) FN(effective_of)(const fnn_terms *t)
@@ -46,15 +36,18 @@ FNN_INLINE FN(effective) FN(effective_of)(const fnn_terms *t)
     e.l1 = (REAL)(t->l1 * t->factor);
     e.l2 = (REAL)(t->l2 * t->factor);
     e.clip = (REAL)t->clip_value;
-    e.plain = t->l1 == 0 && t->l2 == 0 && !(t->clip_value <= (double)REAL_MAX);
+    const int unclipped = !(t->clip_value <= (double)REAL_MAX);
+    e.kind = t->l1 != 0 || !unclipped ? FN(all_terms) : t->l2 != 0 ? FN(l2_alone) : FN(no_terms);
     return e;
 }
 
-FNN_INLINE REAL FN(effective_gradient)(int plain, FN(effective) e, REAL theta, REAL g)
+FNN_INLINE REAL FN(effective_gradient)(const int kind, FN(effective) e, REAL theta, REAL g)
 {
     g *= e.scale;
-    if (plain)
+    if (kind == FN(no_terms))
         return g;
+    if (kind == FN(l2_alone))
+        return g + e.l2 * theta;
     g += e.l2 * theta + e.l1 * FN(sign_of)(theta);
     /* a NaN passes through */
     g = g > e.clip ? e.clip : g;
@@ -129,55 +122,54 @@ double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta
     return total;
 }
 
-/* RULE: a loop over i with `gr` as the effective gradient; twice, so that the plain one carries no penalty. */
-#define OPTIM_LOOP(RULE)                                            \
-    if (e.plain) {                                                  \
-        for (ptrdiff_t i = 0; i < n; i++) {                         \
-            REAL gr = FN(effective_gradient)(1, e, theta[i], g[i]); \
-            RULE                                                    \
-        }                                                           \
-    } else {                                                        \
-        for (ptrdiff_t i = 0; i < n; i++) {                         \
-            REAL gr = FN(effective_gradient)(0, e, theta[i], g[i]); \
-            RULE                                                    \
-        }                                                           \
+/* CALL: of a loop for each kind of terms. */
+#define FOR_EACH_KIND(CALL, ...)         \
+    if (e.kind == FN(no_terms)) {        \
+        CALL(FN(no_terms), __VA_ARGS__)  \
+    } else if (e.kind == FN(l2_alone)) { \
+        CALL(FN(l2_alone), __VA_ARGS__)  \
+    } else {                             \
+        CALL(FN(all_terms), __VA_ARGS__) \
+    }
+
+/* RULE: of a loop over i with `gr` as the effective gradient. */
+#define OPTIM_LOOP(...) FOR_EACH_KIND(OPTIM_LOOP_, __VA_ARGS__)
+#define OPTIM_LOOP_(KIND, ...)                                     \
+    for (ptrdiff_t i = 0; i < n; i++) {                            \
+        REAL gr = FN(effective_gradient)(KIND, e, theta[i], g[i]); \
+        __VA_ARGS__                                                \
     }
 
 /* gcc vectorises this loop, but not what it would unroll it to */
 #if GROUP > 1
-#define OVER_GROUP(SIZE) _Pragma("GCC unroll 1") for (int j = 0; j < SIZE; j++)
+#define OVER_GROUP(SIZE) _Pragma("GCC unroll 1") for (ptrdiff_t j = 0; j < SIZE; j++)
 #else
-#define OVER_GROUP(SIZE) for (int j = 0; j < SIZE; j++)
+#define OVER_GROUP(SIZE) for (ptrdiff_t j = 0; j < SIZE; j++)
 #endif
 
 /* OPTIM_LOOP of a rule that divides by a root: PREPARE sets x[j] and q[j], and STEP finds √q[j] in q[j]. */
-#define ROOT_LOOP(PREPARE, STEP)      \
-    if (e.plain) {                    \
-        ROOT_GROUPS(1, PREPARE, STEP) \
-    } else {                          \
-        ROOT_GROUPS(0, PREPARE, STEP) \
+#define ROOT_LOOP(...) FOR_EACH_KIND(ROOT_GROUPS, __VA_ARGS__)
+#define ROOT_GROUPS(KIND, PREPARE, STEP)           \
+    ptrdiff_t start = 0;                           \
+    for (; start + GROUP <= n; start += GROUP) {   \
+        ROOT_GROUP(KIND, GROUP, PREPARE, STEP)     \
+    }                                              \
+    if (GROUP > 1 && start < n) {                  \
+        ROOT_GROUP(KIND, n - start, PREPARE, STEP) \
     }
-#define ROOT_GROUPS(PLAIN, PREPARE, STEP)        \
-    ptrdiff_t start = 0;                         \
-    for (; start + GROUP <= n; start += GROUP) { \
-        ROOT_GROUP(PLAIN, GROUP, PREPARE, STEP)  \
-    }                                            \
-    for (; GROUP > 1 && start < n; start++) {    \
-        ROOT_GROUP(PLAIN, 1, PREPARE, STEP)      \
-    }
-#define ROOT_GROUP(PLAIN, SIZE, PREPARE, STEP)                      \
-    REAL x[SIZE], q[SIZE];                                          \
-    OVER_GROUP(SIZE)                                                \
-    {                                                               \
-        ptrdiff_t i = start + j;                                    \
-        REAL gr = FN(effective_gradient)(PLAIN, e, theta[i], g[i]); \
-        PREPARE                                                     \
-    }                                                               \
-    FN(roots)(SIZE, q);                                             \
-    OVER_GROUP(SIZE)                                                \
-    {                                                               \
-        ptrdiff_t i = start + j;                                    \
-        STEP                                                        \
+#define ROOT_GROUP(KIND, SIZE, PREPARE, STEP)                      \
+    REAL x[GROUP], q[GROUP] = {0};                                 \
+    OVER_GROUP(SIZE)                                               \
+    {                                                              \
+        ptrdiff_t i = start + j;                                   \
+        REAL gr = FN(effective_gradient)(KIND, e, theta[i], g[i]); \
+        PREPARE                                                    \
+    }                                                              \
+    FN(roots)(q);                                                  \
+    OVER_GROUP(SIZE)                                               \
+    {                                                              \
+        ptrdiff_t i = start + j;                                   \
+        STEP                                                       \
     }
 
 void FN(gradient_finish)(ptrdiff_t n, const fnn_terms *terms, const REAL *restrict theta, REAL *restrict g)
@@ -306,6 +298,8 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
 }
 
 #undef OPTIM_LOOP
+#undef OPTIM_LOOP_
+#undef FOR_EACH_KIND
 #undef ROOT_LOOP
 #undef ROOT_GROUPS
 #undef ROOT_GROUP
