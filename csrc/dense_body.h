@@ -29,6 +29,16 @@ static void FN(product)(const JOB *job, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, c
     job->blas(m, n, k, a[0], transpose_a ? 1 : lda, transpose_a ? lda : 1, b, brs, bcs, accumulate, c, n);
 }
 
+/* Whether the op that reads this one's output leaves ∂ℓ/∂z in its delta, and has summed it up. */
+static int FN(is_gated)(const JOB *job, const fnn_op *op) { return op->gated && !job->blas && !job->by_feature; }
+
+/* From row to row of an op's delta. What one product writes and another one reads starts on a cache line. */
+static ptrdiff_t FN(delta_row)(const JOB *job, const fnn_op *op)
+{
+    const ptrdiff_t line = FNN_ALIGN / (ptrdiff_t)sizeof(REAL);
+    return FN(is_gated)(job, op) ? (op->n_out + line - 1) / line * line : op->n_out;
+}
+
 /* Where x is rows of the data in which much is zero: which of their elements are not, and scratch for zeros_body.h. */
 typedef struct {
     uint64_t *bits;
@@ -46,7 +56,8 @@ static void FN(dense_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, 
         job->kernels->zeros_forward(rows, op->n_out, op->n_in, job->zeros_forward, x, weight, bias, relu, pack,
                                     zeros->bits, zeros->starts, zeros->list, z);
     else if (relu)
-        job->kernels->gemm_relu(rows, op->n_out, op->n_in, x, 0, weight, op->n_out, 1, bias, NULL, pack, z);
+        job->kernels->gemm_relu(rows, op->n_out, op->n_in, x, 0, weight, op->n_out, 1, bias, NULL, pack, z, op->n_out,
+                                NULL);
     else
         FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 0, weight, op->n_out, 1, bias, 0, pack, z);
     if (op->activation != FNN_LINEAR && !relu)
@@ -59,12 +70,13 @@ static void FN(dense_gradient)(const JOB *job, const fnn_op *op, ptrdiff_t rows,
                                const REAL *first, const FN(zeros) * zeros, int accumulate, REAL *pack,
                                const REAL *delta, const REAL *const *delta_rows, REAL *g)
 {
+    const ptrdiff_t row = FN(delta_row)(job, op);
     if (zeros)
         job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, zeros->starts,
-                                     zeros->list, delta, accumulate, pack, g);
+                                     zeros->list, delta, row, accumulate, pack, g);
     else if (job->blas || !first ||
              !job->kernels->weight_gradient(op->n_in, op->n_out, rows, first, delta_rows, accumulate, pack, g))
-        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, op->n_out, 1, NULL, accumulate, pack, g);
+        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, row, 1, NULL, accumulate, pack, g);
 }
 
 /* ∂ℓ/∂W of the whole batch, and at once the optimizer's step on W: a few rows of it at a time, while their gradient is
@@ -85,31 +97,37 @@ static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const R
         const ptrdiff_t n = op->n_in - i < block ? op->n_in - i : block;
         if (zeros)
             job->kernels->zeros_gradient(n, op->n_out, rows, op->n_in, x, i, job->zeros_gradient, zeros->starts,
-                                         zeros->list, delta, 0, pack, g);
+                                         zeros->list, delta, FN(delta_row)(job, op), 0, pack, g);
         else
-            job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, op->n_out, 1, NULL, 0, pack, g, op->n_out);
+            job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, FN(delta_row)(job, op), 1, NULL, 0, pack, g,
+                               op->n_out);
         FN(update)(job, 0, step, 1, op->rate, op->weight + i * op->n_out, n * op->n_out, g);
     }
 }
 
 /* first, zeros: see dense_gradient. delta: ∂ℓ/∂a on entry, ∂ℓ/∂z on return. gradient: the whole flat vector; this op's
- * part is set, or with `accumulate` added to. dx NULL: nobody asks. step: NULL, or the gradient is that of the whole
- * batch and is used at once. */
+ * part is set, or with `accumulate` added to. dx NULL: nobody asks; source: the op that it belongs to. step: NULL, or
+ * the gradient is that of the whole batch and is used at once. */
 static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x, const REAL *first,
-                               const FN(zeros) * zeros, const REAL *pre, const REAL *out, int accumulate, REAL *pack,
-                               REAL *delta, const REAL *const *delta_rows, REAL *gradient, REAL *dx,
-                               const fnn_step *step)
+                               const fnn_op *source, const FN(zeros) * zeros, const REAL *pre, const REAL *out,
+                               int accumulate, REAL *pack, REAL *delta, const REAL *const *delta_rows, REAL *gradient,
+                               REAL *dx, const fnn_step *step)
 {
-    if (op->activation != FNN_LINEAR && !(op->gated && !job->blas))
+    const int gated = FN(is_gated)(job, op);
+    if (op->activation != FNN_LINEAR && !gated)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
-    if (dx && op->gates && !job->blas) /* before W changes */
+    if (op->bias >= 0 && !gated)
+        job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
+    if (dx && FN(is_gated)(job, source)) { /* before W changes */
+        REAL *sums = source->bias >= 0 ? gradient + source->bias : NULL;
+        if (sums && !accumulate && !source->shared_bias)
+            memset(sums, 0, (size_t)op->n_in * sizeof(REAL));
         job->kernels->gemm_relu(rows, op->n_in, op->n_out, delta_rows, 0, job->theta + op->weight, 1, op->n_out, NULL,
-                                first, pack, dx);
-    else if (dx)
+                                first, pack, dx, FN(delta_row)(job, source), sums);
+    } else if (dx) {
         FN(product)(job, rows, op->n_in, op->n_out, delta_rows, op->n_out, 0, job->theta + op->weight, 1, op->n_out,
                     NULL, op->accumulate, pack, dx);
-    if (op->bias >= 0)
-        job->kernels->column_sums(rows, op->n_out, delta, accumulate || op->shared_bias, gradient + op->bias);
+    }
     if (zeros)
         job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, zeros->bits, zeros->starts,
                                  zeros->list);
@@ -169,7 +187,7 @@ static void FN(narrow_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows,
     REAL *z = pre ? pre : out;
     const ptrdiff_t n_in = op->n_in + (op->bias >= 0);
     if (op->activation == FNN_RELU) {
-        job->kernels->gemm_relu(op->n_out, rows, n_in, w, 1, x, rows, 1, NULL, NULL, pack, z);
+        job->kernels->gemm_relu(op->n_out, rows, n_in, w, 1, x, rows, 1, NULL, NULL, pack, z, rows, NULL);
         return;
     }
     job->kernels->gemm(op->n_out, rows, n_in, w, 0, 1, x, rows, 1, NULL, 0, pack, z, rows);
@@ -179,13 +197,13 @@ static void FN(narrow_forward)(const JOB *job, const fnn_op *op, ptrdiff_t rows,
 
 /* As dense_backward; ∂ℓ/∂xᵀ = W δᵀ. */
 static void FN(narrow_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *x, const REAL *const *w,
-                                const REAL *pre, const REAL *out, int accumulate, REAL *pack, REAL *delta,
-                                REAL *gradient, REAL *dx, const fnn_step *step)
+                                const fnn_op *source, const REAL *pre, const REAL *out, int accumulate, REAL *pack,
+                                REAL *delta, REAL *gradient, REAL *dx, const fnn_step *step)
 {
     if (op->activation != FNN_LINEAR && !op->gated)
         job->kernels->activation_backward(op->activation, rows * op->n_out, pre ? pre : out, delta);
-    if (dx && op->gates)
-        job->kernels->gemm_relu(op->n_in, rows, op->n_out, w, 0, delta, rows, 1, NULL, x, pack, dx);
+    if (dx && source->gated)
+        job->kernels->gemm_relu(op->n_in, rows, op->n_out, w, 0, delta, rows, 1, NULL, x, pack, dx, rows, NULL);
     else if (dx)
         job->kernels->gemm(op->n_in, rows, op->n_out, w, 0, 0, delta, rows, 1, NULL, op->accumulate, pack, dx, rows);
     job->kernels->inner_products(op->n_in, op->n_out, rows, x, delta, accumulate || op->shared_weight,

@@ -165,7 +165,7 @@ static FN(buffers) FN(prepare)(const JOB *job, int worker)
         }
         for (ptrdiff_t row = 0; row < job->chunk; row++) {
             out[row] = b.rows + op->out * job->chunk + row * op->n_out;
-            delta[row] = b.rows + op->delta * job->chunk + row * op->n_out;
+            delta[row] = b.rows + op->delta * job->chunk + row * FN(delta_row)(job, op);
         }
     }
     return b;
@@ -334,20 +334,21 @@ static int FN(backward)(JOB *job, const FN(buffers) * b, const FN(pass) * pass, 
             break;
         default:
             if (job->by_feature) {
-                FN(narrow_backward)(job, op, rows, first, FN(output_rows)(job, b, i), pre, out, accumulate, b->pack,
-                                    delta, b->gradient, dx, step);
+                FN(narrow_backward)(job, op, rows, first, FN(output_rows)(job, b, i), source, pre, out, accumulate,
+                                    b->pack, delta, b->gradient, dx, step);
                 break;
             }
             for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
                 const ptrdiff_t at = lo * op->n_out;
+                REAL *lower = dx ? dx + lo * FN(delta_row)(job, source) : NULL;
                 n = rows - lo < block ? rows - lo : block;
                 if (lo > 0 && FN(stopped)(job, pass->worker, BLOCK_WORK))
                     return 1;
                 FN(zeros) zeros;
-                FN(dense_backward)(job, op, n, in + lo, source ? first + lo * op->n_in : NULL,
+                FN(dense_backward)(job, op, n, in + lo, source ? first + lo * op->n_in : NULL, source,
                                    FN(zeros_of)(job, b, op, lo, &zeros), pre ? pre + at : NULL, out + at,
-                                   accumulate || lo > 0, b->pack, delta + at, FN(delta_rows)(job, b, i) + lo,
-                                   b->gradient, dx ? dx + lo * op->n_in : NULL, step);
+                                   accumulate || lo > 0, b->pack, delta + lo * FN(delta_row)(job, op),
+                                   FN(delta_rows)(job, b, i) + lo, b->gradient, lower, step);
             }
         }
         if (rows > block && FN(stopped)(job, pass->worker, BLOCK_WORK))

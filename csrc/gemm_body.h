@@ -26,14 +26,16 @@ typedef struct {
     const REAL *bias; /* of the panel; NULL: 0 */
     int accumulate;   /* starts from C itself */
     int rectify;      /* C = relu(C), or, with a gate, 0 wherever that is not above 0 */
-    const REAL *gate; /* laid out as C */
+    const REAL *gate; /* with as many columns as C, and rows `gate_row` apart */
+    ptrdiff_t gate_row;
+    REAL *sums; /* grows by the sums of C's columns at the end, unless NULL */
 } FN(ends);
 
-FNN_INLINE FN(ends) FN(ends_at)(const FN(ends) * ends, ptrdiff_t row, ptrdiff_t ldc)
+FNN_INLINE FN(ends) FN(ends_at)(const FN(ends) * ends, ptrdiff_t row)
 {
     FN(ends) at = *ends;
     if (at.gate)
-        at.gate += row * ldc;
+        at.gate += row * at.gate_row;
     return at;
 }
 
@@ -108,10 +110,21 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, c
             for (int j = 0; j < nv; j++) {
                 VEC gate = acc[i][j];
                 if (ends.gate)
-                    gate = j == nv - 1 && last < LANES ? FN(v_load_n)(ends.gate + i * ldc + j * LANES, last)
-                                                       : FN(v_load)(ends.gate + i * ldc + j * LANES);
+                    gate = j == nv - 1 && last < LANES ? FN(v_load_n)(ends.gate + i * ends.gate_row + j * LANES, last)
+                                                       : FN(v_load)(ends.gate + i * ends.gate_row + j * LANES);
                 acc[i][j] = ends.gate ? FN(v_where_positive)(gate, acc[i][j]) : FN(v_relu)(gate);
             }
+        }
+#pragma GCC unroll 8
+        for (int j = 0; ends.sums && j < nv; j++) {
+            VEC sum = acc[0][j];
+#pragma GCC unroll 12
+            for (int i = 1; i < mr; i++)
+                sum = sum + acc[i][j];
+            if (j == nv - 1 && last < LANES)
+                FN(v_store_n)(ends.sums + j * LANES, sum + FN(v_load_n)(ends.sums + j * LANES, last), last);
+            else
+                FN(v_store)(ends.sums + j * LANES, sum + FN(v_load)(ends.sums + j * LANES));
         }
     }
 #pragma GCC unroll 12
@@ -133,7 +146,7 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, c
     {                                                                                                           \
         const int more = m >= 2 * (MR);                                                                         \
         FN(gemm_tile)(MR, NV, T, 0, k, NULL, a, at, more ? a + (MR) : first, more ? at : at + k, b, ldb, whole, \
-                      FN(ends_at)(ends, i, ldc), c + i * ldc, ldc, last);                                       \
+                      FN(ends_at)(ends, i), c + i * ldc, ldc, last);                                            \
         m -= MR, a += T ? 0 : MR, at += T ? MR : 0, i += MR;                                                    \
     }
 #define GEMM_PANEL_(NAME, NV, MR, T)                                                                                 \
@@ -218,8 +231,12 @@ static void FN(gemm_between)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *
             cols = FN(gemm_width)(n, jc, GEMM_NV);
             const int nv = (int)((cols + LANES - 1) / LANES), last = (int)(cols - (nv - 1) * LANES);
             const REAL *panel = b + kc * brs + jc * bcs;
-            const FN(ends) here = {ends->bias ? ends->bias + jc : NULL, ends->accumulate || kc > 0,
-                                   ends->rectify && kc + kb == k, ends->gate ? ends->gate + jc : NULL};
+            const FN(ends) here = {ends->bias ? ends->bias + jc : NULL,
+                                   ends->accumulate || kc > 0,
+                                   ends->rectify && kc + kb == k,
+                                   ends->gate ? ends->gate + jc : NULL,
+                                   ends->gate_row,
+                                   ends->sums ? ends->sums + jc : NULL};
             ptrdiff_t ldb = brs, whole = last < LANES ? kb - (LANES - last + brs - 1) / brs : kb;
             const int far = brs > GEMM_NV * LANES && kb * brs * (ptrdiff_t)sizeof(REAL) > FNN_GEMM_PACK_BYTES;
             const int split = nv == 1 && brs % LANES; /* loads that cross lines, and few products for each */
@@ -262,10 +279,11 @@ void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdi
 }
 
 void FN(gemm_relu)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, int transpose_a, const REAL *b,
-                   ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, const REAL *gate, REAL *pack, REAL *c)
+                   ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, const REAL *gate, REAL *pack, REAL *c, ptrdiff_t ldc,
+                   REAL *sums)
 {
-    const FN(ends) ends = {.bias = bias, .rectify = 1, .gate = gate};
-    FN(gemm_between)(m, n, k, a, 0, transpose_a, b, brs, bcs, &ends, pack, c, n);
+    const FN(ends) ends = {.bias = bias, .rectify = 1, .gate = gate, .gate_row = n, .sums = sums};
+    FN(gemm_between)(m, n, k, a, 0, transpose_a, b, brs, bcs, &ends, pack, c, ldc);
 }
 
 enum { FN(few_outputs) = 32 };

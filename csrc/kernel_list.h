@@ -34,11 +34,12 @@ KERNEL(void, activation_tangent_backward,
 KERNEL(void, gemm,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a, const REAL *b,
         ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc))
-/* The same with a_column 0, ldc n and relu of the result, or, with a gate (m, n), the result where that is above 0 and
- * else 0: forward through a relu, and backward with the output of the one before. */
+/* The same with a_column 0 and relu of the result, or, with a gate (m, n), the result where that is above 0 and else 0:
+ * forward through a relu, and backward with the output of the one before. sums (n,) grow by the sums of c's columns,
+ * unless NULL. */
 KERNEL(void, gemm_relu,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, int transpose_a, const REAL *b, ptrdiff_t brs,
-        ptrdiff_t bcs, const REAL *bias, const REAL *gate, REAL *pack, REAL *c))
+        ptrdiff_t bcs, const REAL *bias, const REAL *gate, REAL *pack, REAL *c, ptrdiff_t ldc, REAL *sums))
 /* c (m, n) (+)= xᵀ δ for x (k, m) and the rows of δ (k, n), where few outputs n would leave much of the last vector
  * empty: as (δᵀ x)ᵀ. Returns 0, and has done nothing, where gemm is no slower. */
 KERNEL(int, weight_gradient,
@@ -55,10 +56,12 @@ KERNEL(void, zeros_forward,
  * not 0 */
 KERNEL(void, zeros_turn,
        (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const uint64_t *bits, int32_t *starts, int32_t *list))
-/* c (m, n) (+)= x[:, at : at + m]ᵀ delta (rows, n) with these lists; at: a multiple of height */
+/* c (m, n) (+)= x[:, at : at + m]ᵀ delta (rows, n; row stride `row`, readable up to there) with these lists; at: a
+ * multiple of height */
 KERNEL(void, zeros_gradient,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, const REAL *const *x, ptrdiff_t at, int height,
-        const int32_t *starts, const int32_t *list, const REAL *delta, int accumulate, REAL *pack, REAL *c))
+        const int32_t *starts, const int32_t *list, const REAL *delta, ptrdiff_t row, int accumulate, REAL *pack,
+        REAL *c))
 /* c (m, n) (+)= A Bᵀ for a (m, k) and b (n, k) with m and n small and k large, and sums[j] (+)= Σ_p b[j, p] unless it
  * is NULL */
 KERNEL(void, inner_products,

@@ -49,7 +49,7 @@ FNN_INLINE uint64_t FN(nonzero_word)(ptrdiff_t n, const REAL *x)
 /* m rows of C, a tile or what is left of one. */
 #define ZEROS_TILE_(MR, NV, T, I)                                                                                  \
     FN(gemm_tile)(MR, NV, T, 1, n, list, T ? a : a + (I), at + (T ? (I) : 0), a + (I) + ahead, prefetched, b, ldb, \
-                  PTRDIFF_MAX, FN(ends_at)(ends, I, ldc), c + (I) * ldc, ldc, last)
+                  PTRDIFF_MAX, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
 #define ZEROS_CASE_4(NV, T)                                \
     case 4:                                                \
         ZEROS_TILE_(4, NV, T, 0);                          \
@@ -102,14 +102,14 @@ FNN_INLINE ptrdiff_t FN(zeros_width)(ptrdiff_t n, ptrdiff_t jc, int height)
 }
 
 /* k rows of a panel of b: where they lie, or a copy with aligned rows that follow each other. */
-FNN_INLINE const REAL *FN(zeros_pack)(ptrdiff_t k, ptrdiff_t n, ptrdiff_t cols, const REAL *b, REAL *pack,
-                                      ptrdiff_t *ldb)
+FNN_INLINE const REAL *FN(zeros_pack)(ptrdiff_t k, ptrdiff_t n, ptrdiff_t cols, const REAL *b, ptrdiff_t row,
+                                      REAL *pack, ptrdiff_t *ldb)
 {
-    *ldb = n;
-    if (cols == n && n % LANES == 0)
+    *ldb = row;
+    if (cols == n && row % LANES == 0)
         return b;
     *ldb = (cols + LANES - 1) / LANES * LANES;
-    FN(gemm_pack)(k, cols, *ldb, b, n, 1, pack);
+    FN(gemm_pack)(k, cols, *ldb, b, row, 1, pack);
     return pack;
 }
 
@@ -141,7 +141,7 @@ void FN(zeros_forward)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, con
         const FN(zeros_panel) tile = FN(zeros_panels)[(cols - 1) / LANES];
         const FN(ends) ends = {.bias = bias ? bias + jc : NULL, .rectify = relu};
         ptrdiff_t ldb;
-        const REAL *panel = FN(zeros_pack)(k, n, cols, b + jc, pack, &ldb);
+        const REAL *panel = FN(zeros_pack)(k, n, cols, b + jc, n, pack, &ldb);
         for (ptrdiff_t i = 0, t = 0; i < rows; i += height, t++) {
             const ptrdiff_t m = rows - i < height ? rows - i : height;
             const int more = jc == 0 && i + 2 * height <= rows;
@@ -204,8 +204,8 @@ void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const 
 }
 
 void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, const REAL *const *x, ptrdiff_t at,
-                        int height, const int32_t *starts, const int32_t *list, const REAL *delta, int accumulate,
-                        REAL *pack, REAL *c)
+                        int height, const int32_t *starts, const int32_t *list, const REAL *delta, ptrdiff_t row,
+                        int accumulate, REAL *pack, REAL *c)
 {
     const ptrdiff_t tiles = (k + height - 1) / height, block = FN(zeros_block)(n, height);
     for (ptrdiff_t jc = 0, cols; jc < n; jc += cols) {
@@ -217,7 +217,7 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
             const int32_t *place = block_starts;
             const FN(ends) ends = {.accumulate = accumulate || from > 0};
             ptrdiff_t ldb;
-            const REAL *panel = FN(zeros_pack)(high, n, cols, delta + from * n + jc, pack, &ldb);
+            const REAL *panel = FN(zeros_pack)(high, n, cols, delta + from * row + jc, row, pack, &ldb);
             panel -= from * ldb; /* lists count from the first row */
             for (ptrdiff_t i = 0; i < m; i += height, place++)
                 tile(m - i < height ? m - i : height, place[1] - place[0], list + place[0], x, at + i, 0, 0, panel, ldb,

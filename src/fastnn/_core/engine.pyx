@@ -40,7 +40,7 @@ cdef extern from "plan.h" nogil:
     enum: FNN_ALIGN
 
     ctypedef struct fnn_op:
-        int kind, input, activation, accumulate, shared_weight, shared_bias, gates, gated
+        int kind, input, activation, accumulate, shared_weight, shared_bias, gated
         double rate, epsilon, momentum, drop
         ptrdiff_t state, column, normalised
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
@@ -507,8 +507,8 @@ cdef class Plan:
             op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
             op.shared_weight = spec.weight >= 0 and any(ops[j].weight == spec.weight for j in range(i + 1, n))
             op.shared_bias = spec.bias >= 0 and any(ops[j].bias == spec.bias for j in range(i + 1, n))
-            op.gates = product and self.relu_for_one_reader(ops, i, spec.input)
-            op.gated = any(ops[j].kind == "dense" and self.relu_for_one_reader(ops, j, i) for j in range(i + 1, n))
+            op.gated = (product and spec.activation == "relu"
+                        and [ops[j].kind for j in range(i + 1, n) if ops[j].input == i] == ["dense"])
             if not product and (op.accumulate or op.shared_weight):
                 raise ValueError(f"ops[{i}]: only a dense operation may share its input or its parameters")
             op.out = at
@@ -552,18 +552,14 @@ cdef class Plan:
         free(self.places)
         free(self.segments)
 
-    @staticmethod
-    def relu_for_one_reader(ops, i, source):
-        """Whether operation i alone reads `source`, which is dense with a relu."""
-        return (source >= 0 and ops[i].input == source and ops[source].kind == "dense"
-                and ops[source].activation == "relu" and sum(op.input == source for op in ops) == 1)
-
     cdef ptrdiff_t place_deltas(self, ptrdiff_t at) except -1:
         """A chain of products needs two buffers by turns; an op that works in place has that of its input. Where an
         output is read from afar every op gets its own."""
         cdef int i, turn = 0, n = self.plan.n_ops
         cdef bint chain = all(self.ops[i].input == i - 1 for i in range(n))
-        cdef ptrdiff_t widest = max(self.ops[i].n_out for i in range(n))
+        cdef ptrdiff_t line = FNN_ALIGN // (4 if self.single else 8)
+        cdef ptrdiff_t widest = filled_up(max(self.ops[i].n_out for i in range(n)), line)
+        at = filled_up(at, line)  # see delta_row in dense_body.h
         if not chain and any(self.ops[i].kind != FNN_DENSE for i in range(n)):
             raise ValueError("ops: expected a chain where not all are dense")
         for i in range(n):
@@ -572,7 +568,7 @@ cdef class Plan:
                 self.ops[i].delta = at + turn * widest
             else:
                 self.ops[i].delta = at
-                at += self.ops[i].n_out
+                at += filled_up(self.ops[i].n_out, line)
         return at + 2 * widest if chain else at
 
     cdef int place_linearization(self, activations) except -1:
