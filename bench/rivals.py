@@ -125,6 +125,14 @@ def mnist_task(batch_size, hidden=(64, 64), dtype="float32"):
     return Task(task_name(sizes, batch_size), sizes, "relu", batch_size, X, y.astype(np.int64), calls)
 
 
+def dense_task(batch_size, dtype="float32"):
+    """The same on pixels less their means, so that nothing is zero."""
+    task = mnist_task(batch_size, dtype=dtype)
+    mean = task.X.mean(axis=0, dtype=np.float64)
+    mean[mean == 0] = 1
+    return replace(task, name=f"{task.name}, no zeros", X=task.X - mean.astype(dtype))
+
+
 def iris_task(dtype="float32"):
     """4-10-10-3 tanh at batch 16 on 1,504 rows: iris, standardised and repeated in random order."""
     import fastnn as fnn
@@ -155,6 +163,7 @@ TASKS = {
     "mnist-256": partial(mnist_task, 256),
     "mnist-1024": partial(mnist_task, 1024),
     "wide-256": partial(mnist_task, 256, (512, 512)),
+    "dense-256": partial(dense_task, 256),
     "iris-16": iris_task,
     "chains-full": chains_task,
 }

@@ -44,7 +44,8 @@ typedef int (*fnn_poll)(void *arg);
         int x_type;            /* enum fnn_source */                                                           \
         const int64_t *indptr; /* of sparse rows, (rows of x + 1,); NULL: x is dense */                        \
         const int32_t *columns;                                                                                \
-        ptrdiff_t rows; /* of one pass: of x, or of one row of order */                                        \
+        ptrdiff_t x_rows; /* of x */                                                                           \
+        ptrdiff_t rows;   /* of one pass: of x, or of one row of order */                                      \
         const int64_t *labels;                                                                                 \
         const REAL *target, *weight;                                                                           \
         const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */                              \

@@ -704,8 +704,7 @@ double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample)
     if (narrowest <= lanes || job->blas) /* one vector for each row of a tile waits for the one before */
         return 1;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const ptrdiff_t at = job->rows * i / n;
-        const int64_t row = job->order ? job->order[at] : at;
+        const int64_t row = job->x_rows * i / n; /* in whatever order: the same for all calls */
         if (job->indptr)
             job->kernels->gather_csr(1, plan->n_in, job->x_type, job->x, job->indptr, job->columns, &row,
                                      plan->input_scale, sample + i * plan->n_in);

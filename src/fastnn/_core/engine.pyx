@@ -104,7 +104,7 @@ cdef extern from "engine.h" nogil:
         int x_type
         const int64_t *indptr
         const int32_t *columns
-        ptrdiff_t rows
+        ptrdiff_t x_rows, rows
         void *labels
         void *target
         void *weight
@@ -157,7 +157,7 @@ cdef extern from "engine.h" nogil:
         int x_type
         const int64_t *indptr
         const int32_t *columns
-        ptrdiff_t rows
+        ptrdiff_t x_rows, rows
         void *labels
         void *target
         void *weight
@@ -792,7 +792,7 @@ cdef class Plan:
             job.columns = <const int32_t *>address("X.indices", X.indices, "i", len(X.indices))
         else:
             job.x = address("X", X, kind, n * self.plan.n_in)
-        job.rows = n
+        job.x_rows = job.rows = n
         job.labels = job.target = job.weight = job.order = NULL
         if y is not None:  # all but forward
             if y.dtype.kind == "i":
@@ -870,7 +870,7 @@ cdef class Plan:
         """Decide whether products with X skip its zeros; what they take then, as a share."""
         cdef double share
         job.zeros_forward = job.zeros_gradient = 0
-        if (ZEROS_SAMPLE == 0 or job.rows < 2 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
+        if (ZEROS_SAMPLE == 0 or job.x_rows < 2 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
                 or job.blas != NULL):
             return 1.0
         sample = np.empty(ZEROS_SAMPLE * self.plan.n_in, self.dtype)
