@@ -17,11 +17,19 @@
 #define FNN_INLINE static inline __attribute__((always_inline, unused))
 #define FNN_PREFETCH(p) __builtin_prefetch(p)
 #define FNN_FIRST_BIT(bits) __builtin_ctzll(bits)
+#define FNN_COUNT_BITS(bits) __builtin_popcountll(bits)
 #define FNN_FALLTHROUGH __attribute__((fallthrough))
 #else
 #define FNN_INLINE static inline
 #define FNN_PREFETCH(p) ((void)(p))
 #define FNN_FALLTHROUGH ((void)0)
+FNN_INLINE int FNN_COUNT_BITS(uint64_t bits)
+{
+    int n = 0;
+    for (; bits; bits &= bits - 1)
+        n++;
+    return n;
+}
 FNN_INLINE int FNN_FIRST_BIT(uint64_t bits) /* not of 0 */
 {
     int i = 0;

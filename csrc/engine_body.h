@@ -671,29 +671,28 @@ static double FN(total_penalty)(const JOB *job)
     return sum;
 }
 
-/* Shares of (tile, k) that tiles `height` high of sampled rows, and of their features, cannot skip. */
-static void FN(filled)(ptrdiff_t n, ptrdiff_t n_in, int height, const REAL *x, double *forward, double *gradient)
+/* Shares of (tile, k) that tiles `height` (2 or 4) high of sampled rows, and of their features, cannot skip. */
+static void FN(filled)(ptrdiff_t n, ptrdiff_t n_in, int height, const uint64_t *bits, double *forward, double *gradient)
 {
+    const ptrdiff_t words = (n_in + 63) / 64;
     double across = 0, along = 0;
-    for (ptrdiff_t j = 0; j < n_in; j++)
-        for (ptrdiff_t i = 0; i + height <= n; i += height) {
-            int any = 0;
-            for (int t = 0; t < height; t++)
-                any |= x[(i + t) * n_in + j] != 0;
-            across += any;
-        }
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < n_in; j += height) {
-            int any = 0;
-            for (int t = 0; t < height && j + t < n_in; t++)
-                any |= x[i * n_in + j + t] != 0;
-            along += any;
+    for (ptrdiff_t i = 0; i < n; i += height)
+        for (ptrdiff_t w = 0; w < words; w++) {
+            uint64_t any = 0;
+            for (ptrdiff_t t = i; t < i + height; t++) {
+                uint64_t own = bits[t * words + w];
+                any |= own;
+                own |= own >> 1;
+                own |= height == 4 ? own >> 2 : 0;
+                along += FNN_COUNT_BITS(own & (height == 4 ? 0x1111111111111111u : 0x5555555555555555u));
+            }
+            across += FNN_COUNT_BITS(any);
         }
     *forward = across / (double)(n / height * n_in);
     *gradient = along / (double)(n * ((n_in + height - 1) / height));
 }
 
-double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample)
+double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample, uint64_t *bits)
 {
     const fnn_plan *plan = job->plan;
     ptrdiff_t narrowest = 0;
@@ -713,8 +712,9 @@ double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample)
                                       sample + i * plan->n_in);
     }
     double forward[2], gradient[2];
-    FN(filled)(n, plan->n_in, 2, sample, forward, gradient);
-    FN(filled)(n, plan->n_in, 4, sample, forward + 1, gradient + 1);
+    job->kernels->nonzero_bits(n, plan->n_in, sample, bits);
+    FN(filled)(n, plan->n_in, 2, bits, forward, gradient);
+    FN(filled)(n, plan->n_in, 4, bits, forward + 1, gradient + 1);
     /* relative to gemm, with what lists and short loops cost (measured on digits and MNIST, 64 to 512 outputs) */
     const int small = plan->n_in * (narrowest < 8 * lanes ? narrowest : 8 * lanes) * (ptrdiff_t)sizeof(REAL) <= 32768;
     const double two = small ? forward[0] + 0.2 : 2, four = forward[1] + 0.15;

@@ -115,16 +115,18 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, c
                 acc[i][j] = ends.gate ? FN(v_where_positive)(gate, acc[i][j]) : FN(v_relu)(gate);
             }
         }
+        if (ends.sums) {
 #pragma GCC unroll 8
-        for (int j = 0; ends.sums && j < nv; j++) {
-            VEC sum = acc[0][j];
+            for (int j = 0; j < nv; j++) {
+                VEC sum = acc[0][j];
 #pragma GCC unroll 12
-            for (int i = 1; i < mr; i++)
-                sum = sum + acc[i][j];
-            if (j == nv - 1 && last < LANES)
-                FN(v_store_n)(ends.sums + j * LANES, sum + FN(v_load_n)(ends.sums + j * LANES, last), last);
-            else
-                FN(v_store)(ends.sums + j * LANES, sum + FN(v_load)(ends.sums + j * LANES));
+                for (int i = 1; i < mr; i++)
+                    sum = sum + acc[i][j];
+                if (j == nv - 1 && last < LANES)
+                    FN(v_store_n)(ends.sums + j * LANES, sum + FN(v_load_n)(ends.sums + j * LANES, last), last);
+                else
+                    FN(v_store)(ends.sums + j * LANES, sum + FN(v_load)(ends.sums + j * LANES));
+            }
         }
     }
 #pragma GCC unroll 12

@@ -45,6 +45,8 @@ KERNEL(void, gemm_relu,
 KERNEL(int, weight_gradient,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, const REAL *const *delta, int accumulate, REAL *pack,
         REAL *c))
+/* bits (rows, ceil(k / 64)) of x (rows, k): bit j of a row is set where x_j is not 0 */
+KERNEL(void, nonzero_bits, (ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits))
 /* Of rows x (rows, k) with many zeros (zeros_body.h), by tiles 2 or 4 rows high: c (rows, n) = bias + x b, or
  * its relu, for b (k, n) and bias (n,) or NULL. bits (rows, ceil(k / 64)) are written, bit j where x_j is not 0; starts
  * (ceil(rows / height) + 1) and list (rows + height, k) / height, and 16 elements, are scratch; so is pack, k elements

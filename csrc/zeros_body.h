@@ -46,6 +46,13 @@ FNN_INLINE uint64_t FN(nonzero_word)(ptrdiff_t n, const REAL *x)
     return bits;
 }
 
+void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits)
+{
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = 0; j < k; j += 64)
+            *bits++ = FN(nonzero_word)(k - j < 64 ? k - j : 64, x + i * k + j);
+}
+
 /* m rows of C, a tile or what is left of one. */
 #define ZEROS_TILE_(MR, NV, T, I)                                                                                  \
     FN(gemm_tile)(MR, NV, T, 1, n, list, T ? a : a + (I), at + (T ? (I) : 0), a + (I) + ahead, prefetched, b, ldb, \

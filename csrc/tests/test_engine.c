@@ -1,6 +1,6 @@
 /* The engine without Python, for ThreadSanitizer: trains a small network on one and on several workers, with and
- * without clipping, in batches of fewer rows than workers, by row and by feature, and compares. Prints "ok" or what
- * failed.
+ * without clipping, in batches of fewer rows than workers, by row, by feature, and by row with what is zero in x
+ * skipped and a relu that its reader goes back through, and compares. Prints "ok" or what failed.
  *
  * tools/sanitize says how it is built.
  */
@@ -21,12 +21,16 @@ static int never(void *arg)
 }
 
 /* Outputs have room for the row of ones behind them. */
-static double train(int workers, double clip_norm, int by_feature, float *theta)
+enum mode { BY_ROW, BY_FEATURE, SKIPPING };
+
+static double train(int workers, double clip_norm, enum mode mode, float *theta)
 {
+    const int by_feature = mode == BY_FEATURE, skipping = mode == SKIPPING;
     const fnn_op ops[] = {
         {.kind = FNN_DENSE,
          .input = -1,
-         .activation = FNN_TANH,
+         .activation = skipping ? FNN_RELU : FNN_TANH,
+         .gated = skipping,
          .n_in = IN,
          .n_out = HIDDEN,
          .weight = 0,
@@ -65,7 +69,7 @@ static double train(int workers, double clip_norm, int by_feature, float *theta)
     float state[2 * PARAMETERS] = {0};
     double losses[EPOCHS], correct[EPOCHS], penalties[EPOCHS];
     for (int i = 0; i < ROWS * IN; i++)
-        x[i] = (float)(i * 37 % 17) / 17;
+        x[i] = skipping && i / 3 % 4 ? 0 : (float)(i * 37 % 17) / 17;
     for (int i = 0; i < ROWS; i++)
         labels[i] = i % OUT;
     for (int i = 0; i < PARAMETERS; i++)
@@ -92,6 +96,8 @@ static double train(int workers, double clip_norm, int by_feature, float *theta)
                        .correct = correct,
                        .penalties = penalties,
                        .by_feature = by_feature,
+                       .zeros_forward = skipping ? 4 : 0,
+                       .zeros_gradient = skipping ? 2 : 0,
                        .chunk = by_feature ? IN + 2 : 8,
                        .poll = never,
                        .barrier = &barrier};
@@ -111,19 +117,19 @@ static double train(int workers, double clip_norm, int by_feature, float *theta)
 int main(void)
 {
     const double norms[] = {INFINITY, 0.05};
-    for (int c = 0; c < 4; c++) {
+    for (int c = 0; c < 6; c++) {
         float alone[PARAMETERS], together[PARAMETERS];
-        const double loss = train(1, norms[c / 2], c % 2, alone);
+        const double loss = train(1, norms[c / 3], c % 3, alone);
         for (int workers = 2; workers <= 4; workers++) {
-            const double other = train(workers, norms[c / 2], c % 2, together);
+            const double other = train(workers, norms[c / 3], c % 3, together);
             if (!(fabs(loss - other) < 1e-5)) {
-                fprintf(stderr, "clip_norm %g, by_feature %d, %d workers: loss %.9g, alone %.9g\n", norms[c / 2], c % 2,
+                fprintf(stderr, "clip_norm %g, mode %d, %d workers: loss %.9g, alone %.9g\n", norms[c / 3], c % 3,
                         workers, other, loss);
                 return 1;
             }
             for (int i = 0; i < PARAMETERS; i++)
                 if (!(fabsf(alone[i] - together[i]) < 1e-4f)) {
-                    fprintf(stderr, "clip_norm %g, by_feature %d, %d workers: theta[%d] differs\n", norms[c / 2], c % 2,
+                    fprintf(stderr, "clip_norm %g, mode %d, %d workers: theta[%d] differs\n", norms[c / 3], c % 3,
                             workers, i);
                     return 1;
                 }

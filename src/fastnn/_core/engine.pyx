@@ -5,7 +5,7 @@ to get wrong is: element types, sizes, contiguity, and indices.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 import atexit
@@ -201,8 +201,8 @@ cdef extern from "engine.h" nogil:
         void *poll_arg
         double polled, work
 
-    double fnn_engine_count_zeros_f32(fnn_job_f32 *job, int lanes, ptrdiff_t n, void *sample)
-    double fnn_engine_count_zeros_f64(fnn_job_f64 *job, int lanes, ptrdiff_t n, void *sample)
+    double fnn_engine_count_zeros_f32(fnn_job_f32 *job, int lanes, ptrdiff_t n, void *sample, void *bits)
+    double fnn_engine_count_zeros_f64(fnn_job_f64 *job, int lanes, ptrdiff_t n, void *sample, void *bits)
     size_t fnn_engine_workspace_f32(const fnn_job_f32 *job)
     size_t fnn_engine_workspace_f64(const fnn_job_f64 *job)
     void fnn_engine_forward_f32(void *arg, int worker) noexcept
@@ -873,13 +873,12 @@ cdef class Plan:
         if (ZEROS_SAMPLE == 0 or job.x_rows < 2 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
                 or job.blas != NULL):
             return 1.0
-        sample = np.empty(ZEROS_SAMPLE * self.plan.n_in, self.dtype)
+        cdef _Workspace sample = _Workspace(ZEROS_SAMPLE * self.plan.n_in * sizeof(double))
+        cdef _Workspace bits = _Workspace(ZEROS_SAMPLE * (self.plan.n_in // 64 + 1) * sizeof(uint64_t))
         if job_t is fnn_job_f32:
-            share = fnn_engine_count_zeros_f32(job, <int>self.lanes, ZEROS_SAMPLE,
-                                               address("sample", sample, "f", sample.size, True))
+            share = fnn_engine_count_zeros_f32(job, <int>self.lanes, ZEROS_SAMPLE, sample.start, bits.start)
         else:
-            share = fnn_engine_count_zeros_f64(job, <int>self.lanes, ZEROS_SAMPLE,
-                                               address("sample", sample, "d", sample.size, True))
+            share = fnn_engine_count_zeros_f64(job, <int>self.lanes, ZEROS_SAMPLE, sample.start, bits.start)
         if job.zeros_forward and ZEROS_FORWARD:
             job.zeros_forward, job.zeros_gradient = ZEROS_FORWARD, ZEROS_GRADIENT
         return share
