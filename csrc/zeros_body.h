@@ -15,11 +15,12 @@ FNN_INLINE ptrdiff_t FN(list_bits)(uint64_t bits, int32_t base, int32_t *restric
 {
     ptrdiff_t n = 0;
 #if defined(__AVX512F__)
+    const __m512i first = _mm512_set1_epi32(base);
     const __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #pragma GCC unroll 4
     for (int part = 0; part < 64; part += 16) {
         const __mmask16 few = (__mmask16)(bits >> part);
-        const __m512i all = _mm512_add_epi32(places, _mm512_set1_epi32(base + part));
+        const __m512i all = _mm512_add_epi32(first, _mm512_add_epi32(places, _mm512_set1_epi32(part)));
         _mm512_storeu_si512(out + n, _mm512_maskz_compress_epi32(few, all));
         n += __builtin_popcount(few);
     }
