@@ -32,7 +32,8 @@ static void FN(product)(const JOB *job, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, c
 /* Whether the op that reads this one's output leaves ∂ℓ/∂z in its delta, and has summed it up. */
 static int FN(is_gated)(const JOB *job, const fnn_op *op) { return op->gated && !job->blas && !job->by_feature; }
 
-/* From row to row of an op's delta. What one product writes and another one reads starts on a cache line. */
+/* From row to row of an op's delta. Where one product writes it and others read it, rows start on a cache line, and are
+ * filled up with 0. */
 static ptrdiff_t FN(delta_row)(const JOB *job, const fnn_op *op)
 {
     const ptrdiff_t line = FNN_ALIGN / (ptrdiff_t)sizeof(REAL);

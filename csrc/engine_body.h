@@ -28,15 +28,13 @@ static ptrdiff_t FN(block_rows)(const fnn_op *op)
     return rows < 96 ? 96 : rows > 1e9 ? (ptrdiff_t)1e9 : (ptrdiff_t)rows / 96 * 96;
 }
 
+/* Whether products with x skip its zeros. Only the first op reads x. */
+static int FN(skips)(const JOB *job) { return job->zeros_forward > 0 && !job->by_feature; }
+
 /* Most rows that are listed at a time: a block, or those of a whole step. */
 static size_t FN(listed_rows)(const JOB *job)
 {
-    ptrdiff_t most = 0;
-    for (int i = 0; i < job->plan->n_ops; i++) {
-        const fnn_op *op = job->plan->ops + i;
-        if (op->input < 0 && op->kind == FNN_DENSE && FN(block_rows)(op) + 96 > most)
-            most = FN(block_rows)(op) + 96;
-    }
+    const ptrdiff_t most = FN(block_rows)(job->plan->ops) + 96;
     return (size_t)(most < job->chunk ? most : job->chunk);
 }
 
@@ -44,11 +42,10 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
 {
     const fnn_plan *plan = job->plan;
     size_t chunk = (size_t)job->chunk, n_in = (size_t)plan->n_in, at = 0;
-    const size_t skips = job->zeros_forward > 0, listed = skips ? FN(listed_rows)(job) : 0;
+    const size_t skips = (size_t)FN(skips)(job), listed = skips ? FN(listed_rows)(job) : 0;
     const size_t forward = skips ? (listed / (size_t)job->zeros_forward + 1) * n_in : 0;
     const size_t backward = skips ? (n_in / (size_t)job->zeros_gradient + 1) * listed : 0;
-    const size_t pack =
-        skips && n_in * FNN_ZEROS_WIDTH > FNN_GEMM_PACK_BYTES ? n_in * FNN_ZEROS_WIDTH : FNN_GEMM_PACK_BYTES;
+    const size_t pack = skips ? FNN_ZEROS_PACK_BYTES : FNN_GEMM_PACK_BYTES;
 #define TAKE_(member, type, count)               \
     if (b)                                       \
         b->member = (type *)(void *)(base + at); \
@@ -239,7 +236,7 @@ static const REAL *const *FN(turn)(const JOB *job, const FN(buffers) * b, const 
 static const FN(zeros) *
     FN(zeros_of)(const JOB *job, const FN(buffers) * b, const fnn_op *op, ptrdiff_t first, FN(zeros) * zeros)
 {
-    if (op->input >= 0 || !job->zeros_forward || job->by_feature)
+    if (op->input >= 0 || !FN(skips)(job))
         return NULL;
     *zeros = b->zeros;
     zeros->bits += first * ((op->n_in + 63) / 64);
@@ -695,12 +692,9 @@ static void FN(filled)(ptrdiff_t n, ptrdiff_t n_in, int height, const uint64_t *
 double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample, uint64_t *bits)
 {
     const fnn_plan *plan = job->plan;
-    ptrdiff_t narrowest = 0;
+    const fnn_op *op = plan->ops;
     job->zeros_forward = job->zeros_gradient = 0;
-    for (int i = 0; i < plan->n_ops; i++)
-        if (plan->ops[i].input < 0 && (narrowest == 0 || plan->ops[i].n_out < narrowest))
-            narrowest = plan->ops[i].kind == FNN_DENSE ? plan->ops[i].n_out : -1;
-    if (narrowest <= lanes || job->blas) /* one vector for each row of a tile waits for the one before */
+    if (op->kind != FNN_DENSE || op->n_out <= lanes || job->blas) /* a tile one vector wide waits for itself */
         return 1;
     for (ptrdiff_t i = 0; i < n; i++) {
         const int64_t row = job->x_rows * i / n; /* in whatever order: the same for all calls */
@@ -716,7 +710,7 @@ double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample, ui
     FN(filled)(n, plan->n_in, 2, bits, forward, gradient);
     FN(filled)(n, plan->n_in, 4, bits, forward + 1, gradient + 1);
     /* relative to gemm, with what lists and short loops cost (measured on digits and MNIST, 64 to 512 outputs) */
-    const int small = plan->n_in * (narrowest < 8 * lanes ? narrowest : 8 * lanes) * (ptrdiff_t)sizeof(REAL) <= 32768;
+    const int small = plan->n_in * (op->n_out < 8 * lanes ? op->n_out : 8 * lanes) * (ptrdiff_t)sizeof(REAL) <= 32768;
     const double two = small ? forward[0] + 0.2 : 2, four = forward[1] + 0.15;
     const double high = 1.1 * gradient[0] + 0.2, higher = gradient[1] + 0.15;
     const double cost = ((two < four ? two : four) + (high < higher ? high : higher)) / 2;

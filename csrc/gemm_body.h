@@ -28,6 +28,7 @@ typedef struct {
     int rectify;      /* C = relu(C), or, with a gate, 0 wherever that is not above 0 */
     const REAL *gate; /* with as many columns as C, and rows `gate_row` apart */
     ptrdiff_t gate_row;
+    int filled; /* the last vector is stored whole; with a gate its elements beyond C's columns are 0 */
     REAL *sums; /* grows by the sums of C's columns at the end, unless NULL */
 } FN(ends);
 
@@ -133,7 +134,7 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, c
     for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 8
         for (int j = 0; j < nv; j++) {
-            if (j == nv - 1 && last < LANES)
+            if (j == nv - 1 && last < LANES && !ends.filled)
                 FN(v_store_n)(c + i * ldc + j * LANES, acc[i][j], last);
             else
                 FN(v_store)(c + i * ldc + j * LANES, acc[i][j]);
@@ -233,12 +234,13 @@ static void FN(gemm_between)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *
             cols = FN(gemm_width)(n, jc, GEMM_NV);
             const int nv = (int)((cols + LANES - 1) / LANES), last = (int)(cols - (nv - 1) * LANES);
             const REAL *panel = b + kc * brs + jc * bcs;
-            const FN(ends) here = {ends->bias ? ends->bias + jc : NULL,
-                                   ends->accumulate || kc > 0,
-                                   ends->rectify && kc + kb == k,
-                                   ends->gate ? ends->gate + jc : NULL,
-                                   ends->gate_row,
-                                   ends->sums ? ends->sums + jc : NULL};
+            const FN(ends) here = {.bias = ends->bias ? ends->bias + jc : NULL,
+                                   .accumulate = ends->accumulate || kc > 0,
+                                   .rectify = ends->rectify && kc + kb == k,
+                                   .gate = ends->gate ? ends->gate + jc : NULL,
+                                   .gate_row = ends->gate_row,
+                                   .filled = ends->gate && jc + nv * LANES <= ldc,
+                                   .sums = ends->sums ? ends->sums + jc : NULL};
             ptrdiff_t ldb = brs, whole = last < LANES ? kb - (LANES - last + brs - 1) / brs : kb;
             const int far = brs > GEMM_NV * LANES && kb * brs * (ptrdiff_t)sizeof(REAL) > FNN_GEMM_PACK_BYTES;
             const int split = nv == 1 && brs % LANES; /* loads that cross lines, and few products for each */

@@ -36,7 +36,8 @@ KERNEL(void, gemm,
         ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c, ptrdiff_t ldc))
 /* The same with a_column 0 and relu of the result, or, with a gate (m, n), the result where that is above 0 and else 0:
  * forward through a relu, and backward with the output of the one before. sums (n,) grow by the sums of c's columns,
- * unless NULL. */
+ * unless NULL. NaN stays NaN forward; behind a gate that is shut it is 0. With a gate, rows of c are filled up with 0
+ * to whole vectors where ldc has room. */
 KERNEL(void, gemm_relu,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, int transpose_a, const REAL *b, ptrdiff_t brs,
         ptrdiff_t bcs, const REAL *bias, const REAL *gate, REAL *pack, REAL *c, ptrdiff_t ldc, REAL *sums))
@@ -47,15 +48,15 @@ KERNEL(int, weight_gradient,
         REAL *c))
 /* bits (rows, ceil(k / 64)) of x (rows, k): bit j of a row is set where x_j is not 0 */
 KERNEL(void, nonzero_bits, (ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits))
-/* Of rows x (rows, k) with many zeros (zeros_body.h), by tiles 2 or 4 rows high: c (rows, n) = bias + x b, or
- * its relu, for b (k, n) and bias (n,) or NULL. bits (rows, ceil(k / 64)) are written, bit j where x_j is not 0; starts
- * (ceil(rows / height) + 1) and list (rows + height, k) / height, and 16 elements, are scratch; so is pack, k elements
- * of a panel's width. Equal to gemm where b is finite. */
+/* Of rows x (rows, k) with many zeros (zeros_body.h), by tiles 2 or 4 rows high: c (rows, n) = bias + x b, or its relu,
+ * for b (k, n) and bias (n,) or NULL; equal to gemm where b is finite. bits (rows, ceil(k / 64)) are written, bit j
+ * where x_j is not 0. Scratch: starts, ceil(rows / height) + 1 elements; list, ceil(rows / height) k + 16; pack,
+ * FNN_ZEROS_PACK_BYTES */
 KERNEL(void, zeros_forward,
        (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const REAL *const *x, const REAL *b, const REAL *bias,
         int relu, REAL *pack, uint64_t *bits, int32_t *starts, int32_t *list, REAL *c))
-/* For tiles of `height` (2 or 4) features: list[starts[t]] .. list[starts[t + 1]] are the rows where one of a tile's is
- * not 0 */
+/* For blocks of rows, and in each for tiles of `height` (2 or 4) features: list[starts[t]] .. list[starts[t + 1]] are
+ * the rows of the block where one of the tile's features is not 0 */
 KERNEL(void, zeros_turn,
        (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const uint64_t *bits, int32_t *starts, int32_t *list))
 /* c (m, n) (+)= x[:, at : at + m]ᵀ delta (rows, n; row stride `row`, readable up to there) with these lists; at: a

@@ -28,8 +28,8 @@ typedef struct {
     int accumulate;    /* backward adds to its input's delta: a later op has written there already */
     int shared_weight; /* a later op has the same weight, and has written its gradient already */
     int shared_bias;
-    int gated; /* dense with a relu, and one dense op alone reads it: that makes of its ∂ℓ/∂x at once this one's ∂ℓ/∂z,
-                  and this one's gradient of the bias */
+    int gated; /* dense with a relu, and one dense op alone reads it (the last op never is): that makes of its ∂ℓ/∂x at
+                  once this one's ∂ℓ/∂z, and this one's gradient of the bias */
     double rate; /* multiplies the learning rate; 0: its parameters are frozen */
     ptrdiff_t n_in, n_out;
     ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */

@@ -3,7 +3,7 @@
  *
  * VEC holds LANES elements; unaligned loads and stores; the _n forms touch only the first n (0 < n <= LANES) elements;
  * v_stream stores past the caches, to an aligned place, and other threads may read it after FNN_STREAM_END; bit i of
- * v_nonzero is set where element i is not 0 (NaN is not); v_relu keeps NaN.
+ * v_nonzero is set where element i is not 0, NaN included; v_relu keeps NaN.
  * Other element-wise kernels do not use any of it: plain loops that the compiler vectorises read better and are as
  * fast.
  */

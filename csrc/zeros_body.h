@@ -1,7 +1,7 @@
 /* Products with rows in which much is zero, as in those of images, counts and one-hot categories: x W and xᵀ δ.
  *
  * A register tile of gemm takes those k alone where its elements of A are not all zero; they are listed first. What is
- * left out would have added 0 b = 0 to sums whose order stays the same, so that the results are gemm's, bit for bit,
+ * left out would have added 0 b = 0 to sums whose order stays the same, so that the results are equal to gemm's
  * wherever b is finite. Forward, a tile is a few samples high, and its list is of features. Backward it is a few
  * features high, and its list is of samples: bit j of a row of `bits` says whether x_j is zero, and a block of 64 rows
  * by 64 features of it is transposed at a time. A tile 4 high is as wide as gemm's. Where few zeros are next to each
@@ -57,7 +57,7 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
 /* m rows of C, a tile or what is left of one. */
 #define ZEROS_TILE_(MR, NV, T, I)                                                                                  \
     FN(gemm_tile)(MR, NV, T, 1, n, list, T ? a : a + (I), at + (T ? (I) : 0), a + (I) + ahead, prefetched, b, ldb, \
-                  PTRDIFF_MAX, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
+                  whole, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
 #define ZEROS_CASE_4(NV, T)                                \
     case 4:                                                \
         ZEROS_TILE_(4, NV, T, 0);                          \
@@ -66,24 +66,25 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
         ZEROS_TILE_(1, NV, T, 2); /* and the other two: */ \
         FNN_FALLTHROUGH;
 #define ZEROS_CASE_2(NV, T)
-#define ZEROS_PANEL(NAME, HEIGHT, NV, T)                                                                             \
-    static void FN(NAME)(ptrdiff_t m, ptrdiff_t n, const int32_t *list, const REAL *const *a, ptrdiff_t at,          \
-                         ptrdiff_t ahead, ptrdiff_t prefetched, const REAL *b, ptrdiff_t ldb, const FN(ends) * ends, \
-                         REAL * c, ptrdiff_t ldc, int last)                                                          \
-    {                                                                                                                \
-        switch (m) {                                                                                                 \
-        ZEROS_CASE_##HEIGHT(NV, T) case 2:                                                                           \
-            ZEROS_TILE_(2, NV, T, 0);                                                                                \
-            break;                                                                                                   \
-        default:                                                                                                     \
-            ZEROS_TILE_(1, NV, T, 0);                                                                                \
-        }                                                                                                            \
+#define ZEROS_PANEL(NAME, HEIGHT, NV, T)                                                                       \
+    static void FN(NAME)(ptrdiff_t m, ptrdiff_t n, const int32_t *list, const REAL *const *a, ptrdiff_t at,    \
+                         ptrdiff_t ahead, ptrdiff_t prefetched, const REAL *b, ptrdiff_t ldb, ptrdiff_t whole, \
+                         const FN(ends) * ends, REAL * c, ptrdiff_t ldc, int last)                             \
+    {                                                                                                          \
+        switch (m) {                                                                                           \
+        ZEROS_CASE_##HEIGHT(NV, T) case 2:                                                                     \
+            ZEROS_TILE_(2, NV, T, 0);                                                                          \
+            break;                                                                                             \
+        default:                                                                                               \
+            ZEROS_TILE_(1, NV, T, 0);                                                                          \
+        }                                                                                                      \
     }
 #define ZEROS_PANELS(HEIGHT, NV)                \
     ZEROS_PANEL(zeros_panel##NV, HEIGHT, NV, 0) \
     ZEROS_PANEL(zeros_panel##NV##_transposed, HEIGHT, NV, 1)
 typedef void (*FN(zeros_panel))(ptrdiff_t, ptrdiff_t, const int32_t *, const REAL *const *, ptrdiff_t, ptrdiff_t,
-                                ptrdiff_t, const REAL *, ptrdiff_t, const FN(ends) *, REAL *, ptrdiff_t, int);
+                                ptrdiff_t, const REAL *, ptrdiff_t, ptrdiff_t, const FN(ends) *, REAL *, ptrdiff_t,
+                                int);
 ZEROS_PANELS(4, 1)
 ZEROS_PANELS(4, 2)
 #if GEMM_NV == 4
@@ -109,15 +110,19 @@ FNN_INLINE ptrdiff_t FN(zeros_width)(ptrdiff_t n, ptrdiff_t jc, int height)
     return FN(gemm_width)(n, jc, height == 2 ? GEMM_WIDEST : GEMM_NV);
 }
 
-/* k rows of a panel of b: where they lie, or a copy with aligned rows that follow each other. */
-FNN_INLINE const REAL *FN(zeros_pack)(ptrdiff_t k, ptrdiff_t n, ptrdiff_t cols, const REAL *b, ptrdiff_t row,
-                                      REAL *pack, ptrdiff_t *ldb)
+/* k rows of a panel of b: where they lie, or, where `rows` tiles' products pay for it and there is room, a copy with
+ * aligned rows that follow each other. whole: see gemm_tile. */
+FNN_INLINE const REAL *FN(zeros_pack)(int copy, ptrdiff_t k, ptrdiff_t n, ptrdiff_t cols, const REAL *b, ptrdiff_t row,
+                                      REAL *pack, ptrdiff_t *ldb, ptrdiff_t *whole)
 {
+    const ptrdiff_t width = (cols + LANES - 1) / LANES * LANES;
     *ldb = row;
-    if (cols == n && row % LANES == 0)
+    *whole = k - (width - cols + row - 1) / row;
+    if (!copy || (cols == n && row % LANES == 0) || k * width * (ptrdiff_t)sizeof(REAL) > FNN_ZEROS_PACK_BYTES)
         return b;
-    *ldb = (cols + LANES - 1) / LANES * LANES;
-    FN(gemm_pack)(k, cols, *ldb, b, row, 1, pack);
+    *ldb = width;
+    *whole = k;
+    FN(gemm_pack)(k, cols, width, b, row, 1, pack);
     return pack;
 }
 
@@ -148,15 +153,15 @@ void FN(zeros_forward)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, con
         cols = FN(zeros_width)(n, jc, height);
         const FN(zeros_panel) tile = FN(zeros_panels)[(cols - 1) / LANES];
         const FN(ends) ends = {.bias = bias ? bias + jc : NULL, .rectify = relu};
-        ptrdiff_t ldb;
-        const REAL *panel = FN(zeros_pack)(k, n, cols, b + jc, n, pack, &ldb);
+        ptrdiff_t ldb, whole;
+        const REAL *panel = FN(zeros_pack)(rows >= (height == 2 ? 24 : 96), k, n, cols, b + jc, n, pack, &ldb, &whole);
         for (ptrdiff_t i = 0, t = 0; i < rows; i += height, t++) {
             const ptrdiff_t m = rows - i < height ? rows - i : height;
             const int more = jc == 0 && i + 2 * height <= rows;
             if (jc == 0)
                 starts[t + 1] = starts[t] + (int32_t)FN(zeros_list)(m, k, x + i, bits + i * words, list + starts[t]);
             tile(m, starts[t + 1] - starts[t], list + starts[t], x + i, 0, more ? height : 0, more ? k : 0, panel, ldb,
-                 &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
+                 whole, &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
         }
     }
 }
@@ -204,7 +209,7 @@ void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const 
             for (ptrdiff_t j = 0; j < 64 && 64 * w + j < k; j += height) {
                 starts[t++] = (int32_t)listed;
                 for (ptrdiff_t i = 0; i < high; i += 64)
-                    listed += FN(list_bits)(square[i + j], (int32_t)(from + i), list + listed);
+                    listed += FN(list_bits)(square[i + j], (int32_t)i, list + listed);
             }
         }
     }
@@ -224,12 +229,11 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
             const ptrdiff_t high = rows - from < block ? rows - from : block;
             const int32_t *place = block_starts;
             const FN(ends) ends = {.accumulate = accumulate || from > 0};
-            ptrdiff_t ldb;
-            const REAL *panel = FN(zeros_pack)(high, n, cols, delta + from * row + jc, row, pack, &ldb);
-            panel -= from * ldb; /* lists count from the first row */
+            ptrdiff_t ldb, whole;
+            const REAL *panel = FN(zeros_pack)(1, high, n, cols, delta + from * row + jc, row, pack, &ldb, &whole);
             for (ptrdiff_t i = 0; i < m; i += height, place++)
-                tile(m - i < height ? m - i : height, place[1] - place[0], list + place[0], x, at + i, 0, 0, panel, ldb,
-                     &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
+                tile(m - i < height ? m - i : height, place[1] - place[0], list + place[0], x + from, at + i, 0, 0,
+                     panel, ldb, whole, &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
         }
     }
 }

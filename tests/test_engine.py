@@ -19,6 +19,7 @@ from fastnn._core.engine import Plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fastnn as fnn
 from fastnn import reference
 from fastnn._core import engine, threads
 from fastnn.plan import OpSpec, UpdateRule
@@ -239,7 +240,7 @@ def test_skipping_zeros_changes_no_bit(
     plan = Plan(ops, n_parameters, "cross_entropy", dtype)
     skipping(tiles=tiles)
     results = []
-    for sample in (0, 32):
+    for sample in (0, 8):
         skipping(sample)
         outputs = plan.forward(theta, X, workers)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
@@ -275,7 +276,7 @@ def test_training_that_skips_zeros_is_training(skipping, many_workers, dtype, so
         X = SparseRows(X[filled], np.nonzero(filled)[1].astype(np.int32), indptr, n_in)
     order = np.stack([rng.permutation(rows) for _ in range(3)])
     results = []
-    for sample in (0, 32):
+    for sample in (0, 8):
         skipping(sample)
         start, state = theta.copy(), np.zeros((2, n_parameters), dtype)
         plan = Plan(ops, n_parameters, "cross_entropy", dtype, 0.5)
@@ -292,8 +293,8 @@ def test_training_that_skips_zeros_is_training(skipping, many_workers, dtype, so
 def test_zeros_are_skipped_where_there_are_many(skipping, dtype, rng) -> None:
     # A weight that is not finite tells: whoever multiplies it by zero gets NaN.
     ops, n_parameters = chain([64, 40, 3], ["relu", "linear"])
-    theta, _, y, _ = problem([64, 40, 3], "cross_entropy", dtype, 200, rng)
-    X = mostly_zero((200, 64), rng, dtype)
+    theta, _, y, _ = problem([64, 40, 3], "cross_entropy", dtype, 300, rng)
+    X = mostly_zero((300, 64), rng, dtype)
     X[:, 7] = 0
     theta[7 * 40 : 8 * 40] = np.nan
     plan = Plan(ops, n_parameters, "cross_entropy", dtype)
@@ -307,10 +308,69 @@ def test_zeros_are_skipped_where_there_are_many(skipping, dtype, rng) -> None:
     X[:, :] = rng.normal(size=X.shape)  # few zeros: not worth it
     X[:, 7] = 0
     assert np.isnan(plan.forward(theta, X)).any()
-    X = mostly_zero((200, 64), rng, dtype)
+    X = mostly_zero((300, 64), rng, dtype)
     X[:, 7] = 0
     X[5, 9] = np.nan  # is not zero
     assert np.isnan(plan.forward(theta, X)[5]).all()
+
+
+@pytest.mark.usefixtures("own_products", "many_workers")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_skipping_zeros_in_blocks_of_rows(skipping, dtype, rng) -> None:
+    # 96 rows of so large a layer are a block, which lists its zeros for itself; the chunk holds them all.
+    n_in, hidden, rows = 2000, 1100, 260
+    ops, n_parameters = chain([n_in, hidden, 20, 3], ["relu", "relu", "linear"])
+    theta, _, y, _ = problem([n_in, hidden, 20, 3], "cross_entropy", dtype, rows, rng)
+    X = mostly_zero((rows, n_in), rng, dtype)
+    before = engine.chunk_bytes()
+    try:
+        engine.chunk_bytes(float(1 << 32))
+        results = []
+        for sample in (0, 8):
+            skipping(sample)
+            plan = Plan(ops, n_parameters, "cross_entropy", dtype)
+            results.append([*plan.loss_and_gradient(theta, X, y, threads=2), plan.forward(theta, X)])
+    finally:
+        engine.chunk_bytes(before)
+    for dense, skipped in zip(*results, strict=True):
+        np.testing.assert_array_equal(dense, skipped)
+    expected, gradient = Twin(ops, n_parameters, "cross_entropy", dtype).loss_and_gradient(theta, X, y)
+    assert results[1][0] == pytest.approx(expected, rel=2e-5 if dtype == "float32" else 1e-12)
+    np.testing.assert_allclose(
+        results[1][1], gradient, rtol=0, atol=(2e-5 if dtype == "float32" else 1e-12) * (1 + abs(gradient).max())
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_bias_shared_across_a_relu(own_products, dtype, rng) -> None:
+    # The op above the relu sums up both bias gradients, its own first.
+    ops, n_parameters = chain([20, 20, 20, 3], ["relu", "relu", "linear"])
+    shared = ops[1].bias
+    ops = [ops[0]._replace(bias=shared), *ops[1:]]
+    ops = [op._replace(weight=op.weight - 20, bias=op.bias - 20) if k else op for k, op in enumerate(ops)]
+    ops[0] = ops[0]._replace(bias=ops[1].bias)
+    theta, X, y, w = problem([20, 20, 20, 3], "cross_entropy", dtype, 150, rng)
+    theta = theta[: n_parameters - 20]
+    value, gradient = Plan(ops, len(theta), "cross_entropy", dtype).loss_and_gradient(theta, X, y, w)
+    expected, expected_gradient = Twin(ops, len(theta), "cross_entropy", dtype).loss_and_gradient(theta, X, y, w)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    assert value == pytest.approx(expected, rel=tolerance)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=tolerance * (1 + abs(expected_gradient).max()))
+
+
+@pytest.mark.usefixtures("own_products")
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_skipping_zeros_below_other_layers(skipping, batch_norm, rng) -> None:
+    X, y = mostly_zero((400, 90), rng, "float32"), rng.integers(0, 3, 400)
+    ends = []
+    for sample in (0, 32):
+        skipping(sample)
+        norm = [fnn.BatchNorm()] if batch_norm else []
+        layers = [fnn.Dense(40), *norm, fnn.Activation("relu"), fnn.Dropout(0.3), fnn.Dense(24, "relu"), fnn.Dense(3)]
+        net = fnn.Sequential(layers, input_size=90, loss="cross_entropy", seed=0)
+        net.fit(X, y, optimizer=fnn.Adam(1e-3), epochs=3, batch_size=50, seed=1)
+        ends.append(net.theta.copy())
+    np.testing.assert_array_equal(*ends)
 
 
 def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:

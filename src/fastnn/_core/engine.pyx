@@ -296,7 +296,7 @@ def by_feature(from_rows=None, chunk=None, margin=None):
     return BY_FEATURE_FROM, BY_FEATURE_CHUNK, BY_FEATURE_MARGIN
 
 
-# Where much of X is zero, products with it skip that (csrc/zeros_body.h); so many rows, of at least twice as many, are
+# Where much of X is zero, products with it skip that (csrc/zeros_body.h); so many rows, of at least eight times as many, are
 # looked at first. The heights of the tiles, forward and backward, follow from them, unless they are set here.
 cdef ptrdiff_t ZEROS_SAMPLE = 32
 cdef int ZEROS_FORWARD = 0, ZEROS_GRADIENT = 0
@@ -870,7 +870,7 @@ cdef class Plan:
         """Decide whether products with X skip its zeros; what they take then, as a share."""
         cdef double share
         job.zeros_forward = job.zeros_gradient = 0
-        if (ZEROS_SAMPLE == 0 or job.x_rows < 2 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
+        if (ZEROS_SAMPLE == 0 or job.x_rows < 8 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
                 or job.blas != NULL):
             return 1.0
         cdef _Workspace sample = _Workspace(ZEROS_SAMPLE * self.plan.n_in * sizeof(double))
@@ -934,6 +934,8 @@ cdef class Plan:
                 job.chunk = min(max(16, job.chunk), max(1, <ptrdiff_t>(1e9 / self.plan.n_parameters)), shard)
                 pieces = (shard + job.chunk - 1) // job.chunk
                 job.chunk = (shard + pieces - 1) // pieces
+            if job.zeros_forward and job.chunk * self.plan.n_in > 2**31:  # lists count in 32 bits
+                job.zeros_forward = job.zeros_gradient = 0
             if job.kept != NULL:
                 job.chunk = max(job.chunk, 2)  # scratch of two rows is needed in any case
                 if job_t is fnn_job_f32:
