@@ -146,9 +146,13 @@ static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const
  *     ż = ẋ W + x V + v_b,   ∂ℓ̇/∂W = xᵀ δ̇ + ẋᵀ δ,   ∂ℓ̇/∂b = Σ_rows δ̇,   ∂ℓ̇/∂x = δ̇ Wᵀ + δ Vᵀ
  */
 static void FN(dense_tangent)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
-                              const REAL *const *tx, const REAL *v, REAL *pack, REAL *tz)
+                              const REAL *const *tx, const FN(zeros) * zeros, const REAL *v, REAL *pack, REAL *tz)
 {
-    if (v)
+    if (v && zeros)
+        job->kernels->zeros_forward(rows, op->n_out, op->n_in, job->zeros_forward, x, v + op->weight,
+                                    op->bias >= 0 ? v + op->bias : NULL, 0, pack, zeros->bits, zeros->starts,
+                                    zeros->list, tz);
+    else if (v)
         FN(product)(job, rows, op->n_out, op->n_in, x, op->n_in, 0, v + op->weight, op->n_out, 1,
                     op->bias >= 0 ? v + op->bias : NULL, 0, pack, tz);
     if (tx)
@@ -158,8 +162,9 @@ static void FN(dense_tangent)(const JOB *job, const fnn_op *op, ptrdiff_t rows, 
 
 /* delta NULL: a Gauss-Newton product has no terms with δ itself. result (of the whole θ) and tdx may be NULL. */
 static void FN(dense_tangent_backward)(const JOB *job, const fnn_op *op, ptrdiff_t rows, const REAL *const *x,
-                                       const REAL *const *tx, const REAL *v, const REAL *const *delta,
-                                       const REAL *const *tdelta, int accumulate, REAL *pack, REAL *result, REAL *tdx)
+                                       const REAL *const *tx, const FN(zeros) * zeros, const REAL *v,
+                                       const REAL *const *delta, const REAL *const *tdelta, int accumulate, REAL *pack,
+                                       REAL *result, REAL *tdx)
 {
     if (tdx) {
         FN(product)(job, rows, op->n_in, op->n_out, tdelta, op->n_out, 0, job->theta + op->weight, 1, op->n_out, NULL,
@@ -172,8 +177,16 @@ static void FN(dense_tangent_backward)(const JOB *job, const fnn_op *op, ptrdiff
         return;
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, tdelta[0], accumulate || op->shared_bias, result + op->bias);
-    FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, tdelta[0], op->n_out, 1, NULL,
-                accumulate || op->shared_weight, pack, result + op->weight);
+    if (zeros) {
+        job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, zeros->bits, zeros->starts,
+                                 zeros->list);
+        job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, zeros->starts,
+                                     zeros->list, tdelta[0], op->n_out, accumulate || op->shared_weight, pack,
+                                     result + op->weight);
+    } else {
+        FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, tdelta[0], op->n_out, 1, NULL,
+                    accumulate || op->shared_weight, pack, result + op->weight);
+    }
     if (tx && delta)
         FN(product)(job, op->n_in, op->n_out, rows, tx, op->n_in, 1, delta[0], op->n_out, 1, NULL, 1, pack,
                     result + op->weight);

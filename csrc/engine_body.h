@@ -31,11 +31,11 @@ static ptrdiff_t FN(block_rows)(const fnn_op *op)
 /* Whether products with x skip its zeros. Only the first op reads x. */
 static int FN(skips)(const JOB *job) { return job->zeros_forward > 0 && !job->by_feature; }
 
-/* Most rows that are listed at a time: a block, or those of a whole step. */
+/* Most rows that are listed at a time: a block, or those of a whole step; of a linearization, the chunk. */
 static size_t FN(listed_rows)(const JOB *job)
 {
     const ptrdiff_t most = FN(block_rows)(job->plan->ops) + 96;
-    return (size_t)(most < job->chunk ? most : job->chunk);
+    return (size_t)(most < job->chunk && !job->kept ? most : job->chunk);
 }
 
 static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)

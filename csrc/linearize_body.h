@@ -135,6 +135,7 @@ static int FN(linearize_forward)(JOB *job, const FN(lens) * lens, const FN(pass)
         REAL *bend = FN(kept)(job, place->bend, first, width);
         REAL *normalised = FN(kept)(job, place->normalised, first, width);
         REAL *scratch = lens->tangents, *unused = lens->tangents + n;
+        FN(zeros) zeros;
         const REAL *z = rows ? in[0] : NULL;
         switch (op->kind) {
         case FNN_DROPOUT: /* the identity; shares its input's place unless that is x */
@@ -159,7 +160,8 @@ static int FN(linearize_forward)(JOB *job, const FN(lens) * lens, const FN(pass)
             break;
         default:
             FN(dense_forward)(job, &(fnn_op){.n_in = op->n_in, .n_out = width, .weight = op->weight, .bias = op->bias},
-                              rows, in, NULL, lens->b.pack, NULL, slope ? scratch : out);
+                              rows, in, FN(zeros_of)(job, &lens->b, op, 0, &zeros), lens->b.pack, NULL,
+                              slope ? scratch : out);
             if (slope)
                 job->kernels->activation_derivatives(op->activation, n, scratch, out, slope, bend ? bend : unused);
         }
@@ -290,6 +292,7 @@ static int FN(tangent_forward)(JOB *job, const FN(lens) * lens, int worker, cons
         REAL *tout = FN(tangent)(job, lens, place->tangent_out), *tz = FN(tangent)(job, lens, place->tangent_pre);
         REAL *tnormalised = FN(tangent)(job, lens, place->tangent_normalised);
         const REAL *t = tin && rows ? tin[0] : NULL;
+        FN(zeros) zeros;
         if (!FN(moves)(job, i))
             continue;
         if (!tin && op->kind != FNN_DENSE) { /* a norm of x: what moves are γ and β alone */
@@ -324,7 +327,8 @@ static int FN(tangent_forward)(JOB *job, const FN(lens) * lens, int worker, cons
                 memcpy(tout, t, (size_t)n * sizeof(REAL));
             break;
         default:
-            FN(dense_tangent)(job, op, rows, in, tin, v, lens->b.pack, tz ? tz : tout);
+            FN(dense_tangent)(job, op, rows, in, tin, FN(zeros_of)(job, &lens->b, op, 0, &zeros), v, lens->b.pack,
+                              tz ? tz : tout);
             if (slope)
                 job->kernels->activation_tangent(n, slope, tz, tout);
         }
@@ -356,6 +360,7 @@ static int FN(tangent_backward)(JOB *job, const FN(lens) * lens, int worker, con
                     : job->dx      ? job->dx + first * op->n_in
                                    : NULL;
         const int head = job->curvature == FNN_FISHER && i == plan->n_ops - 1;
+        FN(zeros) zeros;
         if (slope && !head)
             job->kernels->activation_tangent_backward(n, slope, full && FN(moves)(job, i) ? bend : NULL,
                                                       FN(tangent)(job, lens, place->tangent_pre), tdelta);
@@ -393,7 +398,8 @@ static int FN(tangent_backward)(JOB *job, const FN(lens) * lens, int worker, con
                 return 1;
             break;
         default:
-            FN(dense_tangent_backward)(job, op, rows, in, tin, v, full ? FN(lens_table)(job, lens, i, FN(DELTA)) : NULL,
+            FN(dense_tangent_backward)(job, op, rows, in, tin, v ? FN(zeros_of)(job, &lens->b, op, 0, &zeros) : NULL, v,
+                                       full ? FN(lens_table)(job, lens, i, FN(DELTA)) : NULL,
                                        FN(lens_table)(job, lens, i, FN(TANGENT_DELTA)), accumulate, lens->b.pack,
                                        result, tdx);
         }

@@ -194,7 +194,7 @@ void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const 
     const ptrdiff_t words = (k + 63) / 64, block = FN(zeros_block)(n, height);
     uint64_t square[ZEROS_MOST_ROWS];
     ptrdiff_t t = 0, listed = 0;
-    for (ptrdiff_t from = 0; from < rows; from += block) {
+    for (ptrdiff_t from = 0; from == 0 || from < rows; from += block) {
         const ptrdiff_t high = rows - from < block ? rows - from : block;
         for (ptrdiff_t w = 0; w < words; w++) {
             for (ptrdiff_t i = 0; i < high; i++) {
@@ -225,7 +225,7 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
         cols = FN(zeros_width)(n, jc, height);
         const FN(zeros_panel) tile = FN(zeros_transposed)[(cols - 1) / LANES];
         const int32_t *block_starts = starts + at / height;
-        for (ptrdiff_t from = 0; from < rows; from += block, block_starts += tiles) {
+        for (ptrdiff_t from = 0; from == 0 || from < rows; from += block, block_starts += tiles) {
             const ptrdiff_t high = rows - from < block ? rows - from : block;
             const int32_t *place = block_starts;
             const FN(ends) ends = {.accumulate = accumulate || from > 0};

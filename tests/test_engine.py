@@ -341,6 +341,28 @@ def test_skipping_zeros_in_blocks_of_rows(skipping, dtype, rng) -> None:
     )
 
 
+@pytest.mark.usefixtures("own_products", "many_workers")
+@pytest.mark.parametrize("kind", ["hessian", "ggn", "fisher"])
+@pytest.mark.parametrize("tiles", [(2, 2), (4, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_curvature_skip_zeros(skipping, dtype, tiles, kind, rng) -> None:
+    sizes, rows = [90, 40, 3], 700
+    ops, n_parameters = chain(sizes, ["tanh", "linear"])
+    theta, _, y, w = problem(sizes, "cross_entropy", dtype, rows, rng)
+    X, V = mostly_zero((rows, 90), rng, dtype), rng.standard_normal((3, n_parameters)).astype(dtype)
+    X[:, 11] = 0
+    skipping(tiles=tiles)
+    results = []
+    for sample in (0, 32):
+        skipping(sample)
+        lin = Plan(ops, n_parameters, "cross_entropy", dtype).linearize(theta, X, y, w, threads=2)
+        results.append((lin.loss, lin.outputs, lin.product(V, kind)))
+    for dense, skipped in zip(*results, strict=True):
+        np.testing.assert_array_equal(dense, skipped)
+    V[:, 11 * 40 : 12 * 40] = np.nan  # of a feature that is zero everywhere: they are left out
+    assert np.isfinite(lin.product(V, kind)).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_bias_shared_across_a_relu(own_products, dtype, rng) -> None:
     # The op above the relu sums up both bias gradients, its own first.

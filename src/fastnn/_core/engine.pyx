@@ -870,7 +870,7 @@ cdef class Plan:
         """Decide whether products with X skip its zeros; what they take then, as a share."""
         cdef double share
         job.zeros_forward = job.zeros_gradient = 0
-        if (ZEROS_SAMPLE == 0 or job.x_rows < 8 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16 or job.kept != NULL
+        if (ZEROS_SAMPLE == 0 or job.x_rows < 8 * ZEROS_SAMPLE or rows < 16 or self.plan.n_in < 16
                 or job.blas != NULL):
             return 1.0
         cdef _Workspace sample = _Workspace(ZEROS_SAMPLE * self.plan.n_in * sizeof(double))
