@@ -73,12 +73,15 @@ static void FN(dense_gradient)(const JOB *job, const fnn_op *op, ptrdiff_t rows,
 {
     const ptrdiff_t row = FN(delta_row)(job, op);
     if (zeros)
-        job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, zeros->starts,
-                                     zeros->list, delta, row, accumulate, pack, g);
+        job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, job->zeros_apart,
+                                     zeros->starts, zeros->list, delta, row, accumulate, pack, g);
     else if (job->blas || !first ||
              !job->kernels->weight_gradient(op->n_in, op->n_out, rows, first, delta_rows, accumulate, pack, g))
         FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, delta, row, 1, NULL, accumulate, pack, g);
 }
+
+/* Whether W is updated a few rows at a time; zeros_apart is 1 then, for tiles to lie in those. */
+static int FN(is_narrow)(const fnn_op *op) { return op->n_out <= 256 / (ptrdiff_t)sizeof(REAL); }
 
 /* ∂ℓ/∂W of the whole batch, and at once the optimizer's step on W: a few rows of it at a time, while their gradient is
  * in the first-level cache. Narrow layers only: a wide δ would be packed again for every few rows. */
@@ -86,9 +89,9 @@ static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const R
                              const FN(zeros) * zeros, REAL *pack, const REAL *delta, const REAL *const *delta_rows,
                              REAL *gradient, const fnn_step *step)
 {
-    enum { ELEMENTS = 2304, NARROW = 256 / (int)sizeof(REAL) };
+    enum { ELEMENTS = 2304 };
     REAL *g = gradient + op->weight;
-    if (op->n_out > NARROW || op->n_in * op->n_out <= ELEMENTS || job->blas) {
+    if (!FN(is_narrow)(op) || op->n_in * op->n_out <= ELEMENTS || job->blas || (zeros && job->zeros_apart > 1)) {
         FN(dense_gradient)(job, op, rows, x, first, zeros, 0, pack, delta, delta_rows, g);
         FN(update)(job, 0, step, 1, op->rate, op->weight, op->n_in * op->n_out, g);
         return;
@@ -97,8 +100,8 @@ static void FN(dense_update)(JOB *job, const fnn_op *op, ptrdiff_t rows, const R
     for (ptrdiff_t i = 0; i < op->n_in; i += block) {
         const ptrdiff_t n = op->n_in - i < block ? op->n_in - i : block;
         if (zeros)
-            job->kernels->zeros_gradient(n, op->n_out, rows, op->n_in, x, i, job->zeros_gradient, zeros->starts,
-                                         zeros->list, delta, FN(delta_row)(job, op), 0, pack, g);
+            job->kernels->zeros_gradient(n, op->n_out, rows, op->n_in, x, i, job->zeros_gradient, job->zeros_apart,
+                                         zeros->starts, zeros->list, delta, FN(delta_row)(job, op), 0, pack, g);
         else
             job->kernels->gemm(n, op->n_out, rows, x, i, 1, delta, FN(delta_row)(job, op), 1, NULL, 0, pack, g,
                                op->n_out);
@@ -130,8 +133,8 @@ static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const
                     NULL, op->accumulate, pack, dx);
     }
     if (zeros)
-        job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, zeros->bits, zeros->starts,
-                                 zeros->list);
+        job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, job->zeros_apart, zeros->bits,
+                                 zeros->starts, zeros->list);
     if (!step) {
         FN(dense_gradient)(job, op, rows, x, first, zeros, accumulate || op->shared_weight, pack, delta, delta_rows,
                            gradient + op->weight);
@@ -178,11 +181,11 @@ static void FN(dense_tangent_backward)(const JOB *job, const fnn_op *op, ptrdiff
     if (op->bias >= 0)
         job->kernels->column_sums(rows, op->n_out, tdelta[0], accumulate || op->shared_bias, result + op->bias);
     if (zeros) {
-        job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, zeros->bits, zeros->starts,
-                                 zeros->list);
-        job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, zeros->starts,
-                                     zeros->list, tdelta[0], op->n_out, accumulate || op->shared_weight, pack,
-                                     result + op->weight);
+        job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, job->zeros_apart, zeros->bits,
+                                 zeros->starts, zeros->list);
+        job->kernels->zeros_gradient(op->n_in, op->n_out, rows, op->n_in, x, 0, job->zeros_gradient, job->zeros_apart,
+                                     zeros->starts, zeros->list, tdelta[0], op->n_out, accumulate || op->shared_weight,
+                                     pack, result + op->weight);
     } else {
         FN(product)(job, op->n_in, op->n_out, rows, x, op->n_in, 1, tdelta[0], op->n_out, 1, NULL,
                     accumulate || op->shared_weight, pack, result + op->weight);

@@ -84,10 +84,11 @@ typedef int (*fnn_poll)(void *arg);
         REAL *products;          /* (n_directions, n_parameters) */                                                \
         /* running */                                                                                              \
         int n_workers;                                                                                             \
-        int n_shards;        /* of a batch: n_workers, or fixed, so that sums do not depend on the workers */      \
-        int by_feature;      /* see dense_body.h */                                                                \
-        int zeros_forward;   /* height of the tiles that skip zeros of x, 2 or 4; 0: none do */                    \
-        int zeros_gradient;  /* the same of the gradient's, 0 with it */                                           \
+        int n_shards;       /* of a batch: n_workers, or fixed, so that sums do not depend on the workers */       \
+        int by_feature;     /* see dense_body.h */                                                                 \
+        int zeros_forward;  /* height of the tiles that skip zeros of x, 2 or 4; 0: none do */                     \
+        int zeros_gradient; /* the same of the gradient's, 0 with it, and how far apart their features are */      \
+        int zeros_apart;                                                                                           \
         ptrdiff_t chunk;     /* rows */                                                                            \
         char *workspace;     /* FNN_ALIGN-aligned, fnn_engine_workspace_* bytes */                                 \
         fnn_report *reports; /* n_shards */                                                                        \

@@ -44,7 +44,7 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     size_t chunk = (size_t)job->chunk, n_in = (size_t)plan->n_in, at = 0;
     const size_t skips = (size_t)FN(skips)(job), listed = skips ? FN(listed_rows)(job) : 0;
     const size_t forward = skips ? (listed / (size_t)job->zeros_forward + 1) * n_in : 0;
-    const size_t backward = skips ? (n_in / (size_t)job->zeros_gradient + 1) * listed : 0;
+    const size_t backward = skips ? ((n_in + 64) / (size_t)job->zeros_gradient) * listed : 0;
     const size_t pack = skips ? FNN_ZEROS_PACK_BYTES : FNN_GEMM_PACK_BYTES;
 #define TAKE_(member, type, count)               \
     if (b)                                       \
@@ -668,25 +668,36 @@ static double FN(total_penalty)(const JOB *job)
     return sum;
 }
 
-/* Shares of (tile, k) that tiles `height` (2 or 4) high of sampled rows, and of their features, cannot skip. */
-static void FN(filled)(ptrdiff_t n, ptrdiff_t n_in, int height, const uint64_t *bits, double *forward, double *gradient)
+/* Share of (tile, feature) that tiles of `height` (2 or 4) sampled rows cannot skip. */
+static double FN(filled_rows)(ptrdiff_t n, ptrdiff_t n_in, int height, const uint64_t *bits)
 {
     const ptrdiff_t words = (n_in + 63) / 64;
-    double across = 0, along = 0;
+    double filled = 0;
     for (ptrdiff_t i = 0; i < n; i += height)
         for (ptrdiff_t w = 0; w < words; w++) {
             uint64_t any = 0;
-            for (ptrdiff_t t = i; t < i + height; t++) {
-                uint64_t own = bits[t * words + w];
-                any |= own;
-                own |= own >> 1;
-                own |= height == 4 ? own >> 2 : 0;
-                along += FNN_COUNT_BITS(own & (height == 4 ? 0x1111111111111111u : 0x5555555555555555u));
-            }
-            across += FNN_COUNT_BITS(any);
+            for (ptrdiff_t t = i; t < i + height; t++)
+                any |= bits[t * words + w];
+            filled += FNN_COUNT_BITS(any);
         }
-    *forward = across / (double)(n / height * n_in);
-    *gradient = along / (double)(n * ((n_in + height - 1) / height));
+    return filled / (double)(n / height * n_in);
+}
+
+/* Share of (row, tile) that tiles of `height` features `apart` cannot skip. */
+static double FN(filled_features)(ptrdiff_t n, ptrdiff_t n_in, int height, int apart, const uint64_t *bits)
+{
+    const ptrdiff_t words = (n_in + 63) / 64;
+    uint64_t firsts = 0; /* of the tiles */
+    for (int j = 0; j < 64; j++)
+        firsts |= (uint64_t)(j % (height * apart) < apart) << j;
+    double filled = 0;
+    for (ptrdiff_t i = 0; i < n * words; i++) {
+        uint64_t any = bits[i];
+        any |= any >> apart;
+        any |= height == 4 ? any >> 2 * apart : 0;
+        filled += FNN_COUNT_BITS(any & firsts);
+    }
+    return filled * height / (double)(n * n_in);
 }
 
 double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample, uint64_t *bits)
@@ -705,19 +716,28 @@ double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample, ui
             job->kernels->gather_rows(1, plan->n_in, job->x_type, job->x, &row, plan->input_scale,
                                       sample + i * plan->n_in);
     }
-    double forward[2], gradient[2];
     job->kernels->nonzero_bits(n, plan->n_in, sample, bits);
-    FN(filled)(n, plan->n_in, 2, bits, forward, gradient);
-    FN(filled)(n, plan->n_in, 4, bits, forward + 1, gradient + 1);
     /* relative to gemm, with what lists and short loops cost (measured on digits and MNIST, 64 to 512 outputs) */
     const int small = plan->n_in * (op->n_out < 8 * lanes ? op->n_out : 8 * lanes) * (ptrdiff_t)sizeof(REAL) <= 32768;
-    const double two = small ? forward[0] + 0.2 : 2, four = forward[1] + 0.15;
-    const double high = 1.1 * gradient[0] + 0.2, higher = gradient[1] + 0.15;
-    const double cost = ((two < four ? two : four) + (high < higher ? high : higher)) / 2;
-    if (cost >= 0.95)
+    const double two = small ? FN(filled_rows)(n, plan->n_in, 2, bits) + 0.2 : 2;
+    const double four = FN(filled_rows)(n, plan->n_in, 4, bits) + 0.15;
+    double gradient = 2;
+    for (int height = 2; height <= 4; height += 2)
+        for (int apart = 1; apart <= (FN(is_narrow)(op) ? 1 : 64 / height); apart *= 2) {
+            const double share = FN(filled_features)(n, plan->n_in, height, apart, bits);
+            const double takes = height == 2 ? 1.1 * share + 0.2 : share + 0.15;
+            if (takes < gradient - (apart > 1 ? 0.02 : 0)) {
+                gradient = takes;
+                job->zeros_gradient = height;
+                job->zeros_apart = apart;
+            }
+        }
+    const double cost = ((two < four ? two : four) + gradient) / 2;
+    if (cost >= 0.95) {
+        job->zeros_gradient = 0;
         return 1;
+    }
     job->zeros_forward = two < four ? 2 : 4;
-    job->zeros_gradient = high < higher ? 2 : 4;
     return cost;
 }
 

@@ -40,12 +40,12 @@ FNN_INLINE FN(ends) FN(ends_at)(const FN(ends) * ends, ptrdiff_t row)
     return at;
 }
 
-/* Rows of B before `whole` may be read on past their last element.
- * listed: of op(A)'s columns and B's rows, only the k in `list`; B's last vector then need not be filled up. Rows of
- * a data set come from memory, each from a place of its own: those of the next tile are asked for in time. Listed, that
- * is `next_at` elements of each, else as many as there are k. */
-FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, const int listed, ptrdiff_t k,
-                              const int32_t *restrict list, const REAL *const *restrict a, ptrdiff_t at,
+/* apart: of the tile's columns of a, where a is transposed. Rows of B before `whole` may be read on past their last
+ * element. listed: of op(A)'s columns and B's rows, only the k in `list`; B's last vector then need not be filled up.
+ * Rows of a data set come from memory, each from a place of its own: those of the next tile are asked for in time.
+ * Listed, that is `next_at` elements of each, else as many as there are k. */
+FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, const int listed, ptrdiff_t apart,
+                              ptrdiff_t k, const int32_t *restrict list, const REAL *const *restrict a, ptrdiff_t at,
                               const REAL *const *next, ptrdiff_t next_at, const REAL *restrict b, ptrdiff_t ldb,
                               ptrdiff_t whole, const FN(ends) ends, REAL *restrict c, ptrdiff_t ldc, int last)
 {
@@ -96,7 +96,7 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, c
                 j == nv - 1 && p >= whole ? FN(v_load_n)(row_of_b + j * LANES, last) : FN(v_load)(row_of_b + j * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < mr; i++) {
-            VEC x = FN(v_set1)(transpose ? column_of_a[i] : row_of_a[i][p]);
+            VEC x = FN(v_set1)(transpose ? column_of_a[i * apart] : row_of_a[i][p]);
 #pragma GCC unroll 8
             for (int j = 0; j < nv; j++)
                 acc[i][j] = FN(v_fma)(x, row[j], acc[i][j]);
@@ -145,12 +145,12 @@ FNN_INLINE void FN(gemm_tile)(const int mr, const int nv, const int transpose, c
 /* All rows of one panel: NV vectors wide, the last of them `last` elements. `at`: the first column of a's rows, which
  * moves with the rows of C when a is transposed, while the table does not. After the last tile comes the first one, at
  * the next k. */
-#define GEMM_ROWS_(MR, NV, T)                                                                                   \
-    {                                                                                                           \
-        const int more = m >= 2 * (MR);                                                                         \
-        FN(gemm_tile)(MR, NV, T, 0, k, NULL, a, at, more ? a + (MR) : first, more ? at : at + k, b, ldb, whole, \
-                      FN(ends_at)(ends, i), c + i * ldc, ldc, last);                                            \
-        m -= MR, a += T ? 0 : MR, at += T ? MR : 0, i += MR;                                                    \
+#define GEMM_ROWS_(MR, NV, T)                                                                                      \
+    {                                                                                                              \
+        const int more = m >= 2 * (MR);                                                                            \
+        FN(gemm_tile)(MR, NV, T, 0, 1, k, NULL, a, at, more ? a + (MR) : first, more ? at : at + k, b, ldb, whole, \
+                      FN(ends_at)(ends, i), c + i * ldc, ldc, last);                                               \
+        m -= MR, a += T ? 0 : MR, at += T ? MR : 0, i += MR;                                                       \
     }
 #define GEMM_PANEL_(NAME, NV, MR, T)                                                                                 \
     static void FN(NAME)(ptrdiff_t m, ptrdiff_t k, const REAL *const *a, ptrdiff_t at, const REAL *b, ptrdiff_t ldb, \

@@ -55,16 +55,18 @@ KERNEL(void, nonzero_bits, (ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t
 KERNEL(void, zeros_forward,
        (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const REAL *const *x, const REAL *b, const REAL *bias,
         int relu, REAL *pack, uint64_t *bits, int32_t *starts, int32_t *list, REAL *c))
-/* For blocks of rows, and in each for tiles of `height` (2 or 4) features: list[starts[t]] .. list[starts[t + 1]] are
- * the rows of the block where one of the tile's features is not 0 */
+/* For blocks of rows, and in each for tiles of `height` (2 or 4) features `apart` (a power of 2, up to 64 / height):
+ * list[starts[t]] .. list[starts[t + 1]] are the rows of the block where one of the tile's features is not 0. Room for
+ * starts: a block has 64 rows or more, and (k + 64) / height tiles at most; list: one for each tile and row, and 16 */
 KERNEL(void, zeros_turn,
-       (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const uint64_t *bits, int32_t *starts, int32_t *list))
+       (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, int apart, const uint64_t *bits, int32_t *starts,
+        int32_t *list))
 /* c (m, n) (+)= x[:, at : at + m]ᵀ delta (rows, n; row stride `row`, readable up to there) with these lists; at: a
- * multiple of height */
+ * multiple of height times apart, as is m, unless at + m = k */
 KERNEL(void, zeros_gradient,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, const REAL *const *x, ptrdiff_t at, int height,
-        const int32_t *starts, const int32_t *list, const REAL *delta, ptrdiff_t row, int accumulate, REAL *pack,
-        REAL *c))
+        int apart, const int32_t *starts, const int32_t *list, const REAL *delta, ptrdiff_t row, int accumulate,
+        REAL *pack, REAL *c))
 /* c (m, n) (+)= A Bᵀ for a (m, k) and b (n, k) with m and n small and k large, and sums[j] (+)= Σ_p b[j, p] unless it
  * is NULL */
 KERNEL(void, inner_products,

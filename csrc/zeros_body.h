@@ -4,8 +4,10 @@
  * left out would have added 0 b = 0 to sums whose order stays the same, so that the results are equal to gemm's
  * wherever b is finite. Forward, a tile is a few samples high, and its list is of features. Backward it is a few
  * features high, and its list is of samples: bit j of a row of `bits` says whether x_j is zero, and a block of 64 rows
- * by 64 features of it is transposed at a time. A tile 4 high is as wide as gemm's. Where few zeros are next to each
- * other one 2 high and up to twice as wide skips more of them, if its panel of B stays in the first-level cache.
+ * by 64 features of it is transposed at a time. These features are `apart`, 1 or a greater power of 2, as are those
+ * that are zero together: neighbours, or pixels above each other. A tile 4 high is as wide as gemm's. Where few zeros
+ * are next to each other one 2 high and up to twice as wide skips more of them, if its panel of B stays in the
+ * first-level cache.
  */
 #define ZEROS_PANEL_BYTES (32 * 1024)
 #define ZEROS_MOST_ROWS 256
@@ -55,9 +57,9 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
 }
 
 /* m rows of C, a tile or what is left of one. */
-#define ZEROS_TILE_(MR, NV, T, I)                                                                                  \
-    FN(gemm_tile)(MR, NV, T, 1, n, list, T ? a : a + (I), at + (T ? (I) : 0), a + (I) + ahead, prefetched, b, ldb, \
-                  whole, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
+#define ZEROS_TILE_(MR, NV, T, I)                                                                             \
+    FN(gemm_tile)(MR, NV, T, 1, apart, n, list, T ? a : a + (I), at + (T ? (I) * apart : 0), a + (I) + ahead, \
+                  prefetched, b, ldb, whole, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
 #define ZEROS_CASE_4(NV, T)                                \
     case 4:                                                \
         ZEROS_TILE_(4, NV, T, 0);                          \
@@ -67,9 +69,9 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
         FNN_FALLTHROUGH;
 #define ZEROS_CASE_2(NV, T)
 #define ZEROS_PANEL(NAME, HEIGHT, NV, T)                                                                       \
-    static void FN(NAME)(ptrdiff_t m, ptrdiff_t n, const int32_t *list, const REAL *const *a, ptrdiff_t at,    \
-                         ptrdiff_t ahead, ptrdiff_t prefetched, const REAL *b, ptrdiff_t ldb, ptrdiff_t whole, \
-                         const FN(ends) * ends, REAL * c, ptrdiff_t ldc, int last)                             \
+    static void FN(NAME)(ptrdiff_t m, ptrdiff_t apart, ptrdiff_t n, const int32_t *list, const REAL *const *a, \
+                         ptrdiff_t at, ptrdiff_t ahead, ptrdiff_t prefetched, const REAL *b, ptrdiff_t ldb,    \
+                         ptrdiff_t whole, const FN(ends) * ends, REAL * c, ptrdiff_t ldc, int last)            \
     {                                                                                                          \
         switch (m) {                                                                                           \
         ZEROS_CASE_##HEIGHT(NV, T) case 2:                                                                     \
@@ -82,9 +84,9 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
 #define ZEROS_PANELS(HEIGHT, NV)                \
     ZEROS_PANEL(zeros_panel##NV, HEIGHT, NV, 0) \
     ZEROS_PANEL(zeros_panel##NV##_transposed, HEIGHT, NV, 1)
-typedef void (*FN(zeros_panel))(ptrdiff_t, ptrdiff_t, const int32_t *, const REAL *const *, ptrdiff_t, ptrdiff_t,
-                                ptrdiff_t, const REAL *, ptrdiff_t, ptrdiff_t, const FN(ends) *, REAL *, ptrdiff_t,
-                                int);
+typedef void (*FN(zeros_panel))(ptrdiff_t, ptrdiff_t, ptrdiff_t, const int32_t *, const REAL *const *, ptrdiff_t,
+                                ptrdiff_t, ptrdiff_t, const REAL *, ptrdiff_t, ptrdiff_t, const FN(ends) *, REAL *,
+                                ptrdiff_t, int);
 ZEROS_PANELS(4, 1)
 ZEROS_PANELS(4, 2)
 #if GEMM_NV == 4
@@ -160,8 +162,8 @@ void FN(zeros_forward)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, con
             const int more = jc == 0 && i + 2 * height <= rows;
             if (jc == 0)
                 starts[t + 1] = starts[t] + (int32_t)FN(zeros_list)(m, k, x + i, bits + i * words, list + starts[t]);
-            tile(m, starts[t + 1] - starts[t], list + starts[t], x + i, 0, more ? height : 0, more ? k : 0, panel, ldb,
-                 whole, &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
+            tile(m, 1, starts[t + 1] - starts[t], list + starts[t], x + i, 0, more ? height : 0, more ? k : 0, panel,
+                 ldb, whole, &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
         }
     }
 }
@@ -188,8 +190,8 @@ FNN_INLINE ptrdiff_t FN(zeros_block)(ptrdiff_t n, int height)
     return rows > ZEROS_MOST_ROWS ? ZEROS_MOST_ROWS : rows;
 }
 
-void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const uint64_t *bits, int32_t *starts,
-                    int32_t *list)
+void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, int apart, const uint64_t *bits,
+                    int32_t *starts, int32_t *list)
 {
     const ptrdiff_t words = (k + 63) / 64, block = FN(zeros_block)(n, height);
     uint64_t square[ZEROS_MOST_ROWS];
@@ -199,31 +201,35 @@ void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const 
         for (ptrdiff_t w = 0; w < words; w++) {
             for (ptrdiff_t i = 0; i < high; i++) {
                 uint64_t any = bits[(from + i) * words + w];
-                any |= any >> 1;
-                square[i] = height == 4 ? any | any >> 2 : any;
+                any |= any >> apart;
+                square[i] = height == 4 ? any | any >> 2 * apart : any;
             }
             for (ptrdiff_t i = high; i % 64; i++)
                 square[i] = 0;
             for (ptrdiff_t i = 0; i < high; i += 64)
                 FN(transpose_bits)(square + i);
-            for (ptrdiff_t j = 0; j < 64 && 64 * w + j < k; j += height) {
-                starts[t++] = (int32_t)listed;
-                for (ptrdiff_t i = 0; i < high; i += 64)
-                    listed += FN(list_bits)(square[i + j], (int32_t)i, list + listed);
-            }
+            const ptrdiff_t end = k - 64 * w < 64 ? k - 64 * w : 64;
+            for (ptrdiff_t first = 0; first < end; first += height * apart)
+                for (ptrdiff_t j = first; j < first + apart && j < end; j++) {
+                    starts[t++] = (int32_t)listed;
+                    for (ptrdiff_t i = 0; i < high; i += 64)
+                        listed += FN(list_bits)(square[i + j], (int32_t)i, list + listed);
+                }
         }
     }
     starts[t] = (int32_t)listed;
 }
 
 void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, const REAL *const *x, ptrdiff_t at,
-                        int height, const int32_t *starts, const int32_t *list, const REAL *delta, ptrdiff_t row,
-                        int accumulate, REAL *pack, REAL *c)
+                        int height, int apart, const int32_t *starts, const int32_t *list, const REAL *delta,
+                        ptrdiff_t row, int accumulate, REAL *pack, REAL *c)
 {
-    const ptrdiff_t tiles = (k + height - 1) / height, block = FN(zeros_block)(n, height);
+    const ptrdiff_t group = (ptrdiff_t)height * apart, rest = k % group, block = FN(zeros_block)(n, height);
+    const ptrdiff_t tiles = k / group * apart + (rest < apart ? rest : apart);
     for (ptrdiff_t jc = 0, cols; jc < n; jc += cols) {
         cols = FN(zeros_width)(n, jc, height);
         const FN(zeros_panel) tile = FN(zeros_transposed)[(cols - 1) / LANES];
+        const int last = (int)((cols - 1) % LANES) + 1;
         const int32_t *block_starts = starts + at / height;
         for (ptrdiff_t from = 0; from == 0 || from < rows; from += block, block_starts += tiles) {
             const ptrdiff_t high = rows - from < block ? rows - from : block;
@@ -231,9 +237,12 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
             const FN(ends) ends = {.accumulate = accumulate || from > 0};
             ptrdiff_t ldb, whole;
             const REAL *panel = FN(zeros_pack)(1, high, n, cols, delta + from * row + jc, row, pack, &ldb, &whole);
-            for (ptrdiff_t i = 0; i < m; i += height, place++)
-                tile(m - i < height ? m - i : height, place[1] - place[0], list + place[0], x + from, at + i, 0, 0,
-                     panel, ldb, whole, &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
+            for (ptrdiff_t first = 0; first < m; first += group)
+                for (ptrdiff_t i = first; i < first + apart && i < m; i++, place++) {
+                    const ptrdiff_t left = (m - i + apart - 1) / apart;
+                    tile(left < height ? left : height, apart, place[1] - place[0], list + place[0], x + from, at + i,
+                         0, 0, panel, ldb, whole, &ends, c + i * n + jc, apart * n, last);
+                }
         }
     }
 }

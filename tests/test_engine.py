@@ -219,7 +219,7 @@ def mostly_zero(shape, rng, dtype):
 @given(
     n_in=st.integers(16, 200),
     hidden=st.integers(9, 150),
-    tiles=st.sampled_from([(2, 2), (2, 4), (4, 2), (4, 4)]),
+    tiles=st.sampled_from([(2, 2, 1), (2, 4, 1), (4, 2, 1), (4, 4, 1), (2, 2, 8), (4, 4, 2), (4, 2, 32), (4, 4, 16)]),
     activation=st.sampled_from(["relu", "tanh", "gelu"]),
     bias=st.booleans(),
     dtype=st.sampled_from(["float32", "float64"]),
@@ -343,7 +343,7 @@ def test_skipping_zeros_in_blocks_of_rows(skipping, dtype, rng) -> None:
 
 @pytest.mark.usefixtures("own_products", "many_workers")
 @pytest.mark.parametrize("kind", ["hessian", "ggn", "fisher"])
-@pytest.mark.parametrize("tiles", [(2, 2), (4, 4)])
+@pytest.mark.parametrize("tiles", [(2, 2, 1), (4, 4, 1), (2, 4, 4)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_of_curvature_skip_zeros(skipping, dtype, tiles, kind, rng) -> None:
     sizes, rows = [90, 40, 3], 700

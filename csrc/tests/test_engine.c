@@ -98,6 +98,7 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
                        .by_feature = by_feature,
                        .zeros_forward = skipping ? 4 : 0,
                        .zeros_gradient = skipping ? 2 : 0,
+                       .zeros_apart = 4,
                        .chunk = by_feature ? IN + 2 : 8,
                        .poll = never,
                        .barrier = &barrier};

@@ -139,7 +139,7 @@ cdef extern from "engine.h" nogil:
         void *directions
         void *direction_x
         void *products
-        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient
+        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient, zeros_apart
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -192,7 +192,7 @@ cdef extern from "engine.h" nogil:
         void *directions
         void *direction_x
         void *products
-        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient
+        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient, zeros_apart
         ptrdiff_t chunk
         char *workspace
         fnn_report *reports
@@ -299,17 +299,20 @@ def by_feature(from_rows=None, chunk=None, margin=None):
 # Where much of X is zero, products with it skip that (csrc/zeros_body.h); so many rows, of at least eight times as many, are
 # looked at first. The heights of the tiles, forward and backward, follow from them, unless they are set here.
 cdef ptrdiff_t ZEROS_SAMPLE = 32
-cdef int ZEROS_FORWARD = 0, ZEROS_GRADIENT = 0
+cdef int ZEROS_FORWARD = 0, ZEROS_GRADIENT = 0, ZEROS_APART = 0
 
 
 def zeros(sample=None, tiles=None):
-    """Both, after setting those that are given; a sample of 0: nothing is skipped; tiles (0, 0): as the sample says."""
-    global ZEROS_SAMPLE, ZEROS_FORWARD, ZEROS_GRADIENT
+    """Both, after setting those that are given; a sample of 0: nothing is skipped.
+
+    tiles: heights forward and backward, and how far apart the features of the latter are; (0, 0, 0): as the sample says.
+    """
+    global ZEROS_SAMPLE, ZEROS_FORWARD, ZEROS_GRADIENT, ZEROS_APART
     if sample is not None:
         ZEROS_SAMPLE = sample
     if tiles is not None:
-        ZEROS_FORWARD, ZEROS_GRADIENT = tiles
-    return ZEROS_SAMPLE, (ZEROS_FORWARD, ZEROS_GRADIENT)
+        ZEROS_FORWARD, ZEROS_GRADIENT, ZEROS_APART = tiles
+    return ZEROS_SAMPLE, (ZEROS_FORWARD, ZEROS_GRADIENT, ZEROS_APART)
 
 
 # Products of at least so many multiplications go to BLAS. Where our kernel has wide vectors and fma it is the faster
@@ -880,7 +883,7 @@ cdef class Plan:
         else:
             share = fnn_engine_count_zeros_f64(job, <int>self.lanes, ZEROS_SAMPLE, sample.start, bits.start)
         if job.zeros_forward and ZEROS_FORWARD:
-            job.zeros_forward, job.zeros_gradient = ZEROS_FORWARD, ZEROS_GRADIENT
+            job.zeros_forward, job.zeros_gradient, job.zeros_apart = ZEROS_FORWARD, ZEROS_GRADIENT, ZEROS_APART
         return share
 
     cdef int execute(self, job_t *job, fnn_task task, ptrdiff_t rows_at_once, threads, list errors=None,
