@@ -57,17 +57,19 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
 }
 
 /* m rows of C, a tile or what is left of one. */
-#define ZEROS_TILE_(MR, NV, T, I)                                                                             \
+#define ZEROS_TILE_(HEIGHT, MR, NV, T, I)                                                                     \
     FN(gemm_tile)(MR, NV, T, 1, apart, n, list, T ? a : a + (I), at + (T ? (I) * apart : 0), a + (I) + ahead, \
-                  prefetched, b, ldb, whole, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
-#define ZEROS_CASE_4(NV, T)                                \
-    case 4:                                                \
-        ZEROS_TILE_(4, NV, T, 0);                          \
-        break;                                             \
-    case 3:                                                \
-        ZEROS_TILE_(1, NV, T, 2); /* and the other two: */ \
+                  prefetched, b, ldb, ZEROS_WHOLE_##HEIGHT, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
+#define ZEROS_CASE_4(NV, T)                                   \
+    case 4:                                                   \
+        ZEROS_TILE_(4, 4, NV, T, 0);                          \
+        break;                                                \
+    case 3:                                                   \
+        ZEROS_TILE_(4, 1, NV, T, 2); /* and the other two: */ \
         FNN_FALLTHROUGH;
 #define ZEROS_CASE_2(NV, T)
+#define ZEROS_WHOLE_4 whole
+#define ZEROS_WHOLE_2 PTRDIFF_MAX /* so wide a panel is a copy, or of whole vectors */
 #define ZEROS_PANEL(NAME, HEIGHT, NV, T)                                                                       \
     static void FN(NAME)(ptrdiff_t m, ptrdiff_t apart, ptrdiff_t n, const int32_t *list, const REAL *const *a, \
                          ptrdiff_t at, ptrdiff_t ahead, ptrdiff_t prefetched, const REAL *b, ptrdiff_t ldb,    \
@@ -75,10 +77,10 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
     {                                                                                                          \
         switch (m) {                                                                                           \
         ZEROS_CASE_##HEIGHT(NV, T) case 2:                                                                     \
-            ZEROS_TILE_(2, NV, T, 0);                                                                          \
+            ZEROS_TILE_(HEIGHT, 2, NV, T, 0);                                                                  \
             break;                                                                                             \
         default:                                                                                               \
-            ZEROS_TILE_(1, NV, T, 0);                                                                          \
+            ZEROS_TILE_(HEIGHT, 1, NV, T, 0);                                                                  \
         }                                                                                                      \
     }
 #define ZEROS_PANELS(HEIGHT, NV)                \
@@ -150,13 +152,14 @@ void FN(zeros_forward)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, con
                        const REAL *bias, int relu, REAL *pack, uint64_t *bits, int32_t *starts, int32_t *list, REAL *c)
 {
     const ptrdiff_t words = (k + 63) / 64;
+    const int wide = height == 2 && k * GEMM_WIDEST * LANES * (ptrdiff_t)sizeof(REAL) <= FNN_ZEROS_PACK_BYTES;
     starts[0] = 0;
     for (ptrdiff_t jc = 0, cols; jc < n; jc += cols) {
-        cols = FN(zeros_width)(n, jc, height);
+        cols = FN(zeros_width)(n, jc, wide ? 2 : 4);
         const FN(zeros_panel) tile = FN(zeros_panels)[(cols - 1) / LANES];
         const FN(ends) ends = {.bias = bias ? bias + jc : NULL, .rectify = relu};
         ptrdiff_t ldb, whole;
-        const REAL *panel = FN(zeros_pack)(rows >= (height == 2 ? 24 : 96), k, n, cols, b + jc, n, pack, &ldb, &whole);
+        const REAL *panel = FN(zeros_pack)(wide || rows >= 96, k, n, cols, b + jc, n, pack, &ldb, &whole);
         for (ptrdiff_t i = 0, t = 0; i < rows; i += height, t++) {
             const ptrdiff_t m = rows - i < height ? rows - i : height;
             const int more = jc == 0 && i + 2 * height <= rows;
@@ -250,6 +253,8 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
 #undef ZEROS_TILE_
 #undef ZEROS_CASE_4
 #undef ZEROS_CASE_2
+#undef ZEROS_WHOLE_4
+#undef ZEROS_WHOLE_2
 #undef ZEROS_PANEL
 #undef ZEROS_PANELS
 #undef ZEROS_TABLE
