@@ -44,7 +44,8 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     size_t chunk = (size_t)job->chunk, n_in = (size_t)plan->n_in, at = 0;
     const size_t skips = (size_t)FN(skips)(job), listed = skips ? FN(listed_rows)(job) : 0;
     const size_t forward = skips ? (listed / (size_t)job->zeros_forward + 1) * n_in : 0;
-    const size_t backward = skips ? ((n_in + 64) / (size_t)job->zeros_gradient) * listed : 0;
+    const size_t most_tiles = skips ? (size_t)fnn_zeros_tiles(plan->n_in, job->zeros_gradient, job->zeros_apart) : 0;
+    const size_t backward = most_tiles * listed;
     const size_t pack = skips ? FNN_ZEROS_PACK_BYTES : FNN_GEMM_PACK_BYTES;
 #define TAKE_(member, type, count)               \
     if (b)                                       \
@@ -52,7 +53,7 @@ static size_t FN(carve)(const JOB *job, char *base, FN(buffers) * b)
     at += FN(round_up)((size_t)(count) * sizeof(type));
     TAKE_(pack, REAL, pack / sizeof(REAL))
     TAKE_(zeros.bits, uint64_t, skips * chunk * ((n_in + 63) / 64))
-    TAKE_(zeros.starts, int32_t, skips *((listed / 2 + 2) + (n_in / 2 + 1) * (listed / 64 + 1) + 1))
+    TAKE_(zeros.starts, int32_t, skips *((listed / 2 + 2) + most_tiles * (listed / 64 + 1) + 1))
     TAKE_(zeros.list, int32_t, skips *((forward > backward ? forward : backward) + 16))
     TAKE_(x, REAL, chunk * (size_t)plan->n_in)
     TAKE_(labels, int64_t, chunk)

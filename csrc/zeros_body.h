@@ -227,8 +227,8 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
                         int height, int apart, const int32_t *starts, const int32_t *list, const REAL *delta,
                         ptrdiff_t row, int accumulate, REAL *pack, REAL *c)
 {
-    const ptrdiff_t group = (ptrdiff_t)height * apart, rest = k % group, block = FN(zeros_block)(n, height);
-    const ptrdiff_t tiles = k / group * apart + (rest < apart ? rest : apart);
+    const ptrdiff_t group = (ptrdiff_t)height * apart, block = FN(zeros_block)(n, height);
+    const ptrdiff_t tiles = fnn_zeros_tiles(k, height, apart);
     for (ptrdiff_t jc = 0, cols; jc < n; jc += cols) {
         cols = FN(zeros_width)(n, jc, height);
         const FN(zeros_panel) tile = FN(zeros_transposed)[(cols - 1) / LANES];

@@ -219,7 +219,9 @@ def mostly_zero(shape, rng, dtype):
 @given(
     n_in=st.integers(16, 200),
     hidden=st.integers(9, 150),
-    tiles=st.sampled_from([(2, 2, 1), (2, 4, 1), (4, 2, 1), (4, 4, 1), (2, 2, 8), (4, 4, 2), (4, 2, 32), (4, 4, 16)]),
+    tiles=st.sampled_from(
+        [(2, 2, 1), (2, 4, 1), (4, 2, 1), (4, 4, 1), (2, 2, 8), (2, 2, 32), (4, 4, 2), (4, 2, 32), (4, 4, 16)]
+    ),
     activation=st.sampled_from(["relu", "tanh", "gelu"]),
     bias=st.booleans(),
     dtype=st.sampled_from(["float32", "float64"]),
@@ -286,6 +288,26 @@ def test_training_that_skips_zeros_is_training(skipping, many_workers, dtype, so
         results.append((start, state, outcome.losses, outcome.correct))
     for dense, skipped in zip(*results, strict=True):
         np.testing.assert_array_equal(dense, skipped)
+
+
+@pytest.mark.usefixtures("own_products")
+@pytest.mark.parametrize("n_in", [97, 98, 161, 225])
+@pytest.mark.parametrize("batch", [8, 17, 25])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_features_that_are_zero_together_at_a_distance(dtype, batch, n_in, rng) -> None:
+    # Small batches and widths just above a multiple of the distance: the workspace holds the most tiles for its rows.
+    hidden, rows = 41, 280
+    ops, n_parameters = chain([n_in, hidden, 3], ["tanh", "linear"])
+    theta, _, y, _ = problem([n_in, hidden, 3], "cross_entropy", dtype, rows, rng)
+    X = (rng.normal(size=(rows, n_in)) * np.tile(rng.random((rows, 32)) < 0.15, n_in // 32 + 1)[:, :n_in]).astype(dtype)
+    results = []
+    for kind in (Plan, Twin):
+        trained = theta.copy()
+        kind(ops, n_parameters, "cross_entropy", dtype).train(
+            trained, np.zeros((0, n_parameters), dtype), X, y, None, batch, UpdateRule("sgd", 0.05), 0, epochs=2
+        )
+        results.append(trained)
+    np.testing.assert_allclose(*results, rtol=0, atol=1e-4 if dtype == "float32" else 1e-10)
 
 
 @pytest.mark.usefixtures("own_products")
