@@ -4,7 +4,7 @@
  *
  * tools/sanitize says how it is built.
  */
-#include "../engine.h"
+#include "engine/engine.h"
 
 #include <stdio.h>
 #include <stdlib.h>

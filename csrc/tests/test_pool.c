@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "../pool.h"
+#include "pool/pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 """Work for the pool's threads, for other modules: the pool is part of the engine's, and there must be one of them."""
 
-cdef extern from "pool.h" nogil:
+cdef extern from "pool/pool.h" nogil:
     ctypedef unsigned int fnn_word
     ctypedef struct fnn_items:
         void (*run)(const void *arg, ptrdiff_t item, void *workspace) noexcept nogil

@@ -24,13 +24,13 @@ from . import kernels as _kernels
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
-cdef extern from "activations.h" nogil:
+cdef extern from "kernels/activations.h" nogil:
     bint fnn_activation_saves_output(int kind)
 
-cdef extern from "data.h" nogil:
+cdef extern from "kernels/data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
-cdef extern from "plan.h" nogil:
+cdef extern from "engine/plan.h" nogil:
     enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
     enum: FNN_BATCH_NORM_COLUMNS, FNN_NARROW
     enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
@@ -70,7 +70,7 @@ cdef extern from "plan.h" nogil:
         const double *momenta
         int64_t first
 
-cdef extern from "pool.h" nogil:
+cdef extern from "pool/pool.h" nogil:
     enum: FNN_MAX_WORKERS
     ctypedef void (*fnn_task)(void *arg, int worker) noexcept nogil
     ctypedef struct fnn_team:
@@ -86,7 +86,7 @@ cdef extern from "pool.h" nogil:
     void fnn_barrier_destroy(fnn_barrier *barrier)
 
 # Pointers to elements are declared void: one body then serves both element types.
-cdef extern from "engine.h" nogil:
+cdef extern from "engine/engine.h" nogil:
     ctypedef struct fnn_report:
         pass
     ctypedef int (*fnn_poll)(void *arg) noexcept nogil

@@ -1,7 +1,7 @@
 """csrc's kernel tables, and the one that is in use."""
 from libc.stdint cimport int64_t, uint64_t
 
-cdef extern from "dispatch.h" nogil:
+cdef extern from "kernels/dispatch.h" nogil:
     enum: FNN_GEMM_PACK_BYTES
 
     ctypedef struct fnn_terms:

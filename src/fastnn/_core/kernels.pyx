@@ -19,7 +19,7 @@ ctypedef fused real:
     float
     double
 
-cdef extern from "common.h" nogil:
+cdef extern from "base/common.h" nogil:
     enum: FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_HARD_TANH, FNN_LEAKY_TANH, FNN_SIGMOID, FNN_SOFTPLUS
     enum: FNN_ALIGN
     enum: FNN_ELU, FNN_GELU, FNN_SILU, FNN_SIGN, FNN_N_ACTIVATIONS

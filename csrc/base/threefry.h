@@ -12,7 +12,7 @@
 #ifndef FNN_THREEFRY_H
 #define FNN_THREEFRY_H
 
-#include "common.h"
+#include "base/common.h"
 
 #define FNN_TILE_BLOCKS 16
 #define FNN_TILE 64 /* words */

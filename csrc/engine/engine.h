@@ -9,10 +9,10 @@
 #ifndef FNN_ENGINE_H
 #define FNN_ENGINE_H
 
-#include "kernels.h"
-#include "plan.h"
-#include "pool.h"
-#include "subnormals.h"
+#include "kernels/kernels.h"
+#include "engine/plan.h"
+#include "pool/pool.h"
+#include "base/ftz.h"
 
 /* What a worker reports to the others of a shard. A field is written between two barriers and read after the second,
  * before the first of the next round. Padded so that two workers never write to one cache line. */

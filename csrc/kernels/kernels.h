@@ -2,22 +2,22 @@
 #ifndef FNN_KERNELS_H
 #define FNN_KERNELS_H
 
-#include "activations.h"
-#include "common.h"
-#include "curvature.h"
-#include "data.h"
-#include "gemm.h"
-#include "optim.h"
+#include "kernels/activations.h"
+#include "base/common.h"
+#include "kernels/curvature.h"
+#include "kernels/data.h"
+#include "kernels/gemm.h"
+#include "kernels/optim.h"
 
 #define KERNEL(result, name, arguments) result(*name) arguments;
 #define REAL float
 typedef struct {
-#include "kernel_list.h"
+#include "kernels/kernel_list.h"
 } fnn_kernels_f32;
 #undef REAL
 #define REAL double
 typedef struct {
-#include "kernel_list.h"
+#include "kernels/kernel_list.h"
 } fnn_kernels_f64;
 #undef REAL
 #undef KERNEL

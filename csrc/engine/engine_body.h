@@ -117,8 +117,8 @@ static int FN(stopped)(JOB *job, int worker, double work)
     return worker == 0 ? FN(interrupted)(job, work) : fnn_barrier_aborted(job->barrier);
 }
 
-#include "elementwise_body.h"
-#include "normalise_body.h"
+#include "engine/elementwise_body.h"
+#include "engine/normalise_body.h"
 
 static size_t FN(gradient_bytes)(const JOB *job)
 {
@@ -744,7 +744,7 @@ double FN(engine_count_zeros)(JOB *job, int lanes, ptrdiff_t n, REAL *sample, ui
 
 static int FN(meet)(const JOB *job) { return job->n_workers > 1 && fnn_barrier_wait(job->barrier); }
 
-#include "kfac_body.h"
+#include "engine/kfac_body.h"
 
 /* out = the last op's output, for all rows. */
 void FN(engine_forward)(void *arg, int worker)

@@ -1,13 +1,13 @@
 /* The table of this instruction set's kernels; dispatch.c chooses among the tables. */
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #define KERNEL(result, name, arguments) result FN(name) arguments;
-#include "real_f32.h"
-#include "kernel_list.h"
-#include "real_end.h"
-#include "real_f64.h"
-#include "kernel_list.h"
-#include "real_end.h"
+#include "base/real_f32.h"
+#include "kernels/kernel_list.h"
+#include "base/real_end.h"
+#include "base/real_f64.h"
+#include "kernels/kernel_list.h"
+#include "base/real_end.h"
 #undef KERNEL
 
 #define FNN_STRING_(x) #x
@@ -17,13 +17,13 @@
 const fnn_kernels FNN_CAT2(fnn_kernels, FNN_ISA_SUFFIX) = {
     FNN_STRING(FNN_ISA),
     {
-#include "real_f32.h"
-#include "kernel_list.h"
-#include "real_end.h"
+#include "base/real_f32.h"
+#include "kernels/kernel_list.h"
+#include "base/real_end.h"
     },
     {
-#include "real_f64.h"
-#include "kernel_list.h"
-#include "real_end.h"
+#include "base/real_f64.h"
+#include "kernels/kernel_list.h"
+#include "base/real_end.h"
     },
 };

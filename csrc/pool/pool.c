@@ -27,7 +27,7 @@
 #define _GNU_SOURCE /* sched_getaffinity, pthread_setname_np */
 #endif
 
-#include "pool.h"
+#include "pool/pool.h"
 
 #include <stddef.h>
 

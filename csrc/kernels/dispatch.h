@@ -2,7 +2,7 @@
 #ifndef FNN_DISPATCH_H
 #define FNN_DISPATCH_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 /* The i-th table that this processor can run, the plainest first; NULL beyond the last. */
 const fnn_kernels *fnn_kernels_available(int i);

@@ -325,7 +325,7 @@ int FN(weight_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, co
     return 1;
 }
 
-#include "zeros_body.h"
+#include "kernels/zeros_body.h"
 
 /* -- products over samples ---------------------------------------------------------------------------------------- */
 

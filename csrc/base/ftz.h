@@ -6,7 +6,7 @@
 #ifndef FNN_SUBNORMALS_H
 #define FNN_SUBNORMALS_H
 
-#include "common.h"
+#include "base/common.h"
 
 typedef uint64_t fnn_subnormals; /* how the thread takes them */
 

@@ -2,7 +2,7 @@
 #ifndef FNN_PLAN_H
 #define FNN_PLAN_H
 
-#include "common.h"
+#include "base/common.h"
 
 enum fnn_op_kind { FNN_DENSE = 0, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE };
 enum fnn_loss {

@@ -19,7 +19,7 @@
 #ifndef FNN_CURVATURE_H
 #define FNN_CURVATURE_H
 
-#include "gemm.h"
+#include "kernels/gemm.h"
 
 #include <stddef.h>
 

@@ -1,0 +1,16 @@
+#include "base/common.h"
+#include "engine/plan.h"
+
+#include "base/real_f32.h"
+#include "base/simd_body.h"
+#include "base/math_body.h"
+#include "kernels/softmax_body.h"
+#include "kernels/losses_body.h"
+#include "base/real_end.h"
+
+#include "base/real_f64.h"
+#include "base/simd_body.h"
+#include "base/math_body.h"
+#include "kernels/softmax_body.h"
+#include "kernels/losses_body.h"
+#include "base/real_end.h"
