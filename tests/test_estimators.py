@@ -639,7 +639,7 @@ def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
         with pytest.raises(ValueError, match=message):
             fnn.MLPClassifier.load(tmp_path / name)
     model.classes_ = np.array([1, "two", None], dtype=object)
-    with pytest.raises(TypeError, match="expected numbers or str"):
+    with pytest.raises(TypeError, match="expected an array of numbers or str"):
         model.save(tmp_path / "e")
 
 

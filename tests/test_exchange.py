@@ -178,8 +178,8 @@ def test_what_cannot_go_to_onnx(iris) -> None:
         fnn.to_onnx(model)
 
 
-@pytest.mark.parametrize("package", ["onnx", "torch", "sklearn"])
-def test_a_missing_package_is_named(package) -> None:
+@pytest.mark.parametrize(("package", "name"), [("onnx", "onnx"), ("torch", "torch"), ("sklearn", "scikit-learn")])
+def test_a_missing_package_is_named(package, name) -> None:
     program = f"""
     import sys
     sys.modules["{package}"] = None
@@ -193,7 +193,7 @@ def test_a_missing_package_is_named(package) -> None:
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
     )
-    assert result.stdout.startswith(f"to_{package} needs {package}: pip install ")
+    assert result.stdout.startswith(f"to_{package} needs {name}: pip install ")
 
 
 # ------------------------------------------------------------------ torch

@@ -18,10 +18,12 @@ CORE = Path(__file__).resolve().parents[1] / "src" / "fastnn" / "_core"  # an in
 
 # From the bottom up. A module may import what stands before it; members of one row may import each other.
 LEVELS = [
-    {"plan"},
+    {"_version", "plan", "files"},
     {"reference"},
+    {"_typing"},
     {"_core"},
     {"kernels"},
+    {"checks"},
     {"initializers", "layers", "losses", "optimizers", "schedules"},
     {"network"},
     {"training", "callbacks", "rows", "kfac"},

@@ -95,8 +95,6 @@ def test_errors_are_those_of_a_library(tmp_path) -> None:
         tables.read(str(tmp_path / "absent.csv"))
     with pytest.raises(IsADirectoryError, match="is a folder"):
         tables.kind(str(tmp_path))
-    with pytest.raises(tables.MissingPackageError, match=r'counting needs absent: pip install "fastnn\[cli\]"'):
-        tables.need("absent.package", "counting")
     with pytest.raises(ValueError, match="t: no target"):
         prepare(Table("t", np.ones((3, 2)), None, None))
     with pytest.raises(ValueError, match="only networks saved by fastnn train"):

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 import fastnn as fnn
-from fastnn.network import check_rows
+from fastnn.checks import check_rows
 from fastnn.reference.sparse import SparseRows
 
 FORMATS = ["csr_matrix", "csr_array", "csc_matrix", "coo_array"]

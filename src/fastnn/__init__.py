@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from . import curvature, datasets, estimators, initializers, kernels, linear, losses, optimizers, reference, solvers
     from .config import show_config
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
         TrustRegion,
     )
     from .training import DivergenceError, EpochResult, History, Trainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ARC",

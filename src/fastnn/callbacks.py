@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .plan import check_integer, check_number
+from .checks import check_integer, check_number
 from .schedules import improves
 
 if TYPE_CHECKING:

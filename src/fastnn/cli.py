@@ -20,8 +20,9 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 
 from . import tables
+from .files import MissingPackageError, need
 from .problem import TASKS, Problem, Split, prepare
-from .tables import BUILT_IN, MissingPackageError, listed, need
+from .tables import BUILT_IN, listed
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -152,7 +153,7 @@ def _widths(text: str) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from . import __version__
+    from ._version import __version__
     from .layers import ACTIVATIONS
 
     parser = _Parser(prog="fastnn", description="Train neural networks on the CPU, and use them.", allow_abbrev=False)
@@ -303,7 +304,7 @@ def _optimizer(args: argparse.Namespace) -> Optimizer:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse output paths that cannot be written before any work is done."""
-    from .io import check_writable
+    from .files import check_writable
 
     paths = {"--save": args.save, "--plot": args.plot}
     seen: dict[Path, str] = {}
@@ -326,7 +327,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> int:
     from . import io, plotting
     from ._core.threads import blas_threads
-    from .network import check_threads
+    from .checks import check_threads
 
     optimizer = _optimizer(args)
     kind = tables.kind(args.data)
@@ -564,7 +565,8 @@ class _Progress:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from .io import check_writable, load, write_aside
+    from .files import check_writable, write_aside
+    from .io import load
 
     net, metadata = _load_model(args.model, load)
     problem = Problem.from_metadata(args.model, net, metadata)

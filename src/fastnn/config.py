@@ -36,8 +36,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     import scipy
     import threadpoolctl
 
-    from . import __version__
     from ._core.threads import blas_threads
+    from ._version import __version__
 
     try:
         from ._core.kernels import simd as instruction_sets

@@ -7,11 +7,11 @@ the softmax, sigmoid or exponential that is inside our losses stands as the last
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .files import need
 from .layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
 from .network import Sequential
 from .reference import ops as reference_ops
@@ -23,13 +23,6 @@ __all__ = ["from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"]
 
 OPSET = 17  # the first with LayerNormalization
 IR_VERSION = 8  # that opset's own; runtimes refuse versions that they do not know
-
-
-def _need(module: str, purpose: str, install: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{purpose} needs {module.split('.')[0]}: pip install {install}") from error
 
 
 def _network(model: Any) -> tuple[Sequential, Any]:
@@ -168,7 +161,7 @@ def to_onnx(model: Any) -> Any:
     ['label', 'probabilities']
     """
     net, estimator = _network(model)
-    onnx = _need("onnx", "to_onnx", '"fastnn[onnx]"')
+    onnx = need("onnx", "to_onnx", '"fastnn[onnx]"')
     graph = _Graph(onnx, net.dtype)
     z = "X"
     for step in _steps(net):
@@ -197,7 +190,7 @@ def to_onnx(model: Any) -> Any:
             graph.add("Identity", codes, out="label")
             outputs = [info("label", integer, ["N", k]), info("probabilities", real, ["N", k])]
     inputs = [info("X", real, ["N", net.input_size])]
-    from . import __version__
+    from ._version import __version__
 
     result = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "fastnn", inputs, outputs, graph.constants),
@@ -343,7 +336,7 @@ def to_torch(model: Any) -> Any:
     ``Linear`` behind them. torch's Softplus is linear above 20, which is 2e-9 less.
     """
     net, _ = _network(model)
-    torch = _need("torch", "to_torch", "torch")
+    torch = need("torch", "to_torch", "torch")
     nn = torch.nn
     kind = getattr(torch, net.dtype.name)
     theta, state = net.theta, net.state
@@ -437,7 +430,7 @@ def from_torch(module: Any, *, loss: Any = None) -> Sequential:
     -----
     Batch norm's running variance is taken as it is, although torch's counts with N / (N − 1): the outputs are the same.
     """
-    torch = _need("torch", "from_torch", "torch")
+    torch = need("torch", "from_torch", "torch")
     nn = torch.nn
     if not isinstance(module, nn.Sequential):
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
@@ -550,7 +543,7 @@ def from_sklearn(estimator: Any) -> Any:
     TypeError
         If it is another estimator.
     """
-    sklearn = _need("sklearn.neural_network", "from_sklearn", '"fastnn[sklearn]"')
+    sklearn = need("sklearn.neural_network", "from_sklearn", '"fastnn[sklearn]"')
     from . import estimators
 
     if isinstance(estimator, sklearn.MLPClassifier):
@@ -602,7 +595,7 @@ def to_sklearn(model: Any) -> Any:
         If the model is none of fastnn's or not fitted, or has something without a counterpart.
     """
     net, estimator = _network(model)
-    sklearn = _need("sklearn.neural_network", "to_sklearn", '"fastnn[sklearn]"')
+    sklearn = need("sklearn.neural_network", "to_sklearn", '"fastnn[sklearn]"')
     from sklearn.preprocessing import LabelBinarizer
 
     if net.loss_name not in ("cross_entropy", "binary_cross_entropy", "squared_error", "poisson"):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .network import Sequential, check_seed
-from .plan import check_integer, check_number
+from .checks import check_integer, check_number, check_seed
+from .network import Sequential
 
 __all__ = ["Component", "GradientReport", "check_gradient", "check_hessian"]
 

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from .plan import check_number
+from .checks import check_number
 
 __all__ = [
     "INITIALIZERS",

@@ -22,16 +22,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import initializers, layers, losses, optimizers, schedules
+from . import files, initializers, layers, losses, optimizers, schedules
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -85,7 +83,7 @@ def save(
     """
     from safetensors.numpy import save as serialize
 
-    from . import __version__
+    from ._version import __version__
 
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
@@ -112,7 +110,7 @@ def save(
         raise TypeError(f"metadata must hold only what JSON can express: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"metadata must hold only what JSON can express: {error}") from error
-    with write_aside(path) as temporary:
+    with files.write_aside(path) as temporary:
         temporary.write_bytes(serialize(tensors, {"fastnn": text}))
 
 
@@ -184,38 +182,6 @@ def load(
             training.generator = net._rng
         net._training, net.history = training, training.history
     return (net, description["metadata"]) if return_metadata else net
-
-
-@contextmanager
-def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` at the end, or remove it after an error."""
-    target = Path(os.path.realpath(path))  # through a symbolic link: the link stays
-    check_writable(path)
-    temporary = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        yield temporary
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())  # otherwise a crash can leave the new name with no content
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise an OSError, naming the path, unless a file can be written there. Nothing is left behind."""
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    if target.exists() and not target.is_file():
-        raise OSError(f"cannot write {path}: not a regular file")  # a device must not be replaced by a file
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {target.parent} does not exist")
-    probe = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
 
 
 # ------------------------------------------------------------------ description
@@ -297,48 +263,15 @@ def _checksum(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray])
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """Data as JSON has it: arrays and numbers that are not finite become objects with one reserved key."""
-    if isinstance(value, np.ndarray):
-        return {"__array__": [value.dtype.str, list(value.shape), [_plain(item) for item in value.ravel().tolist()]]}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"__float__": repr(value)}
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"keys must be str, got {list(value)!r:.60}")
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{type(value).__name__} is neither what JSON can express nor an array")
-
-
-def _lively(value: Any) -> Any:
-    """The inverse of `_plain`."""
-    if isinstance(value, dict):
-        if value.keys() == {"__float__"}:
-            return float(value["__float__"])
-        if value.keys() == {"__array__"}:
-            kind, shape, items = value["__array__"]
-            if np.dtype(kind).kind not in "biuf":
-                raise ValueError(f"expected an array of numbers, got {kind!r}")
-            return np.array([_lively(item) for item in items], dtype=kind).reshape(shape)
-        return {key: _lively(item) for key, item in value.items()}
-    return [_lively(item) for item in value] if isinstance(value, list) else value
-
-
 def _describe_generator(generator: np.random.Generator) -> Any:
     state = generator.bit_generator.state
     if not isinstance(state, dict) or state.get("bit_generator") not in _GENERATORS:
         raise TypeError(f"a generator of NumPy's own ({', '.join(_GENERATORS)}) can be saved, got {generator!r}")
-    return _plain(state)
+    return files.encode(state)
 
 
 def _generator(data: Any) -> np.random.Generator:
-    state = _lively(data)
+    state = files.decode(data)
     if not isinstance(state, dict) or state.get("bit_generator") not in _GENERATORS:
         raise ValueError(f"expected the state of a generator, got {data!r:.60}")
     bits = getattr(np.random, state["bit_generator"])(0)
@@ -363,19 +296,19 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
             if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES.values() and value.size:
                 arrays[key] = value
                 tensors[f"training.callbacks.{index}.{key}"] = np.ascontiguousarray(value)
-        rest = {key: _plain(value) for key, value in state.items() if key not in arrays}
+        rest = {key: files.encode(value) for key, value in state.items() if key not in arrays}
         callbacks.append({"name": name, "state": rest, "tensors": sorted(arrays)})
     return {
         "optimizer": encode(training.optimizer),
-        "options": _plain(training.options),
+        "options": files.encode(training.options),
         "epoch": training.epoch,
         "steps": training.steps,
         "batches": training.batches,
         "stopped": training.stopped,
-        "plateau": _plain(training.plateau),
-        "history": _plain(training.history.to_dict()),
+        "plateau": files.encode(training.plateau),
+        "history": files.encode(training.history.to_dict()),
         "generator": _describe_generator(training.generator) if training.own else None,
-        "start": _plain(training.start),
+        "start": files.encode(training.start),
         "elsewhere": training.theta is not None,
         "callbacks": callbacks,
     }
@@ -428,7 +361,7 @@ def _rebuild(
         if not np.isfinite(theta).all():
             raise ValueError("tensor 'training.theta' has values that are not finite")
         state = tensor("training.state", net.state.shape).copy()
-    columns = _lively(data["history"])
+    columns = files.decode(data["history"])
     history = History(tuple(columns))
     if len({len(column) for column in columns.values()}) != 1 or "epoch" not in columns:
         raise ValueError("the series of the history do not fit each other")
@@ -436,14 +369,14 @@ def _rebuild(
         if not all(type(value) in (int, float) for value in column):
             raise ValueError(f"series {name!r} of the history has something that is not a number")
         history[name].extend(column)
-    plateau = _lively(data["plateau"])
+    plateau = files.decode(data["plateau"])
     schedule = optimizer.learning_rate
     listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
     if (listener.start().keys() if listener else None) != (plateau.keys() if plateau is not None else None):
         raise ValueError(f"the schedule's memory is {plateau!r:.60}")
     callback_states = []
     for index, entry in enumerate(data["callbacks"]):
-        kept = {key: _lively(value) for key, value in entry["state"].items()}
+        kept = {key: files.decode(value) for key, value in entry["state"].items()}
         for key in entry["tensors"]:
             name = f"training.callbacks.{index}.{key}"
             kept[key] = tensors[name].copy()
@@ -451,14 +384,14 @@ def _rebuild(
         callback_states.append((str(entry["name"]), kept))
     if found:
         raise ValueError(f"tensors {', '.join(sorted(found))} belong to nothing")
-    start = _lively(data["start"])
+    start = files.decode(data["start"])
     own = data["generator"] is not None
     shuffling = _generator(data["generator"]) if own else generator
     if start is not None:
         _generator(data["start"])  # is it one?
     return generator, TrainingState(
         optimizer=optimizer,
-        options=_lively(data["options"]),
+        options=files.decode(data["options"]),
         generator=shuffling,
         own=own,
         slots=slots,

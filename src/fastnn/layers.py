@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import initializers
-from .plan import ACTIVATIONS, check_integer, check_number
+from .checks import check_integer, check_number
+from .plan import ACTIVATIONS
 
 __all__ = [
     "ACTIVATIONS",

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import lstsq
 
-from .network import check_rows, check_sample_weight
-from .plan import check_number
+from .checks import check_number, check_rows, check_sample_weight
 
 __all__ = ["LinearFit", "least_squares"]
 

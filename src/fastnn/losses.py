@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .plan import check_number
+from .checks import check_number
 
 __all__ = [
     "LOSSES",

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_sample_weight
 from .curvature.dense import _whole
 from .curvature.operators import CurvatureOperator
 from .curvature.problem import Problem
-from .network import Sequential, check_sample_weight
+from .network import Sequential
 
 __all__ = ["Evaluations", "Objective"]
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .plan import UpdateRule, check_integer, check_number
+from .checks import check_integer, check_number
+from .plan import UpdateRule
 from .schedules import Schedule
 
 __all__ = ["KFAC", "NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Solver", "get"]

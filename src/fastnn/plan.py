@@ -1,16 +1,13 @@
 """What a network compiles into: a list of operations over one flat parameter vector.
 
 The descriptions (layers, optimizers) and both backends meet here. Everything is a plain tuple of numbers and
-names, so that the compiled engine can copy it into C structs once and the NumPy twin can read it as it is. The
-two checks of scalars that all descriptions share stand at the end of the file.
+names, so that the compiled engine can copy it into C structs once and the NumPy twin can read it as it is.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 __all__ = ["ACTIVATIONS", "OpSpec", "TrainResult", "UpdateRule", "parameter_ranges"]
 
@@ -165,48 +162,3 @@ def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int
                 ranges.append(piece)
         end = max(end, stop)
     return ranges
-
-
-def check_integer(name: str, value: Any, *, minimum: int = 1) -> int:
-    """`value` as an int, or a TypeError / ValueError that names the argument."""
-    expected = f"{name} must be an integer >= {minimum}"
-    if isinstance(value, bool) or type(value).__name__ == "bool":  # True is an int to Python; here it is a mistake
-        raise TypeError(f"{expected}, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{expected}, got {value!r}") from None
-    if number < minimum:
-        raise ValueError(f"{expected}, got {number}")
-    return number
-
-
-def check_number(
-    name: str,
-    value: Any,
-    *,
-    above: float | None = None,
-    minimum: float | None = None,
-    below: float | None = None,
-    maximum: float | None = None,
-) -> float:
-    """`value` as a finite float within bounds (`above` and `below` are open), or an error that names the argument."""
-    low = f"> {above:g}" if above is not None else f">= {minimum:g}" if minimum is not None else ""
-    high = f"< {below:g}" if below is not None else f"<= {maximum:g}" if maximum is not None else ""
-    bounds = " and ".join(part for part in (low, high) if part)
-    expected = f"{name} must be a finite number{' ' + bounds if bounds else ''}, got {value!r}"
-    if isinstance(value, (bool, str)) or type(value).__name__ == "bool":
-        raise TypeError(expected)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(expected) from None
-    if (
-        not math.isfinite(number)
-        or (above is not None and number <= above)
-        or (minimum is not None and number < minimum)
-        or (below is not None and number >= below)
-        or (maximum is not None and number > maximum)
-    ):
-        raise ValueError(expected)
-    return number

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .io import write_aside
+from .files import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from .tables import Table, listed, need
+from .files import need
+from .tables import Table, listed
 
 if TYPE_CHECKING:
     from .network import Sequential

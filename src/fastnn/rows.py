@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .network import check_rows, check_sample_weight
-from .plan import check_number
+from ._typing import Rows
+from .checks import check_number, check_rows, check_sample_weight
 
 if TYPE_CHECKING:
     from .network import Sequential
@@ -175,7 +175,7 @@ class Stream:
             return bool(X) and all(isinstance(item, tuple) and len(item) in (2, 3) for item in X)
         return isinstance(X, (Iterable, Callable)) and not isinstance(X, (str, bytes, Mapping))  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    def __iter__(self) -> Iterator[tuple[Rows, np.ndarray, np.ndarray | None]]:
         """Checked batches of one epoch."""
         source = self._source() if callable(self._source) else self._source
         if not isinstance(source, Iterable):

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from .plan import check_integer, check_number
+from .checks import check_integer, check_number
 
 __all__ = [
     "SCHEDULES",

@@ -7,7 +7,6 @@ begin with the path and say where in the file the fault is.
 from __future__ import annotations
 
 import difflib
-import importlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,25 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .files import need
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BUILT_IN", "MissingPackageError", "Table", "kind", "listed", "need", "read", "read_features"]
+__all__ = ["BUILT_IN", "Table", "kind", "listed", "read", "read_features"]
 
 BUILT_IN = ("digits", "iris", "mnist", "fashion_mnist")
-
-
-class MissingPackageError(ImportError):
-    """An optional package is not installed; the message says how to get it."""
-
-
-def need(module: str, purpose: str) -> Any:
-    """Import an optional package; a MissingPackageError with `purpose` if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        name = {"sklearn.model_selection": "scikit-learn"}.get(module, module.split(".")[0])
-        raise MissingPackageError(f'{purpose} needs {name}: pip install "fastnn[cli]"') from None
 
 
 def listed(names: Iterable[Any], limit: int = 8) -> str:

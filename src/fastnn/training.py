@@ -16,9 +16,10 @@ import numpy as np
 from . import optimizers
 from ._core.threads import blas_threads
 from .callbacks import check_callbacks, check_monitor, rises
+from .checks import check_integer, check_number, check_seed, check_threads
 from .kfac import Factors
-from .network import Sequential, check_seed, check_threads
-from .plan import TrainResult, check_integer, check_number
+from .network import Sequential
+from .plan import TrainResult
 from .rows import Stream, check_class_weight, class_weights, split_rows
 from .schedules import Clock, Schedule
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import check_number
+from ..checks import check_number
 from .dense import average, output_curvature
 from .firstorder import check_out
 from .operators import SymmetricOperator

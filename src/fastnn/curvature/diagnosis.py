@@ -10,8 +10,8 @@ import numpy as np
 from scipy.linalg import eigh_tridiagonal, eigvalsh, qr
 from scipy.sparse.linalg import LinearOperator
 
-from ..network import Sequential, check_seed
-from ..plan import check_integer, check_number
+from ..checks import check_integer, check_number, check_seed
+from ..network import Sequential
 from .blocks import ggn_diagonal, hessian_diagonal, selected_blocks
 from .dense import _whole
 from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator

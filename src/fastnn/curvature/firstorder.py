@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import check_integer
+from ..checks import check_integer
 from .problem import Problem
 
 __all__ = ["input_hessian", "input_jacobian", "output_jacobian", "per_sample_gradients", "softmax_jacobian"]

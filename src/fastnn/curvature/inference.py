@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from ..plan import check_number
+from ..checks import check_number
 from .dense import empirical_fisher, hessian
 from .firstorder import fill_gradients, output_jacobian, per_sample_gradients
 from .memory import check_size

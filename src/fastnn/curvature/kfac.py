@@ -11,9 +11,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator
 
+from ..checks import check_number, check_seed
 from ..kfac import draw
-from ..network import check_seed
-from ..plan import check_number
 from .operators import SymmetricOperator
 from .problem import DenseLayer, Problem
 

@@ -12,7 +12,7 @@ import scipy.linalg
 from scipy.optimize import brentq
 from scipy.special import expit, gammaln, softmax
 
-from ..plan import check_number
+from ..checks import check_number
 from .blocks import selected_blocks
 from .dense import ggn
 from .firstorder import fill_layer, unit_cotangent

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import check_integer
+from ..checks import check_integer
 
 __all__ = ["available_memory", "check_size"]
 

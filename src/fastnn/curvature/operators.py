@@ -107,9 +107,10 @@ def _operator(problem: Problem, kind: str, keep: bool | str, X: Any) -> Curvatur
     """An operator that later changes of the caller's arrays do not reach."""
     if problem.y is not None:
         problem.y = problem.y.copy()
-    dense = isinstance(problem.X, np.ndarray) and problem.X.nbytes <= KEEP_BYTES
-    if dense and (not isinstance(X, np.ndarray) or np.may_share_memory(problem.X, X)):
-        problem.X = problem.X.copy()
+    rows = problem.X
+    shared = isinstance(rows, np.ndarray) and (not isinstance(X, np.ndarray) or np.may_share_memory(rows, X))
+    if isinstance(rows, np.ndarray) and shared and rows.nbytes <= KEEP_BYTES:
+        problem.X = rows.copy()
     return CurvatureOperator(problem, kind, keep)
 
 

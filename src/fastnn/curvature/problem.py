@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..network import Sequential, check_rows, check_threads, weight_exponent
-from ..plan import OpSpec, check_integer, check_number, parameter_ranges
+from ..checks import check_integer, check_number, check_rows, check_threads, weight_exponent
+from ..network import Sequential
+from ..plan import OpSpec, parameter_ranges
 from .memory import WORKSPACE, check_size
 
 __all__ = ["DenseLayer", "Problem", "in_double"]

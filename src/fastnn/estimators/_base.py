@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import warnings
@@ -21,7 +20,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import callbacks as callback_rules
-from .. import io, losses, optimizers, schedules
+from .. import files, io, losses, optimizers, schedules
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..network import Sequential
@@ -560,8 +559,8 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         for name, value in self.get_params(deep=False).items():
             if name == "callbacks" or (name == "random_state" and not isinstance(value, (Integral, type(None)))):
                 continue
-            params[name] = _plain_parameter(name, value)
-        fitted = {name: _plain_array(name, vars(self)[name]) for name in self._saved if name in vars(self)}
+            params[name] = _encode_parameter(name, value)
+        fitted = {name: _encode(name, vars(self)[name]) for name in self._saved if name in vars(self)}
         io.save(
             self.network_,
             path,
@@ -592,9 +591,9 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         if data.get("estimator") != cls.__name__:
             raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
         try:
-            self = cls(**{name: _lively_parameter(value) for name, value in data["params"].items()})
+            self = cls(**{name: _decode_parameter(value) for name, value in data["params"].items()})
             self._validate_params()
-            fitted = {name: _lively_array(value) for name, value in data["fitted"].items()}
+            fitted = {name: files.decode(value) for name, value in data["fitted"].items()}
             unknown = fitted.keys() - set(self._saved)
             if unknown or fitted["n_features_in_"] != net.input_size or fitted["n_outputs_"] != net.n_outputs:
                 raise ValueError(f"attributes that do not fit the network ({', '.join(sorted(unknown)) or 'sizes'})")
@@ -612,55 +611,30 @@ def _weights(net: Sequential, theta: np.ndarray) -> list[np.ndarray]:
     return [theta[op.weight : op.weight + op.n_in * op.n_out] for op in net._ops if op.kind == "dense"]
 
 
-def _plain_parameter(name: str, value: Any) -> Any:
-    """A parameter as JSON has it."""
+def _encode_parameter(name: str, value: Any) -> Any:
+    """A parameter as JSON can express it."""
     if isinstance(value, (Optimizer, Schedule)):
         return {"described": io.encode(value)}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
     if isinstance(value, dict):  # class weights: keys of any type
-        return {"pairs": [[_plain_parameter(name, key), float(weight)] for key, weight in value.items()]}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value == np.inf and isinstance(value, float):
-        return {"infinite": True}
-    try:
-        return json.loads(json.dumps(value))
-    except TypeError:
-        raise TypeError(f"{name}: {value!r:.60} cannot be saved") from None
+        return {"pairs": [[_encode(name, key), float(weight)] for key, weight in value.items()]}
+    return _encode(name, value.tolist() if isinstance(value, np.ndarray) else value)
 
 
-def _lively_parameter(value: Any) -> Any:
+def _decode_parameter(value: Any) -> Any:
+    """The inverse of `_encode_parameter`."""
     if isinstance(value, dict):
         if value.keys() == {"described"}:
             return io.decode(value["described"], (optimizers, schedules))
         if value.keys() == {"pairs"}:
-            return dict(value["pairs"])
-        if value.keys() == {"infinite"}:
-            return np.inf
+            return {files.decode(key): weight for key, weight in value["pairs"]}
+    value = files.decode(value)
+    if isinstance(value, dict):
         raise ValueError(f"unknown parameter {value!r:.60}")
     return tuple(value) if isinstance(value, list) else value
 
 
-def _plain_array(name: str, value: Any) -> Any:
-    """A fitted attribute as JSON has it; numbers that are not finite become text."""
-    if isinstance(value, np.ndarray):
-        items = value.tolist()
-        if value.dtype.kind not in "biufUO" or (value.dtype.kind == "O" and not all(type(i) is str for i in items)):
-            raise TypeError(f"{name}: expected numbers or str to save, got dtype {value.dtype} with {items[:3]}")
-        return {"dtype": value.dtype.str if value.dtype.kind != "O" else "O", "items": items}
-    if isinstance(value, list):
-        return [_plain_array(name, item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return {"number": repr(value)} if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _lively_array(value: Any) -> Any:
-    if isinstance(value, dict):
-        if "number" in value:
-            return float(value["number"])
-        if value["dtype"] != "O" and np.dtype(value["dtype"]).kind not in "biufU":
-            raise ValueError(f"an array of {value['dtype']}")
-        return np.array(value["items"], dtype=object if value["dtype"] == "O" else value["dtype"])
-    return [_lively_array(item) for item in value] if isinstance(value, list) else value
+def _encode(name: str, value: Any) -> Any:
+    try:
+        return files.encode(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None

@@ -10,11 +10,10 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from ..checks import check_integer, check_seed
 from ..curvature.blocks import preconditioner
 from ..curvature.kfac import kfac_factors
-from ..network import check_seed
 from ..objective import Objective
-from ..plan import check_integer
 from .run import FullBatchSolver, Run
 
 __all__ = ["GaussNewtonCG"]

@@ -8,7 +8,7 @@ from typing import ClassVar, NoReturn
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from ..plan import check_integer
+from ..checks import check_integer
 from .run import FullBatchSolver, Run
 
 __all__ = ["LBFGS", "GradientDescent", "NonlinearCG"]

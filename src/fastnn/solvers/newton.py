@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
+from ..checks import check_integer
 from ..curvature.blocks import _blocks, _diagonal
 from ..objective import Objective
-from ..plan import check_integer
 from .model import BlockModel, Model, SpectralModel, model
 from .run import FullBatchSolver, Run
 

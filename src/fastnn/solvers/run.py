@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from .._core.threads import blas_held_to_one_thread
+from ..checks import check_integer, check_number
 from ..objective import Evaluations, Objective
 from ..optimizers import Solver
-from ..plan import check_integer, check_number
 from .line_search import Point, search
 
 __all__ = ["FullBatchSolver", "Iteration", "Run", "SolverResult"]

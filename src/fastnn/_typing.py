@@ -1,0 +1,36 @@
+"""Types that many modules share: what the checked entry points accept, and what they make of it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .reference.sparse import SparseRows
+
+__all__ = ["ArrayLike", "DType", "DTypeLike", "Data", "Rows", "Seed", "SparseMatrix"]
+
+DType: TypeAlias = np.dtype[Any]
+
+#: A floating dtype as users name it: "float32", "float64", np.float32, np.float64 or a dtype.
+DTypeLike: TypeAlias = str | type[np.floating[Any]] | DType
+
+#: Source of random numbers; None takes fresh entropy, or continues a generator that exists.
+Seed: TypeAlias = int | np.random.Generator | None
+
+
+class SparseMatrix(Protocol):
+    """A sparse matrix or array of SciPy."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def tocsr(self) -> Any: ...
+
+
+#: Samples as users give them: an array, a DataFrame of numbers, or a sparse matrix.
+Data: TypeAlias = ArrayLike | SparseMatrix | SparseRows
+
+#: Samples after their check: C-contiguous (N, D), or the rows of a sparse matrix.
+Rows: TypeAlias = np.ndarray | SparseRows
