@@ -456,7 +456,7 @@ def test_training_is_the_twins(rule, dtype, options, rng) -> None:
     order = np.stack([rng.permutation(107) for _ in range(3)])
     results = []
     for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 2), (Plan, 5)):
-        trained, state = theta.copy(), np.zeros((rule.n_slots, n_parameters), dtype)
+        trained, state = theta.copy(), np.zeros((rule.n_moments, n_parameters), dtype)
         result = plan(ops, n_parameters, "cross_entropy", dtype).train(
             trained, state, X, y, order, 16, rule, 0, sample_weight=w, threads=workers, **options
         )
@@ -653,9 +653,9 @@ def test_several_epochs_in_one_call_are_several_calls(rule, rng) -> None:
     theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 30, rng)
     order = np.stack([rng.permutation(30) for _ in range(4)])
     plan = Plan(ops, n_parameters, "cross_entropy", "float64")
-    once, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
+    once, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
     result = plan.train(once, state, X, y, order, 7, rule, 0)
-    often, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
+    often, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
     steps, losses = 0, []
     for epoch in order:
         part = plan.train(often, state, X, y, epoch[None], 7, rule, steps)
@@ -675,11 +675,11 @@ def test_a_batch_without_weight_is_skipped(rule, workers, rng) -> None:
     theta, X, y, w = problem(sizes, "cross_entropy", "float64", 12, rng)
     w[4:8] = 0
     plan = Plan(ops, n_parameters, "cross_entropy", "float64")
-    skipped, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
+    skipped, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
     result = plan.train(skipped, state, X, y, None, 4, rule, 0, sample_weight=w, l2=0.1, threads=workers)
     assert result.steps == 2
     keep = np.r_[0:4, 8:12]
-    left_out, state = theta.copy(), np.zeros((rule.n_slots, n_parameters))
+    left_out, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
     plan.train(left_out, state, X[keep], y[keep], None, 4, rule, 0, sample_weight=w[keep], l2=0.1, threads=workers)
     np.testing.assert_allclose(skipped, left_out, rtol=0, atol=1e-15)
 
@@ -977,7 +977,7 @@ def test_plan_refuses_what_would_be_unsafe(rng) -> None:
         plan.train(frozen, np.zeros((0, 8), np.float32), X, y, None, 2, UpdateRule("sgd", 0.1), 0)
     with pytest.raises(ValueError, match=r"ops\[0\]: .* does not fit"):
         Plan(ops, 7, "cross_entropy", "float32")
-    with pytest.raises(ValueError, match=r"ops\[0\]: nothing reads its output"):
+    with pytest.raises(ValueError, match=r"ops\[1\]: expected to read .* input 0, got -1"):
         Plan([*ops, OpSpec("dense", -1, 3, 2, 0, 6, "linear")], 8, "cross_entropy", "float32")
     assert reference.softmax(plan.forward(theta, X)).shape == (4, 2)
 

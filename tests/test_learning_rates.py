@@ -41,7 +41,7 @@ def test_compiled_is_the_twin(rule, options, threads, dtype, rng, compiled, monk
         start, rates = rng.normal(size=49).astype(dtype), rng.random(9)
         results = []
         for plan in plans(dtype):
-            theta, state = start.copy(), np.zeros((rule.n_slots, 49), dtype)
+            theta, state = start.copy(), np.zeros((rule.n_moments, 49), dtype)
             got = plan.train(theta, state, X, y, order, 4, rule, 0, learning_rates=rates, threads=threads, **options)
             results.append((theta, state, got.losses))
         tolerance = 1e-4 if dtype == "float32" else 1e-12

@@ -155,7 +155,7 @@ def test_kernel_against_a_loop_over_numbers(optimizer, rule, module, dtype) -> N
     start = np.array([-1.5, -0.2, 0.0, 0.7, 1.1])
     theta = start.astype(dtype)
     flat = optimizer.update_rule()
-    state = np.zeros((flat.n_slots, 5), dtype)
+    state = np.zeros((flat.n_moments, 5), dtype)
     loops = [rule(x) for x in theta.tolist()]
     values = [next(loop) for loop in loops]
     for step in range(1, 13):
@@ -191,7 +191,7 @@ def test_effective_gradient(optimizer, options, module, dtype) -> None:
     rule = optimizer.update_rule()
     results = []
     for gradient, kwargs in ((grad, options), (effective, {})):
-        moved, state = theta.copy(), np.full((rule.n_slots, 5), 0.1, dtype)
+        moved, state = theta.copy(), np.full((rule.n_moments, 5), 0.1, dtype)
         kernel_step(rule, moved, gradient, state, 3, module, **kwargs)
         results.append(np.concatenate([moved, *state]))
     np.testing.assert_allclose(results[0], results[1], rtol=1e-12 if dtype == "float64" else 1e-5, atol=1e-7)
@@ -203,10 +203,11 @@ def test_kernel_is_its_twin(optimizer, options, dtype, rng) -> None:
     # More elements than a vector holds, with a tail; then a view that the kernel has to copy and write back.
     rule, rtol = optimizer.update_rule(), 2e-5 if dtype == "float32" else 1e-12
     start, grad = rng.normal(size=(2, 67)).astype(dtype)
-    state = rng.uniform(0.1, 0.2, size=(rule.n_slots, 67)).astype(dtype)
+    state = rng.uniform(0.1, 0.2, size=(rule.n_moments, 67)).astype(dtype)
     results = []
     for module, stride in ((reference, 1), (kernels, 1), (kernels, 2)):
-        theta, slots = np.empty(67 * stride, dtype)[::stride], np.empty((rule.n_slots, 67 * stride), dtype)[:, ::stride]
+        theta = np.empty(67 * stride, dtype)[::stride]
+        slots = np.empty((rule.n_moments, 67 * stride), dtype)[:, ::stride]
         theta[...], slots[...] = start, state
         for step in (2, 3, 4):
             kernel_step(rule, theta, grad * (step - 2.5), slots, step, module, **options)
@@ -303,7 +304,7 @@ DIVIDING_IDS = ["adagrad", "rmsprop", "adam", "amsgrad with epsilon hat"]
 @pytest.mark.parametrize("optimizer", DIVIDING, ids=DIVIDING_IDS)
 def test_no_gradient_is_no_step_whatever_epsilon(optimizer, epsilon, module, dtype) -> None:
     rule = optimizer(learning_rate=0.1, epsilon=epsilon).update_rule()
-    theta, state = np.ones(37, dtype), np.zeros((rule.n_slots, 37), dtype)
+    theta, state = np.ones(37, dtype), np.zeros((rule.n_moments, 37), dtype)
     grad = np.zeros(37, dtype)
     grad[::3] = np.linspace(-2, 2, 13)
     for step in (1, 2, 3):
@@ -354,7 +355,7 @@ QUOTIENTS = [
 
 def quotient_step(rule: UpdateRule, x: np.ndarray, q: np.ndarray, module) -> tuple[np.ndarray, ...]:
     """-x' / (√q' + ε) by one step of `rule`, with the numbers x' and q' that the rule makes of `x` and `q`."""
-    theta, state = np.zeros_like(x), np.tile(q, (rule.n_slots, 1))
+    theta, state = np.zeros_like(x), np.tile(q, (rule.n_moments, 1))
     grad = x
     if rule.rule == "adam":
         grad, state[0] = np.zeros_like(x), x
@@ -406,7 +407,7 @@ def test_a_step_does_not_depend_on_the_parameters_place(optimizer, options, dtyp
     # To the bit: workers share θ out differently with their number.
     rule, n = optimizer.update_rule(), 53
     theta, grad = rng.normal(size=(2, n)).astype(dtype)
-    state = rng.uniform(0.1, 0.2, size=(rule.n_slots, n)).astype(dtype)
+    state = rng.uniform(0.1, 0.2, size=(rule.n_moments, n)).astype(dtype)
     whole, slots = theta.copy(), state.copy()
     kernel_step(rule, whole, grad, slots, 3, kernels, **options)
     for start in range(n):
@@ -558,12 +559,12 @@ def test_update_rule(optimizer, expected) -> None:
 
 
 def test_state_vectors() -> None:
-    numbers = [name.update_rule().n_slots for name in (fnn.SGD(), fnn.SGD(0.1, 0.9), fnn.AdaGrad(), fnn.RMSProp())]
+    numbers = [name.update_rule().n_moments for name in (fnn.SGD(), fnn.SGD(0.1, 0.9), fnn.AdaGrad(), fnn.RMSProp())]
     assert numbers == [0, 1, 1, 1]
     options = ({}, {"momentum": 0.9}, {"centered": True}, {"momentum": 0.9, "centered": True})
-    assert [fnn.RMSProp(**some).update_rule().n_slots for some in options] == [1, 2, 2, 3]
-    assert [fnn.NAG().update_rule().n_slots, fnn.Adam(amsgrad=True).update_rule().n_slots] == [1, 3]
-    assert fnn.Adam().update_rule().n_slots == fnn.AdamW().update_rule().n_slots == 2
+    assert [fnn.RMSProp(**some).update_rule().n_moments for some in options] == [1, 2, 2, 3]
+    assert [fnn.NAG().update_rule().n_moments, fnn.Adam(amsgrad=True).update_rule().n_moments] == [1, 3]
+    assert fnn.Adam().update_rule().n_moments == fnn.AdamW().update_rule().n_moments == 2
 
 
 def test_descriptions_are_values() -> None:

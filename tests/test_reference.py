@@ -301,21 +301,21 @@ def test_dense_refuses(call, message) -> None:
 # A whole network.
 
 
-def test_plan_with_a_shared_weight_and_a_branch(rng, numerical_gradient) -> None:
-    # Two operations read the first one's output, and two use one weight: gradients must add up.
+def test_plan_with_shared_parameters(rng, numerical_gradient) -> None:
+    # Two operations use one weight, two others one weight and one bias: gradients must add up.
     ops = [
         OpSpec("dense", -1, 3, 3, 0, 9, "tanh"),
         OpSpec("dense", 0, 3, 3, 12, -1, "sigmoid"),
         OpSpec("dense", 1, 3, 3, 12, 21, "softplus"),
-        OpSpec("dense", 0, 3, 3, 0, 24, "tanh"),
-        OpSpec("dense", 2, 3, 2, 27, 33, "linear"),
+        OpSpec("dense", 2, 3, 3, 0, 9, "tanh"),
+        OpSpec("dense", 3, 3, 2, 24, 30, "linear"),
     ]
-    plan = Plan(ops, 35, "squared_error", "float64", input_scale=0.5)
-    theta, X, Y = rng.normal(size=35), rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    plan = Plan(ops, 32, "squared_error", "float64", input_scale=0.5)
+    theta, X, Y = rng.normal(size=32), rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
     value, grad = plan.loss_and_gradient(theta, X, Y, l1=0.1, l2=0.3)
     expected = numerical_gradient(lambda t: plan.loss_and_gradient(t, X, Y, l1=0.1, l2=0.3, gradient=False)[0], theta)
     np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-9)
-    weights = np.concatenate([theta[:9], theta[12:21], theta[27:33]])
+    weights = np.concatenate([theta[:9], theta[12:21], theta[24:30]])
     data = plan.loss_and_gradient(theta, X, Y)[0]
     assert value == pytest.approx(data + 0.1 * np.abs(weights).sum() + 0.15 * (weights**2).sum(), rel=1e-14)
 
@@ -324,7 +324,7 @@ def test_plan_with_a_shared_weight_and_a_branch(rng, numerical_gradient) -> None
     ("ops", "n", "options", "message"),
     [
         ([], 4, {}, "ops: expected at least one operation"),
-        ([OpSpec("dense", 0, 2, 2, 0, -1, "relu")], 4, {}, r"ops\[0\]: .* does not fit"),
+        ([OpSpec("dense", 0, 2, 2, 0, -1, "relu")], 4, {}, r"ops\[0\]: expected to read .* input -1, got 0"),
         ([OpSpec("conv", -1, 2, 2, 0, -1, "relu")], 4, {}, r"ops\[0\]: .* does not fit"),
         ([OpSpec("dense", -1, 2, 2, 0, 3, "relu")], 4, {}, r"ops\[0\]: .* does not fit"),
         ([OpSpec("dense", -1, 2, 2, 0, -1, "relu")], 4, {"loss": "hinge"}, "loss: unknown name 'hinge'"),

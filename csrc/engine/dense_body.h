@@ -130,7 +130,7 @@ static void FN(dense_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, const
                                 first, pack, dx, FN(delta_row)(job, source), sums);
     } else if (dx) {
         FN(product)(job, rows, op->n_in, op->n_out, delta_rows, op->n_out, 0, job->theta + op->weight, 1, op->n_out,
-                    NULL, op->accumulate, pack, dx);
+                    NULL, 0, pack, dx);
     }
     if (zeros)
         job->kernels->zeros_turn(rows, op->n_out, op->n_in, job->zeros_gradient, job->zeros_apart, zeros->bits,
@@ -171,7 +171,7 @@ static void FN(dense_tangent_backward)(const JOB *job, const fnn_op *op, ptrdiff
 {
     if (tdx) {
         FN(product)(job, rows, op->n_in, op->n_out, tdelta, op->n_out, 0, job->theta + op->weight, 1, op->n_out, NULL,
-                    op->accumulate, pack, tdx);
+                    0, pack, tdx);
         if (v && delta)
             FN(product)(job, rows, op->n_in, op->n_out, delta, op->n_out, 0, v + op->weight, 1, op->n_out, NULL, 1,
                         pack, tdx);
@@ -222,7 +222,7 @@ static void FN(narrow_backward)(JOB *job, const fnn_op *op, ptrdiff_t rows, cons
     if (dx && source->gated)
         job->kernels->gemm_relu(op->n_in, rows, op->n_out, w, 0, delta, rows, 1, NULL, x, pack, dx, rows, NULL);
     else if (dx)
-        job->kernels->gemm(op->n_in, rows, op->n_out, w, 0, 0, delta, rows, 1, NULL, op->accumulate, pack, dx, rows);
+        job->kernels->gemm(op->n_in, rows, op->n_out, w, 0, 0, delta, rows, 1, NULL, 0, pack, dx, rows);
     job->kernels->inner_products(op->n_in, op->n_out, rows, x, delta, accumulate || op->shared_weight,
                                  gradient + op->weight, op->bias >= 0 ? gradient + op->bias : NULL);
     if (!step)

@@ -209,7 +209,7 @@ static int FN(linearize_backward)(JOB *job, const FN(lens) * lens, int worker, p
         default:
             if (dx)
                 FN(product)(job, rows, op->n_in, width, FN(lens_table)(job, lens, i, FN(DELTA)), width, 0,
-                            job->theta + op->weight, 1, width, NULL, op->accumulate, lens->b.pack, dx);
+                            job->theta + op->weight, 1, width, NULL, 0, lens->b.pack, dx);
         }
     }
     return 0;

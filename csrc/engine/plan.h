@@ -25,7 +25,6 @@ typedef struct {
     int kind;          /* enum fnn_op_kind */
     int input;         /* the op whose output it reads; -1: the batch */
     int activation;    /* enum fnn_activation */
-    int accumulate;    /* backward adds to its input's delta: a later op has written there already */
     int shared_weight; /* a later op has the same weight, and has written its gradient already */
     int shared_bias;
     int gated; /* dense with a relu, and one dense op alone reads it (the last op never is): that makes of its ∂ℓ/∂x at

@@ -488,7 +488,9 @@ def _report(out: _Output, args: argparse.Namespace, run: _Run) -> None:
 
 def _init(activation: str) -> str:
     """He's variance for the activations that halve it, Glorot's for the rest."""
-    return "he_uniform" if activation in ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus") else "glorot_uniform"
+    from .plan import ACTIVATIONS
+
+    return "he_uniform" if ACTIVATIONS[activation].halves_variance else "glorot_uniform"
 
 
 def _regression_scores(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:

@@ -351,7 +351,7 @@ def _rebuild(
         found.discard(name)
         return values
 
-    slots = tensor("training.slots", (optimizer.update_rule().n_slots, net.n_parameters)).copy()
+    slots = tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
     factors = None
     if isinstance(optimizer, optimizers.KFAC):
         factors = tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()

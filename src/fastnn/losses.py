@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .checks import check_number
+from .scalars import check_number
 
 __all__ = [
     "LOSSES",
@@ -36,15 +36,19 @@ class Loss:
     link : str
         What turns outputs into probabilities or values: ``"softmax"``, ``"sigmoid"``, ``"log"`` (the exponential does)
         or ``"none"``.
+    classifies : bool
+        Whether the targets are classes.
+    takes_labels : bool
+        Whether integer labels (N,) are targets.
+    smooths_labels : bool
+        Whether it has the option `label_smoothing`.
     """
 
     name: ClassVar[str]
     link: ClassVar[str]
-
-    @property
-    def classifies(self) -> bool:
-        """Whether the targets are classes."""
-        return self.link in ("softmax", "sigmoid")
+    classifies: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = False
+    smooths_labels: ClassVar[bool] = False
 
     def options(self) -> dict[str, float]:
         """Its options, as keyword arguments of the kernel and of a plan."""
@@ -121,6 +125,9 @@ class CrossEntropy(Loss):
 
     name: ClassVar[str] = "cross_entropy"
     link: ClassVar[str] = "softmax"
+    classifies: ClassVar[bool] = True
+    takes_labels: ClassVar[bool] = True
+    smooths_labels: ClassVar[bool] = True
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -140,6 +147,7 @@ class BinaryCrossEntropy(Loss):
 
     name: ClassVar[str] = "binary_cross_entropy"
     link: ClassVar[str] = "sigmoid"
+    classifies: ClassVar[bool] = True
 
     def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
         return _binary_targets(array, n_outputs, dtype)
@@ -258,6 +266,7 @@ def _refuse(wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
         raise ValueError(f"y: expected {expected}, got {values[row, column]:g} in row {row}, column {column}")
 
 
+#: The losses by name; the position of a name is its code in enum fnn_loss (csrc/engine/plan.h).
 LOSSES: dict[str, type[Loss]] = {
     loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson)
 }

@@ -1,31 +1,112 @@
 """What a network compiles into: a list of operations over one flat parameter vector.
 
 The descriptions (layers, optimizers) and both backends meet here. Everything is a plain tuple of numbers and
-names, so that the compiled engine can copy it into C structs once and the NumPy twin can read it as it is.
+names, so that the compiled engine can copy it into C structs once and the reference implementation can read it as it
+is. Facts of an activation, of a kind of operation and of an update rule stand here in one table each; those of a loss
+are attributes of its class in :mod:`fastnn.losses`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["ACTIVATIONS", "OpSpec", "TrainResult", "UpdateRule", "parameter_ranges"]
+__all__ = [
+    "ACTIVATIONS",
+    "OPS",
+    "RULES",
+    "ActivationFacts",
+    "OpFacts",
+    "OpSpec",
+    "RuleFacts",
+    "TrainResult",
+    "UpdateRule",
+    "parameter_ranges",
+]
 
-#: Names of the activations; a name's place is its code in csrc/common.h.
-ACTIVATIONS = (
-    "linear",
-    "relu",
-    "leaky_relu",
-    "tanh",
-    "hard_tanh",
-    "leaky_tanh",
-    "sigmoid",
-    "softplus",
-    "elu",
-    "gelu",
-    "silu",
-    "sign",
-)
+
+class ActivationFacts(NamedTuple):
+    """What is true of an activation σ.
+
+    Attributes
+    ----------
+    saves_output : bool
+        σ'(z) is a function of σ(z): the backward pass takes the output, not z.
+    piecewise_linear : bool
+        σ'' = 0 wherever σ' exists.
+    halves_variance : bool
+        σ keeps about half of the variance of a centred z: He's initialization suits it better than Glorot's.
+    """
+
+    saves_output: bool = True
+    piecewise_linear: bool = False
+    halves_variance: bool = False
+
+
+#: Facts of the activations by name; the position of a name is its code in enum fnn_activation (csrc/base/common.h).
+ACTIVATIONS: dict[str, ActivationFacts] = {
+    "linear": ActivationFacts(piecewise_linear=True),
+    "relu": ActivationFacts(piecewise_linear=True, halves_variance=True),
+    "leaky_relu": ActivationFacts(piecewise_linear=True, halves_variance=True),
+    "tanh": ActivationFacts(),
+    "hard_tanh": ActivationFacts(piecewise_linear=True),
+    "leaky_tanh": ActivationFacts(),
+    "sigmoid": ActivationFacts(),
+    "softplus": ActivationFacts(halves_variance=True),
+    "elu": ActivationFacts(halves_variance=True),
+    "gelu": ActivationFacts(saves_output=False, halves_variance=True),
+    "silu": ActivationFacts(saves_output=False, halves_variance=True),
+    "sign": ActivationFacts(piecewise_linear=True),
+}
+
+
+class OpFacts(NamedTuple):
+    """What is true of a kind of operation. Pairs (a, b) are sizes, a n_out + b elements.
+
+    Attributes
+    ----------
+    has_weight : bool
+        Multiplies by a weight matrix (n_in, n_out), to which penalties apply. The other kinds have n_out = n_in, and
+        one parameter per feature at most.
+    activates : bool
+        Ends in an activation σ.
+    normalises : bool
+        û = (x − μ)/σ, then γ û + β.
+    couples_rows : bool
+        In training an output depends on all rows of the batch.
+    drops : bool
+        Random in training; the identity elsewhere, linearizations included.
+    feature_major : bool
+        The compiled engine has a feature-major form of it.
+    buffers : tuple (int, int)
+        Its part of the network's buffers, what is learnt but not optimised.
+    saved : tuple (int, int)
+        What its forward pass saves per row besides output and pre-activation.
+    column_vectors : int
+        Vectors (n_out,) in a worker's workspace; of batch norm FNN_BATCH_NORM_COLUMNS (csrc/engine/plan.h).
+    """
+
+    has_weight: bool = False
+    activates: bool = False
+    normalises: bool = False
+    couples_rows: bool = False
+    drops: bool = False
+    feature_major: bool = False
+    buffers: tuple[int, int] = (0, 0)
+    saved: tuple[int, int] = (0, 0)
+    column_vectors: int = 0
+
+
+#: Facts of the kinds of operations; the position of a name is its code in enum fnn_op_kind (csrc/engine/plan.h).
+OPS: dict[str, OpFacts] = {
+    "dense": OpFacts(has_weight=True, activates=True, feature_major=True),
+    "activation": OpFacts(activates=True, feature_major=True),
+    # running mean, running variance, their count
+    "batch_norm": OpFacts(normalises=True, couples_rows=True, buffers=(2, 1), column_vectors=9),
+    "layer_norm": OpFacts(normalises=True, saved=(1, 1)),  # û, 1/σ
+    "dropout": OpFacts(drops=True, buffers=(0, 1)),  # the seed
+    "standardize": OpFacts(buffers=(2, 0)),  # mean, 1/scale
+}
 
 
 class OpSpec(NamedTuple):
@@ -34,8 +115,8 @@ class OpSpec(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"dense"``, A = σ(X W + b); ``"activation"``, ``"batch_norm"``, ``"layer_norm"``, ``"dropout"`` or
-        ``"standardize"``, which have as many outputs as inputs.
+        One of :data:`OPS`: ``"dense"``, A = σ(X W + b); ``"activation"``, ``"batch_norm"``, ``"layer_norm"``,
+        ``"dropout"`` or ``"standardize"``, which have as many outputs as inputs.
     input : int
         Index of the operation whose output this one reads; -1 reads X.
     n_in, n_out : int
@@ -68,6 +149,22 @@ class OpSpec(NamedTuple):
     momentum: float = 0.0
     drop: float = 0.0
 
+    @property
+    def facts(self) -> OpFacts:
+        """What is true of its kind."""
+        return OPS[self.kind]
+
+    @property
+    def weight_size(self) -> int:
+        """Number of elements of its weight or γ; 0 when there is none."""
+        return 0 if self.weight < 0 else self.n_in * self.n_out if self.facts.has_weight else self.n_out
+
+    @property
+    def buffer_size(self) -> int:
+        """Number of elements of its part of the network's buffers."""
+        per_feature, besides = self.facts.buffers
+        return per_feature * self.n_out + besides
+
 
 class UpdateRule(NamedTuple):
     """An optimizer as flat numbers; a rule ignores the numbers that it does not have.
@@ -99,10 +196,32 @@ class UpdateRule(NamedTuple):
     kl_clip: float = 0.0
 
     @property
-    def n_slots(self) -> int:
-        """Number of state vectors, each as long as theta, that the rule keeps between steps."""
-        heavy = int(self.momentum != 0.0)
-        return {"sgd": heavy, "rmsprop": 1 + self.centered + heavy, "adam": 2 + self.amsgrad}.get(self.rule, 1)
+    def n_moments(self) -> int:
+        """Number of vectors, each as long as theta, that the rule keeps between steps."""
+        return RULES[self.rule].moments(self)
+
+
+class RuleFacts(NamedTuple):
+    """What is true of an update rule.
+
+    Attributes
+    ----------
+    moments : callable
+        Number of moments (vectors as long as theta that are kept between steps) as a function of the rule's options.
+    """
+
+    moments: Callable[[UpdateRule], int] = lambda _: 1
+
+
+#: Facts of the update rules; the position of a name is its code in enum fnn_rule_kind (csrc/engine/plan.h).
+RULES: dict[str, RuleFacts] = {
+    "sgd": RuleFacts(lambda rule: int(rule.momentum != 0.0)),
+    "nag": RuleFacts(),
+    "adagrad": RuleFacts(),
+    "rmsprop": RuleFacts(lambda rule: 1 + rule.centered + (rule.momentum != 0.0)),
+    "adam": RuleFacts(lambda rule: 2 + rule.amsgrad),
+    "kfac": RuleFacts(),
+}
 
 
 class TrainResult(NamedTuple):
@@ -142,10 +261,8 @@ def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int
     """
     found: dict[tuple[int, int], tuple[bool, float]] = {}
     for op in ops:
-        if op.kind == "dense":
-            found.setdefault((op.weight, op.weight + op.n_in * op.n_out), (True, float(op.rate)))
-        elif op.weight >= 0:
-            found.setdefault((op.weight, op.weight + op.n_out), (False, float(op.rate)))
+        if op.weight >= 0:
+            found.setdefault((op.weight, op.weight + op.weight_size), (op.facts.has_weight, float(op.rate)))
     for op in ops:
         if op.bias >= 0:
             found.setdefault((op.bias, op.bias + op.n_out), (False, float(op.rate)))

@@ -206,7 +206,7 @@ class TrainingState:
         Arguments that a resumed run must share.
     generator : numpy.random.Generator
         Of the shuffling; `own` says that it is not the network's.
-    slots : ndarray (n_slots, P)
+    slots : ndarray (n_moments, P)
         The optimizer's state vectors.
     factors : ndarray or None
         Those of K-FAC.
@@ -453,7 +453,7 @@ class Trainer:
             options=options,
             generator=generator,
             own=seed is not None,
-            slots=np.zeros((self._rule.n_slots, net.n_parameters), net.dtype),
+            slots=np.zeros((self._rule.n_moments, net.n_parameters), net.dtype),
             history=History(tuple(series)),
             plateau=None if plateau is None else plateau.start(),
             start=start,

@@ -1,7 +1,7 @@
 """A network's plan in C structs, and the calls that run it on worker threads.
 
-The twin is fastnn.reference.network.Plan. Values have been checked by fastnn.network; here only what would be unsafe
-to get wrong is: element types, sizes, contiguity, and indices.
+The twin is fastnn.reference.network.Plan. fastnn.lowering checks a plan and lays it out, and fastnn.network checks
+values; here only what would be unsafe to get wrong is: element types, sizes, contiguity, and indices.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
@@ -12,7 +12,8 @@ import atexit
 
 import numpy as np
 
-from ..plan import TrainResult, parameter_ranges
+from ..lowering import lower
+from ..plan import RULES, TrainResult
 from ..reference.sparse import SparseRows
 from .threads import blas_held_to_one_thread, blas_threads
 
@@ -24,24 +25,18 @@ from . import kernels as _kernels
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
 
-cdef extern from "kernels/activations.h" nogil:
-    bint fnn_activation_saves_output(int kind)
-
 cdef extern from "kernels/data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
 cdef extern from "engine/plan.h" nogil:
-    enum: FNN_DENSE, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE
-    enum: FNN_BATCH_NORM_COLUMNS, FNN_NARROW
-    enum: FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_ABSOLUTE_ERROR, FNN_HUBER, FNN_POISSON
-    enum: FNN_SGD, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC
+    enum: FNN_DENSE, FNN_NAG, FNN_KFAC
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
     enum: FNN_HESSIAN, FNN_GGN, FNN_FISHER
     enum: FNN_ALIGN
 
     ctypedef struct fnn_op:
-        int kind, input, activation, accumulate, shared_weight, shared_bias, gated
-        double rate, epsilon, momentum, drop
+        int kind, input, activation, shared_weight, shared_bias, gated
+        double lr_multiplier "rate", epsilon, momentum, dropout_rate "drop"
         ptrdiff_t state, column, normalised
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
 
@@ -52,7 +47,7 @@ cdef extern from "engine/plan.h" nogil:
     ctypedef struct fnn_segment:
         ptrdiff_t begin, end
         int penalised
-        double rate
+        double lr_multiplier "rate"
 
     ctypedef struct fnn_plan:
         const fnn_op *ops
@@ -224,14 +219,7 @@ ctypedef fused job_t:
 
 atexit.register(lambda: fnn_pool_shutdown())
 
-LOSSES = {"cross_entropy": FNN_CROSS_ENTROPY, "binary_cross_entropy": FNN_BINARY_CROSS_ENTROPY,
-          "squared_error": FNN_SQUARED_ERROR, "absolute_error": FNN_ABSOLUTE_ERROR, "huber": FNN_HUBER,
-          "poisson": FNN_POISSON}
-KINDS = {"dense": FNN_DENSE, "activation": FNN_ACTIVATE, "batch_norm": FNN_BATCH_NORM, "layer_norm": FNN_LAYER_NORM,
-         "dropout": FNN_DROPOUT, "standardize": FNN_STANDARDIZE}
 CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
-RULES = {"sgd": FNN_SGD, "nag": FNN_NAG, "adagrad": FNN_ADAGRAD, "rmsprop": FNN_RMSPROP, "adam": FNN_ADAM,
-         "kfac": FNN_KFAC}
 
 # Multiplications per worker of one pass over the data below which a second worker, who must be woken, costs more than
 # he saves. While training he is awake: then a fifteenth of it for every batch, about the cost of the barriers, but no
@@ -270,9 +258,6 @@ def chunk_bytes(value=None):
 
 # The same of a chunk of a linearization: products of more rows pay for more than the first cache levels.
 cdef double LENS_BYTES = 1 << 21
-
-# σ'' = 0 wherever σ' exists.
-PIECEWISE_LINEAR = frozenset({"linear", "relu", "leaky_relu", "hard_tanh", "sign"})
 
 # Rows of a chunk from which a narrow network runs by feature, and those of its chunks: whole tiles, and a distance
 # between the features with which they do not fall on the same sets of a cache. It is worth it where partly filled
@@ -412,35 +397,6 @@ cdef ptrdiff_t filled_up(ptrdiff_t n, ptrdiff_t lanes):
     return (n + lanes - 1) // lanes * lanes
 
 
-cdef (double, double) waste_by_row(ops, ptrdiff_t lanes):
-    """How many times the multiplications that are needed the products by row make of them, with vectors filled up, and
-    which share of them reads the data.
-
-    0 of networks that cannot run by feature: every operation must be narrow and have a form that does (see
-    dense_body.h), and those that share parameters must share both or none, for both are added to together.
-    """
-    def same(a, b):
-        return (a.weight == b.weight) == (a.bias == b.bias)
-
-    cdef double work = 0, needed = 0, first = 0
-    cdef ptrdiff_t forward, turned
-    for op in ops:
-        if op.kind not in ("dense", "activation") or max(op.n_in, op.n_out) > FNN_NARROW:
-            return 0.0, 0.0
-        if op.kind == "dense":
-            forward, turned = op.n_in * filled_up(op.n_out, lanes), op.n_out * filled_up(op.n_in, lanes)
-            if op.input < 0:
-                work += 2 * forward
-                first += 2 * forward
-                needed += 2 * op.n_in * op.n_out
-            else:  # the gradient of W can be made turned
-                work += forward + min(forward, turned) + turned
-                needed += 3 * op.n_in * op.n_out
-    if not all(same(a, b) for a in ops for b in ops if a.weight == b.weight or a.bias == b.bias >= 0):
-        return 0.0, 0.0
-    return (work / needed, first / work) if needed > 0 else (0.0, 0.0)
-
-
 cdef class Plan:
     """The compiled form of a list of operations; see fastnn.reference.network.Plan, its twin."""
     cdef fnn_plan plan, lens  # lens: the same for linearizations, which have no use for the rows of a chunk
@@ -449,185 +405,56 @@ cdef class Plan:
     cdef fnn_segment *segments
     cdef bint single
     cdef ptrdiff_t lanes, broadest
-    cdef double waste, first_share  # see waste_by_row
+    cdef double waste, first_share  # see fastnn.lowering.padding_waste
     cdef readonly ptrdiff_t n_state
     cdef readonly object dtype
+    cdef bint classifies, takes_labels
     cdef _Workspace spare
 
     def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
                   double label_smoothing=0.0):
-        ops = tuple(ops)
-        if not ops:
-            raise ValueError("ops: expected at least one operation, got none")
-        if loss not in LOSSES:
-            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
-        if not 0.0 <= label_smoothing < 1.0 or (label_smoothing != 0.0 and loss != "cross_entropy"):
-            raise ValueError(f"label_smoothing: expected a number in [0, 1), or 0 for {loss}, got {label_smoothing!r}")
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-        self.single = dtype == "float32"
-        self.dtype = np.dtype(dtype)
-        cdef int n = len(ops), i, j
+        lowered = lower(ops, n_parameters, loss, dtype, label_smoothing, VECTOR_BYTES)
+        cdef int n = len(lowered.ops), i
         self.ops = <fnn_op *>malloc(n * sizeof(fnn_op))
-        self.segments = <fnn_segment *>malloc((2 * n + 1) * 2 * sizeof(fnn_segment))
         self.places = <fnn_place *>malloc(n * sizeof(fnn_place))
+        self.segments = <fnn_segment *>malloc(max(1, len(lowered.segments)) * sizeof(fnn_segment))
         if self.ops == NULL or self.places == NULL or self.segments == NULL:
             raise MemoryError("plan")
+        for i in range(n):
+            self.ops[i] = lowered.ops[i]._asdict()
+            self.places[i] = lowered.places[i]._asdict()
+        for i in range(len(lowered.segments)):
+            self.segments[i] = lowered.segments[i]._asdict()
+        self.dtype = np.dtype(dtype)
+        self.single = dtype == "float32"
+        self.lanes = VECTOR_BYTES // self.dtype.itemsize
+        self.waste, self.first_share = lowered.waste, lowered.first_share
+        self.broadest = lowered.broadest
+        self.n_state = lowered.n_buffers
+        self.classifies, self.takes_labels = lowered.loss.classifies, lowered.loss.takes_labels
+        self.plan.ops, self.plan.n_ops = self.ops, n
         self.plan.places = self.places
-        self.plan.ops = self.ops
-        self.plan.segments = self.segments
-        self.plan.n_ops = n
-        self.plan.loss = LOSSES[loss]
+        self.plan.segments, self.plan.n_segments = self.segments, len(lowered.segments)
+        self.plan.loss = lowered.loss_code
+        self.plan.rated = lowered.rated
+        self.plan.batch_statistics = lowered.batch_statistics
+        self.plan.gathers = lowered.gathers
+        self.plan.narrow = lowered.feature_major
         self.plan.n_parameters = n_parameters
-        self.plan.n_in = ops[0].n_in
-        self.plan.n_out = ops[n - 1].n_out
+        self.plan.n_in, self.plan.n_out = lowered.n_in, lowered.n_out
+        self.plan.row_elements, self.plan.column_elements = lowered.row_elements, lowered.column_elements
+        self.plan.widest = lowered.widest
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
         self.plan.label_smoothing = label_smoothing
-        self.plan.batch_statistics = self.plan.gathers = 0
-        self.plan.column_elements = self.n_state = 0
-        self.lanes = VECTOR_BYTES // (4 if self.single else 8)
-        self.waste, self.first_share = waste_by_row(ops, self.lanes)
-        self.plan.narrow = self.waste > 0
-        self.broadest = max(max(op.n_in, op.n_out) for op in ops)
-        cdef ptrdiff_t at = 0
-        cdef fnn_op *op
-        for i in range(n):
-            spec = ops[i]
-            op = self.ops + i
-            width = ops[0].n_in if spec.input < 0 else ops[spec.input].n_out if spec.input < i else None
-            product = spec.kind == "dense"
-            parameters = spec.n_in * spec.n_out if product else spec.n_out
-            if not (spec.kind in KINDS and spec.input >= -1 and spec.n_in == width and spec.n_in > 0 and spec.n_out > 0
-                    and (product or spec.n_in == spec.n_out)
-                    and (0 if product else -1) <= spec.weight <= n_parameters - parameters
-                    and -1 <= spec.bias <= n_parameters - spec.n_out):
-                raise ValueError(f"ops[{i}]: {spec} does not fit its input or theta of length {n_parameters}")
-            op.kind = KINDS[spec.kind]
-            op.input = spec.input
-            op.rate, op.epsilon, op.momentum, op.drop = spec.rate, spec.epsilon, spec.momentum, spec.drop
-            op.n_in, op.n_out, op.weight, op.bias = spec.n_in, spec.n_out, spec.weight, spec.bias
-            op.activation = _kernels.ACTIVATION_CODES[spec.activation]
-            op.accumulate = any(ops[j].input == spec.input for j in range(i + 1, n))
-            op.shared_weight = spec.weight >= 0 and any(ops[j].weight == spec.weight for j in range(i + 1, n))
-            op.shared_bias = spec.bias >= 0 and any(ops[j].bias == spec.bias for j in range(i + 1, n))
-            op.gated = (product and spec.activation == "relu"
-                        and [ops[j].kind for j in range(i + 1, n) if ops[j].input == i] == ["dense"])
-            if not product and (op.accumulate or op.shared_weight):
-                raise ValueError(f"ops[{i}]: only a dense operation may share its input or its parameters")
-            op.out = at
-            at += op.n_out + self.plan.narrow  # a row of ones
-            op.pre = -1
-            op.normalised = 0
-            if op.kind in (FNN_DENSE, FNN_ACTIVATE) and not fnn_activation_saves_output(op.activation):
-                op.pre = at
-                at += op.n_out
-            if op.kind == FNN_LAYER_NORM:
-                op.normalised = at
-                at += op.n_out + 1
-            op.state = spec.state
-            size = {"batch_norm": 2 * spec.n_out + 1, "standardize": 2 * spec.n_out, "dropout": 1}.get(spec.kind, 0)
-            if size and spec.state < 0:
-                raise ValueError(f"ops[{i}]: a {spec.kind} needs a place in the state")
-            self.n_state = max(self.n_state, spec.state + size)
-            op.column = self.plan.column_elements
-            if op.kind == FNN_BATCH_NORM:
-                self.plan.column_elements += FNN_BATCH_NORM_COLUMNS * op.n_out
-                self.plan.batch_statistics = 1
-            if not product and spec.input < 0:
-                self.plan.gathers = 1
-        for i in range(n - 1):
-            if not any(ops[j].input == i for j in range(i + 1, n)):
-                raise ValueError(f"ops[{i}]: nothing reads its output")
-        ranges = {(spec.weight, spec.weight + (spec.n_in * spec.n_out if spec.kind == "dense" else spec.n_out))
-                  for spec in ops if spec.weight >= 0}
-        ranges |= {(spec.bias, spec.bias + spec.n_out) for spec in ops if spec.bias >= 0}
-        borders = [(0, 0), *sorted(ranges), (n_parameters, n_parameters)]
-        if any(left[1] != right[0] for left, right in zip(borders, borders[1:])):
-            raise ValueError(f"ops: their parameters must cover theta of length {n_parameters} without gaps or overlaps")
-        at = self.place_deltas(at)
-        self.plan.row_elements = at
-        self.plan.widest = max(spec.n_in for spec in ops) + 1
-        self.cut_segments(ops)
-        self.place_linearization([spec.activation for spec in ops])
+        self.plan.kept_curvature, self.plan.kept_elements = lowered.kept_curvature, lowered.kept_elements
+        self.plan.kept_columns, self.plan.tangent_elements = lowered.kept_columns, lowered.tangent_elements
+        self.lens = self.plan
+        self.lens.row_elements = 0
 
     def __dealloc__(self):
         free(self.ops)
         free(self.places)
         free(self.segments)
-
-    cdef ptrdiff_t place_deltas(self, ptrdiff_t at) except -1:
-        """A chain of products needs two buffers by turns; an op that works in place has that of its input. Where an
-        output is read from afar every op gets its own."""
-        cdef int i, turn = 0, n = self.plan.n_ops
-        cdef bint chain = all(self.ops[i].input == i - 1 for i in range(n))
-        cdef ptrdiff_t line = FNN_ALIGN // (4 if self.single else 8)
-        cdef ptrdiff_t widest = filled_up(max(self.ops[i].n_out for i in range(n)), line)
-        at = filled_up(at, line)  # see delta_row in dense_body.h
-        if not chain and any(self.ops[i].kind != FNN_DENSE for i in range(n)):
-            raise ValueError("ops: expected a chain where not all are dense")
-        for i in range(n):
-            if chain:
-                turn = 1 - turn if self.ops[i].kind == FNN_DENSE else turn
-                self.ops[i].delta = at + turn * widest
-            else:
-                self.ops[i].delta = at
-                at += filled_up(self.ops[i].n_out, line)
-        return at + 2 * widest if chain else at
-
-    cdef int place_linearization(self, activations) except -1:
-        """Where a linearization keeps what; a dropout is the identity there, and has its input's places."""
-        cdef ptrdiff_t at = 0, columns = 0, tangent = 0, width, widest = 0
-        cdef fnn_place *place
-        cdef int i
-        for i in range(self.plan.n_ops):
-            place, kind, width = self.places + i, self.ops[i].kind, self.ops[i].n_out
-            widest = max(widest, width)
-            place.slope = place.bend = place.normalised = place.inv_std = place.columns = -1
-            place.tangent_pre = place.tangent_normalised = place.tangent_mean = -1
-            if kind == FNN_DROPOUT and self.ops[i].input >= 0:
-                place[0] = self.places[self.ops[i].input]
-                place.slope = place.bend = place.normalised = place.tangent_pre = -1
-                continue
-            place.out, place.delta = at, at + width
-            at += 2 * width
-            place.tangent_out, place.tangent_delta = tangent, tangent + width
-            tangent += 2 * width
-            if kind in (FNN_DENSE, FNN_ACTIVATE) and activations[i] != "linear":
-                place.slope, place.tangent_pre = at, tangent
-                at += width
-                tangent += width
-                if activations[i] not in PIECEWISE_LINEAR:
-                    place.bend = at
-                    at += width
-            elif kind in (FNN_BATCH_NORM, FNN_LAYER_NORM):
-                place.normalised, place.tangent_normalised = at, tangent
-                at += width
-                tangent += width
-                if kind == FNN_LAYER_NORM:
-                    place.inv_std, place.tangent_mean = at, tangent
-                    at += 1
-                    tangent += 1
-                else:
-                    place.columns = columns
-                    columns += 3 * width
-        self.plan.kept_curvature = at
-        self.plan.kept_elements = at + self.plan.n_out
-        self.plan.kept_columns = columns
-        self.plan.tangent_elements = max(tangent, 2 * widest)
-        self.lens = self.plan
-        self.lens.row_elements = 0
-        return 0
-
-    cdef int cut_segments(self, ops) except -1:
-        """Theta as ranges that the update treats alike."""
-        cdef int n = 0
-        ranges = parameter_ranges(ops, self.plan.n_parameters)
-        for begin, end, penalised, rate in ranges:
-            self.segments[n] = fnn_segment(begin, end, penalised, rate)
-            n += 1
-        self.plan.n_segments = n
-        self.plan.rated = any(rate != 1.0 for _, _, _, rate in ranges)
-        return 0
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -677,7 +504,8 @@ cdef class Plan:
         cdef fnn_job_f32 job32
         cdef fnn_job_f64 job64
         cdef fnn_rule rule
-        rule.kind = RULES[optimizer.rule]
+        rule.kind = list(RULES).index(optimizer.rule)
+        cdef int n_moments = optimizer.n_moments
         rule.nesterov = optimizer.nesterov
         rule.centered = optimizer.centered
         rule.amsgrad = optimizer.amsgrad
@@ -722,7 +550,8 @@ cdef class Plan:
             inverses = _Inverses(self, preconditioner)
         if self.single:
             self.describe(&job32, theta, X, y, sample_weight, statistics, True)
-            self.schooling(&job32, theta, state, order, epochs, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            self.schooling(&job32, theta, state, order, epochs, batch_size, &rule, n_moments, step, l1, l2, clip_norm,
+                           clip_value)
             job32.losses = losses
             job32.rates = rates
             if inverses is not None:
@@ -736,7 +565,8 @@ cdef class Plan:
             done, step, status = job32.epochs_done, job32.step, job32.status
         else:
             self.describe(&job64, theta, X, y, sample_weight, statistics, True)
-            self.schooling(&job64, theta, state, order, epochs, batch_size, &rule, step, l1, l2, clip_norm, clip_value)
+            self.schooling(&job64, theta, state, order, epochs, batch_size, &rule, n_moments, step, l1, l2, clip_norm,
+                           clip_value)
             job64.losses = losses
             job64.rates = rates
             if inverses is not None:
@@ -748,7 +578,7 @@ cdef class Plan:
             job64.divide_l2 = divide_l2
             self.execute(&job64, fnn_engine_train_f64, batch_size, threads, errors, deterministic)
             done, step, status = job64.epochs_done, job64.step, job64.status
-        correct = tuple(outcome[1, :done].tolist()) if self.plan.loss <= FNN_BINARY_CROSS_ENTROPY else None
+        correct = tuple(outcome[1, :done].tolist()) if self.classifies else None
         return TrainResult(tuple(outcome[0, :done].tolist()), correct, step,
                            "interrupted" if errors else "diverged" if status == FNN_DIVERGED else "ok",
                            errors[0] if errors else None, tuple(outcome[2, :done].tolist()))
@@ -799,7 +629,7 @@ cdef class Plan:
         job.labels = job.target = job.weight = job.order = NULL
         if y is not None:  # all but forward
             if y.dtype.kind == "i":
-                if self.plan.loss != FNN_CROSS_ENTROPY:
+                if not self.takes_labels:
                     raise TypeError(f"y: expected dtype {self.dtype}, got {y.dtype}")
                 job.labels = address("y", y, "q", n)
                 if n and (y.min() < 0 or y.max() >= k):
@@ -843,18 +673,12 @@ cdef class Plan:
         return 0
 
     cdef int schooling(self, job_t *job, theta, state, order, ptrdiff_t epochs, ptrdiff_t batch_size,
-                       const fnn_rule *rule, long long step, double l1, double l2, clip_norm, clip_value) except -1:
+                       const fnn_rule *rule, int n_moments, long long step, double l1, double l2, clip_norm,
+                       clip_value) except -1:
         real = "f" if job_t is fnn_job_f32 else "d"
-        cdef int slots = 1  # as UpdateRule.n_slots
-        if rule.kind == FNN_SGD:
-            slots = rule.momentum != 0
-        elif rule.kind == FNN_RMSPROP:
-            slots = 1 + (rule.centered != 0) + (rule.momentum != 0)
-        elif rule.kind == FNN_ADAM:
-            slots = 2 + (rule.amsgrad != 0)
         job.trained = address("theta", theta, real, self.plan.n_parameters, True)
-        if slots:
-            job.state = address("state", state, real, slots * self.plan.n_parameters, True)
+        if n_moments:
+            job.state = address("state", state, real, n_moments * self.plan.n_parameters, True)
         job.epochs = epochs
         if order is not None:
             job.rows = order.shape[1]

@@ -7,6 +7,8 @@ import os
 
 import numpy as np
 
+from ..plan import ACTIVATIONS
+
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -20,15 +22,9 @@ ctypedef fused real:
     double
 
 cdef extern from "base/common.h" nogil:
-    enum: FNN_LINEAR, FNN_RELU, FNN_LEAKY_RELU, FNN_TANH, FNN_HARD_TANH, FNN_LEAKY_TANH, FNN_SIGMOID, FNN_SOFTPLUS
     enum: FNN_ALIGN
-    enum: FNN_ELU, FNN_GELU, FNN_SILU, FNN_SIGN, FNN_N_ACTIVATIONS
 
-ACTIVATION_CODES = {
-    "linear": FNN_LINEAR, "relu": FNN_RELU, "leaky_relu": FNN_LEAKY_RELU, "tanh": FNN_TANH,
-    "hard_tanh": FNN_HARD_TANH, "leaky_tanh": FNN_LEAKY_TANH, "sigmoid": FNN_SIGMOID, "softplus": FNN_SOFTPLUS,
-    "elu": FNN_ELU, "gelu": FNN_GELU, "silu": FNN_SILU, "sign": FNN_SIGN,
-}
+ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
 
 cdef const fnn_kernels *table = NULL
 

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: The activations whose derivative is a function of their output, which is what their backward pass takes.
-SAVES_OUTPUT = frozenset(ACTIVATIONS) - {"gelu", "silu"}
+SAVES_OUTPUT = frozenset(name for name, facts in ACTIVATIONS.items() if facts.saves_output)
 
 _LEAK = 0.01
 _BOUND = 750.0  # beyond it the sigmoid and the normal cdf are 0 or 1, and z * 0 must not become inf * 0

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import OpSpec, TrainResult, UpdateRule, parameter_ranges
+from ..lowering import lower
+from ..plan import OpSpec, TrainResult, UpdateRule
 from .dense import check_array
 from .kfac import kfac_direction
 from .linearize import Linearization, make
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
-from .ops import Pass, backward, forward, move_statistics, state_size
+from .ops import Pass, backward, forward, move_statistics
 from .optim import (
     adagrad_update,
     adam_update,
@@ -43,8 +44,6 @@ LOSSES = {
     "huber": huber,
     "poisson": poisson,
 }
-CLASSIFIERS = ("cross_entropy", "binary_cross_entropy")
-KINDS = ("dense", "activation", "batch_norm", "layer_norm", "dropout", "standardize")
 INPUTS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
 
 
@@ -85,8 +84,7 @@ class Plan:
     Raises
     ------
     ValueError
-        If the loss, the dtype or an operation is unknown, an offset or index does not fit, or the smoothing is out of
-        range.
+        If the plan is not valid; see :func:`fastnn.lowering.lower`.
     """
 
     def __init__(
@@ -102,33 +100,14 @@ class Plan:
         self.n_parameters = int(n_parameters)
         self.loss = loss
         self.input_scale = input_scale
-        if loss not in LOSSES:
-            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
-        if not 0.0 <= label_smoothing < 1.0 or (label_smoothing != 0.0 and loss != "cross_entropy"):
-            raise ValueError(f"label_smoothing: expected a number in [0, 1), or 0 for {loss}, got {label_smoothing!r}")
-        self._loss_options = {"label_smoothing": label_smoothing} if loss == "cross_entropy" else {}
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
-        if not self.ops:
-            raise ValueError("ops: expected at least one operation, got none")
+        lowered = lower(self.ops, self.n_parameters, loss, dtype, label_smoothing)
         self.dtype = np.dtype(dtype)
-        for index, op in enumerate(self.ops):
-            width = self.ops[0].n_in if op.input < 0 else self.ops[op.input].n_out if op.input < index else None
-            product = op.kind == "dense"
-            fits = (
-                op.kind in KINDS
-                and op.n_in == width
-                and (product or op.n_in == op.n_out)
-                and (0 if product else -1) <= op.weight <= self.n_parameters - op.n_out * (op.n_in if product else 1)
-                and -1 <= op.bias <= self.n_parameters - op.n_out
-                and (op.state >= 0 or state_size(op) == 0)
-            )
-            if not fits:
-                raise ValueError(f"ops[{index}]: {op} does not fit its input or theta of length {n_parameters}")
-        self.n_state = max(0, *(op.state + state_size(op) for op in self.ops))
+        self.n_state = lowered.n_buffers
+        self._loss_options = {"label_smoothing": label_smoothing} if lowered.loss.smooths_labels else {}
+        self._classifies = lowered.loss.classifies
         # A weight that two operations share is penalised once.
-        self._ranges = parameter_ranges(self.ops, self.n_parameters)
-        self._penalised = [(start, stop) for start, stop, penalised, _ in self._ranges if penalised]
+        self._segments = lowered.segments
+        self._penalised = [(at.begin, at.end) for at in lowered.segments if at.penalised]
 
     def forward(
         self, theta: np.ndarray, X: np.ndarray, threads: int | None = 1, statistics: np.ndarray | None = None
@@ -296,7 +275,7 @@ class Plan:
         Parameters
         ----------
         theta : ndarray (P,) of the plan's dtype
-        state : ndarray (optimizer.n_slots, P) of the plan's dtype
+        state : ndarray (optimizer.n_moments, P) of the plan's dtype
             Zeros at the start.
         X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         y : ndarray
@@ -344,7 +323,7 @@ class Plan:
             If an array does not fit the plan, before anything changes.
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype, writable=True)
-        state = check_array("state", state, (optimizer.n_slots, self.n_parameters), self.dtype, writable=True)
+        state = check_array("state", state, (optimizer.n_moments, self.n_parameters), self.dtype, writable=True)
         statistics = self._check_statistics(statistics, writable=True)
         X = self._check_X(X)
         y = np.asarray(y)
@@ -392,7 +371,7 @@ class Plan:
                     loss += penalty
                     if not math.isfinite(loss):
                         return TrainResult(tuple(losses), self._hits(correct), step, "diverged", None, tuple(penalties))
-                    if self.loss in CLASSIFIERS:
+                    if self._classifies:
                         hits = self._correct(Z, y[take])
                         weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
                     assert grad is not None
@@ -462,8 +441,7 @@ class Plan:
         dA[-1] = delta
         for index in reversed(range(len(self.ops))):
             op, upstream = self.ops[index], dA[index]
-            if upstream is None:  # nothing reads this operation
-                continue
+            assert upstream is not None  # every output is read
             source = X if op.input < 0 else outputs[op.input]
             back = backward(op, index, theta, source, saved[index], upstream, grad, run)
             if op.input >= 0:  # two operations may read the same output
@@ -491,7 +469,7 @@ class Plan:
         return ((Z > 0.0) == (y > 0.5)).all(axis=1)
 
     def _hits(self, correct: list[float]) -> tuple[float, ...] | None:
-        return tuple(correct) if self.loss in CLASSIFIERS else None
+        return tuple(correct) if self._classifies else None
 
     def _update(
         self,
@@ -510,11 +488,11 @@ class Plan:
         """One step of the optimizer."""
         # Where, l1, l2, weight decay, learning rate.
         spans = [(slice(0, self.n_parameters), 0.0, 0.0, 0.0, learning_rate)]
-        if not l1 == l2 == rule.weight_decay == 0.0 or any(rate != 1.0 for _, _, _, rate in self._ranges):
+        if not l1 == l2 == rule.weight_decay == 0.0 or any(rate != 1.0 for _, _, _, rate in self._segments):
             terms = {True: (l1, l2, rule.weight_decay), False: (0.0, 0.0, 0.0)}
             spans = [
                 (slice(start, stop), *terms[penalised], learning_rate * rate)
-                for start, stop, penalised, rate in self._ranges
+                for start, stop, penalised, rate in self._segments
             ]
         factor = 1.0
         if clip_norm is not None:
@@ -540,7 +518,7 @@ class Plan:
             t, g = theta[at], grad[at]
             common = {"l1": a, "l2": b, "factor": factor, "clip_value": limit}
             if rule.rule == "sgd":
-                velocity = state[0, at] if rule.n_slots else None
+                velocity = state[0, at] if rule.n_moments else None
                 sgd_update(t, g, velocity, eta, rule.momentum, rule.nesterov, **common)
             elif rule.rule == "nag":
                 nag_update(t, g, state[0, at], eta, mu, **common)

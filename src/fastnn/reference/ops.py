@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..plan import OpSpec
+from ..plan import ACTIVATIONS, OpSpec
 from .activations import SAVES_OUTPUT, activation_backward, activation_derivatives, activation_forward
 from .dropout import dropout
 from .norm import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
@@ -25,12 +25,9 @@ __all__ = [
     "linear_backward",
     "linearize",
     "move_statistics",
-    "state_size",
     "tangent_backward",
     "tangent_forward",
 ]
-
-STRAIGHT = ("relu", "leaky_relu", "hard_tanh", "sign", "linear")  # σ'' = 0
 
 
 class Pass(NamedTuple):
@@ -72,11 +69,6 @@ class Point:
     delta: np.ndarray | None = None
     normalised: np.ndarray | None = None
     inv_std: np.ndarray | None = None
-
-
-def state_size(op: OpSpec) -> int:
-    """Elements of the network's state that an operation has."""
-    return {"batch_norm": 2 * op.n_out + 1, "standardize": 2 * op.n_out, "dropout": 1}.get(op.kind, 0)
 
 
 def _weight(theta: np.ndarray, op: OpSpec) -> np.ndarray:
@@ -176,7 +168,7 @@ def linearize(op: OpSpec, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[
         if op.activation == "linear":
             return Z, Point()
         A, slope, bend = activation_derivatives(Z, op.activation)
-        return A, Point(slope, None if op.activation in STRAIGHT else bend)
+        return A, Point(slope, None if ACTIVATIONS[op.activation].piecewise_linear else bend)
     if op.kind in ("dropout", "standardize"):
         return forward(op, 0, theta, X, run._replace(step=-1))[0], Point()
     out, saved = forward(op, 0, theta, X, run)

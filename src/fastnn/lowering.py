@@ -1,0 +1,434 @@
+"""Lowering of a plan: validation, and where everything lies that its operations read and write.
+
+Both backends take their view of a network from :func:`lower`. It checks the operations once, and gives the sizes and
+offsets of parameters, buffers, saved tensors and gradients as plain tuples of numbers; the compiled engine copies them
+into the C structs of csrc/engine/plan.h, whose fields have the same names.
+
+Offsets ``out``, ``pre``, ``delta`` and ``normalised`` of an operation are in elements per row of a chunk: a worker that
+has c rows of a batch keeps that matrix at offset times c. Those of a :class:`Place` are the same for a linearization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from .losses import LOSSES, Loss
+from .plan import ACTIVATIONS, OPS, OpSpec, parameter_ranges
+
+__all__ = ["LoweredOp", "LoweredPlan", "Place", "Segment", "lower", "padding_waste"]
+
+ITEM_SIZES = {"float32": 4, "float64": 8}
+LINE = 64  # bytes: a cache line, and the widest vector; FNN_ALIGN
+NARROW = 128  # most inputs or outputs of an operation that runs feature-major; FNN_NARROW
+
+
+class LoweredOp(NamedTuple):
+    """One operation as the engine takes it; the fields of fnn_op.
+
+    Attributes
+    ----------
+    kind, activation : int
+        Codes: positions in OPS and ACTIVATIONS.
+    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, state
+        Those of the :class:`~fastnn.plan.OpSpec`.
+    shared_weight, shared_bias : bool
+        A later operation has the same parameters, and has written their gradient already.
+    gated : bool
+        A dense operation with relu before another dense one, whose backward product applies relu' in its epilogue and
+        yields this operation's ∂ℓ/∂z and bias gradient.
+    column : int
+        Offset of its vectors (n_out,) in a worker's column workspace.
+    out, pre, delta, normalised : int
+        Offsets of output, pre-activation (-1 where the backward pass takes the output), ∂ℓ/∂output and û.
+    """
+
+    kind: int
+    input: int
+    activation: int
+    shared_weight: bool
+    shared_bias: bool
+    gated: bool
+    lr_multiplier: float
+    epsilon: float
+    momentum: float
+    dropout_rate: float
+    state: int
+    column: int
+    normalised: int
+    n_in: int
+    n_out: int
+    weight: int
+    bias: int
+    out: int
+    pre: int
+    delta: int
+
+
+class Place(NamedTuple):
+    """Where a linearization keeps what belongs to an operation, in elements per row; -1: nothing. fnn_place.
+
+    Attributes
+    ----------
+    out, delta : int
+        Output, and w ∂ℓ/∂z of an operation with an activation, w ∂ℓ/∂output of the others.
+    slope, bend : int
+        σ'(z) where σ is not linear; σ''(z) ⊙ w ∂ℓ/∂a where σ'' is not 0 everywhere.
+    normalised, inv_std : int
+        û of a norm; 1/σ of a layer norm, one element per row.
+    columns : int
+        Of batch norm, in elements behind all rows: 1/σ, mean δ, mean û δ.
+    tangent_pre, tangent_out, tangent_delta, tangent_normalised, tangent_mean : int
+        Tangents of these, in a worker's chunk.
+    """
+
+    out: int
+    delta: int
+    tangent_out: int
+    tangent_delta: int
+    slope: int = -1
+    bend: int = -1
+    normalised: int = -1
+    inv_std: int = -1
+    columns: int = -1
+    tangent_pre: int = -1
+    tangent_normalised: int = -1
+    tangent_mean: int = -1
+
+
+class Segment(NamedTuple):
+    """A range of theta that an update treats alike; fnn_segment."""
+
+    begin: int
+    end: int
+    penalised: bool
+    lr_multiplier: float
+
+
+@dataclass(frozen=True)
+class LoweredPlan:
+    """A checked plan with all sizes and offsets; the fields of fnn_plan.
+
+    Attributes
+    ----------
+    ops, places, segments : tuple
+        One operation and place per OpSpec; the segments cover theta.
+    loss : type of Loss
+        The class that describes the loss.
+    loss_code : int
+        Position in :data:`fastnn.losses.LOSSES`.
+    n_parameters, n_in, n_out, n_buffers : int
+        Length of theta, columns of X and of the output, length of the network's buffers.
+    rated : bool
+        Some learning-rate multiplier is not 1.
+    batch_statistics : bool
+        Some operation couples the rows of a batch in training.
+    gathers : bool
+        An operation that is no product reads X: a chunk's rows must follow each other in memory.
+    feature_major : bool
+        May run with one feature after the other, each a vector over the rows.
+    waste, first_share : float
+        See :func:`padding_waste`.
+    broadest : int
+        Most inputs or outputs of an operation.
+    widest : int
+        Most inputs, and one for a bias.
+    row_elements, column_elements : int
+        Of a worker's workspace: per row of a chunk, and for vectors over features.
+    kept_curvature, kept_elements, kept_columns, tangent_elements : int
+        Of a linearization: offset of the loss's curvature, elements per row, elements behind all rows, and tangents per
+        row of a chunk.
+    """
+
+    ops: tuple[LoweredOp, ...]
+    places: tuple[Place, ...]
+    segments: tuple[Segment, ...]
+    loss: type[Loss]
+    loss_code: int
+    n_parameters: int
+    n_in: int
+    n_out: int
+    n_buffers: int
+    rated: bool
+    batch_statistics: bool
+    gathers: bool
+    feature_major: bool
+    waste: float
+    first_share: float
+    broadest: int
+    widest: int
+    row_elements: int
+    column_elements: int
+    kept_curvature: int
+    kept_elements: int
+    kept_columns: int
+    tangent_elements: int
+
+
+def lower(
+    ops: Sequence[OpSpec],
+    n_parameters: int,
+    loss: str,
+    dtype: str,
+    label_smoothing: float = 0.0,
+    vector_bytes: int = LINE,
+) -> LoweredPlan:
+    """Check a plan and lay out what its operations need.
+
+    Parameters
+    ----------
+    ops : sequence of OpSpec
+        A chain: each reads the one before it, the first one reads X, the last one's output goes into the loss.
+    n_parameters : int
+        Length of theta.
+    loss : str
+        Name of a loss.
+    dtype : {"float32", "float64"}
+    label_smoothing : float, default=0.0
+        Checked only.
+    vector_bytes : int, default=64
+        Of the vectors that the kernels in use work with; decides on feature-major runs.
+
+    Returns
+    -------
+    LoweredPlan
+
+    Raises
+    ------
+    ValueError
+        If the loss, the dtype or an operation is unknown, the smoothing is out of range, an operation does not read the
+        one before it, an offset does not fit, theta is not covered without gaps and overlaps, or operations other than
+        dense ones share parameters.
+    """
+    ops = tuple(ops)
+    _check_options(ops, loss, dtype, label_smoothing)
+    for i in range(len(ops)):
+        _check_op(ops, i, n_parameters)
+    _check_sharing(ops)
+    _check_cover(ops, n_parameters)
+    item_size = ITEM_SIZES[dtype]
+    waste, first_share = padding_waste(ops, vector_bytes // item_size)
+    lowered, row_elements, column_elements = _place_rows(ops, waste > 0.0, LINE // item_size)
+    places, kept, columns, tangent = _place_linearization(ops)
+    n_out = ops[-1].n_out
+    segments = tuple(Segment(*piece) for piece in parameter_ranges(ops, n_parameters))
+    return LoweredPlan(
+        ops=lowered,
+        places=places,
+        segments=segments,
+        loss=LOSSES[loss],
+        loss_code=list(LOSSES).index(loss),
+        n_parameters=n_parameters,
+        n_in=ops[0].n_in,
+        n_out=n_out,
+        n_buffers=max(0, *(op.state + op.buffer_size for op in ops)),
+        rated=any(segment.lr_multiplier != 1.0 for segment in segments),
+        batch_statistics=any(op.facts.couples_rows for op in ops),
+        gathers=any(op.input < 0 and not op.facts.has_weight for op in ops),
+        feature_major=waste > 0.0,
+        waste=waste,
+        first_share=first_share,
+        broadest=max(max(op.n_in, op.n_out) for op in ops),
+        widest=max(op.n_in for op in ops) + 1,
+        row_elements=row_elements,
+        column_elements=column_elements,
+        kept_curvature=kept,
+        kept_elements=kept + n_out,
+        kept_columns=columns,
+        tangent_elements=max(tangent, 2 * max(op.n_out for op in ops)),
+    )
+
+
+def _check_options(ops: tuple[OpSpec, ...], loss: str, dtype: str, label_smoothing: float) -> None:
+    if not ops:
+        raise ValueError("ops: expected at least one operation, got none")
+    if loss not in LOSSES:
+        raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+    if not 0.0 <= label_smoothing < 1.0 or (label_smoothing != 0.0 and not LOSSES[loss].smooths_labels):
+        raise ValueError(f"label_smoothing: expected a number in [0, 1), or 0 for {loss}, got {label_smoothing!r}")
+    if dtype not in ITEM_SIZES:
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+
+
+def _check_op(ops: tuple[OpSpec, ...], i: int, n_parameters: int) -> None:
+    """Operation i by itself: it reads the one before it, and fits theta and the buffers."""
+    op = ops[i]
+    if op.input != i - 1:
+        raise ValueError(f"ops[{i}]: expected to read the operation before it, input {i - 1}, got {op.input}")
+    width = ops[i - 1].n_out if i else op.n_in
+    fits = op.kind in OPS and op.activation in ACTIVATIONS and op.n_in == width and op.n_in > 0 and op.n_out > 0
+    if fits:
+        product = op.facts.has_weight
+        fits = (
+            (product or op.n_in == op.n_out)
+            and (op.weight >= 0 if product else op.weight >= -1)
+            and op.weight + op.weight_size <= n_parameters
+            and -1 <= op.bias <= n_parameters - op.n_out
+        )
+    if not fits:
+        raise ValueError(f"ops[{i}]: {op} does not fit its input or theta of length {n_parameters}")
+    if op.buffer_size and op.state < 0:
+        raise ValueError(f"ops[{i}]: a {op.kind} needs a place in the buffers")
+
+
+def _check_sharing(ops: tuple[OpSpec, ...]) -> None:
+    for i, op in enumerate(ops):
+        if not op.facts.has_weight and _shares_weight(op, ops[i + 1 :]):
+            raise ValueError(f"ops[{i}]: only a dense operation may share its parameters")
+
+
+def _check_cover(ops: tuple[OpSpec, ...], n_parameters: int) -> None:
+    ranges = {(op.weight, op.weight + op.weight_size) for op in ops if op.weight >= 0}
+    ranges |= {(op.bias, op.bias + op.n_out) for op in ops if op.bias >= 0}
+    borders = [(0, 0), *sorted(ranges), (n_parameters, n_parameters)]
+    if any(left[1] != right[0] for left, right in pairwise(borders)):
+        raise ValueError(f"ops: their parameters must cover theta of length {n_parameters} without gaps or overlaps")
+
+
+def _shares_weight(op: OpSpec, later: Sequence[OpSpec]) -> bool:
+    return op.weight >= 0 and any(other.weight == op.weight for other in later)
+
+
+def _place_rows(ops: tuple[OpSpec, ...], ones: bool, line: int) -> tuple[tuple[LoweredOp, ...], int, int]:
+    """Offsets of saved tensors, then of ∂ℓ/∂output, and the elements of both per row; those of column vectors.
+
+    `ones`: with room for a row of ones behind each output. `line`: elements of a cache line.
+    """
+    lowered: list[LoweredOp] = []
+    at = column = 0
+    for i, op in enumerate(ops):
+        later = ops[i + 1 :]
+        out, at = at, at + op.n_out + ones
+        pre = normalised = -1
+        if op.facts.activates and not ACTIVATIONS[op.activation].saves_output:
+            pre, at = at, at + op.n_out
+        per_feature, besides = op.facts.saved
+        if per_feature or besides:
+            normalised, at = at, at + per_feature * op.n_out + besides
+        lowered.append(
+            LoweredOp(
+                kind=list(OPS).index(op.kind),
+                input=op.input,
+                activation=list(ACTIVATIONS).index(op.activation),
+                shared_weight=_shares_weight(op, later),
+                shared_bias=op.bias >= 0 and any(other.bias == op.bias for other in later),
+                gated=op.kind == "dense" and op.activation == "relu" and bool(later) and later[0].kind == "dense",
+                lr_multiplier=op.rate,
+                epsilon=op.epsilon,
+                momentum=op.momentum,
+                dropout_rate=op.drop,
+                state=op.state,
+                column=column,
+                normalised=normalised,
+                n_in=op.n_in,
+                n_out=op.n_out,
+                weight=op.weight,
+                bias=op.bias,
+                out=out,
+                pre=pre,
+                delta=-1,
+            )
+        )
+        column += op.facts.column_vectors * op.n_out
+    deltas, row_elements = _place_deltas(ops, _round_up(at, line), line)
+    return tuple(op._replace(delta=delta) for op, delta in zip(lowered, deltas, strict=True)), row_elements, column
+
+
+def _place_deltas(ops: tuple[OpSpec, ...], at: int, line: int) -> tuple[list[int], int]:
+    """Offsets of ∂ℓ/∂output from `at` on, and where they end.
+
+    Operations alternate between two buffers; one without a weight works in place, in that of its input.
+    """
+    widest = _round_up(max(op.n_out for op in ops), line)
+    deltas, side = [], 0
+    for op in ops:
+        side = 1 - side if op.facts.has_weight else side
+        deltas.append(at + side * widest)
+    return deltas, at + 2 * widest
+
+
+class _Layout:
+    """A running offset."""
+
+    def __init__(self) -> None:
+        self.end = 0
+
+    def take(self, size: int) -> int:
+        """Offset of the next `size` elements."""
+        start, self.end = self.end, self.end + size
+        return start
+
+
+def _place_linearization(ops: tuple[OpSpec, ...]) -> tuple[tuple[Place, ...], int, int, int]:
+    """Places of a linearization, and the elements kept per row, behind all rows, and of tangents per row.
+
+    A dropout is the identity there, and has its input's places.
+    """
+    places: list[Place] = []
+    rows, columns, tangents = _Layout(), _Layout(), _Layout()
+    for op in ops:
+        n = op.n_out
+        if op.facts.drops and op.input >= 0:
+            source = places[op.input]
+            places.append(source._replace(slope=-1, bend=-1, normalised=-1, tangent_pre=-1))
+            continue
+        place = Place(rows.take(n), rows.take(n), tangents.take(n), tangents.take(n))
+        if op.facts.activates and op.activation != "linear":
+            place = place._replace(slope=rows.take(n), tangent_pre=tangents.take(n))
+            if not ACTIVATIONS[op.activation].piecewise_linear:
+                place = place._replace(bend=rows.take(n))
+        elif op.facts.normalises:
+            place = place._replace(normalised=rows.take(n), tangent_normalised=tangents.take(n))
+            if op.facts.couples_rows:
+                place = place._replace(columns=columns.take(3 * n))
+            else:
+                place = place._replace(inv_std=rows.take(1), tangent_mean=tangents.take(1))
+        places.append(place)
+    return tuple(places), rows.end, columns.end, tangents.end
+
+
+def padding_waste(ops: Sequence[OpSpec], lanes: int) -> tuple[float, float]:
+    """By how much row-major products with padded vectors exceed the multiplications needed, and the first layer's part.
+
+    Parameters
+    ----------
+    ops : sequence of OpSpec
+    lanes : int
+        Elements of a vector.
+
+    Returns
+    -------
+    waste : float
+        Multiplications of the row-major products over those needed. 0 for networks that cannot run feature-major:
+        every operation must be narrow and have such a form, and those that share parameters must share both or none,
+        for both are accumulated together.
+    first_share : float
+        Share of the former in products with the data.
+    """
+    if not all(op.facts.feature_major and max(op.n_in, op.n_out) <= NARROW for op in ops):
+        return 0.0, 0.0
+    if not all((a.weight == b.weight) == (a.bias == b.bias) for a in ops for b in ops if _share_any(a, b)):
+        return 0.0, 0.0
+    work = needed = first = 0.0
+    for op in ops:
+        if not op.facts.has_weight:
+            continue
+        forward, transposed = op.n_in * _round_up(op.n_out, lanes), op.n_out * _round_up(op.n_in, lanes)
+        if op.input < 0:  # the product and the gradient of W
+            work += 2 * forward
+            first += 2 * forward
+            needed += 2 * op.n_in * op.n_out
+        else:  # the gradient of W may be computed transposed
+            work += forward + min(forward, transposed) + transposed
+            needed += 3 * op.n_in * op.n_out
+    return (work / needed, first / work) if needed > 0 else (0.0, 0.0)
+
+
+def _share_any(a: OpSpec, b: OpSpec) -> bool:
+    return a.weight == b.weight or a.bias == b.bias >= 0
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple

@@ -1,0 +1,160 @@
+"""Layout and validation of a plan, and that the tables of facts agree with the C enumerations."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fastnn.losses import LOSSES
+from fastnn.lowering import LINE, NARROW, lower, padding_waste
+from fastnn.plan import ACTIVATIONS, OPS, RULES, OpSpec
+
+CSRC = Path(__file__).resolve().parents[1] / "csrc"  # an installation has none
+
+# 5 -> dense 4 gelu -> batch norm -> relu -> dropout -> layer norm -> dense 3
+STACK = [
+    OpSpec("standardize", -1, 5, 5, -1, -1, "linear", state=0),
+    OpSpec("dense", 0, 5, 4, 0, 20, "gelu"),
+    OpSpec("batch_norm", 1, 4, 4, 24, 28, "linear", state=10, momentum=0.9),
+    OpSpec("activation", 2, 4, 4, -1, -1, "relu"),
+    OpSpec("dropout", 3, 4, 4, -1, -1, "linear", state=19),
+    OpSpec("layer_norm", 4, 4, 4, 32, 36, "linear"),
+    OpSpec("dense", 5, 4, 3, 40, 52, "linear"),
+]
+
+
+def test_layout_of_a_stack() -> None:
+    plan = lower(STACK, 55, "cross_entropy", "float32")
+    assert (plan.n_in, plan.n_out, plan.n_parameters, plan.n_buffers) == (5, 3, 55, 20)
+    assert [op.out for op in plan.ops] == [0, 5, 13, 17, 21, 25, 34]
+    assert [op.pre for op in plan.ops] == [-1, 9, -1, -1, -1, -1, -1]  # gelu' takes z
+    assert [op.normalised for op in plan.ops] == [-1, -1, -1, -1, -1, 29, -1]
+    assert (plan.column_elements, plan.widest, plan.broadest) == (9 * 4, 6, 5)
+    assert plan.batch_statistics
+    assert plan.gathers
+    assert not plan.feature_major
+    # 37 elements fill three lines of 16; ops without a weight work in place, in the gradient of their input
+    assert [op.delta - 48 for op in plan.ops] == [0, 16, 16, 16, 16, 16, 0]
+    assert plan.row_elements == 48 + 2 * 16
+
+
+def test_places_of_a_linearization() -> None:
+    plan = lower(STACK, 55, "cross_entropy", "float64")
+    dense, batch_norm, relu, dropout, layer_norm = plan.places[1:6]
+    assert (dense.slope, dense.bend) == (18, 22)
+    assert (relu.slope >= 0, relu.bend) == (True, -1)
+    assert (batch_norm.columns, batch_norm.inv_std, plan.kept_columns) == (0, -1, 12)
+    assert layer_norm.inv_std >= 0
+    assert (dropout.out, dropout.delta, dropout.slope) == (relu.out, relu.delta, -1)
+    widths = {"out": 0, "delta": 0, "slope": 0, "bend": 0, "normalised": 0, "inv_std": 0}
+    taken: list[int] = []
+    for op, place in zip(STACK, plan.places, strict=True):
+        if op.kind == "dropout":
+            continue
+        for name in widths:
+            at = getattr(place, name)
+            if at >= 0:
+                taken += range(at, at + (1 if name == "inv_std" else op.n_out))
+    assert sorted(taken) == list(range(plan.kept_curvature))  # without gaps or overlaps
+    assert plan.kept_elements == plan.kept_curvature + 3
+
+
+def test_shared_parameters_and_inputs() -> None:
+    ops = [
+        OpSpec("dense", -1, 3, 3, 0, 9, "tanh"),
+        OpSpec("dense", 0, 3, 3, 0, 12, "tanh"),  # the weight of the first
+        OpSpec("dense", 1, 3, 3, 15, 12, "tanh"),  # the bias of the second
+    ]
+    plan = lower(ops, 24, "squared_error", "float64")
+    assert [op.shared_weight for op in plan.ops] == [True, False, False]
+    assert [op.shared_bias for op in plan.ops] == [False, True, False]
+    assert [(at.begin, at.end, at.penalised) for at in plan.segments] == [(0, 9, True), (9, 15, False), (15, 24, True)]
+    assert not plan.feature_major  # the bias is shared, the weight is not
+
+
+def test_relu_is_applied_by_the_one_that_reads_it() -> None:
+    chain = [OpSpec("dense", -1, 2, 2, 0, -1, "relu"), OpSpec("dense", 0, 2, 2, 4, -1, "relu")]
+    assert [op.gated for op in lower(chain, 8, "squared_error", "float32").ops] == [True, False]
+    smooth = [chain[0]._replace(activation="tanh"), chain[1]]
+    assert not any(op.gated for op in lower(smooth, 8, "squared_error", "float32").ops)
+
+
+def test_learning_rate_multipliers_cut_theta() -> None:
+    ops = [OpSpec("dense", -1, 2, 2, 0, 4, "relu", rate=0.5), OpSpec("dense", 0, 2, 1, 6, 8, "linear")]
+    plan = lower(ops, 9, "squared_error", "float32")
+    assert plan.rated
+    assert [at.lr_multiplier for at in plan.segments] == [0.5, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("index", "change", "message"),
+    [
+        (1, {"kind": "conv"}, "does not fit"),
+        (1, {"activation": "cubic"}, "does not fit"),
+        (0, {"input": 0}, "expected to read the operation before it, input -1, got 0"),
+        (1, {"input": 1}, "expected to read the operation before it, input 0, got 1"),
+        (3, {"input": 1}, "expected to read the operation before it, input 2, got 1"),
+        (1, {"n_in": 4}, "does not fit"),
+        (2, {"n_out": 3}, "does not fit"),
+        (1, {"weight": -1}, "does not fit"),
+        (6, {"bias": 53}, "does not fit"),
+        (6, {"bias": -2}, "does not fit"),
+        (2, {"state": -1}, "a batch_norm needs a place in the buffers"),
+        (6, {"bias": -1}, "without gaps or overlaps"),
+        (5, {"weight": 31}, "without gaps or overlaps"),
+        (2, {"weight": 32}, "may share its parameters"),
+    ],
+)
+def test_refused_operations(index: int, change: dict[str, object], message: str) -> None:
+    ops = list(STACK)
+    ops[index] = ops[index]._replace(**change)
+    with pytest.raises(ValueError, match=message):
+        lower(ops, 55, "cross_entropy", "float32")
+
+
+def test_refused_options() -> None:
+    with pytest.raises(ValueError, match="at least one operation"):
+        lower([], 0, "cross_entropy", "float32")
+    with pytest.raises(ValueError, match="unknown name 'hinge'"):
+        lower(STACK, 55, "hinge", "float32")
+    with pytest.raises(ValueError, match="dtype must be"):
+        lower(STACK, 55, "cross_entropy", "float16")
+    with pytest.raises(ValueError, match="label_smoothing"):
+        lower(STACK, 55, "squared_error", "float32", 0.1)
+
+
+def test_padding_waste() -> None:
+    ops = [OpSpec("dense", -1, 4, 10, 0, 40, "relu"), OpSpec("dense", 0, 10, 3, 50, 80, "linear")]
+    waste, first = padding_waste(ops, 16)
+    # row-major: 4 x 16 twice; then 10 x 16, the smaller of that and 3 x 16, and 3 x 16
+    assert waste == (2 * 64 + 160 + 48 + 48) / (2 * 40 + 3 * 30)
+    assert first == 128 / 384
+    assert padding_waste([ops[0], ops[1]._replace(n_out=NARROW + 1)], 16) == (0.0, 0.0)
+    assert padding_waste(STACK, 16) == (0.0, 0.0)
+
+
+def enumeration(header: str, name: str) -> list[str]:
+    """Names of a C enumeration, in order, without FNN_ and the number of them."""
+    text = re.sub(r"/\*.*?\*/", "", (CSRC / header).read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.search(rf"enum {name} \{{(.*?)\}}", text, re.DOTALL)
+    assert found, f"{header} has no enum {name}"
+    names = [re.sub(r"\s*=\s*0$", "", part.strip()).removeprefix("FNN_").lower() for part in found[1].split(",")]
+    return [name for name in names if name and not name.startswith("n_")]
+
+
+@pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")
+def test_codes_are_those_of_c() -> None:
+    assert enumeration("base/common.h", "fnn_activation") == list(ACTIVATIONS)
+    kinds = [{"activate": "activation"}.get(kind, kind) for kind in enumeration("engine/plan.h", "fnn_op_kind")]
+    assert kinds == list(OPS)
+    assert enumeration("engine/plan.h", "fnn_loss") == list(LOSSES)
+    assert enumeration("engine/plan.h", "fnn_rule_kind") == list(RULES)
+
+
+@pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")
+def test_sizes_are_those_of_c() -> None:
+    text = "".join((CSRC / name).read_text(encoding="utf-8") for name in ("base/common.h", "engine/plan.h"))
+    sizes = {"ALIGN": LINE, "NARROW": NARROW, "BATCH_NORM_COLUMNS": OPS["batch_norm"].column_vectors}
+    assert {name: int(re.search(rf"#define FNN_{name} (\d+)", text)[1]) for name in sizes} == sizes  # type: ignore[index]
