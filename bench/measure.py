@@ -136,7 +136,7 @@ def predicting_one_row(dtype, rounds):
     net, twin = networks(dtype)
     row = np.random.default_rng(0).standard_normal((1, 64)).astype(dtype)
     calls = {
-        "compiled forward pass": partial(net._plan.forward, net.theta, row, threads=1),
+        "compiled forward pass": partial(net.plan.forward, net.theta, row, threads=1),
         "predict_proba(row, threads=1)": partial(net.predict_proba, row, threads=1),
         "predict(row)": partial(net.predict, row),
         "twin's predict(row)": partial(twin.predict, row),

@@ -84,7 +84,7 @@ def case(number: int, backend: str = "reference", dtype: str = "float64") -> Cas
         y = np.floor(5.0 * y)
     # What training learns: standardisation and running statistics, at plausible values.
     state = rng.uniform(0.5, 1.5, len(net.state))
-    for op in net._ops:
+    for op in net.ops:
         if op.kind == "batch_norm":
             state[op.state + 2 * op.n_out] = 3.0
     net.state[...] = state.astype(dtype)

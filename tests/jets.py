@@ -201,7 +201,7 @@ def losses(net: fnn.Sequential, z: Jet, y: np.ndarray) -> Jet:
     """ℓ_i (N,) from outputs z (N, K)."""
     name, K = net.loss_name, z.v.shape[1]
     if name == "cross_entropy":
-        smoothing = net._loss.options()["label_smoothing"]
+        smoothing = net.loss_function.options()["label_smoothing"]
         targets = (1.0 - smoothing) * (np.eye(K)[y] if y.ndim == 1 else y) + smoothing / K
         lse = log(exp(z).sum(1))
         return lse - (z * targets).sum(1)
@@ -243,7 +243,7 @@ class Oracle:
         w = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         w = w / w.sum()
         penalty = np.zeros(net.n_parameters)
-        for name, offset, shape in net._slots:
+        for name, offset, shape in net.layout:
             if name.endswith("weight"):
                 penalty[offset : offset + int(np.prod(shape))] = l2
         self.hessian = np.einsum("n,npq->pq", w, ell.h) + np.diag(penalty)

@@ -237,7 +237,7 @@ def test_a_network_with_a_history_can_be_copied(backend) -> None:
         copy.fit(X, y, epochs=4, resume=True, callbacks=[fnn.EarlyStopping()], threads=1)
         assert copy.history["epoch"] == [1, 2, 3, 4]
     assert net.history["epoch"] == [1, 2]
-    assert net.history is net._training.history
+    assert net.history is net.training_state.history
 
 
 # Early stopping.
@@ -248,7 +248,7 @@ class Script:
 
     def __init__(self, net, monkeypatch, values, name="loss"):
         results = iter(values)
-        monkeypatch.setattr(net, "_evaluate", lambda *data: {"loss": 0.0, "accuracy": 0.0, name: next(results)})
+        monkeypatch.setattr(net, "evaluate_checked", lambda *data: {"loss": 0.0, "accuracy": 0.0, name: next(results)})
 
 
 @pytest.mark.parametrize("restore_best", [True, False])
@@ -425,7 +425,7 @@ def test_partial_fit_keeps_the_optimizer(backend, dtype) -> None:
         history = parts.partial_fit(X[start : start + 30], y[start : start + 30], optimizer=optimizer, threads=1)
     assert history is parts.history
     assert history["epoch"] == [1, 2, 3]
-    assert parts._training.steps == 3
+    assert parts.training_state.steps == 3
     once = fnn.Adam(0.01)
     parts, whole = classifier(backend, dtype), classifier(backend, dtype)
     for _ in range(3):
@@ -442,12 +442,12 @@ def test_partial_fit_after_fit(backend) -> None:
     whole.fit(X, y, optimizer=fnn.RMSProp(), epochs=3, threads=1)
     np.testing.assert_array_equal(parts.theta, whole.theta)
     parts.partial_fit(X, y, optimizer=fnn.RMSProp(0.01), threads=1)  # goes on with its state
-    assert parts._training.steps == 8
+    assert parts.training_state.steps == 8
     parts.partial_fit(X, y, optimizer=fnn.SGD(), threads=1)  # starts anew
-    assert parts._training.steps == 2
+    assert parts.training_state.steps == 2
     assert parts.history["epoch"] == [1, 2, 3, 4, 5]
     parts.partial_fit(batches(X, y, 45), threads=1)
-    assert parts._training.steps == 4
+    assert parts.training_state.steps == 4
 
 
 def test_partial_fit_keeps_the_history(backend) -> None:

@@ -53,12 +53,12 @@ def record(history: fnn.History) -> dict[str, list[float]]:
 
 def assert_same(one: fnn.Sequential, other: fnn.Sequential) -> None:
     np.testing.assert_array_equal(one.theta, other.theta)
-    np.testing.assert_array_equal(one._training.slots, other._training.slots)
+    np.testing.assert_array_equal(one.training_state.slots, other.training_state.slots)
     assert record(one.history) == record(other.history)
-    assert one._rng.bit_generator.state == other._rng.bit_generator.state
-    mine, theirs = (repr(net._training.generator.bit_generator.state) for net in (one, other))
+    assert one.generator.bit_generator.state == other.generator.bit_generator.state
+    mine, theirs = (repr(net.training_state.generator.bit_generator.state) for net in (one, other))
     assert mine == theirs
-    assert one._training.plateau == other._training.plateau
+    assert one.training_state.plateau == other.training_state.plateau
 
 
 # Bit for bit.
@@ -118,7 +118,7 @@ def test_a_stopped_training_stays_stopped(backend, tmp_path) -> None:
 def test_interrupted_in_the_middle_of_an_epoch(backend, monkeypatch, tmp_path) -> None:
     whole, net = classifier(backend), classifier(backend)
     train(whole, 6)
-    plan, calls = net._plan, []
+    plan, calls = net.plan, []
 
     class Interrupted:
         def __getattr__(self, name):
@@ -132,13 +132,13 @@ def test_interrupted_in_the_middle_of_an_epoch(backend, monkeypatch, tmp_path) -
                 raise KeyboardInterrupt
             return plan.train(theta, slots, X, y, order, *arguments, **options)
 
-    net._plan = Interrupted()
+    net.plan = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         train(net, 6)
-    net._plan = plan
+    net.plan = plan
     assert len(net.history) == 3
     here = net.theta.copy()
-    assert (here != net._training.theta).any()
+    assert (here != net.training_state.theta).any()
     net.save(tmp_path / "x", training_state=True)
     loaded = fnn.load(tmp_path / "x", backend=backend)
     np.testing.assert_array_equal(loaded.theta, here)
@@ -176,7 +176,7 @@ def test_partial_fits_go_on_after_loading(backend, tmp_path) -> None:
     for net in nets:
         net.partial_fit(X, y, threads=1)
     assert_same(*nets)
-    assert nets[1]._training.steps == 6
+    assert nets[1].training_state.steps == 6
 
 
 def test_without_training_state(tmp_path) -> None:
@@ -216,7 +216,7 @@ def test_states_of_ones_own_callbacks(backend, tmp_path) -> None:
     assert again.state["losses"][:2] == callback.state["losses"]
     assert again.state["worst"] == -np.inf
     assert again.state["counts"].tolist() == [3, 0]
-    np.testing.assert_array_equal(again.state["mean"], net._training.callbacks[1].state["mean"])
+    np.testing.assert_array_equal(again.state["mean"], net.training_state.callbacks[1].state["mean"])
     again.state["worst"] = object()
     with pytest.raises(TypeError, match="object is neither what JSON can express nor an array"):
         net.save(tmp_path / "y", training_state=True)
@@ -238,11 +238,11 @@ def test_other_arguments_are_refused(options, message, tmp_path) -> None:
     train(net, 2)
     net.save(tmp_path / "x", training_state=True)
     net = fnn.load(tmp_path / "x")
-    before = net.theta.copy(), net._rng.bit_generator.state
+    before = net.theta.copy(), net.generator.bit_generator.state
     with pytest.raises(ValueError, match=message):
         train(net, 3, resume=True, **options)
     np.testing.assert_array_equal(net.theta, before[0])
-    assert net._rng.bit_generator.state == before[1]
+    assert net.generator.bit_generator.state == before[1]
     X, y = blobs(50)
     with pytest.raises(ValueError, match="resume: expected n_rows=90 as in the training to be resumed, got 50"):
         net.fit(X, y, optimizer=OPTIMIZERS[1], batch_size=16, validation_split=0.2, l2=1e-3, resume=True)

@@ -16,7 +16,8 @@ import pytest
 
 import fastnn as fnn
 from fastnn import cli, datasets, plotting, tables
-from fastnn.io import load, save
+from fastnn.io import save
+from fastnn.sequential import load
 
 pytest.importorskip("sklearn")
 pytest.importorskip("pandas")

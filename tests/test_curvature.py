@@ -65,7 +65,7 @@ def full(upper: np.ndarray) -> np.ndarray:
 def places(net: fnn.Sequential) -> dict[int, slice]:
     """Where each layer's parameters are in theta."""
     found: dict[int, slice] = {}
-    for name, offset, shape in net._slots:
+    for name, offset, shape in net.layout:
         layer, stop = int(name.split(".")[0]), offset + int(np.prod(shape))
         found[layer] = slice(found[layer].start if layer in found else offset, stop)
     return found
@@ -79,7 +79,7 @@ def test_the_cases_cover_what_there_is():
     kinds = {type(layer).__name__ for made in cases for layer in made.net.layers}
     assert kinds == {"Dense", "Activation", "BatchNorm", "LayerNorm", "Dropout", "Standardize"}
     assert {made.net.loss_name for made in cases} == {*fnn.losses.LOSSES} - {"absolute_error"}
-    used = {op.activation for made in cases for op in made.net._ops}
+    used = {op.activation for made in cases for op in made.net.ops}
     assert used == set(fnn.reference.ACTIVATIONS) - {"sign"}
     assert len(CHAINS) == 15
     assert len(WHOLE) >= 5
@@ -271,7 +271,7 @@ def brute_force_factors(number: int, layer: int, kind: str) -> tuple[np.ndarray,
     made = case(number)
     made = made._replace(net=with_biases(made.net))
     truth = Oracle(made.net, made.X, made.y)
-    slot = {name: slice(at, at + int(np.prod(shape))) for name, at, shape in made.net._slots}
+    slot = {name: slice(at, at + int(np.prod(shape))) for name, at, shape in made.net.layout}
     bias = slot[f"{layer}.bias"]
     w = made.options["sample_weight"]
     w = np.ones(len(made.X)) if w is None else w
@@ -311,7 +311,7 @@ def with_biases(net: fnn.Sequential) -> fnn.Sequential:
 
     layers = [replace(layer, bias=True) if isinstance(layer, fnn.Dense) else layer for layer in net.layers]
     other = fnn.Sequential(
-        layers, input_size=net.input_size, loss=net._loss, dtype="float64", input_scale=net.input_scale,
+        layers, input_size=net.input_size, loss=net.loss_function, dtype="float64", input_scale=net.input_scale,
         backend="reference",
     )  # fmt: skip
     other.theta[...] = 0.0
@@ -793,14 +793,14 @@ def test_linearize_takes_either_targets_or_a_cotangent(backend):
     made: Case = case(0, backend)
     X = np.ascontiguousarray(made.X)
     with pytest.raises(TypeError, match="either y or cotangent"):
-        made.net._plan.linearize(made.net.theta, X, statistics=made.net.state)
-    lin = made.net._plan.linearize(made.net.theta, X, made.y, statistics=made.net.state)
+        made.net.plan.linearize(made.net.theta, X, statistics=made.net.state)
+    lin = made.net.plan.linearize(made.net.theta, X, made.y, statistics=made.net.state)
     with pytest.raises(ValueError, match="kind must be one of 'hessian', 'ggn', 'fisher', got 'x'"):
         lin.product(made.net.theta, "x")
     whole = case(WHOLE[0], backend)
     net = whole.net
-    lin = net._plan.linearize(
-        net.theta, whole.X, net._check_data(whole.X, whole.y, None)[1], statistics=net.state, training=True
+    lin = net.plan.linearize(
+        net.theta, whole.X, net.check_data(whole.X, whole.y, None)[1], statistics=net.state, training=True
     )
     with pytest.raises(ValueError, match="'fisher' needs rows that do not depend on each other"):
         lin.product(net.theta, "fisher")
@@ -815,8 +815,8 @@ def test_compiled_linearizations_are_their_twins(number, dtype, compiled):
     lins, products = [], []
     V = np.random.default_rng(0).standard_normal((2, ours.net.n_parameters)).astype(dtype)
     for made in (ours, twin):
-        X, y, w = made.net._check_data(made.X, made.y, made.options["sample_weight"])
-        plan, theta, state = made.net._plan, made.net.theta, made.net.state
+        X, y, w = made.net.check_data(made.X, made.y, made.options["sample_weight"])
+        plan, theta, state = made.net.plan, made.net.theta, made.net.state
         training = made.options["training"]
         lin = plan.linearize(theta, X, y, w, statistics=state, training=training)
         used = plan.linearize(theta, X[:2], y[:2], statistics=state)
@@ -834,7 +834,7 @@ def test_compiled_linearizations_are_their_twins(number, dtype, compiled):
     assert a.weight_sum == pytest.approx(b.weight_sum, rel=1e-12)
     assert a.loss == pytest.approx(b.loss, rel=tolerance)
     pairs = [(a.outputs, b.outputs), (a.curvature, b.curvature), *zip(*products, strict=True)]
-    for i, op in enumerate(ours.net._ops):
+    for i, op in enumerate(ours.net.ops):
         pairs.append((a.inputs(i), b.inputs(i)))
         if op.kind != "dropout":  # the engine's shares memory with the op below, and no one asks for it
             pairs.append((a.delta(i), b.delta(i)))

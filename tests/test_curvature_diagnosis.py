@@ -65,7 +65,7 @@ def test_the_worked_chain(backend):
     assert fnn.check_hessian(net, X, y)
     # The section's δ are the gradients with respect to pre-activations, its second-order ones A_lm times what is read.
     delta = [0.05753091, 0.24329895, -1.9919189, -4.02165237]
-    lin = net._plan.linearize(net.theta, X, y[:, None])
+    lin = net.plan.linearize(net.theta, X, y[:, None])
     np.testing.assert_allclose([lin.delta(i)[0, 0] for i in range(4)], delta, rtol=2e-3)
     A = [cv.per_sample_hessian_blocks(net, X, y, layer=i, kronecker=True)[0][0, 0, 0] for i in range(4)]
     read = [2.0, *(lin.outputs[0, 0] if i == 3 else lin.inputs(i + 1)[0, 0] for i in range(3))]

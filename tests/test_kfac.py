@@ -16,7 +16,7 @@ def problem(layers, dtype, backend, seed=0):
     X = rng.normal(size=(50, 7)).astype(dtype)
     y = rng.integers(0, 3, 50)
     inverses = []
-    for op in net._ops:
+    for op in net.ops:
         if op.kind != "dense":
             inverses.append(None)
             continue
@@ -53,7 +53,7 @@ def test_compiled_step_equals_twin(layers, dtype, threads, clip, many_workers):
         net, X, y, inverses = problem(layers, dtype, backend)
         theta, slots = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
         order = np.random.default_rng(3).permutation(50)[None].astype(np.int64)
-        result = net._plan.train(
+        result = net.plan.train(
             theta,
             slots,
             X,
@@ -64,7 +64,7 @@ def test_compiled_step_equals_twin(layers, dtype, threads, clip, many_workers):
             0,
             l2=0.01,
             threads=threads,
-            statistics=net._state,
+            statistics=net.state,
             preconditioner=inverses,
         )
         assert result.status == "ok"
@@ -84,7 +84,7 @@ def test_deterministic_bits(threads, many_workers):
     for n in (1, threads):
         net, X, y, inverses = problem(LAYERS["dense"], "float32", "compiled")
         theta, slots = net.theta.copy(), np.zeros((1, net.n_parameters), np.float32)
-        net._plan.train(theta, slots, X, y, None, 25, rule, 0, threads=n, deterministic=True, preconditioner=inverses)
+        net.plan.train(theta, slots, X, y, None, 25, rule, 0, threads=n, deterministic=True, preconditioner=inverses)
         thetas.append(theta)
     np.testing.assert_array_equal(*thetas)
 
@@ -95,7 +95,7 @@ def test_missing_factors_are_refused(backend):
     slots = np.zeros((1, net.n_parameters), np.float32)
     for wrong in (None, inverses[:1]):
         with pytest.raises(ValueError, match="preconditioner: expected a pair of inverse factors"):
-            net._plan.train(net.theta, slots, X, y, None, 25, UpdateRule("kfac", 0.1), 0, preconditioner=wrong)
+            net.plan.train(net.theta, slots, X, y, None, 25, UpdateRule("kfac", 0.1), 0, preconditioner=wrong)
 
 
 def small(seed=0, n=96):
@@ -147,7 +147,7 @@ def test_sampled_gradients_have_the_loss_hessian_as_covariance(loss):
     net = network(loss)
     X = np.repeat(rng.normal(size=(1, 6)), 40_000, axis=0)
     y = {"cross_entropy": np.zeros(len(X), np.int64)}.get(loss, np.full((len(X), 3), 0.5))
-    lin = net._plan.linearize(net.theta, X, y)
+    lin = net.plan.linearize(net.theta, X, y)
     sample = kfac.draw(loss, lin.outputs, lin.curvature, rng)
     q = lin.curvature[0]
     expected = np.diag(q) - np.outer(q, q) if loss == "cross_entropy" else np.diag(q)
@@ -176,7 +176,7 @@ def test_resume_goes_on_bit_for_bit(tmp_path):
     again = fnn.load(tmp_path / "net.safetensors")
     again.fit(X, y, epochs=5, resume=True, **options)
     np.testing.assert_array_equal(again.theta, straight.theta)
-    np.testing.assert_array_equal(again._training.factors, straight._training.factors)
+    np.testing.assert_array_equal(again.training_state.factors, straight.training_state.factors)
 
 
 def test_stream_equals_arrays():

@@ -43,7 +43,7 @@ def defined(net: Any, X: Any, y: Any, w: np.ndarray, structure: str) -> np.ndarr
         return w.sum() * ggn(exact, X, y, sample_weight=w)
     G = np.zeros((net.n_parameters, net.n_parameters))
     for i in sorted({int(name.split(".")[0]) for name in net.parameters}):
-        first = net._ops[i].weight
+        first = net.ops[i].weight
         size = sum(value.size for name, value in net.parameters.items() if name.startswith(f"{i}."))
         place = slice(first, first + size)
         if structure == "kfac":

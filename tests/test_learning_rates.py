@@ -61,11 +61,11 @@ def test_rates_are_those_of_the_batches(options, backend, dtype, rng) -> None:
     net = fnn.Sequential([fnn.Dense(2)], input_size=4, loss="squared_error", dtype=dtype, seed=0, backend=backend)
     rates, rule = np.array([0.1, 0.2, 0.3]), UpdateRule("sgd", 7.0, momentum=0.5)
     once, state = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
-    net._plan.train(once, state, X, y, None, 4, rule, 0, sample_weight=w, learning_rates=rates, **options)
+    net.plan.train(once, state, X, y, None, 4, rule, 0, sample_weight=w, learning_rates=rates, **options)
     often, state = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
     for at, rate in zip((0, 8), (0.1, 0.3), strict=True):
         take = slice(at, at + 4)
-        net._plan.train(often, state, X[take], y[take], None, 4, rule._replace(learning_rate=rate), 0, **options)
+        net.plan.train(often, state, X[take], y[take], None, 4, rule._replace(learning_rate=rate), 0, **options)
     np.testing.assert_array_equal(once, often)
 
 
@@ -103,6 +103,6 @@ def test_wrong_rates(rates, error, backend, rng) -> None:
     net = fnn.Sequential([fnn.Dense(2)], input_size=4, loss="squared_error", seed=0, backend=backend)
     theta, X, y = net.theta.copy(), np.ones((10, 4), np.float32), np.ones((10, 2), np.float32)
     with pytest.raises(error, match="learning_rates: expected"):
-        net._plan.train(theta, np.zeros((0, 10), np.float32), X, y, None, 4, UpdateRule("sgd", 1.0), 0,
+        net.plan.train(theta, np.zeros((0, 10), np.float32), X, y, None, 4, UpdateRule("sgd", 1.0), 0,
                         learning_rates=rates)  # fmt: skip
     np.testing.assert_array_equal(theta, net.theta)

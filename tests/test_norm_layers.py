@@ -297,7 +297,7 @@ def test_an_interrupt_in_the_middle_of_a_large_batch(workers, rng) -> None:
     norm = [fnn.BatchNorm(), fnn.Activation("relu")]
     layers = [fnn.Dense(1024), *norm, fnn.Dense(1024), *norm, fnn.Dense(10)]
     net = fnn.Sequential(layers, input_size=1024, loss="cross_entropy", seed=0)
-    theta, statistics = net.theta.copy(), net._state.copy()
+    theta, statistics = net.theta.copy(), net.state.copy()
     slots, rule = np.zeros((0, len(theta)), np.float32), UpdateRule("sgd", 1e-2)
 
     class Alarm(Exception):
@@ -309,11 +309,11 @@ def test_an_interrupt_in_the_middle_of_a_large_batch(workers, rng) -> None:
     old = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
-        result = net._plan.train(theta, slots, X, y, None, 4000, rule, 0, threads=workers, statistics=statistics)
+        result = net.plan.train(theta, slots, X, y, None, 4000, rule, 0, threads=workers, statistics=statistics)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert (result.status, result.steps, result.losses) == ("interrupted", 0, ())
     assert isinstance(result.error, Alarm)
     np.testing.assert_array_equal(theta, net.theta)
-    np.testing.assert_array_equal(statistics, net._state)
+    np.testing.assert_array_equal(statistics, net.state)

@@ -650,11 +650,11 @@ def test_the_same_seed_gives_the_same_bits(iris) -> None:
 def test_what_does_not_apply_is_refused(iris, options, message: str) -> None:
     X, y = iris
     net = deep()
-    before = net.theta.copy(), net._rng.bit_generator.state
+    before = net.theta.copy(), net.generator.bit_generator.state
     with pytest.raises(ValueError, match=message):
         net.fit(**{"X": X, "y": y, "optimizer": fnn.LBFGS(), **options})
     assert (net.theta == before[0]).all()
-    assert net._rng.bit_generator.state == before[1]
+    assert net.generator.bit_generator.state == before[1]
     assert net.history is None
 
 

@@ -146,6 +146,6 @@ def test_the_engine_looks_at_indices_itself(backend) -> None:
     rows.indices[1] = 100
     net = network(backend)
     with pytest.raises((ValueError, IndexError)):
-        net._plan.forward(net.theta, rows)
+        net.plan.forward(net.theta, rows)
     with pytest.raises(TypeError, match="indices and indptr: expected int32 and int64, got int64 and int64"):
         SparseRows(np.ones(1), np.zeros(1, np.int64), np.array([0, 1]), 2)

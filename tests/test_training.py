@@ -462,7 +462,7 @@ def test_a_last_step_to_infinity_is_noticed(backend) -> None:
 def test_interruption_leaves_a_usable_network(backend, monkeypatch) -> None:
     X, y = blobs()
     net = classifier(backend)
-    original, calls = net._plan.train, []
+    original, calls = net.plan.train, []
 
     class Interrupted:
         def __getattr__(self, name):
@@ -474,13 +474,13 @@ def test_interruption_leaves_a_usable_network(backend, monkeypatch) -> None:
                 raise KeyboardInterrupt
             return original(*args, **kwargs)
 
-    plan = net._plan
-    net._plan = Interrupted()
+    plan = net.plan
+    net.plan = Interrupted()
     monkeypatch.setattr(training, "BLOCK_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, epochs=10)
     assert net.history["epoch"] == [1, 2]
-    net._plan = plan
+    net.plan = plan
     assert np.isfinite(net.evaluate(X, y)["loss"])
     assert len(net.fit(X, y, epochs=1)) == 1
 
@@ -535,8 +535,8 @@ def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, 
     for _ in fnn.Trainer(whole, X, y, **options).epochs(done + 2):
         pass
     assert net.theta.tobytes() == whole.theta.tobytes()
-    assert net._training.slots.tobytes() == whole._training.slots.tobytes()
-    assert net._training.history["loss"] == whole._training.history["loss"]
+    assert net.training_state.slots.tobytes() == whole.training_state.slots.tobytes()
+    assert net.training_state.history["loss"] == whole.training_state.history["loss"]
 
 
 @pytest.mark.parametrize("at", [1, 2, 7])
@@ -567,7 +567,7 @@ def test_an_exception_while_an_epoch_is_recorded_leaves_none_of_its_call(at, bac
     for _ in fnn.Trainer(whole, X, y, **options).epochs(12):
         pass
     assert net.theta.tobytes() == whole.theta.tobytes()
-    assert trainer.history["loss"] == whole._training.history["loss"]
+    assert trainer.history["loss"] == whole.training_state.history["loss"]
     assert trainer.history["epoch"] == list(range(1, 13))
 
 
@@ -586,7 +586,7 @@ def test_a_consumer_that_stops_within_a_block_leaves_a_run_to_go_on_with(backend
     for _ in fnn.Trainer(whole, X, y, **options).epochs(40):
         pass
     assert net.theta.tobytes() == whole.theta.tobytes()
-    assert trainer.history["loss"] == whole._training.history["loss"]
+    assert trainer.history["loss"] == whole.training_state.history["loss"]
 
 
 def test_an_interrupted_status_is_an_interruption(backend) -> None:
@@ -594,7 +594,7 @@ def test_an_interrupted_status_is_an_interruption(backend) -> None:
     net = classifier(backend)
     trainer = fnn.Trainer(net, X, y)
     result = fnn.plan.TrainResult((), (), 0, "interrupted")
-    net._plan = type("Plan", (), {"train": lambda *args, **kwargs: result})()
+    net.plan = type("Plan", (), {"train": lambda *args, **kwargs: result})()
     with pytest.raises(KeyboardInterrupt):
         next(trainer.epochs(1))
 
@@ -651,11 +651,11 @@ def test_an_interrupted_status_is_an_interruption(backend) -> None:
 def test_fit_refuses(options, error, message, backend) -> None:
     X, y = blobs()
     net = classifier(backend)
-    before, generator = net.theta.copy(), net._rng.bit_generator.state
+    before, generator = net.theta.copy(), net.generator.bit_generator.state
     with pytest.raises(error, match=message):
         net.fit(X, y, **options)
     np.testing.assert_array_equal(net.theta, before)
-    assert net._rng.bit_generator.state == generator
+    assert net.generator.bit_generator.state == generator
     assert net.history is None
 
 

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .exchange import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .gradcheck import GradientReport, check_gradient, check_hessian
-    from .io import load
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
-    from .network import Sequential
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .sequential import Sequential, load
     from .solvers import (
         ARC,
         LBFGS,
@@ -129,8 +128,8 @@ _NAMES = {
     **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
     **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "exchange"),
     "Objective": "objective",
-    "Sequential": "network",
-    "load": "io",
+    "Sequential": "sequential",
+    "load": "sequential",
     "show_config": "config",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .reference.sparse import SparseRows
 
-__all__ = ["ArrayLike", "DType", "DTypeLike", "Data", "Rows", "Seed", "SparseMatrix"]
+__all__ = ["ArrayLike", "Batch", "BatchSource", "DType", "DTypeLike", "Data", "Rows", "Seed", "SparseMatrix"]
 
 DType: TypeAlias = np.dtype[Any]
 
@@ -34,3 +35,9 @@ Data: TypeAlias = ArrayLike | SparseMatrix | SparseRows
 
 #: Samples after their check: C-contiguous (N, D), or the rows of a sparse matrix.
 Rows: TypeAlias = np.ndarray | SparseRows
+
+#: A batch of an iterator: X and y, or X, y and sample_weight.
+Batch: TypeAlias = tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike]
+
+#: Batches for data larger than memory: something to iterate over, or a function that returns an iterator.
+BatchSource: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]

@@ -14,8 +14,9 @@ object may also have
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -23,8 +24,11 @@ from .checks import check_integer, check_number
 from .schedules import improves
 
 if TYPE_CHECKING:
-    from .network import Sequential
+    from .network import Network
     from .training import EpochResult
+
+    #: What `fit` calls after each epoch.
+    Callback = Callable[[EpochResult], object]
 
 __all__ = ["Checkpoint", "EarlyStopping"]
 
@@ -101,7 +105,7 @@ class EarlyStopping:
             self.stopped_epoch = result.epoch
             result.stop()
 
-    def end(self, net: Sequential) -> None:
+    def end(self, net: Network) -> None:
         """Give the network the best parameters and state."""
         if self.restore_best and self._theta is not None and self._state is not None:
             net.theta[...] = self._theta
@@ -129,6 +133,12 @@ class EarlyStopping:
     def __repr__(self) -> str:
         arguments = f"{self.monitor!r}, patience={self.patience}, min_delta={self.min_delta:g}"
         return f"EarlyStopping({arguments}, restore_best={self.restore_best})"
+
+
+class _Savable(Protocol):
+    """A network with files, as :class:`fastnn.Sequential` is."""
+
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None: ...
 
 
 class Checkpoint:
@@ -178,13 +188,13 @@ class Checkpoint:
         if result.epoch % self.every == 0 and result.net is not None:
             self._save(result.net)
 
-    def end(self, net: Sequential) -> None:
+    def end(self, net: Network) -> None:
         """Save the end of training, with what the other callbacks have made of the network."""
         if self._epoch:
             self._save(net)
 
-    def _save(self, net: Sequential) -> None:
-        net.save(self.path.format(epoch=self._epoch), training_state=True)
+    def _save(self, net: Network) -> None:
+        cast("_Savable", net).save(self.path.format(epoch=self._epoch), training_state=True)
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path!r}, every={self.every})"

@@ -25,8 +25,8 @@ from .problem import TASKS, Problem, Split, prepare
 from .tables import BUILT_IN, listed
 
 if TYPE_CHECKING:
-    from .network import Sequential
     from .optimizers import Optimizer
+    from .sequential import Sequential
 
 __all__ = ["main"]
 
@@ -360,7 +360,7 @@ class _Run:
     ) -> None:
         from .layers import Dense
         from .losses import CrossEntropy
-        from .network import Sequential
+        from .sequential import Sequential
 
         if problem.classes and args.loss:
             raise Failure(f"--loss {args.loss} is for regression, this is a classification")
@@ -568,7 +568,7 @@ class _Progress:
 
 def _predict(args: argparse.Namespace) -> int:
     from .files import check_writable, write_aside
-    from .io import load
+    from .sequential import load
 
     net, metadata = _load_model(args.model, load)
     problem = Problem.from_metadata(args.model, net, metadata)
@@ -638,7 +638,7 @@ def _info(args: argparse.Namespace) -> int:
 
         show_config()
         return 0
-    from .io import load
+    from .sequential import load
 
     net, metadata = _load_model(args.model, load)
     print(net.summary())

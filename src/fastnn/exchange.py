@@ -13,8 +13,8 @@ import numpy as np
 
 from .files import need
 from .layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
-from .network import Sequential
 from .reference import ops as reference_ops
+from .sequential import Sequential
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def _steps(net: Sequential) -> list[_Step]:
     if net.input_scale is not None:
         n = net.input_size
         steps.append(_Affine(np.zeros(n), np.full(n, net.input_scale), np.zeros(n)))
-    for op in net._ops:
+    for op in net.ops:
         n = op.n_out
         if op.kind == "dense":
             b = theta[op.bias : op.bias + n] if op.bias >= 0 else np.zeros(n)
@@ -168,10 +168,10 @@ def to_onnx(model: Any) -> Any:
         z = graph.step(step, z)
     real = graph.kind
     integer = onnx.TensorProto.INT64
-    k, link = net.n_outputs, net._loss.link
+    k, link = net.n_outputs, net.loss_function.link
     classes = None if estimator is None else getattr(estimator, "classes_", None)
     info = onnx.helper.make_tensor_value_info
-    if not net._loss.classifies:
+    if not net.loss_function.classifies:
         graph.add("Exp" if link == "log" else "Identity", z, out="variable")
         outputs = [info("variable", real, ["N", k])]
     elif link == "softmax":
@@ -358,7 +358,7 @@ def to_torch(model: Any) -> Any:
         cls, arguments = _TORCH_ACTIVATIONS[name]
         modules.append(getattr(nn, cls)(**arguments))
 
-    for op, layer in zip(net._ops, net.layers, strict=True):
+    for op, layer in zip(net.ops, net.layers, strict=True):
         n = op.n_out
         if op.kind == "standardize":
             mean, scale = state[op.state : op.state + 2 * n].reshape(2, n).astype(np.float64)
@@ -500,7 +500,7 @@ def from_torch(module: Any, *, loss: Any = None) -> Sequential:
         raise ValueError(f"module: expected parameters of float32 or float64, got {sorted(map(str, kinds))}")
     dtype = str(kinds.pop()).removeprefix("torch.")
     net = Sequential(layers, input_size=width, loss=loss, dtype=dtype, seed=0)
-    for index, (op, arrays) in enumerate(zip(net._ops, values, strict=True)):
+    for index, (op, arrays) in enumerate(zip(net.ops, values, strict=True)):
         for name, given in arrays.items():
             if name == "state":
                 net.state[op.state : op.state + len(given)] = given
@@ -617,7 +617,7 @@ def to_sklearn(model: Any) -> Any:
     shared: dict[str, Any] = {"hidden_layer_sizes": tuple(w.shape[1] for w in W[:-1]), "activation": None}
     shared["activation"] = _SKLEARN_ACTIVATIONS[activations.pop()]
     cls: Callable[..., Any] = sklearn.MLPRegressor
-    if net._loss.classifies:
+    if net.loss_function.classifies:
         cls = sklearn.MLPClassifier
     else:
         shared["loss"] = net.loss_name
@@ -638,10 +638,10 @@ def to_sklearn(model: Any) -> Any:
     result.coefs_, result.intercepts_ = [w.astype(dtype) for w in W], [v.astype(dtype) for v in b]
     result.n_layers_, result.n_outputs_, result.n_features_in_ = len(W) + 1, k, net.input_size
     result.out_activation_ = {"log": "exp", "none": "identity"}.get(
-        net._loss.link, "softmax" if net._loss.link == "softmax" and k > 1 else "logistic"
+        net.loss_function.link, "softmax" if net.loss_function.link == "softmax" and k > 1 else "logistic"
     )
-    if net._loss.classifies:
-        several = net._loss.link == "sigmoid" and k > 1
+    if net.loss_function.classifies:
+        several = net.loss_function.link == "sigmoid" and k > 1
         if classes is None:
             classes = np.arange(max(k, 2) if not several else k)
         binarizer = LabelBinarizer().fit(np.eye(k, dtype=np.int64) if several else classes)

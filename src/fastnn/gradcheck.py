@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import check_integer, check_number, check_seed
-from .network import Sequential
+from .network import Network
 
 __all__ = ["Component", "GradientReport", "check_gradient", "check_hessian"]
 
@@ -160,7 +160,7 @@ def check_gradient(
     rtol = check_number("rtol", rtol, above=0.0)
     count = None if n is None else check_integer("n", n)
     rng = check_seed(seed)
-    if isinstance(target, Sequential):
+    if isinstance(target, Network):
         if vjp is not None:
             raise TypeError("vjp is for functions, got a network")
         options = {"sample_weight": sample_weight, "l1": l1, "l2": l2, "training": training, "threads": 1}
@@ -228,9 +228,9 @@ def check_hessian(
     rtol = check_number("rtol", rtol, above=0.0)
     count = None if n is None else check_integer("n", n)
     rng = check_seed(seed)
-    if not isinstance(net, Sequential):
+    if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
-    double = _in_double(net)
+    double = net.astype("float64")
     options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": 1}
     theta = double.theta.copy()
     chosen = _choose(len(theta), count, rng)
@@ -257,24 +257,9 @@ def check_hessian(
     return replace(report, what="Hessian")
 
 
-def _in_double(net: Sequential) -> Sequential:
-    """A float64 copy of a network."""
-    double = Sequential(
-        net.layers,
-        input_size=net.input_size,
-        loss=net._loss,  # type: ignore[arg-type]
-        dtype="float64",
-        seed=0,
-        input_scale=net.input_scale,
-        backend=net.backend,
-    )
-    double.theta[...], double.state[...] = net.theta, net.state
-    return double
-
-
-def _parameter_names(net: Sequential) -> Callable[[int], str]:
+def _parameter_names(net: Network) -> Callable[[int], str]:
     """Function from an index into theta to ``"0.weight[2, 1]"``."""
-    slots = [(offset, shape, name) for name, offset, shape in net._slots]
+    slots = [(offset, shape, name) for name, offset, shape in net.layout]
 
     def name(i: int) -> str:
         offset, shape, parameter = max(slot for slot in slots if slot[0] <= i)
@@ -285,9 +270,9 @@ def _parameter_names(net: Sequential) -> Callable[[int], str]:
 
 
 def _check_network(
-    net: Sequential, X: Any, y: Any, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
+    net: Network, X: Any, y: Any, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
 ) -> GradientReport:
-    double = _in_double(net)
+    double = net.astype("float64")
     value, gradient = double.loss_and_gradient(X, y, **options)
     if not np.isfinite(value):
         raise ValueError(f"the loss is {value} at the network's parameters, expected a finite one")

@@ -1,4 +1,4 @@
-"""Saving and loading networks as safetensors files.
+"""The file format of networks: safetensors with a description. :func:`fastnn.load` builds networks from it.
 
 A file holds one tensor for each entry of ``net.parameters``, under the same name ("0.weight", "0.bias", …), and one
 metadata entry, ``fastnn``: a JSON description of the network,
@@ -10,11 +10,11 @@ metadata entry, ``fastnn``: a JSON description of the network,
                  "input_size": 784, "loss": "cross_entropy", "dtype": "float32", "input_scale": null},
      "metadata": {…the caller's own…}, "sha256": "…"}
 
-With the state of its training there are tensors "training.…" too (the optimizer's state vectors, and what callbacks
-keep), and an entry "training" of counters, generators and history. "sha256" is the checksum of all the rest: a file
-that was damaged, or edited by hand, is refused.
+The state of a training adds tensors "training.…" (the optimizer's moments, and what callbacks keep), and an entry
+"training" of counters, generators and history. "sha256" is the checksum of all the rest: a damaged or edited file is
+refused.
 
-Nothing in it is code: reading a file never runs anything from it.
+Nothing in a file is code: reading it never runs anything from it.
 """
 
 from __future__ import annotations
@@ -25,47 +25,52 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from . import files, initializers, layers, losses, optimizers, schedules
+from ._typing import DType
+from ._version import __version__
+from .checks import check_flag
+from .kfac import Factors
+from .network import Network
+from .training import History, TrainingState
 
-if TYPE_CHECKING:
-    from .network import Sequential
-    from .training import TrainingState
-
-__all__ = ["load", "save"]
+__all__ = ["SavedNetwork", "build", "describe", "read", "save"]
 
 #: Version of the layout of the description. A file with a higher number is refused.
 FORMAT = 1
+
+#: Modules whose dataclasses describe a network.
+NETWORK_PARTS = (layers, losses, initializers)
 
 _DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
 
 
 def save(
-    net: Sequential,
+    net: Network,
     path: str | os.PathLike[str],
     *,
     metadata: Mapping[str, Any] | None = None,
     training_state: bool = False,
 ) -> None:
-    """Save a network: its parameters, its state and its description, in the safetensors format.
+    """Save a network: its parameters, its buffers and its description, in the safetensors format.
 
     The file is written aside, in the same folder, and renamed: it appears complete or not at all, and an existing file
     is replaced only by a complete one.
 
     Parameters
     ----------
-    net : Sequential
-        The network.
+    net : Network
     path : str or path-like
         The file; ``.safetensors`` is the usual suffix, none is added.
     metadata : mapping, optional
-        Anything of your own that JSON can express (names of classes, a date …). `load` gives it back.
+        Anything of your own that JSON can express (names of classes, a date …); `load` returns it.
     training_state : bool, default=False
-        Whether to save what ``fit(resume=True)`` and ``partial_fit`` need to go on after `load`: the optimizer's state,
-        the generators, the history, and the state of schedules and callbacks.
+        Whether to save what ``fit(resume=True)`` and ``partial_fit`` need to continue: the optimizer's moments, the
+        generators, the history, and the states of schedules and callbacks.
 
     Raises
     ------
@@ -78,17 +83,14 @@ def save(
 
     Notes
     -----
-    An initializer that is a function of your own cannot be described; the loaded layer has the default one instead.
-    Initializers matter only when a network is made, so the loaded network computes the same.
+    A function of your own as initializer cannot be described; the loaded layer has the default one. Initializers matter
+    only when a network is made, so the loaded network computes the same.
     """
     from safetensors.numpy import save as serialize
 
-    from ._version import __version__
-
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
-    if not isinstance(training_state, bool):
-        raise TypeError(f"training_state must be True or False, got {training_state!r}")
+    training_state = check_flag("training_state", training_state)
     tensors = {}
     for name, values in net.parameters.items():
         if not np.isfinite(values).all():
@@ -96,13 +98,13 @@ def save(
         tensors[name] = np.ascontiguousarray(values)
     if net.state.size:
         tensors["state"] = net.state
-    description = {"format": FORMAT, "version": __version__, "network": _describe(net)}
+    description = {"format": FORMAT, "version": __version__, "network": _describe_network(net)}
     try:
         description["metadata"] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
         if training_state:
-            description["generator"] = _describe_generator(net._rng)
-            if net._training is not None:
-                description["training"] = _describe_training(net._training, tensors)
+            description["generator"] = _describe_generator(net.generator)
+            if net.training_state is not None:
+                description["training"] = _describe_training(net.training_state, tensors)
         description["sha256"] = _checksum(description, tensors)
         text = json.dumps(description, allow_nan=False, ensure_ascii=False)
         text.encode()  # lone surrogates cannot be stored
@@ -114,93 +116,24 @@ def save(
         temporary.write_bytes(serialize(tensors, {"fastnn": text}))
 
 
-def load(
-    path: str | os.PathLike[str], *, return_metadata: bool = False, backend: str = "compiled"
-) -> Sequential | tuple[Sequential, dict[str, Any]]:
-    """Load a network that `save` wrote, with the state of its training if that was saved.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    return_metadata : bool, default=False
-        Whether to return the metadata that `save` was given, too.
-    backend : {"compiled", "reference"}, default="compiled"
-        What runs the network; the file does not say, any of them can.
-
-    Returns
-    -------
-    net : Sequential
-    metadata : dict
-        Only with ``return_metadata=True``.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If the file is damaged, of another kind or of a newer format, or its tensors are not those of the network it
-        describes (missing, wrong shape or dtype, not finite), or do not fit its checksum. The message names the file
-        and what is wrong.
-    """
-    from .network import BACKENDS
-
-    if backend not in BACKENDS:  # or it would be reported as a fault of the file
-        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
-    path = Path(path)
-    tensors, description = _read(path)
-    network = description["network"]
-    stack = _stack(path, network["layers"])
-    _check_widths(path, network["input_size"], stack, tensors)
-    net = _build(path, network, stack, backend)
-    expected = net.parameters
-    _compare_names(path, expected, [name for name in tensors if not name.startswith("training.") and name != "state"])
-    for name, values in expected.items():
-        _check_shape(path, name, values.shape, tensors[name])
-        if tensors[name].dtype != values.dtype:
-            raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}, expected {values.dtype}")
-        if not np.isfinite(tensors[name]).all():
-            raise ValueError(f"{path}: tensor {name!r} has values that are not finite")
-    if net.state.size:
-        _check_tensor(path, "state", net.state.shape, net.dtype, tensors)
-    elif "state" in tensors:
-        raise ValueError(f"{path}: tensor 'state' belongs to no layer of the network described")
-    if description.get("sha256") != _checksum(description, tensors):
-        raise ValueError(f"{path}: damaged or edited: its checksum does not fit what is in it")
-    try:
-        generator, training = _rebuild(net, description, tensors)
-    except (AttributeError, KeyError, LookupError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged state of the training: {error}") from error
-    for name, values in expected.items():
-        values[...] = tensors[name]
-    if net.state.size:
-        net.state[...] = tensors["state"]
-    if generator is not None:
-        net._rng = generator
-    if training is not None:
-        if not training.own:
-            training.generator = net._rng
-        net._training, net.history = training, training.history
-    return (net, description["metadata"]) if return_metadata else net
-
-
 # ------------------------------------------------------------------ description
 
 
-def _describe(net: Sequential) -> dict[str, Any]:
+def _describe_network(net: Network) -> dict[str, Any]:
+    loss = net.loss_function.shorthand
     return {
-        "layers": [encode(layer) for layer in net.layers],
+        "layers": [describe(layer) for layer in net.layers],
         "input_size": int(net.input_size),
-        "loss": net._loss.shorthand if isinstance(net._loss.shorthand, str) else encode(net._loss),
+        "loss": loss if isinstance(loss, str) else describe(loss),
         "dtype": np.dtype(net.dtype).name,
         "input_scale": net.input_scale,
     }
 
 
-def encode(item: Any) -> Any:
-    """A layer, a loss or an initializer as plain JSON data: a dataclass becomes its fields and its class under "type".
+def describe(item: Any) -> dict[str, Any]:
+    """A layer, loss, initializer, optimizer or schedule in JSON: the fields of its dataclass, and its class as "type".
 
-    Fields that cannot be expressed (a user's own function) are left out, so that `decode` gives their defaults.
+    Fields that JSON cannot express (a user's own function) are left out, so that `build` gives their defaults.
     """
     names = {id(function): name for name, function in initializers.INITIALIZERS.items()}
     fields = {}
@@ -211,15 +144,15 @@ def encode(item: Any) -> Any:
         if id(value) in names:
             value = names[id(value)]
         elif dataclasses.is_dataclass(value) and type(value).__name__ in _classes((initializers, schedules)):
-            value = encode(value)
+            value = describe(value)
         elif callable(value):
             continue
         fields[field.name] = value
     return {"type": type(item).__name__, **fields}
 
 
-def decode(data: Any, modules: tuple[Any, ...] = (layers, losses, initializers)) -> Any:
-    """The inverse of `encode`; ValueError or TypeError for anything that it cannot have written."""
+def build(data: Any, modules: tuple[ModuleType, ...] = NETWORK_PARTS) -> Any:
+    """The inverse of `describe`; ValueError or TypeError for anything that it cannot have written."""
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
         raise ValueError(f'expected an object with a "type", got {data!r:.60}')
     known = _classes(modules)
@@ -227,9 +160,7 @@ def decode(data: Any, modules: tuple[Any, ...] = (layers, losses, initializers))
         raise ValueError(f"unknown type {data['type']!r}; this version knows {', '.join(known)}")
     cls = known[data["type"]]
     fields = {
-        key: decode(value, modules) if isinstance(value, dict) else value
-        for key, value in data.items()
-        if key != "type"
+        key: build(value, modules) if isinstance(value, dict) else value for key, value in data.items() if key != "type"
     }
     unknown = fields.keys() - {field.name for field in dataclasses.fields(cls)}
     if unknown:
@@ -237,7 +168,7 @@ def decode(data: Any, modules: tuple[Any, ...] = (layers, losses, initializers))
     return cls(**fields)
 
 
-def _classes(modules: tuple[Any, ...] = (layers, losses, initializers)) -> dict[str, type]:
+def _classes(modules: tuple[ModuleType, ...]) -> dict[str, type]:
     """The dataclasses that a description may name: the public ones of these modules, and no others."""
     return {
         name: cls
@@ -299,7 +230,7 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
         rest = {key: files.encode(value) for key, value in state.items() if key not in arrays}
         callbacks.append({"name": name, "state": rest, "tensors": sorted(arrays)})
     return {
-        "optimizer": encode(training.optimizer),
+        "optimizer": describe(training.optimizer),
         "options": files.encode(training.options),
         "epoch": training.epoch,
         "steps": training.steps,
@@ -314,108 +245,213 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
     }
 
 
-def _rebuild(
-    net: Sequential, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+def _restore_training(
+    net: Network, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> tuple[np.random.Generator | None, TrainingState | None]:
     """Generator of the network and state of its training, checked; any error means that the file is wrong."""
-    from .kfac import Factors
-    from .training import History, TrainingState
-
     generator = _generator(description["generator"]) if "generator" in description else None
     data = description.get("training")
-    found = {name for name in tensors if name.startswith("training.")}
     if data is None:
+        found = [name for name in tensors if name.startswith("training.")]
         if found:
             raise ValueError(f"tensors {', '.join(sorted(found))} without a description of the training")
         return generator, None
     if not isinstance(data, dict) or generator is None:
         raise ValueError("expected an object and a generator")
-    optimizer = decode(data["optimizer"], (optimizers, schedules))
-    if not isinstance(optimizer, optimizers.Optimizer):
-        raise ValueError(f"expected an optimizer, got {optimizer!r}")
-    for name in ("epoch", "steps", "batches"):
-        if type(data[name]) is not int or data[name] < 0:
-            raise ValueError(f"{name} is {data[name]!r:.60}")
-    for name in ("stopped", "elsewhere"):
-        if type(data[name]) is not bool:
-            raise ValueError(f"{name} is {data[name]!r:.60}")
+    return generator, _TrainingReader(net, data, tensors).state(generator)
 
-    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+
+class _TrainingReader:
+    """The state of a training, from its description and its tensors, each of which must be used."""
+
+    def __init__(self, net: Network, data: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+        self._net, self._data, self._tensors = net, data, tensors
+        self._unused = {name for name in tensors if name.startswith("training.")}
+
+    def state(self, generator: np.random.Generator) -> TrainingState:
+        """The state; `generator` is the network's."""
+        data, net = self._data, self._net
+        self._check_types()
+        optimizer = build(data["optimizer"], (optimizers, schedules))
+        if not isinstance(optimizer, optimizers.Optimizer):
+            raise ValueError(f"expected an optimizer, got {optimizer!r}")
+        slots = self._tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
+        factors = theta = state = None
+        if isinstance(optimizer, optimizers.KFAC):
+            factors = self._tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
+        if data["elsewhere"]:
+            theta = self._tensor("training.theta", net.theta.shape).copy()
+            if not np.isfinite(theta).all():
+                raise ValueError("tensor 'training.theta' has values that are not finite")
+            state = self._tensor("training.state", net.state.shape).copy()
+        history, plateau, callback_states = self._history(), self._plateau(optimizer), self._callbacks()
+        if self._unused:
+            raise ValueError(f"tensors {', '.join(sorted(self._unused))} belong to nothing")
+        own, start = data["generator"] is not None, files.decode(data["start"])
+        if start is not None:
+            _generator(data["start"])  # is it one?
+        return TrainingState(
+            optimizer=optimizer,
+            options=files.decode(data["options"]),
+            generator=_generator(data["generator"]) if own else generator,
+            own=own,
+            slots=slots,
+            history=history,
+            epoch=data["epoch"],
+            steps=data["steps"],
+            batches=data["batches"],
+            plateau=plateau,
+            start=start,
+            stopped=data["stopped"],
+            callback_states=callback_states,
+            theta=theta,
+            state=state,
+            factors=factors,
+        )
+
+    def _check_types(self) -> None:
+        for name in ("epoch", "steps", "batches"):
+            if type(self._data[name]) is not int or self._data[name] < 0:
+                raise ValueError(f"{name} is {self._data[name]!r:.60}")
+        for name in ("stopped", "elsewhere"):
+            if type(self._data[name]) is not bool:
+                raise ValueError(f"{name} is {self._data[name]!r:.60}")
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        dtype = self._net.dtype
         if 0 in shape:
-            return np.zeros(shape, net.dtype)
-        if name not in tensors:
+            return np.zeros(shape, dtype)
+        if name not in self._tensors:
             raise ValueError(f"missing tensor {name!r}")
-        values = tensors[name]
-        if values.shape != shape or values.dtype != net.dtype:
-            raise ValueError(f"tensor {name!r} is {values.dtype} {values.shape}, expected {net.dtype} {shape}")
-        found.discard(name)
+        values = self._tensors[name]
+        if values.shape != shape or values.dtype != dtype:
+            raise ValueError(f"tensor {name!r} is {values.dtype} {values.shape}, expected {dtype} {shape}")
+        self._unused.discard(name)
         return values
 
-    slots = tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
-    factors = None
-    if isinstance(optimizer, optimizers.KFAC):
-        factors = tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
-    theta = state = None
-    if data["elsewhere"]:
-        theta = tensor("training.theta", net.theta.shape).copy()
-        if not np.isfinite(theta).all():
-            raise ValueError("tensor 'training.theta' has values that are not finite")
-        state = tensor("training.state", net.state.shape).copy()
-    columns = files.decode(data["history"])
-    history = History(tuple(columns))
-    if len({len(column) for column in columns.values()}) != 1 or "epoch" not in columns:
-        raise ValueError("the series of the history do not fit each other")
-    for name, column in columns.items():
-        if not all(type(value) in (int, float) for value in column):
-            raise ValueError(f"series {name!r} of the history has something that is not a number")
-        history[name].extend(column)
-    plateau = files.decode(data["plateau"])
-    schedule = optimizer.learning_rate
-    listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
-    if (listener.start().keys() if listener else None) != (plateau.keys() if plateau is not None else None):
-        raise ValueError(f"the schedule's memory is {plateau!r:.60}")
-    callback_states = []
-    for index, entry in enumerate(data["callbacks"]):
-        kept = {key: files.decode(value) for key, value in entry["state"].items()}
-        for key in entry["tensors"]:
-            name = f"training.callbacks.{index}.{key}"
-            kept[key] = tensors[name].copy()
-            found.discard(name)
-        callback_states.append((str(entry["name"]), kept))
-    if found:
-        raise ValueError(f"tensors {', '.join(sorted(found))} belong to nothing")
-    start = files.decode(data["start"])
-    own = data["generator"] is not None
-    shuffling = _generator(data["generator"]) if own else generator
-    if start is not None:
-        _generator(data["start"])  # is it one?
-    return generator, TrainingState(
-        optimizer=optimizer,
-        options=files.decode(data["options"]),
-        generator=shuffling,
-        own=own,
-        slots=slots,
-        history=history,
-        epoch=data["epoch"],
-        steps=data["steps"],
-        batches=data["batches"],
-        plateau=plateau,
-        start=start,
-        stopped=data["stopped"],
-        callback_states=callback_states,
-        theta=theta,
-        state=state,
-        factors=factors,
-    )
+    def _history(self) -> History:
+        columns = files.decode(self._data["history"])
+        history = History(tuple(columns))
+        if len({len(column) for column in columns.values()}) != 1 or "epoch" not in columns:
+            raise ValueError("the series of the history do not fit each other")
+        for name, column in columns.items():
+            if not all(type(value) in (int, float) for value in column):
+                raise ValueError(f"series {name!r} of the history has something that is not a number")
+            history[name].extend(column)
+        return history
+
+    def _plateau(self, optimizer: optimizers.Optimizer) -> dict[str, Any] | None:
+        plateau: dict[str, Any] | None = files.decode(self._data["plateau"])
+        schedule = optimizer.learning_rate
+        listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
+        if (listener.start().keys() if listener else None) != (plateau.keys() if plateau is not None else None):
+            raise ValueError(f"the schedule's memory is {plateau!r:.60}")
+        return plateau
+
+    def _callbacks(self) -> list[tuple[str, dict[str, Any]]]:
+        states = []
+        for index, entry in enumerate(self._data["callbacks"]):
+            state = {key: files.decode(value) for key, value in entry["state"].items()}
+            for key in entry["tensors"]:
+                name = f"training.callbacks.{index}.{key}"
+                state[key] = self._tensors[name].copy()
+                self._unused.discard(name)
+            states.append((str(entry["name"]), state))
+        return states
 
 
 # ------------------------------------------------------------------ reading
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and description of a file, after the checks that need no network."""
+@dataclasses.dataclass(frozen=True)
+class SavedNetwork:
+    """What :func:`read` found in a file. Its methods raise ValueErrors that name the file.
+
+    Attributes
+    ----------
+    path : Path
+    tensors : dict of ndarray
+    description : dict
+        Of the format at the head of this module.
+    """
+
+    path: Path
+    tensors: dict[str, np.ndarray]
+    description: dict[str, Any]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What `save` was given."""
+        return self.description["metadata"]  # type: ignore[no-any-return]
+
+    def describe_network(self) -> tuple[list[layers.Layer], dict[str, Any]]:
+        """Layers and keyword arguments to make the network with; the widths fit the weights."""
+        path, network = self.path, self.description["network"]
+        stack = []
+        for index, data in enumerate(network["layers"]):
+            try:
+                stack.append(build(data))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: layer {index}: {error}") from error
+        _check_widths(path, network["input_size"], stack, self.tensors)
+        options = {key: value for key, value in network.items() if key != "layers"}
+        unknown = options.keys() - {"input_size", "loss", "dtype", "input_scale"}
+        if unknown:
+            raise ValueError(f"{path}: damaged description: unknown {', '.join(sorted(unknown))}")
+        if isinstance(options["loss"], dict):
+            try:
+                options["loss"] = build(options["loss"])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}: {error}") from error
+        return stack, options
+
+    def restore(self, net: Network) -> None:
+        """Give a network of this description its parameters, its buffers and the state of its training."""
+        path, tensors = self.path, self.tensors
+        expected = net.parameters
+        own = [name for name in tensors if not name.startswith("training.") and name != "state"]
+        _compare_names(path, expected, own)
+        for name, values in expected.items():
+            _check_shape(path, name, values.shape, tensors[name])
+            if tensors[name].dtype != values.dtype:
+                raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}, expected {values.dtype}")
+            if not np.isfinite(tensors[name]).all():
+                raise ValueError(f"{path}: tensor {name!r} has values that are not finite")
+        if net.state.size:
+            _check_tensor(path, "state", net.state.shape, net.dtype, tensors)
+        elif "state" in tensors:
+            raise ValueError(f"{path}: tensor 'state' belongs to no layer of the network described")
+        if self.description.get("sha256") != _checksum(self.description, tensors):
+            raise ValueError(f"{path}: damaged or edited: its checksum does not fit what is in it")
+        try:
+            generator, training = _restore_training(net, self.description, tensors)
+        except (AttributeError, KeyError, LookupError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged state of the training: {error}") from error
+        for name, values in expected.items():
+            values[...] = tensors[name]
+        if net.state.size:
+            net.state[...] = tensors["state"]
+        if generator is not None:
+            net.generator = generator
+        if training is not None:
+            if not training.own:
+                training.generator = net.generator
+            net.training_state, net.history = training, training.history
+
+
+def read(path: str | os.PathLike[str]) -> SavedNetwork:
+    """Read a file, after the checks that need no network.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is damaged, of another kind or of a newer format.
+    """
     from safetensors import SafetensorError, safe_open
 
+    path = Path(path)
     with open(path, "rb"):  # an OSError for a missing file or a folder, before the library words it in its own way
         pass
     try:
@@ -432,7 +468,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 tensors[name] = file.get_tensor(name)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
-    return tensors, description
+    return SavedNetwork(path, tensors, description)
 
 
 def _check_description(path: Path, text: str) -> dict[str, Any]:
@@ -457,17 +493,7 @@ def _check_description(path: Path, text: str) -> dict[str, Any]:
     return description
 
 
-def _stack(path: Path, described: list[Any]) -> list[Any]:
-    stack = []
-    for index, data in enumerate(described):
-        try:
-            stack.append(decode(data))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: layer {index}: {error}") from error
-    return stack
-
-
-def _check_widths(path: Path, width: int, stack: list[Any], tensors: dict[str, np.ndarray]) -> None:
+def _check_widths(path: Path, width: int, stack: list[layers.Layer], tensors: dict[str, np.ndarray]) -> None:
     """Compare weights with the widths described, before memory for them is taken: a damaged width may be huge."""
     for index, layer in enumerate(stack):
         units = getattr(layer, "units", None)
@@ -477,21 +503,6 @@ def _check_widths(path: Path, width: int, stack: list[Any], tensors: dict[str, n
                 raise ValueError(f"{path}: missing tensor {name!r}")
             _check_shape(path, name, (width, units), tensors[name])
             width = units
-
-
-def _build(path: Path, network: dict[str, Any], stack: list[Any], backend: str) -> Sequential:
-    from .network import Sequential
-
-    options = {key: value for key, value in network.items() if key != "layers"}
-    unknown = options.keys() - {"input_size", "loss", "dtype", "input_scale"}
-    if unknown:
-        raise ValueError(f"{path}: damaged description: unknown {', '.join(sorted(unknown))}")
-    try:
-        if isinstance(options["loss"], dict):
-            options["loss"] = decode(options["loss"])
-        return Sequential(stack, backend=backend, **options)
-    except (TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _compare_names(path: Path, expected: Mapping[str, Any], tensors: list[str]) -> None:
@@ -509,7 +520,7 @@ def _check_shape(path: Path, name: str, shape: tuple[int, ...], tensor: np.ndarr
 
 
 def _check_tensor(
-    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], tensors: Mapping[str, np.ndarray]
+    path: Path, name: str, shape: tuple[int, ...], dtype: DType, tensors: Mapping[str, np.ndarray]
 ) -> None:
     if name not in tensors:
         raise ValueError(f"{path}: missing tensor {name!r}")

@@ -12,7 +12,7 @@ from .optimizers import KFAC
 from .plan import OpSpec
 
 if TYPE_CHECKING:
-    from .network import Sequential
+    from .network import Network
 
 __all__ = ["Factors", "draw"]
 
@@ -39,8 +39,8 @@ class Factors:
         If K-FAC is not defined for the network: batch norm, or a loss without curvature.
     """
 
-    def __init__(self, net: Sequential, optimizer: KFAC, l2: float, threads: int) -> None:
-        if any(op.kind == "batch_norm" for op in net._ops):
+    def __init__(self, net: Network, optimizer: KFAC, l2: float, threads: int) -> None:
+        if any(op.kind == "batch_norm" for op in net.ops):
             raise ValueError(
                 "optimizer: K-FAC needs gradients of single rows, which batch norm couples; use LayerNorm or Adam"
             )
@@ -49,7 +49,7 @@ class Factors:
         self._net, self._optimizer, self._damping, self._threads = net, optimizer, optimizer.damping + l2, threads
         self._places: list[tuple[int, int, int] | None] = []  # of every op: offset, order of A, order of G
         at = 1  # the first element counts the estimates
-        for op in net._ops:
+        for op in net.ops:
             m = op.n_in + (op.bias >= 0)
             self._places.append((at, m, op.n_out) if op.kind == "dense" else None)
             at += m * m + op.n_out**2 if op.kind == "dense" else 0
@@ -81,9 +81,9 @@ class Factors:
         with ρ smaller while there are few estimates.
         """
         net, factors[0] = self._net, factors[0] + 1
-        symmetrize = net._backend.kernels.symmetrize
+        symmetrize = net.kernels.symmetrize
         keep = min(self._optimizer.decay, 1.0 - 1.0 / float(factors[0]))
-        plan, options = net._plan, {"statistics": net.state, "threads": self._threads}
+        plan, options = net.plan, {"statistics": net.state, "threads": self._threads}
         lin = plan.linearize(net.theta, X, y, w, **options)
         if lin.weight_sum == 0.0:
             factors[0] -= 1
@@ -98,7 +98,7 @@ class Factors:
             root = None if w is None else np.sqrt(w)
         total = float(len(lin.outputs)) if w is None else float(w.sum(dtype=np.float64)) or 1.0
         inverses: list[tuple[np.ndarray, np.ndarray] | None] = []
-        for index, (op, place) in enumerate(zip(net._ops, self._places, strict=True)):
+        for index, (op, place) in enumerate(zip(net.ops, self._places, strict=True)):
             if place is None:
                 inverses.append(None)
                 continue
@@ -123,7 +123,7 @@ class Factors:
             return None
         pi = math.sqrt(max(mean_a, tiny) / max(mean_g, tiny)) if mean_a > 0 and mean_g > 0 else 1.0
         root = math.sqrt(self._damping)
-        symmetrize = self._net._backend.kernels.symmetrize
+        symmetrize = self._net.kernels.symmetrize
         left, right = _inverse(A, pi * root, symmetrize), _inverse(G, root / pi, symmetrize)
         return None if left is None or right is None else (left, right)
 

@@ -1,16 +1,25 @@
-"""Sequential: layers over one flat parameter vector, run by a backend."""
+"""Network: layers over one flat parameter vector, run by a backend. What it computes; :mod:`fastnn.sequential` trains.
+
+Layers become operations with places in one parameter vector (:mod:`fastnn.layout`); the plan of a backend does all
+arithmetic on them.
+"""
 
 from __future__ import annotations
 
+import copy
+import importlib
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 
-from . import initializers, losses
+from . import losses
+from ._typing import ArrayLike, Data, DTypeLike, Rows, Seed
 from .checks import (
     check_dtype,
+    check_flag,
     check_integer,
     check_number,
     check_parameters,
@@ -20,23 +29,27 @@ from .checks import (
     check_threads,
     moments,
 )
-from .layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Standardize
-from .plan import OpSpec
+from .layers import Activation, Dense, Layer
+from .layout import Layout, check_layers, check_output, initial_parameters, initial_state, lay_out
 
-if TYPE_CHECKING:
-    import os
-
-    from .optimizers import Optimizer, Solver
-    from .training import History, TrainingState
-
-__all__ = ["Parameters", "Sequential"]
+__all__ = ["BACKENDS", "Network", "Parameters"]
 
 BACKENDS = ("compiled", "reference")
 
 
+#: Attributes of pickled networks that had other names before 0.1.0 was released.
+_RENAMED = {"_loss": "loss_function", "_rng": "generator", "_training": "training_state"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Sequential":  # pickles of earlier versions look for it here
+        return getattr(importlib.import_module("fastnn.sequential"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class _Backend(NamedTuple):
     Plan: Any
-    kernels: Any
+    kernels: ModuleType
 
 
 def _backend(name: str) -> _Backend:
@@ -57,7 +70,7 @@ def _backend(name: str) -> _Backend:
 class Parameters(dict[str, np.ndarray]):
     """A network's parameters by name, each a view into ``net.theta``; assigning to a name writes through."""
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
         if name not in self:
             raise KeyError(f"no parameter {name!r}; there are {', '.join(self)}")
         view = self[name]
@@ -72,12 +85,12 @@ class Parameters(dict[str, np.ndarray]):
         self.update(other)
         return self
 
-    def _refuse(self, *args: Any) -> Any:
+    def _refuse(self, *args: object) -> NoReturn:
         raise TypeError("parameters belong to the network and cannot be removed or added")
 
     __delitem__ = clear = pop = popitem = setdefault = _refuse  # type: ignore[assignment]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[dict[str, np.ndarray]], tuple[dict[str, np.ndarray]]]:
         return dict, (dict(self),)  # a copy has no network behind it
 
 
@@ -92,62 +105,41 @@ def _aligned(theta: np.ndarray) -> np.ndarray:
     return copy
 
 
-class Sequential:
-    """A stack of layers with a loss, over one flat parameter vector.
+class Network:
+    """What a network computes: outputs, predictions, the objective and its gradient. Base of :class:`Sequential`.
 
-    Parameters
-    ----------
-    layers : iterable of layers
-        At least one. The last one's outputs z are what the loss reads; it is linear for the cross-entropies and for
-        poisson, whose softmax, sigmoid or exponential is inside the loss.
-    input_size : int
-        Number of features D.
-    loss : str or Loss
-        ``"cross_entropy"`` (K classes, K at least 2 outputs), ``"binary_cross_entropy"`` (K independent yes/no
-        outputs), ``"squared_error"``, ``"absolute_error"`` or ``"huber"`` (K values), ``"poisson"`` (K rates of
-        counts), or one of :mod:`fastnn.losses` with options, such as ``CrossEntropy(label_smoothing=0.1)``.
-    dtype : {"float32", "float64"}
-        Of the parameters and of all arithmetic.
-    seed : int, numpy.random.Generator or None, default=None
-        Source of the initial parameters, then of the shuffling. The draws are made in float64, so float32 and
-        float64 networks of one seed start from the same numbers.
-    input_scale : float, optional
-        Multiplies X wherever the network reads it, whatever its dtype: 1/255 takes uint8 images without a float copy.
-    backend : {"compiled", "reference"}
-        ``"reference"`` runs the same network in NumPy.
+    The arguments are those of :class:`fastnn.Sequential`, which adds training and files.
 
     Attributes
     ----------
     layers : tuple of layers
     input_size, n_outputs, n_parameters : int
+        D, K and P.
+    loss_function : Loss
     loss_name : str
+        Its name, without its options.
     dtype : numpy.dtype
     input_scale : float or None
     backend : str
+    ops : tuple of OpSpec
+        One operation for each layer.
+    layout : list of (name, offset, shape)
+        Places of the parameters in theta.
+    plan
+        The backend's plan: ``forward``, ``loss_and_gradient``, ``train`` and ``linearize`` on checked arrays.
+    kernels : module
+        The backend's kernels: :mod:`fastnn.kernels` or :mod:`fastnn.reference`.
+    generator : numpy.random.Generator
+        Of the initial parameters, then of training.
     history : History or None
-        Of the last call of :meth:`fit`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument does not fit; the message names it.
+        Of the last training.
+    training_state : TrainingState or None
+        What the last training needs to go on.
 
     Notes
     -----
-    theta holds the layers in list order, each as its weight (inputs, outputs) in C order and then its bias; the
-    gradient has the same layout. With weights w the objective of a set of rows is
-    J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁, with penalties of the weights only. `l2` is not divided by anything:
-    scikit-learn's `alpha` is l2 times the number of rows of a batch.
-
-    Examples
-    --------
-    >>> import numpy as np, fastnn as fnn
-    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    >>> y = np.array([0, 1, 1, 0])
-    >>> net = fnn.Sequential([fnn.Dense(8, "tanh"), fnn.Dense(2)], input_size=2, loss="cross_entropy", seed=0)
-    >>> history = net.fit(X, y, optimizer=fnn.Adam(0.05), epochs=200, batch_size=4)
-    >>> net.predict(X)
-    array([0, 1, 1, 0])
+    Names without underscore that :class:`fastnn.Sequential` does not document serve the package's own modules: they are
+    stable between them, and may change between versions.
     """
 
     def __init__(
@@ -156,128 +148,78 @@ class Sequential:
         *,
         input_size: int,
         loss: str | losses.Loss,
-        dtype: Any = "float32",
-        seed: int | np.random.Generator | None = None,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
         input_scale: float | None = None,
         backend: str = "compiled",
     ) -> None:
-        self.layers = _check_layers(layers)
+        self.layers = check_layers(layers)
         self.input_size = check_integer("input_size", input_size)
-        self._loss = losses.get(loss)
+        self.loss_function = losses.get(loss)
         self.dtype = check_dtype(dtype)
         self.input_scale = None if input_scale is None else check_number("input_scale", input_scale, above=0.0)
         info = np.finfo(self.dtype)
         if self.input_scale is not None and not float(info.tiny) <= self.input_scale <= float(info.max):
             raise ValueError(f"input_scale must be a normal number in {self.dtype}, got {self.input_scale:g}")
-        self._rng = check_seed(seed)
+        self.generator = check_seed(seed)
         if not isinstance(backend, str) or backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
         self.backend = backend
-        _check_output(self.layers[-1], self._loss)
-        self.history: History | None = None
-        self._training: TrainingState | None = None
-        self._lay_out()
-        self._build(self._initial())
+        check_output(self.layers[-1], self.loss_function)
+        self.history: Any = None  # modules above define the types of these two
+        self.training_state: Any = None
+        layout = lay_out(self.layers, self.input_size)
+        theta = initial_parameters(self.layers, layout, self.dtype, self.generator)
+        self._build(layout, theta, initial_state(layout, self.dtype))
 
-    def _lay_out(self) -> None:
-        """Places of all parameters in theta, from the layers alone."""
-        self._slots: list[tuple[str, int, tuple[int, ...]]] = []
-        self._ops: list[OpSpec] = []
-        self._n_state, seed = 0, -1  # all dropouts share a seed
-        offset, n = 0, self.input_size
-        for index, layer in enumerate(self.layers):
-            source = index - 1
-            rate = getattr(layer, "learning_rate_multiplier", 1.0)
-            if isinstance(layer, Dense):
-                weight, bias = offset, -1
-                self._slots.append((f"{index}.weight", offset, (n, layer.units)))
-                offset += n * layer.units
-                if layer.bias:
-                    bias = offset
-                    self._slots.append((f"{index}.bias", offset, (layer.units,)))
-                    offset += layer.units
-                self._ops.append(OpSpec("dense", source, n, layer.units, weight, bias, layer.activation, rate))
-                n = layer.units
-            elif isinstance(layer, (BatchNorm, LayerNorm)):
-                self._slots += [(f"{index}.gamma", offset, (n,)), (f"{index}.beta", offset + n, (n,))]
-                gamma, offset = offset, offset + 2 * n
-                op = OpSpec("layer_norm", source, n, n, gamma, gamma + n, "linear", rate, epsilon=layer.epsilon)
-                if isinstance(layer, BatchNorm):
-                    op = op._replace(kind="batch_norm", state=self._n_state, momentum=layer.momentum)
-                    self._n_state += 2 * n + 1
-                self._ops.append(op)
-            elif isinstance(layer, Dropout):
-                if seed < 0:
-                    seed, self._n_state = self._n_state, self._n_state + 1
-                self._ops.append(OpSpec("dropout", source, n, n, -1, -1, "linear", state=seed, drop=layer.rate))
-            elif isinstance(layer, Standardize):
-                self._ops.append(OpSpec("standardize", source, n, n, -1, -1, "linear", state=self._n_state))
-                self._n_state += 2 * n
-            else:
-                self._ops.append(OpSpec("activation", source, n, n, -1, -1, layer.name))
-        self.n_parameters = offset
-        self.n_outputs = n
+    def _build(self, layout: Layout, theta: np.ndarray, state: np.ndarray) -> None:
+        """Take these arrays as parameters and buffers, and make the plan."""
+        self.ops, self.layout, self.n_parameters = layout.ops, layout.parameters, layout.n_parameters
+        self.n_outputs = layout.ops[-1].n_out
+        self._theta, self._state = _aligned(theta), state
+        backend = _backend(self.backend)
+        self.kernels = backend.kernels
+        self.plan = backend.Plan(
+            self.ops,
+            self.n_parameters,
+            self.loss_function.name,
+            self.dtype.name,
+            input_scale=self.input_scale,
+            **self.loss_function.options(),
+        )
 
-    def _initial(self) -> np.ndarray:
-        theta = np.empty(self.n_parameters, self.dtype)
-        for layer, op in zip(self.layers, self._ops, strict=True):
-            if isinstance(layer, Dense):
-                n_in, n_out = op.n_in, op.n_out
-                W = initializers.draw(layer.init, n_in, n_out, (n_in, n_out), self._rng, "init")
-                theta[op.weight : op.weight + W.size] = W.ravel()
-                if layer.bias:
-                    b = initializers.draw(layer.bias_init, n_in, n_out, (n_out,), self._rng, "bias_init")
-                    theta[op.bias : op.bias + n_out] = b
-            elif op.weight >= 0:
-                theta[op.weight : op.weight + op.n_out] = 1.0
-                theta[op.bias : op.bias + op.n_out] = 0.0
-        return theta
+    def begin_training(self, X: Rows | None, generator: np.random.Generator) -> None:
+        """Prepare the buffers for the first step of a training.
 
-    def _initial_state(self) -> np.ndarray:
-        state = np.zeros(self._n_state, self.dtype)
-        for op in self._ops:
-            if op.kind == "standardize":
-                state[op.state + op.n_out : op.state + 2 * op.n_out] = 1.0
-        return state
-
-    def _begin(self, X: Any, generator: np.random.Generator) -> None:
-        """Before the first step of a training: learn the standardisation of X (None: keep it), seed the dropouts."""
-        for op in self._ops:
+        Parameters
+        ----------
+        X : checked rows or None
+            What ``Standardize`` learns means and deviations of; None keeps what it has.
+        generator : numpy.random.Generator
+            Draws the seed of dropout.
+        """
+        for op in self.ops:
             if op.kind == "standardize" and X is not None:
                 scale = 1.0 if self.input_scale is None else self.input_scale
                 mean, deviation = moments(X)
                 deviation[deviation == 0.0] = 1.0 / scale
                 self._state[op.state : op.state + op.n_out] = mean * scale
                 self._state[op.state + op.n_out : op.state + 2 * op.n_out] = 1.0 / (deviation * scale)
-        dropouts = [op for op in self._ops if op.kind == "dropout"]
+        dropouts = [op for op in self.ops if op.kind == "dropout"]
         if dropouts:
             self._state[dropouts[0].state] = generator.integers(2**24)  # float32 holds it exactly
 
     @property
-    def _whole_batches(self) -> bool:
-        """Whether training needs batches of at least two rows."""
-        return any(op.kind == "batch_norm" for op in self._ops)
-
-    def _build(self, theta: np.ndarray, state: np.ndarray | None = None) -> None:
-        """Take `theta` as the parameter vector and make the plan."""
-        self._theta = _aligned(theta)
-        self._state = self._initial_state() if state is None else state
-        self._backend = _backend(self.backend)
-        self._plan = self._backend.Plan(
-            self._ops,
-            self.n_parameters,
-            self._loss.name,
-            self.dtype.name,
-            input_scale=self.input_scale,
-            **self._loss.options(),
-        )
+    def needs_batches(self) -> bool:
+        """Whether training needs batches of at least two rows, as batch norm does."""
+        return any(op.kind == "batch_norm" for op in self.ops)
 
     # Parameters.
 
     @property
     def loss_name(self) -> str:
         """Name of the loss, without its options."""
-        return self._loss.name
+        return self.loss_function.name
 
     @property
     def theta(self) -> np.ndarray:
@@ -300,203 +242,13 @@ class Sequential:
     def parameters(self) -> Parameters:
         """Views into :attr:`theta` by name: ``"0.weight"`` (in, out), ``"0.bias"`` (out,), ``"1.weight"``, ..."""
         views = Parameters()
-        for name, offset, shape in self._slots:
+        for name, offset, shape in self.layout:
             dict.__setitem__(views, name, self._theta[offset : offset + math.prod(shape)].reshape(shape))
         return views
 
-    # Training.
-
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        *,
-        optimizer: Optimizer | Solver | str = "adam",
-        epochs: int = 10,
-        batch_size: int | None = 64,
-        shuffle: bool = True,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        validation_data: Any = None,
-        validation_split: float = 0.0,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        callbacks: Iterable[Any] = (),
-        verbose: int = 0,
-        threads: int | None = None,
-        deterministic: bool = False,
-        seed: int | np.random.Generator | None = None,
-        resume: bool = False,
-    ) -> History:
-        """Train from the present parameters; the optimizer starts anew.
-
-        Parameters
-        ----------
-        X : array_like (N, D), or batches
-            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified. A sparse
-            matrix of SciPy stays sparse (CSR); its rows are made dense batch by batch.
-            Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
-            of them, for data larger than memory. Each item is one batch, `batch_size` and `shuffle` do not apply; an
-            iterator, which lasts for one epoch, needs ``epochs=1``.
-        y : array_like
-            cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
-            (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
-        optimizer : Optimizer, solver or str, default="adam"
-            A full-batch solver of :mod:`fastnn.solvers` takes all rows at once and has one entry in the history per
-            iteration, up to its own `max_iter`: leave `epochs`, `batch_size` and `shuffle` as they are. Batch norm then
-            uses the statistics of all rows, which also take the place of the running ones; dropout, l1, clipping,
-            learning-rate multipliers and `resume` are refused. ``history.result`` says why it stopped.
-        epochs : int, default=10
-        batch_size : int or None, default=64
-            Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.
-        shuffle : bool, default=True
-            Draw a new order of the rows for every epoch.
-        sample_weight : array_like (N,), optional
-            At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped.
-        class_weight : dict or "balanced", optional
-            Weight of each class, multiplied with `sample_weight`; classes that a dict leaves out have 1. "balanced" is
-            n / (k n_c) for n_c rows of class c among n rows of k classes, as in scikit-learn. Not for validation.
-        validation_data : tuple (X, y) or (X, y, sample_weight), optional
-            Evaluated after each epoch, as by :meth:`evaluate`.
-        validation_split : float, default=0.0
-            In [0, 1): share of the rows to validate on instead, drawn at random; for classes from each alike.
-        l1, l2 : float, default=0.0
-            Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
-        clip_norm : float, optional
-            Longest norm of the gradient, penalties included; a longer one is scaled down to it.
-        clip_value : float, optional
-            Largest absolute value of a component of the gradient, applied after `clip_norm`.
-        callbacks : iterable of callables, default=()
-            Each is called with an :class:`fastnn.EpochResult` after each epoch, with the network as of that epoch, and
-            stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
-        verbose : int, default=0
-            1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
-        threads : int, optional
-            None is the present limit of the BLAS libraries.
-        deterministic : bool, default=False
-            Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in four
-            parts, whatever the number of threads: no more than four threads are used, small networks train more slowly,
-            and validation data is evaluated by one thread. Otherwise the same number of threads gives the same bits.
-        seed : int, numpy.random.Generator or None, default=None
-            Of the shuffling and of `validation_split`; None continues the network's own generator.
-        resume : bool, default=False
-            Go on with the last training of this network (after an interruption from its last finished epoch, or as
-            ``fnn.load`` has read it from a file saved with ``training_state=True``), bit for bit as if it had never
-            stopped: `epochs` is the total, `seed` is not used, data, callbacks and other arguments are to be given as
-            before. A training that a callback has stopped stays stopped. Without an earlier training it begins one.
-
-        Returns
-        -------
-        History
-            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included;
-            results of validation are named ``val_loss``, ``val_accuracy`` and so on.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit; nothing has changed then. A batch of an iterator that does not fit is noticed
-            when it comes; the network is then as of the step before.
-        DivergenceError
-            If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
-
-        Notes
-        -----
-        An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
-        from the end of the last finished epoch. With a solver, it is as of the last finished iteration.
-        """
-        from .training import fit  # training stands above the network; this method is a shorthand for it
-
-        return fit(
-            self,
-            X,
-            y,
-            optimizer=optimizer,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            validation_data=validation_data,
-            validation_split=validation_split,
-            l1=l1,
-            l2=l2,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-            callbacks=callbacks,
-            verbose=verbose,
-            threads=threads,
-            deterministic=deterministic,
-            seed=seed,
-            resume=resume,
-        )
-
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any = None,
-        *,
-        optimizer: Optimizer | str | None = None,
-        batch_size: int | None = 64,
-        shuffle: bool = True,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        clip_norm: float | None = None,
-        clip_value: float | None = None,
-        threads: int | None = None,
-        deterministic: bool = False,
-        seed: int | np.random.Generator | None = None,
-    ) -> History:
-        """Train for one epoch over data that may be new, keeping the optimizer's state, the step and the history.
-
-        Parameters
-        ----------
-        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value
-            As for :meth:`fit`.
-        threads, deterministic, seed
-            As for :meth:`fit`.
-        optimizer : Optimizer or str, optional
-            None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
-            with the state; one of another class starts anew.
-
-        Returns
-        -------
-        History
-            All epochs since training began.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit; nothing has changed then.
-        DivergenceError
-            If the loss or the parameters stop being finite; the network has the parameters from before the call.
-        """
-        from .training import partial_fit  # as above
-
-        return partial_fit(
-            self,
-            X,
-            y,
-            optimizer=optimizer,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            l1=l1,
-            l2=l2,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-            threads=threads,
-            deterministic=deterministic,
-            seed=seed,
-        )
-
     # Prediction.
 
-    def decision_function(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+    def decision_function(self, X: Data, *, threads: int | None = None) -> np.ndarray:
         """Outputs z of the last layer: logits of a classifier, log rates of poisson, predictions of another regression.
 
         Parameters
@@ -513,10 +265,10 @@ class Sequential:
         ValueError, TypeError
             If an argument does not fit.
         """
-        Z = self._outputs(X, threads)
+        Z = self.outputs(X, threads)
         return Z[:, 0] if self.n_outputs == 1 else Z
 
-    def predict_proba(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+    def predict_proba(self, X: Data, *, threads: int | None = None) -> np.ndarray:
         """Probabilities: softmax(z), or sigmoid(z) for binary_cross_entropy.
 
         Parameters
@@ -534,16 +286,16 @@ class Sequential:
         ValueError, TypeError
             If an argument does not fit, or the network is a regression.
         """
-        if not self._loss.classifies:
-            raise ValueError(f"predict_proba needs a classifier, got loss {self._loss.name!r}; use predict")
-        Z = self._outputs(X, threads)
-        if self._loss.link == "softmax":
-            return self._backend.kernels.softmax(Z)
+        if not self.loss_function.classifies:
+            raise ValueError(f"predict_proba needs a classifier, got loss {self.loss_function.name!r}; use predict")
+        Z = self.outputs(X, threads)
+        if self.loss_function.link == "softmax":
+            return self.kernels.softmax(Z)  # type: ignore[no-any-return]
         if self.n_outputs == 1:  # sigmoid(-z) keeps the digits that 1 - sigmoid(z) loses
             Z = np.concatenate([-Z, Z], axis=1)
-        return self._backend.kernels.activation_forward(Z, "sigmoid")
+        return self.kernels.activation_forward(Z, "sigmoid")  # type: ignore[no-any-return]
 
-    def predict(self, X: Any, *, threads: int | None = None) -> np.ndarray:
+    def predict(self, X: Data, *, threads: int | None = None) -> np.ndarray:
         """Predictions: the class, 0 or 1, or the value.
 
         Parameters
@@ -563,9 +315,11 @@ class Sequential:
         ValueError, TypeError
             If an argument does not fit.
         """
-        return self._decide(self._outputs(X, threads))
+        return self.decide(self.outputs(X, threads))
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None, *, threads: int | None = None) -> dict[str, float]:
+    def evaluate(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None, *, threads: int | None = None
+    ) -> dict[str, float]:
         """Loss and scores on data, without penalties.
 
         Parameters
@@ -592,28 +346,28 @@ class Sequential:
         ValueError, TypeError
             If an argument does not fit.
         """
-        return self._evaluate(*self._check_data(X, y, sample_weight), check_threads(threads))
+        return self.evaluate_checked(*self.check_data(X, y, sample_weight), check_threads(threads))
 
-    def _scores(self) -> tuple[str, ...]:
-        """Names of what :meth:`evaluate` gives."""
-        return ("loss", "accuracy") if self._loss.classifies else ("loss", "mse", "mae", "r2")
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the scores that a history keeps of :meth:`evaluate`."""
+        return ("loss", "accuracy") if self.loss_function.classifies else ("loss", "mse", "mae", "r2")
 
-    def _evaluate(self, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
-        """:meth:`evaluate` for checked data."""
-        Z = self._plan.forward(self._theta, X, threads=threads, statistics=self._state)
-        loss, _ = getattr(self._backend.kernels, self._loss.name)(Z, y, w, **self._loss.options())
-        if self._loss.classifies:
-            hits = self._decide(Z).reshape(len(Z), -1) == _classes(y, self._loss)
+    def evaluate_checked(self, X: Rows, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
+        """:meth:`evaluate` for what :meth:`check_data` returned."""
+        Z = self.plan.forward(self._theta, X, threads=threads, statistics=self._state)
+        loss, _ = getattr(self.kernels, self.loss_function.name)(Z, y, w, **self.loss_function.options())
+        if self.loss_function.classifies:
+            hits = self.decide(Z).reshape(len(Z), -1) == _classes(y, self.loss_function)
             return {"loss": loss, "accuracy": float(np.average(hits.all(axis=1), weights=w))}
         truth = y.astype(np.float64)
-        error = self._decide(Z).reshape(Z.shape).astype(np.float64) - truth
+        error = self.decide(Z).reshape(Z.shape).astype(np.float64) - truth
         total = np.average((truth - np.average(truth, axis=0, weights=w)) ** 2, axis=0, weights=w)
         rest = np.average(error**2, axis=0, weights=w)
         constant = total == 0.0
         r2 = np.where(constant, (rest == 0.0).astype(np.float64), 1.0 - rest / np.where(constant, 1.0, total))
         mae = np.average(np.abs(error), axis=0, weights=w)
         scores = {"loss": loss, "mse": float(rest.mean()), "mae": float(mae.mean()), "r2": float(r2.mean())}
-        if self._loss.link == "log":
+        if self.loss_function.link == "log":
             log_y = np.log(np.where(truth == 0.0, 1.0, truth))  # y log y is 0 at 0
             deviance = 2.0 * np.average(truth * (log_y - Z) + error, axis=0, weights=w)
             scores["deviance"] = float(deviance.mean())
@@ -623,10 +377,10 @@ class Sequential:
 
     def loss(
         self,
-        X: Any,
-        y: Any,
+        X: Data,
+        y: ArrayLike,
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         training: bool = False,
@@ -637,10 +391,10 @@ class Sequential:
 
     def gradient(
         self,
-        X: Any,
-        y: Any,
+        X: Data,
+        y: ArrayLike,
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         training: bool = False,
@@ -651,10 +405,10 @@ class Sequential:
 
     def loss_and_gradient(
         self,
-        X: Any,
-        y: Any,
+        X: Data,
+        y: ArrayLike,
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         training: bool = False,
@@ -689,19 +443,26 @@ class Sequential:
         return self._objective(X, y, sample_weight, l1, l2, training, threads, gradient=True)
 
     def _objective(
-        self, X: Any, y: Any, sample_weight: Any, l1: Any, l2: Any, training: Any, threads: Any, gradient: bool
+        self,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        l1: float,
+        l2: float,
+        training: bool,
+        threads: int | None,
+        gradient: bool,
     ) -> tuple[float, Any]:
-        if not isinstance(training, bool):
-            raise TypeError(f"training must be True or False, got {training!r}")
+        training = check_flag("training", training)
         l1, l2 = check_number("l1", l1, minimum=0.0), check_number("l2", l2, minimum=0.0)
-        X, y, w = self._check_data(X, y, sample_weight)
+        rows, targets, w = self.check_data(X, y, sample_weight)
         n_threads = check_threads(threads)
-        if training and self._whole_batches and len(X) == 1:
+        if training and self.needs_batches and len(rows) == 1:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
-        return self._plan.loss_and_gradient(
+        return self.plan.loss_and_gradient(  # type: ignore[no-any-return]
             self._theta,
-            X,
-            y,
+            rows,
+            targets,
             sample_weight=w,
             l1=l1,
             l2=l2,
@@ -711,56 +472,49 @@ class Sequential:
             training=training,
         )
 
-    # Saving, copying, showing.
+    # Copying, showing.
 
-    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
-        """Write the network to a safetensors file that :func:`fastnn.load` reads.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Written aside and renamed: it appears complete or not at all.
-        training_state : bool, default=False
-            Whether to save also what ``fit(resume=True)`` and :meth:`partial_fit` need to go on.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is not finite.
-        TypeError
-            If the state of a callback is not what JSON can express.
-        OSError
-            If the file cannot be written.
-        """
-        from .io import save  # io stands above the network; this method is a shorthand for it
-
-        save(self, path, training_state=training_state)
-
-    def copy(self) -> Sequential:
+    def copy(self) -> Self:
         """Independent copy: parameters, generator and history are copied too."""
-        import copy
-
         return copy.deepcopy(self)
 
     __copy__ = copy  # a shallow copy would share theta while each believed it was its own
 
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Copy of the network that computes in another dtype, with the same parameters and buffers.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"}
+
+        Returns
+        -------
+        network
+            Of the same class, without history and training state. To float64 all values are exact.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__getstate__(), dtype=check_dtype(dtype), history=None, training_state=None)
+        other.generator = copy.deepcopy(self.generator)
+        theta, state = self._theta.astype(other.dtype), self._state.astype(other.dtype)
+        other._build(lay_out(self.layers, self.input_size), theta, state)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for derived in ("_plan", "_backend", "_slots", "_ops"):
-            del state[derived]
-        return state
+        derived = ("plan", "kernels", "layout", "ops", "n_parameters", "n_outputs")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lay_out()
-        self._build(self._theta, self._state)
+        for name, value in state.items():
+            self.__dict__[_RENAMED.get(name, name)] = value
+        self.__dict__.pop("_n_state", None)
+        self._build(lay_out(self.layers, self.input_size), self._theta, self._state)
 
     def summary(self) -> str:
         """Table of the layers: name, activation, shape of the output, number of parameters, and totals."""
         rows = [("layer", "activation", "output", "parameters"), ("input", "", f"(N, {self.input_size})", "0")]
-        for index, (layer, op) in enumerate(zip(self.layers, self._ops, strict=True)):
+        for index, (layer, op) in enumerate(zip(self.layers, self.ops, strict=True)):
             prefix = f"{index}."
-            count = sum(math.prod(shape) for name, _, shape in self._slots if name.startswith(prefix))
+            count = sum(math.prod(shape) for name, _, shape in self.layout if name.startswith(prefix))
             activation = op.activation if isinstance(layer, (Dense, Activation)) else ""
             rows.append((f"{index} {type(layer).__name__}", activation, f"(N, {op.n_out})", f"{count:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -771,39 +525,52 @@ class Sequential:
         lines.insert(1, rule)
         size = self._theta.nbytes
         total = f"total: {self.n_parameters:,} parameters, {size:,} bytes in {self.dtype}"
-        return "\n".join([*lines, rule, total, f"loss: {self._loss.shorthand}; backend: {self.backend}"])
+        return "\n".join([*lines, rule, total, f"loss: {self.loss_function.shorthand}; backend: {self.backend}"])
 
     def __repr__(self) -> str:
         sizes = "-".join(
             str(size) for size in [self.input_size, *(layer.units for layer in self.layers if isinstance(layer, Dense))]
         )
         count = f"{self.n_parameters:,} parameters"
-        return f"Sequential({sizes}, loss={self._loss.shorthand!r}, dtype={self.dtype.name!r}, {count})"
+        return (
+            f"{type(self).__name__}({sizes}, loss={self.loss_function.shorthand!r}, dtype={self.dtype.name!r}, {count})"
+        )
 
-    # Shared by the methods above and by training.
+    # Shared by the methods above and by the modules above.
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Checked samples, targets and weights; at least one row."""
-        X = check_rows(X, self.input_size, self.dtype)
-        if len(X) == 0:
-            raise ValueError(f"X: expected at least one row, got shape {X.shape}")
-        y = self._loss.check_targets(y, len(X), self.n_outputs, self.dtype)
-        return X, y, check_sample_weight(sample_weight, len(X), self.dtype)
+    def check_data(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Rows, np.ndarray, np.ndarray | None]:
+        """Samples, targets and weights as the plan takes them; at least one row.
 
-    def _outputs(self, X: Any, threads: Any) -> np.ndarray:
-        X = check_rows(X, self.input_size, self.dtype)
+        Raises
+        ------
+        ValueError, TypeError
+            If one of them does not fit; see :func:`fastnn.checks.check_rows`, the loss's ``check_targets`` and
+            :func:`fastnn.checks.check_sample_weight`.
+        """
+        rows = check_rows(X, self.input_size, self.dtype)
+        if len(rows) == 0:
+            raise ValueError(f"X: expected at least one row, got shape {rows.shape}")
+        targets = self.loss_function.check_targets(y, len(rows), self.n_outputs, self.dtype)
+        return rows, targets, check_sample_weight(sample_weight, len(rows), self.dtype)
+
+    def outputs(self, X: Data, threads: int | None) -> np.ndarray:
+        """Outputs z of the last layer as (N, K), also when K is 1; see :meth:`decision_function`."""
+        rows = check_rows(X, self.input_size, self.dtype)
         n_threads = check_threads(threads)
-        if len(X) == 0:
+        if len(rows) == 0:
             return np.empty((0, self.n_outputs), self.dtype)
-        return self._plan.forward(self._theta, X, threads=n_threads, statistics=self._state)
+        return self.plan.forward(self._theta, rows, threads=n_threads, statistics=self._state)  # type: ignore[no-any-return]
 
-    def _decide(self, Z: np.ndarray) -> np.ndarray:
-        if self._loss.link == "softmax":
+    def decide(self, Z: np.ndarray) -> np.ndarray:
+        """Predictions from outputs z (N, K); see :meth:`predict`."""
+        if self.loss_function.link == "softmax":
             return Z.argmax(axis=1).astype(np.int64, copy=False)
-        if self._loss.link == "sigmoid":
+        if self.loss_function.link == "sigmoid":
             Z = (Z > 0).astype(np.int64)
-        if self._loss.link == "log":
-            Z = self._backend.kernels.exp(Z)
+        if self.loss_function.link == "log":
+            Z = self.kernels.exp(Z)
         return Z[:, 0] if self.n_outputs == 1 else Z
 
 
@@ -812,39 +579,3 @@ def _classes(y: np.ndarray, loss: losses.Loss) -> np.ndarray:
     if loss.link == "sigmoid":
         return y > 0.5
     return (y if y.ndim == 1 else y.argmax(axis=1))[:, None]
-
-
-def _check_layers(layers: Any) -> tuple[Layer, ...]:
-    if isinstance(layers, LAYERS) or not isinstance(layers, Iterable):
-        raise TypeError(f"layers must be a list of layers, got {layers!r}")
-    checked = tuple(layers)
-    if not checked:
-        raise ValueError("layers: expected at least one layer, got none")
-    for index, layer in enumerate(checked):
-        if not isinstance(layer, LAYERS):
-            names = ", ".join(kind.__name__ for kind in LAYERS)
-            raise TypeError(f"layers: expected a layer ({names}) at position {index}, got {layer!r}")
-        if isinstance(layer, Standardize) and index > 0:
-            raise ValueError(f"layers: Standardize must be the first layer, got it at position {index}")
-    if not any(isinstance(layer, Dense) for layer in checked):
-        raise ValueError("layers: expected at least one Dense layer, got none")
-    return checked
-
-
-def _check_output(layer: Layer, loss: losses.Loss) -> None:
-    if not isinstance(layer, (Dense, Activation)) or (loss.link != "none" and not isinstance(layer, Dense)):
-        raise ValueError(f"layers: expected a Dense layer as the last one, got {layer!r}")
-    if loss.link == "none":
-        return
-    assert isinstance(layer, Dense)
-    if layer.activation != "linear":
-        inside = "exponential" if loss.link == "log" else loss.link
-        raise ValueError(
-            f"layers: expected a linear last layer for loss {loss.name!r}, whose {inside} is inside the loss, "
-            f"got activation {layer.activation!r}"
-        )
-    if loss.link == "softmax" and layer.units == 1:
-        raise ValueError(
-            "layers: expected at least 2 units in the last layer for loss 'cross_entropy', got 1; "
-            "use loss='binary_cross_entropy' for one output"
-        )

@@ -13,7 +13,7 @@ from .checks import check_sample_weight
 from .curvature.dense import _whole
 from .curvature.operators import CurvatureOperator
 from .curvature.problem import Problem
-from .network import Sequential
+from .network import Network
 
 __all__ = ["Evaluations", "Objective"]
 
@@ -109,7 +109,7 @@ class Objective:
 
     def __init__(
         self,
-        net: Sequential,
+        net: Network,
         X: Any,
         y: Any,
         sample_weight: Any = None,
@@ -120,12 +120,12 @@ class Objective:
         dtype: Any = None,
         threads: int | None = None,
     ) -> None:
-        if not isinstance(net, Sequential):
+        if not isinstance(net, Network):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         if dtype is not None and str(dtype) not in ("float32", "float64") and dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}")
         self.net = net
-        evaluated = net if dtype is None or np.dtype(dtype) == net.dtype else _in_dtype(net, np.dtype(dtype))
+        evaluated = net if dtype is None or np.dtype(dtype) == net.dtype else net.astype(dtype)
         if batches is not None:
             X, y, sample_weight = _take_batches(evaluated, X, y, sample_weight, batches, training)
         self._problem = Problem(
@@ -265,9 +265,9 @@ class Objective:
         other._problem, other._operators = problem, {}
         return other
 
-    def _own_net(self) -> Sequential:
+    def _own_net(self) -> Network:
         """A network of the objective's dtype whose parameters may be changed."""
-        return _in_dtype(self.net, self.dtype)
+        return self.net.astype(self.dtype)
 
     def _check(self, theta: Any) -> np.ndarray:
         theta = np.asarray(theta)
@@ -281,30 +281,15 @@ class Objective:
         return f"Objective({self.net!r}, {self.n_rows:,} rows, l2={self.l2:g}, dtype={self.dtype.name!r})"
 
 
-def _in_dtype(net: Sequential, dtype: np.dtype[Any]) -> Sequential:
-    """A copy of a network that calculates in another precision."""
-    twin = Sequential(
-        net.layers,
-        input_size=net.input_size,
-        loss=net._loss,  # type: ignore[arg-type]
-        dtype=dtype,
-        seed=0,
-        input_scale=net.input_scale,
-        backend=net.backend,
-    )
-    twin.theta[...], twin.state[...] = net.theta, net.state
-    return twin
-
-
 def _take_batches(
-    net: Sequential, X: Any, y: Any, sample_weight: Any, batches: Any, training: bool
+    net: Network, X: Any, y: Any, sample_weight: Any, batches: Any, training: bool
 ) -> tuple[Any, Any, np.ndarray]:
     """The rows of fixed batches, each once, and the weights that make the mean of the batches one weighted mean."""
-    if training and net._whole_batches:
+    if training and net.needs_batches:
         raise ValueError(
             "batches: cannot be given with training=True and batch norm, which takes all rows as one batch"
         )
-    X, y, _ = net._check_data(X, y, None)
+    X, y, _ = net.check_data(X, y, None)
     n_rows = len(X)
     weight = check_sample_weight(sample_weight, n_rows, np.dtype(np.float64))
     if weight is None:

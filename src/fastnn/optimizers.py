@@ -47,10 +47,7 @@ class Optimizer:
 
 
 class Solver:
-    """What `fit` recognises a full-batch solver of :mod:`fastnn.solvers` by; they stand above training."""
-
-    def _fit(self, net: Any, X: Any, y: Any, **options: Any) -> Any:
-        raise NotImplementedError
+    """Base of the full-batch solvers of :mod:`fastnn.solvers`, by which `fit` recognises them."""
 
 
 @dataclass(frozen=True)

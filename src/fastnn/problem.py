@@ -13,7 +13,7 @@ from .files import need
 from .tables import Table, listed
 
 if TYPE_CHECKING:
-    from .network import Sequential
+    from .sequential import Sequential
 
 __all__ = ["TASKS", "Problem", "Split", "prepare"]
 

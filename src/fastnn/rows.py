@@ -11,21 +11,21 @@ from ._typing import Rows
 from .checks import check_number, check_rows, check_sample_weight
 
 if TYPE_CHECKING:
-    from .network import Sequential
+    from .network import Network
 
 __all__ = ["Stream", "check_class_weight", "class_weights", "split_rows"]
 
 
-def _labels(net: Sequential, y: np.ndarray) -> np.ndarray | None:
+def _labels(net: Network, y: np.ndarray) -> np.ndarray | None:
     """Class of each row of checked targets (soft ones: the likeliest); None where rows have no single class."""
-    if net._loss.link == "softmax":
+    if net.loss_function.link == "softmax":
         return y if y.ndim == 1 else y.argmax(axis=1)
-    if net._loss.link == "sigmoid" and net.n_outputs == 1:
+    if net.loss_function.link == "sigmoid" and net.n_outputs == 1:
         return (y[:, 0] > 0.5).astype(np.int64)
     return None
 
 
-def check_class_weight(net: Sequential, class_weight: Any) -> dict[int, float] | str | None:
+def check_class_weight(net: Network, class_weight: Any) -> dict[int, float] | str | None:
     """`class_weight` as ``fit`` uses it.
 
     Raises
@@ -42,7 +42,7 @@ def check_class_weight(net: Sequential, class_weight: Any) -> dict[int, float] |
         raise ValueError(f"{expected}, got {class_weight!r}")
     if not isinstance(class_weight, (str, Mapping)):
         raise TypeError(f"{expected}, got {class_weight!r}")
-    if not net._loss.classifies or (net._loss.link == "sigmoid" and net.n_outputs > 1):
+    if not net.loss_function.classifies or (net.loss_function.link == "sigmoid" and net.n_outputs > 1):
         raise ValueError(
             f"class_weight needs rows with one class each, got loss {net.loss_name!r} with {net.n_outputs} outputs; "
             "use sample_weight"
@@ -61,7 +61,7 @@ def check_class_weight(net: Sequential, class_weight: Any) -> dict[int, float] |
 
 
 def class_weights(
-    net: Sequential, y: np.ndarray, class_weight: dict[int, float] | str | None, sample_weight: np.ndarray | None
+    net: Network, y: np.ndarray, class_weight: dict[int, float] | str | None, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:
     """Weight of each row: that of its class times that of the row.
 
@@ -98,9 +98,7 @@ def class_weights(
     return weights.astype(net.dtype)
 
 
-def split_rows(
-    net: Sequential, y: np.ndarray, fraction: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(net: Network, y: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Random indices of training and of validation rows, both rising.
 
     The rows of each class are divided alike (stratified); shares that are not whole go to the classes with the largest
@@ -159,7 +157,7 @@ class Stream:
         Batches of an epoch, where the source knows; else 0.
     """
 
-    def __init__(self, net: Sequential, source: Any, class_weight: dict[int, float] | str | None) -> None:
+    def __init__(self, net: Network, source: Any, class_weight: dict[int, float] | str | None) -> None:
         if isinstance(class_weight, str):
             raise ValueError('class_weight: "balanced" needs all labels at once, not an iterator; give a dict')
         self._net, self._source, self._class_weight = net, source, class_weight
@@ -189,7 +187,7 @@ class Stream:
                 X = check_rows(item[0], net.input_size, net.dtype)
                 if len(X) == 0:
                     raise ValueError(f"X: expected at least one row, got shape {X.shape}")
-                y = net._loss.check_targets(item[1], len(X), net.n_outputs, net.dtype)
+                y = net.loss_function.check_targets(item[1], len(X), net.n_outputs, net.dtype)
                 w = item[2] if len(item) == 3 else None
                 w = check_sample_weight(w, len(X), net.dtype, zeros=True)
                 w = class_weights(net, y, self._class_weight, w)

@@ -15,10 +15,11 @@ import numpy as np
 
 from . import optimizers
 from ._core.threads import blas_threads
+from ._typing import Rows
 from .callbacks import check_callbacks, check_monitor, rises
 from .checks import check_integer, check_number, check_seed, check_threads
 from .kfac import Factors
-from .network import Sequential
+from .network import Network
 from .plan import TrainResult
 from .rows import Stream, check_class_weight, class_weights, split_rows
 from .schedules import Clock, Schedule
@@ -76,7 +77,7 @@ class EpochResult:
     seconds: float
     validation: Mapping[str, float] = field(default_factory=dict)
     steps: int = 0
-    net: Sequential | None = field(default=None, repr=False, compare=False)
+    net: Network | None = field(default=None, repr=False, compare=False)
     history: History | None = field(default=None, repr=False, compare=False)
     _training: TrainingState | None = field(default=None, repr=False, compare=False)
     solver: Mapping[str, float] = field(default_factory=dict)
@@ -333,7 +334,7 @@ class Trainer:
 
     def __init__(
         self,
-        net: Sequential,
+        net: Network,
         X: Any,
         y: Any = None,
         *,
@@ -353,7 +354,7 @@ class Trainer:
         seed: int | np.random.Generator | None = None,
         resume: bool = False,
     ) -> None:
-        if not isinstance(net, Sequential):
+        if not isinstance(net, Network):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         self.net = net
         self.optimizer = optimizers.get(optimizer)
@@ -377,8 +378,8 @@ class Trainer:
         if not isinstance(resume, (bool, np.bool_)):
             raise TypeError(f"resume must be True or False, got {resume!r}")
         per_class = check_class_weight(net, class_weight)
-        previous: TrainingState | None = net._training if resume else None
-        generator = previous.generator if previous else net._rng if seed is None else check_seed(seed)
+        previous: TrainingState | None = net.training_state if resume else None
+        generator = previous.generator if previous else net.generator if seed is None else check_seed(seed)
         options = {
             "batch_size": self._batch_size,
             "shuffle": self._shuffle,
@@ -394,6 +395,7 @@ class Trainer:
         self._n_rows = 0
         if validation_data is not None and split:
             raise ValueError("validation_data and validation_split cannot both be given")
+        self._validation: tuple[Rows, np.ndarray, np.ndarray | None] | None
         self._validation = None if validation_data is None else self._check_validation(validation_data)
         if self._stream is not None:
             if sample_weight is not None:
@@ -403,16 +405,16 @@ class Trainer:
         else:
             if y is None:
                 raise TypeError("y: expected targets, got None")
-            self._X, self._y, unclassed = net._check_data(X, y, sample_weight)
+            self._X, self._y, unclassed = net.check_data(X, y, sample_weight)
             self._w = unclassed
             if per_class is not None:
                 self._w = class_weights(net, self._y, per_class, self._w)
                 if self._w is not None and not self._w.any():
                     raise ValueError("class_weight: expected a positive sum over the rows, got zeros only")
             options["n_rows"] = len(self._X)
-        series = [key for key in SERIES if key != "accuracy" or net._loss.classifies]
+        series = [key for key in SERIES if key != "accuracy" or net.loss_function.classifies]
         if self._validation is not None or split:
-            series[-2:-2] = ["val_" + key for key in net._scores()]
+            series[-2:-2] = ["val_" + key for key in net.score_names()]
         plateau = self._schedule.plateau if self._schedule is not None else None
         self._monitor = None if plateau is None else check_monitor(plateau.monitor, tuple(series))
         if previous is not None:
@@ -436,7 +438,7 @@ class Trainer:
         if self._stream is None:
             self._n_rows = len(self._X) if self._rows is None else len(self._rows)
             self._batch_size = self._n_rows if self._batch_size is None else min(self._batch_size, self._n_rows)
-            if net._whole_batches and self._n_rows % self._batch_size == 1 % self._batch_size:
+            if net.needs_batches and self._n_rows % self._batch_size == 1 % self._batch_size:
                 raise ValueError(
                     f"batch_size: expected batches of at least 2 rows for batch norm, but {self._n_rows} rows in "
                     f"batches of {self._batch_size} leave one of 1 row"
@@ -460,12 +462,12 @@ class Trainer:
             factors=None if self._factors is None else self._factors.start(),
         )
 
-    def _check_validation(self, data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _check_validation(self, data: Any) -> tuple[Rows, np.ndarray, np.ndarray | None]:
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
             kind = f"{type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list)) else type(data).__name__
             raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {kind}")
         try:
-            return self.net._check_data(data[0], data[1], data[2] if len(data) == 3 else None)
+            return self.net.check_data(data[0], data[1], data[2] if len(data) == 3 else None)
         except (TypeError, ValueError) as error:
             raise type(error)(f"validation_data: {error}") from error
 
@@ -524,14 +526,14 @@ class Trainer:
 
     def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
         state, net = self.state, self.net
-        net._training = state
+        net.training_state = state
         state.stopped = False
         if state.theta is not None and state.state is not None:
             net.theta[...], net.state[...] = state.theta, state.state
             state.theta = state.state = None
         if state.epoch == 0 and state.steps == 0:
             rows = None if self._stream is not None else self._X if self._rows is None else self._X[self._rows]
-            net._begin(rows, state.generator)
+            net.begin_training(rows, state.generator)
         # Where a batch may be skipped, only single epochs tell how many steps they took.
         skips = self._stream is not None or (self._w is not None and not self._w.all())
         block = block and not (skips or self._factors) and self._validation is None and state.plateau is None
@@ -572,7 +574,7 @@ class Trainer:
             failed = status != "ok" or not np.isfinite(net.theta).all()
             if self._validation is not None and not failed:
                 # BLAS, where it makes the products, may round a row's otherwise in other company.
-                values = net._evaluate(*self._validation, 1 if self._deterministic else self._threads)
+                values = net.evaluate_checked(*self._validation, 1 if self._deterministic else self._threads)
                 scores = {f"val_{name}": value for name, value in values.items()}
             if not failed:
                 self._seconds = seconds
@@ -651,7 +653,7 @@ class Trainer:
         if self._factors is not None:
             rate = self._rule.learning_rate if rates is None else float(rates[-1])
             return self._pass_preconditioned(self._factors, batches, rates), [rate], batches
-        result = net._plan.train(
+        result = net.plan.train(
             net.theta,
             state.slots,
             self._X,
@@ -675,7 +677,7 @@ class Trainer:
         assert state.factors is not None
         order, every = self._order(1), self._optimizer_every
         rows = np.arange(self._n_rows) if order is None else order[0]
-        sums, steps = _Sums(net._loss.classifies), state.steps
+        sums, steps = _Sums(net.loss_function.classifies), state.steps
         for first in range(0, batches, every):
             part = rows[first * self._batch_size : (first + every) * self._batch_size]
             seen = part[: factors.rows(self._batch_size)]
@@ -683,7 +685,7 @@ class Trainer:
             inverses = factors.update(state.factors, self._X[seen], self._y[seen], w, state.generator)
             if inverses is None:
                 return TrainResult((), None, steps, "diverged")
-            result = net._plan.train(
+            result = net.plan.train(
                 net.theta,
                 state.slots,
                 self._X,
@@ -708,20 +710,20 @@ class Trainer:
         net, state, stream = self.net, self.state, self._stream
         assert stream is not None
         steps, number, rate = state.steps, 0, self._rule.learning_rate
-        sums = _Sums(net._loss.classifies)
+        sums = _Sums(net.loss_function.classifies)
         options = self._options()
         for X, y, w in stream:
             if self._schedule is not None:
                 part = number / stream.length if number < stream.length else 0.0
                 rate = self._rate(Clock(state.batches + number, state.epoch, part, stream.length))
-            if net._whole_batches and len(X) == 1:
+            if net.needs_batches and len(X) == 1:
                 raise ValueError("X: expected batches of at least 2 rows for batch norm, got one of 1 row")
             if self._factors is not None and number % self._optimizer_every == 0:
                 assert state.factors is not None
                 options["preconditioner"] = self._factors.update(state.factors, X, y, w, state.generator)
                 if options["preconditioner"] is None:
                     return TrainResult((), None, steps, "diverged"), [rate], number
-            result = net._plan.train(
+            result = net.plan.train(
                 net.theta,
                 state.slots,
                 X,
@@ -793,7 +795,7 @@ class Trainer:
         order = np.empty((count, self._n_rows), np.int64)
         for row in order:
             row[...] = np.arange(self._n_rows) if rows is None else rows
-            self.net._backend.kernels.shuffle(row, self.state.generator.bit_generator)
+            self.net.kernels.shuffle(row, self.state.generator.bit_generator)
         return order
 
     def _diverged(self, status: str, rate: float) -> None:
@@ -820,7 +822,7 @@ class Trainer:
 
 
 def fit(
-    net: Sequential,
+    net: Network,
     X: Any,
     y: Any = None,
     *,
@@ -834,11 +836,8 @@ def fit(
     epochs = check_integer("epochs", epochs)
     verbose = check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, minimum=0)
     callbacks = check_callbacks(callbacks)
-    if isinstance(options.get("optimizer"), optimizers.Solver):
-        solver = options.pop("optimizer")
-        return solver._fit(net, X, y, epochs=epochs, callbacks=callbacks, verbose=verbose, resume=resume, **options)
     seed = options.get("seed")
-    generators = [net._rng, *([seed] if isinstance(seed, np.random.Generator) else [])]
+    generators = [net.generator, *([seed] if isinstance(seed, np.random.Generator) else [])]
     before = [generator.bit_generator.state for generator in generators]
     try:
         trainer = Trainer(net, X, y, resume=resume, **options)
@@ -874,7 +873,7 @@ def call_callbacks(callbacks: list[Any], result: EpochResult) -> None:
             result.stop()
 
 
-def end_callbacks(callbacks: list[Any], net: Sequential, state: TrainingState) -> None:
+def end_callbacks(callbacks: list[Any], net: Network, state: TrainingState) -> None:
     """Tell the callbacks that training has ended. A resumed run goes on from before what they do to the network now."""
     final = None if state.theta is not None else (net.theta.copy(), net.state.copy())
     for late in (False, True):
@@ -898,9 +897,9 @@ def _restore_callbacks(callbacks: list[Any], states: list[tuple[str, dict[str, A
         callback.set_state(state)
 
 
-def partial_fit(net: Sequential, X: Any, y: Any = None, *, optimizer: Any = None, **options: Any) -> History:
+def partial_fit(net: Network, X: Any, y: Any = None, *, optimizer: Any = None, **options: Any) -> History:
     """Train for one more epoch; see :meth:`fastnn.Sequential.partial_fit`, which calls this."""
-    previous = net._training
+    previous = net.training_state
     if optimizer is None:
         optimizer = previous.optimizer if previous is not None else "adam"
     trainer = Trainer(net, X, y, optimizer=optimizer, **options)

@@ -41,7 +41,7 @@ def outputs(net: fnn.Sequential, theta, X, training: bool):
     at = 0
     if net.input_scale is not None:
         X = X * net.input_scale
-    for layer, op in zip(net.layers, net._ops, strict=True):
+    for layer, op in zip(net.layers, net.ops, strict=True):
         n = X.shape[1]
         if isinstance(layer, fnn.Dense):
             X = X @ theta[at : at + n * layer.units].reshape(n, layer.units)
@@ -71,7 +71,7 @@ def outputs(net: fnn.Sequential, theta, X, training: bool):
 def row_losses(net: fnn.Sequential, Z, y):
     """The loss of every row (N,) from outputs (N, K)."""
     if net.loss_name == "cross_entropy":
-        smoothing, K = net._loss.options()["label_smoothing"], Z.shape[1]
+        smoothing, K = net.loss_function.options()["label_smoothing"], Z.shape[1]
         targets = (1 - smoothing) * jax.nn.one_hot(y, K) + smoothing / K
         return -(targets * jax.nn.log_softmax(Z)).sum(axis=1)
     return {
@@ -90,7 +90,7 @@ def main() -> None:
         w = case.options["sample_weight"]
         w = np.ones(len(X)) / len(X) if w is None else w / w.sum()
         penalised = np.zeros(net.n_parameters)
-        for name, offset, shape in net._slots:
+        for name, offset, shape in net.layout:
             if name.endswith("weight"):
                 penalised[offset : offset + np.prod(shape)] = case.options["l2"]
 

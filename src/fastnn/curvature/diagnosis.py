@@ -11,7 +11,7 @@ from scipy.linalg import eigh_tridiagonal, eigvalsh, qr
 from scipy.sparse.linalg import LinearOperator
 
 from ..checks import check_integer, check_number, check_seed
-from ..network import Sequential
+from ..network import Network
 from .blocks import ggn_diagonal, hessian_diagonal, selected_blocks
 from .dense import _whole
 from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
@@ -519,6 +519,6 @@ def _operator(
 
 
 def _check_target(target: Any) -> None:
-    if not isinstance(target, Sequential | LinearOperator):
+    if not isinstance(target, Network | LinearOperator):
         hint = " (use scipy.sparse.linalg.aslinearoperator)" if hasattr(target, "shape") else ""
         raise TypeError(f"target must be a Sequential or a LinearOperator, got {type(target).__name__}{hint}")

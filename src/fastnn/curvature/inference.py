@@ -98,7 +98,7 @@ def standard_errors(
             dispersion = 2.0 * n * exact.loss(X, y, sample_weight=sample_weight, threads=threads) / freedom
         diagonal = dispersion / n * (np.square(vectors) @ (1.0 / values))
     errors = np.sqrt(diagonal)
-    return {name: errors[start : start + int(np.prod(shape))].reshape(shape) for name, start, shape in exact._slots}
+    return {name: errors[start : start + int(np.prod(shape))].reshape(shape) for name, start, shape in exact.layout}
 
 
 def influence(

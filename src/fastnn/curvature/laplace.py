@@ -438,7 +438,7 @@ class Laplace:
         TypeError, ValueError
             If an argument does not fit.
         """
-        Z = self.net._outputs(X, threads)
+        Z = self.net.outputs(X, threads)
         N, K = Z.shape
         check_size("Laplace.predictive", (N, K, K), Z.dtype, max_bytes, "take the rows in parts")
         C = np.zeros((N, K, K))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_integer, check_number, check_rows, check_threads, weight_exponent
-from ..network import Sequential
+from ..network import Network
 from ..plan import OpSpec, parameter_ranges
 from .memory import WORKSPACE, check_size
 
@@ -103,7 +103,7 @@ class Problem:
         separate: bool = False,
         targets: bool = True,
     ) -> None:
-        if not isinstance(net, Sequential):
+        if not isinstance(net, Network):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         if not isinstance(training, bool):
             raise TypeError(f"training must be True or False, got {training!r}")
@@ -113,7 +113,7 @@ class Problem:
                     f"{what}: curvature is not defined for loss 'absolute_error', whose second derivative is 0 but at "
                     "the kink; use 'huber' or 'squared_error'"
                 )
-            if any(op.activation == "sign" for op in net._ops):
+            if any(op.activation == "sign" for op in net.ops):
                 raise ValueError(
                     f"{what}: curvature is not defined for activation 'sign', whose derivatives are 0 but at the jump"
                 )
@@ -127,11 +127,11 @@ class Problem:
             if len(self.X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {self.X.shape}")
         else:
-            self.X, self.y, self.weight = net._check_data(X, y, sample_weight)
+            self.X, self.y, self.weight = net.check_data(X, y, sample_weight)
             #: The weights given are `weight` times 2 to this power.
             self.weight_exponent = weight_exponent(sample_weight)
         #: Whether the rows depend on one another, and so cannot be cut into chunks.
-        self.whole = training and net._whole_batches
+        self.whole = training and net.needs_batches
         if self.whole and separate:
             raise ValueError(
                 f"{what} is not defined with training=True and batch norm: by the statistics of the batch every row's "
@@ -140,7 +140,7 @@ class Problem:
         if self.whole and len(self.X) == 1:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
         self.training = training
-        self.plan, self.kernels, self.ops = net._plan, net._backend.kernels, net._ops
+        self.plan, self.kernels, self.ops = net.plan, net.kernels, net.ops
         self.theta, self.state = net.theta.copy(), net.state.copy()
         self.dtype, self.n_rows, self.n_parameters = net.dtype, len(self.X), net.n_parameters
         self.n_outputs = net.n_outputs
@@ -160,7 +160,7 @@ class Problem:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.plan, self.kernels, self.ops = self.net._plan, self.net._backend.kernels, self.net._ops
+        self.plan, self.kernels, self.ops = self.net.plan, self.net.kernels, self.net.ops
 
     @property
     def plan_inputs(self) -> int:
@@ -286,21 +286,11 @@ class Problem:
                     yield start, block
 
 
-def in_double(net: Any) -> Sequential:
+def in_double(net: Any) -> Network:
     """An independent network in float64 with the same parameters and state."""
-    if not isinstance(net, Sequential):
+    if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
-    exact = Sequential(
-        net.layers,
-        input_size=net.input_size,
-        loss=net._loss,
-        dtype="float64",
-        seed=0,
-        input_scale=net.input_scale,
-        backend=net.backend,
-    )
-    exact.theta[...], exact.state[...] = net.theta, net.state
-    return exact
+    return net.astype("float64")
 
 
 def local(lin: Any, ops: Iterable[int]) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -23,11 +23,11 @@ from .. import callbacks as callback_rules
 from .. import files, io, losses, optimizers, schedules
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
-from ..network import Sequential
 from ..objective import Objective
 from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
+from ..sequential import Sequential, load
 from ..solvers import Newton
 from ..training import DivergenceError, EpochResult, call_callbacks, end_callbacks
 from ._curvature import CurvatureMethods
@@ -222,7 +222,7 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         """Outputs (N, K) of the network's last layer."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), order="C", reset=False)
-        return self.network_._outputs(X, self._threads())
+        return self.network_.outputs(X, self._threads())
 
     # Training.
 
@@ -286,7 +286,7 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = 1 + sum(isinstance(layer, Dense) for layer in layers)
         links = {"softmax": "softmax", "sigmoid": "logistic", "log": "exp", "none": "identity"}
-        self.out_activation_ = links[net._loss.link]
+        self.out_activation_ = links[net.loss_function.link]
         for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_", "loss_"):
             self.__dict__.pop(name, None)
         self._waited = 0
@@ -352,9 +352,9 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
             l2=float(self.alpha) * power,
             threads=self._threads(),
         )
-        if incremental and net._training is not None:
-            trainer._take_over(net._training)
-        scored = None if validation_data is None else "val_accuracy" if net._loss.classifies else "val_r2"
+        if incremental and net.training_state is not None:
+            trainer._take_over(net.training_state)
+        scored = None if validation_data is None else "val_accuracy" if net.loss_function.classifies else "val_r2"
         if "loss_curve_" not in vars(self):
             self.loss_curve_ = []
             self.validation_scores_ = None if scored is None else []
@@ -473,21 +473,19 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         if self.batch_norm or self.dropout:
             raise ValueError("batch_norm and dropout need batches: use a stochastic solver, not 'lbfgs'")
         net = self.network_
-        exact = net
-        if net.dtype != np.float64:
-            exact = Sequential(net.layers, input_size=net.input_size, loss=net._loss, dtype="float64", seed=0)
+        exact = net if net.dtype == np.float64 else net.astype("float64")
         total = float(X.shape[0] if weights is None else weights.sum(dtype=np.float64))
         if total <= 0.0:
             raise ValueError("sample_weight: expected a positive sum")
         l2 = float(self.alpha) / total
-        rows, targets, checked = exact._check_data(X, y, weights)
+        rows, targets, checked = exact.check_data(X, y, weights)
         threads = self._threads()
         if self.solver == "newton":
             self._minimise_by_newton(Objective(exact, X, y, weights, l2, threads=threads))
             return
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            return exact._plan.loss_and_gradient(
+            return exact.plan.loss_and_gradient(
                 theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, statistics=exact.state
             )
 
@@ -587,7 +585,7 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         OSError
             If it cannot be read.
         """
-        net, data = cast("tuple[Sequential, dict[str, Any]]", io.load(path, return_metadata=True))
+        net, data = cast("tuple[Sequential, dict[str, Any]]", load(path, return_metadata=True))
         if data.get("estimator") != cls.__name__:
             raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
         try:
@@ -598,7 +596,7 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
             if unknown or fitted["n_features_in_"] != net.input_size or fitted["n_outputs_"] != net.n_outputs:
                 raise ValueError(f"attributes that do not fit the network ({', '.join(sorted(unknown)) or 'sizes'})")
             self.__dict__.update(fitted, network_=net, _waited=0)
-            n_classes = len(fitted["classes_"]) if net._loss.classifies else net.n_outputs
+            n_classes = len(fitted["classes_"]) if net.loss_function.classifies else net.n_outputs
             fits = n_classes == net.n_outputs or (n_classes == 2 and net.n_outputs == 1)
             if losses.get(self._loss()).name != net.loss_name or not fits:
                 raise ValueError(f"classes or a loss that do not fit {net!r}")
@@ -608,13 +606,13 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
 
 
 def _weights(net: Sequential, theta: np.ndarray) -> list[np.ndarray]:
-    return [theta[op.weight : op.weight + op.n_in * op.n_out] for op in net._ops if op.kind == "dense"]
+    return [theta[op.weight : op.weight + op.n_in * op.n_out] for op in net.ops if op.kind == "dense"]
 
 
 def _encode_parameter(name: str, value: Any) -> Any:
     """A parameter as JSON can express it."""
     if isinstance(value, (Optimizer, Schedule)):
-        return {"described": io.encode(value)}
+        return {"described": io.describe(value)}
     if isinstance(value, dict):  # class weights: keys of any type
         return {"pairs": [[_encode(name, key), float(weight)] for key, weight in value.items()]}
     return _encode(name, value.tolist() if isinstance(value, np.ndarray) else value)
@@ -624,7 +622,7 @@ def _decode_parameter(value: Any) -> Any:
     """The inverse of `_encode_parameter`."""
     if isinstance(value, dict):
         if value.keys() == {"described"}:
-            return io.decode(value["described"], (optimizers, schedules))
+            return io.build(value["described"], (optimizers, schedules))
         if value.keys() == {"pairs"}:
             return {files.decode(key): weight for key, weight in value["pairs"]}
     value = files.decode(value)

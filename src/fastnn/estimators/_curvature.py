@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import curvature
-from ..network import Sequential
+from ..sequential import Sequential
 
 __all__ = ["CurvatureMethods"]
 

@@ -222,7 +222,7 @@ class Regressor(RegressorMixin, NetworkEstimator):
             If X does not fit, or the parameters have changed since the posterior was fitted.
         """
         Z = self._decision(X)
-        values = self.network_._decide(Z)
+        values = self.network_.decide(Z)
         if not return_std:
             return values
         std = self._predictive(X).std.astype(self.network_.dtype)

@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 
 from ..layers import Dense, Layer
 from ..linear import least_squares
-from ..network import Sequential
+from ..sequential import Sequential
 from ._base import CONSTRAINTS
 from ._faces import Classifier, Regressor
 

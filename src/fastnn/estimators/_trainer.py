@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from ..network import Sequential
+from ..network import Network
 from ..plan import TrainResult
 from ..training import Trainer
 
@@ -26,12 +26,12 @@ def unit_weights(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, f
     return np.ldexp(sample_weight, -exponent), float(np.ldexp(1.0, -exponent))
 
 
-def reported_loss(net: Sequential, loss: Any, penalty: Any, constant: Any) -> Any:
+def reported_loss(net: Network, loss: Any, penalty: Any, constant: Any) -> Any:
     """The loss as scikit-learn reports it: squared errors are a mean over the outputs, the Poisson deviance is whole.
 
     Parameters
     ----------
-    net : Sequential
+    net : Network
     loss : float or ndarray
         The objective, a sum over the outputs.
     penalty : float or ndarray
@@ -63,7 +63,7 @@ class FaceTrainer(Trainer):
 
     def __init__(
         self,
-        net: Sequential,
+        net: Network,
         X: Any,
         y: Any,
         *,
@@ -98,7 +98,7 @@ class FaceTrainer(Trainer):
         if self._orders is not None and 0 <= start <= len(self._orders) - count:  # they are repeated
             return self._orders[start : start + count]
         orders = np.empty((count, self._n_rows), np.int64)
-        self.net._backend.kernels.shuffle(self._last, self._random_state._bit_generator, orders)  # type: ignore[attr-defined]
+        self.net.kernels.shuffle(self._last, self._random_state._bit_generator, orders)  # type: ignore[attr-defined]
         self._orders, self._drawn_from = orders, self.state.epoch
         return orders
 
@@ -133,7 +133,7 @@ class FaceTrainer(Trainer):
             total = counted = weight = right = 0.0
             batch = index * batches
             for part in parts:
-                result = net._plan.train(
+                result = net.plan.train(
                     net.theta,
                     state.slots,
                     self._X,
@@ -163,6 +163,6 @@ class FaceTrainer(Trainer):
                 right += 0.0 if result.correct is None else float(sums @ np.array(result.correct))
             losses.append(total / counted if counted else 0.0)
             hits.append(right / weight if weight else 0.0)
-        correct = tuple(hits) if net._loss.classifies else None
+        correct = tuple(hits) if net.loss_function.classifies else None
         last = [self._rule.learning_rate] * count if rates is None else rates[batches - 1 :: batches].tolist()
         return TrainResult(tuple(losses), correct, steps, "ok"), last, batches

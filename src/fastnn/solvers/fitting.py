@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..callbacks import Checkpoint
-from ..network import Sequential
+from ..network import Network
 from ..objective import Objective
 from ..training import DivergenceError, EpochResult, History, Progress, Trainer, call_callbacks, end_callbacks
 from .run import Iteration
@@ -25,7 +25,7 @@ SERIES = ("epoch", "loss", "gradient_norm", "step", "damping", "seconds")
 
 def fit(
     solver: FullBatchSolver,
-    net: Sequential,
+    net: Network,
     X: Any,
     y: Any,
     *,
@@ -47,7 +47,7 @@ def fit(
     """Train a network with a solver; see :meth:`fastnn.Sequential.fit`, which comes here."""
     name = type(solver).__name__
     _refuse(name, net, X, y, epochs, callbacks, resume, batch_size, l1, clip_norm, clip_value)
-    generators = [net._rng, *([seed] if isinstance(seed, np.random.Generator) else [])]
+    generators = [net.generator, *([seed] if isinstance(seed, np.random.Generator) else [])]
     before = [generator.bit_generator.state for generator in generators]
     state_before = net.state.copy()
     try:
@@ -66,7 +66,7 @@ def fit(
         )
         keys: tuple[str, ...] = SERIES
         if checks._validation is not None:
-            keys = (*SERIES[:-1], *("val_" + key for key in net._scores()), SERIES[-1])
+            keys = (*SERIES[:-1], *("val_" + key for key in net.score_names()), SERIES[-1])
         history = History(keys)
         for callback in callbacks:
             if hasattr(callback, "begin"):
@@ -74,7 +74,7 @@ def fit(
         rows = slice(None) if checks._rows is None else checks._rows
         weight = None if checks._w is None else checks._w[rows]
         X = checks._X[rows]
-        net._begin(X, checks.state.generator)  # learns what Standardize needs
+        net.begin_training(X, checks.state.generator)  # learns what Standardize needs
         observer = _Observer(solver, net, checks, history, callbacks)
         objective = Objective(
             net,
@@ -82,7 +82,7 @@ def fit(
             checks._y[rows],
             weight,
             l2,
-            training=net._whole_batches,
+            training=net.needs_batches,
             dtype=solver.dtype,
             threads=checks._threads,
         )
@@ -92,7 +92,7 @@ def fit(
         for generator, saved in zip(generators, before, strict=True):
             generator.bit_generator.state = saved
         raise
-    net._training = None  # nothing that could be resumed
+    net.training_state = None  # nothing that could be resumed
     net.history = history
     observer.objective = objective
     with Progress(solver.max_iter, unit="iteration") if verbose else nullcontext() as observer.progress:
@@ -124,7 +124,7 @@ def _refuse(
     clip_value: Any,
 ) -> None:
     """Say what has no meaning for a full-batch solver."""
-    if not isinstance(net, Sequential):
+    if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
     # The defaults of `fit` cannot be told from values that were given.
     if epochs != 10:
@@ -145,7 +145,7 @@ def _refuse(
     for callback in callbacks:
         if isinstance(callback, Checkpoint):
             raise ValueError(f"callbacks: Checkpoint saves trainings to be resumed, those of {name} cannot be")
-    for index, op in enumerate(net._ops):
+    for index, op in enumerate(net.ops):
         if op.kind == "dropout" and op.drop > 0.0:
             raise ValueError(
                 f"{name} needs an objective without chance, got a Dropout at position {index} of the layers"
@@ -158,7 +158,7 @@ class _Observer:
     """Takes each iteration to the network, its history, the callbacks and the progress bar."""
 
     def __init__(
-        self, solver: FullBatchSolver, net: Sequential, checks: Trainer, history: History, callbacks: list[Any]
+        self, solver: FullBatchSolver, net: Network, checks: Trainer, history: History, callbacks: list[Any]
     ) -> None:
         self.solver, self.net, self.checks, self.history, self.callbacks = solver, net, checks, history, callbacks
         self.objective: Objective
@@ -177,7 +177,7 @@ class _Observer:
             net.state[place] = values
         scores: dict[str, float] = {}
         if checks._validation is not None:
-            found = net._evaluate(*checks._validation, checks._threads)
+            found = net.evaluate_checked(*checks._validation, checks._threads)
             scores = {f"val_{name}": value for name, value in found.items()}
         result = EpochResult(
             iteration.number,

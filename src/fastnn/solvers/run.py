@@ -320,8 +320,3 @@ class FullBatchSolver(Solver):
     def _solve(self, run: Run) -> NoReturn:
         """Begin the run and go on until it finishes."""
         raise NotImplementedError
-
-    def _fit(self, net: Any, X: Any, y: Any, **options: Any) -> Any:
-        from .fitting import fit
-
-        return fit(self, net, X, y, **options)

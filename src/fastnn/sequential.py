@@ -1,0 +1,335 @@
+"""Sequential: a network that is trained, saved and loaded; what users make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import io
+from ._typing import ArrayLike, BatchSource, Data, Seed
+from .callbacks import check_callbacks
+from .checks import check_integer
+from .network import BACKENDS, Network
+from .optimizers import Optimizer, Solver
+
+if TYPE_CHECKING:
+    from .callbacks import Callback
+    from .training import History
+
+__all__ = ["Sequential", "load"]
+
+
+class Sequential(Network):
+    """A stack of layers with a loss, over one flat parameter vector.
+
+    Parameters
+    ----------
+    layers : iterable of layers
+        At least one. The last one's outputs z are what the loss reads; it is linear for the cross-entropies and for
+        poisson, whose softmax, sigmoid or exponential is inside the loss.
+    input_size : int
+        Number of features D.
+    loss : str or Loss
+        ``"cross_entropy"`` (K classes, K at least 2 outputs), ``"binary_cross_entropy"`` (K independent yes/no
+        outputs), ``"squared_error"``, ``"absolute_error"`` or ``"huber"`` (K values), ``"poisson"`` (K rates of
+        counts), or one of :mod:`fastnn.losses` with options, such as ``CrossEntropy(label_smoothing=0.1)``.
+    dtype : {"float32", "float64"}
+        Of the parameters and of all arithmetic.
+    seed : int, numpy.random.Generator or None, default=None
+        Source of the initial parameters, then of the shuffling. The draws are made in float64, so float32 and
+        float64 networks of one seed start from the same numbers.
+    input_scale : float, optional
+        Multiplies X wherever the network reads it, whatever its dtype: 1/255 takes uint8 images without a float copy.
+    backend : {"compiled", "reference"}
+        ``"reference"`` runs the same network in NumPy.
+
+    Attributes
+    ----------
+    layers : tuple of layers
+    input_size, n_outputs, n_parameters : int
+    loss_name : str
+    dtype : numpy.dtype
+    input_scale : float or None
+    backend : str
+    history : History or None
+        Of the last call of :meth:`fit`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit; the message names it.
+
+    Notes
+    -----
+    theta holds the layers in list order, each as its weight (inputs, outputs) in C order and then its bias; the
+    gradient has the same layout. With weights w the objective of a set of rows is
+    J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁, with penalties of the weights only. `l2` is not divided by anything:
+    scikit-learn's `alpha` is l2 times the number of rows of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> y = np.array([0, 1, 1, 0])
+    >>> net = fnn.Sequential([fnn.Dense(8, "tanh"), fnn.Dense(2)], input_size=2, loss="cross_entropy", seed=0)
+    >>> history = net.fit(X, y, optimizer=fnn.Adam(0.05), epochs=200, batch_size=4)
+    >>> net.predict(X)
+    array([0, 1, 1, 0])
+    """
+
+    # Training.
+
+    def fit(
+        self,
+        X: Data | BatchSource,
+        y: ArrayLike | None = None,
+        *,
+        optimizer: Optimizer | Solver | str = "adam",
+        epochs: int = 10,
+        batch_size: int | None = 64,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        callbacks: Iterable[Callback] = (),
+        verbose: int = 0,
+        threads: int | None = None,
+        deterministic: bool = False,
+        seed: Seed = None,
+        resume: bool = False,
+    ) -> History:
+        """Train from the present parameters; the optimizer starts anew.
+
+        Parameters
+        ----------
+        X : array_like (N, D), or batches
+            float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified. A sparse
+            matrix of SciPy stays sparse (CSR); its rows are made dense batch by batch.
+            Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
+            of them, for data larger than memory. Each item is one batch, `batch_size` and `shuffle` do not apply; an
+            iterator, which lasts for one epoch, needs ``epochs=1``.
+        y : array_like
+            cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
+            (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
+        optimizer : Optimizer, solver or str, default="adam"
+            A full-batch solver of :mod:`fastnn.solvers` takes all rows at once and has one entry in the history per
+            iteration, up to its own `max_iter`: leave `epochs`, `batch_size` and `shuffle` as they are. Batch norm then
+            uses the statistics of all rows, which also take the place of the running ones; dropout, l1, clipping,
+            learning-rate multipliers and `resume` are refused. ``history.result`` says why it stopped.
+        epochs : int, default=10
+        batch_size : int or None, default=64
+            Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.
+        shuffle : bool, default=True
+            Draw a new order of the rows for every epoch.
+        sample_weight : array_like (N,), optional
+            At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped.
+        class_weight : dict or "balanced", optional
+            Weight of each class, multiplied with `sample_weight`; classes that a dict leaves out have 1. "balanced" is
+            n / (k n_c) for n_c rows of class c among n rows of k classes, as in scikit-learn. Not for validation.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            Evaluated after each epoch, as by :meth:`evaluate`.
+        validation_split : float, default=0.0
+            In [0, 1): share of the rows to validate on instead, drawn at random; for classes from each alike.
+        l1, l2 : float, default=0.0
+            Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
+        clip_norm : float, optional
+            Longest norm of the gradient, penalties included; a longer one is scaled down to it.
+        clip_value : float, optional
+            Largest absolute value of a component of the gradient, applied after `clip_norm`.
+        callbacks : iterable of callables, default=()
+            Each is called with an :class:`fastnn.EpochResult` after each epoch, with the network as of that epoch, and
+            stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
+        verbose : int, default=0
+            1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
+        threads : int, optional
+            None is the present limit of the BLAS libraries.
+        deterministic : bool, default=False
+            Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in four
+            parts, whatever the number of threads: no more than four threads are used, small networks train more slowly,
+            and validation data is evaluated by one thread. Otherwise the same number of threads gives the same bits.
+        seed : int, numpy.random.Generator or None, default=None
+            Of the shuffling and of `validation_split`; None continues the network's own generator.
+        resume : bool, default=False
+            Go on with the last training of this network (after an interruption from its last finished epoch, or as
+            ``fnn.load`` has read it from a file saved with ``training_state=True``), bit for bit as if it had never
+            stopped: `epochs` is the total, `seed` is not used, data, callbacks and other arguments are to be given as
+            before. A training that a callback has stopped stays stopped. Without an earlier training it begins one.
+
+        Returns
+        -------
+        History
+            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included;
+            results of validation are named ``val_loss``, ``val_accuracy`` and so on.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; nothing has changed then. A batch of an iterator that does not fit is noticed
+            when it comes; the network is then as of the step before.
+        DivergenceError
+            If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
+
+        Notes
+        -----
+        An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
+        from the end of the last finished epoch. With a solver, it is as of the last finished iteration.
+        """
+        epochs = check_integer("epochs", epochs)
+        verbose = check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, minimum=0)
+        called = check_callbacks(callbacks)
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "sample_weight": sample_weight,
+            "class_weight": class_weight,
+            "validation_data": validation_data,
+            "validation_split": validation_split,
+            "l1": l1,
+            "l2": l2,
+            "clip_norm": clip_norm,
+            "clip_value": clip_value,
+            "threads": threads,
+            "deterministic": deterministic,
+            "seed": seed,
+            "epochs": epochs,
+            "callbacks": called,
+            "verbose": verbose,
+            "resume": resume,
+        }
+        if isinstance(optimizer, Solver):
+            from .solvers.fitting import fit as minimize
+
+            return minimize(optimizer, self, X, y, **options)  # type: ignore[arg-type]
+        from .training import fit
+
+        return fit(self, X, y, optimizer=optimizer, **options)
+
+    def partial_fit(
+        self,
+        X: Data | BatchSource,
+        y: ArrayLike | None = None,
+        *,
+        optimizer: Optimizer | str | None = None,
+        batch_size: int | None = 64,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        threads: int | None = None,
+        deterministic: bool = False,
+        seed: Seed = None,
+    ) -> History:
+        """Train for one epoch over data that may be new, keeping the optimizer's state, the step and the history.
+
+        Parameters
+        ----------
+        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value
+            As for :meth:`fit`.
+        threads, deterministic, seed
+            As for :meth:`fit`.
+        optimizer : Optimizer or str, optional
+            None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
+            with the state; one of another class starts anew.
+
+        Returns
+        -------
+        History
+            All epochs since training began.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit; nothing has changed then.
+        DivergenceError
+            If the loss or the parameters stop being finite; the network has the parameters from before the call.
+        """
+        from .training import partial_fit
+
+        return partial_fit(
+            self,
+            X,
+            y,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            threads=threads,
+            deterministic=deterministic,
+            seed=seed,
+        )
+
+    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+        """Write the network to a safetensors file that :func:`fastnn.load` reads.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Written aside and renamed: it appears complete or not at all.
+        training_state : bool, default=False
+            Whether to save also what ``fit(resume=True)`` and :meth:`partial_fit` need to go on.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not finite.
+        TypeError
+            If the state of a callback is not what JSON can express.
+        OSError
+            If the file cannot be written.
+        """
+        io.save(self, path, training_state=training_state)
+
+
+def load(
+    path: str | os.PathLike[str], *, return_metadata: bool = False, backend: str = "compiled"
+) -> Sequential | tuple[Sequential, dict[str, Any]]:
+    """Load a network that :meth:`Sequential.save` wrote, with the state of its training if that was saved.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    return_metadata : bool, default=False
+        Whether to return the metadata of the file as well.
+    backend : {"compiled", "reference"}, default="compiled"
+        What runs the network; any backend can run any file.
+
+    Returns
+    -------
+    net : Sequential
+    metadata : dict
+        Only with ``return_metadata=True``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If the file is damaged, of another kind or of a newer format, or its tensors are not those of the network it
+        describes (missing, wrong shape or dtype, not finite), or do not fit its checksum. The message names the file
+        and what is wrong.
+    """
+    if backend not in BACKENDS:  # or it would be reported as a fault of the file
+        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
+    saved = io.read(path)
+    layers, options = saved.describe_network()
+    try:
+        net = Sequential(layers, backend=backend, **options)
+    except (TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{saved.path}: {error}") from error
+    saved.restore(net)
+    return (net, saved.metadata) if return_metadata else net
