@@ -363,7 +363,7 @@ READ_ONLY.flags.writeable = False
             "per_sample_hessian_blocks",
             (A, X, True, np.ones((4, 8, 16))[:, :, ::2]),
             ValueError,
-            r"out: expected a C-contiguous array, got strides",
+            r"out: expected a C-contiguous, aligned array, got strides",
         ),
         ("loss_hessian", (X, True, np.ones(3)), ValueError, r"weight: expected shape \(4,\), got \(3,\)"),
         ("softmax_jacobian", (X, np.ones((4, 3, 2))), ValueError, r"out: expected shape \(4, 3, 3\), got \(4, 3, 2\)"),
@@ -379,7 +379,7 @@ READ_ONLY.flags.writeable = False
         ("cross_backward", (np.ones(3), np.ones((3, 3))), ValueError, r"M: expected shape \(N, R, n_out\), got \(3,\)"),
         ("symmetrize", (np.ones((2, 3)),), ValueError, r"H: expected a square matrix, got shape \(2, 3\)"),
         ("symmetrize", ([[1.0]],), TypeError, "H: expected a NumPy array to change in place, got list"),
-        ("symmetrize", (H[::3, ::3],), ValueError, "H: expected a C-contiguous matrix, got strides"),
+        ("symmetrize", (H[::3, ::3],), ValueError, "H: expected a C-contiguous, aligned array, got strides"),
         ("symmetrize", (READ_ONLY,), ValueError, "H: expected a writable array, got a read-only one"),
         ("hessian_block_acc", (X, A, H, 0, 1), ValueError, "column: expected 0 like row, as there is no X2, got 1"),
         (

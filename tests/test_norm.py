@@ -342,7 +342,7 @@ def test_arrays_that_cannot_hold_the_result(rng, kernels) -> None:
     read_only = np.zeros((9, 5))
     read_only.flags.writeable = False
     cases = [
-        (wide[1:10], ValueError, "out: .* overlaps an input"),
+        (wide[1:10], ValueError, "out: .* overlaps (Z|delta)"),
         (wide[:8], ValueError, r"out: expected shape \(9, 5\), got \(8, 5\)"),
         (np.zeros((5, 9)).T, ValueError, "out: expected a C-contiguous, aligned array"),
         (read_only, ValueError, "out: expected a writable array"),

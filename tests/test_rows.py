@@ -64,7 +64,7 @@ def test_several_orders_are_one_after_the_other(n, module) -> None:
         (
             np.zeros(3, np.int64),
             ValueError,
-            r"orders: expected a contiguous, writable array \(n, 3\), got shape \(3,\)",
+            r"orders: expected a contiguous, aligned, writable array \(n, 3\), got shape \(3,\)",
         ),
         (np.zeros((2, 4), np.int64), ValueError, r"orders: .* \(n, 3\), got shape \(2, 4\)"),
         (np.zeros((2, 6), np.int64)[:, ::2], ValueError, "orders: .* strides"),
@@ -98,7 +98,7 @@ def test_every_order_comes_as_often(module) -> None:
         (
             np.arange(4).reshape(2, 2),
             ValueError,
-            r"rows: expected a contiguous, writable array \(N,\), got shape \(2, 2\)",
+            r"rows: expected a contiguous, aligned, writable array \(N,\), got shape \(2, 2\)",
         ),
         (np.arange(8)[::2], ValueError, r"rows: .* strides \(16,\)"),
         (np.broadcast_to(np.arange(1), 1), ValueError, "rows: .* read-only"),

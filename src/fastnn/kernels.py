@@ -1,12 +1,13 @@
 """Public kernels: the compiled form of every function of :mod:`fastnn.reference`, with the same names, signatures,
 defaults and errors.
 
-Arrays of any strides come in, never cast; checked and contiguous ones go to the compiled loops. Documentation is the
-twin's, which states the formulas in NumPy.
+Arguments are checked by the reference function's contract, which copies what is not contiguous and casts nothing. The
+documentation is the reference's, which states the formulas in NumPy.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,20 +17,9 @@ import numpy as np
 from . import reference
 from ._core import curvature as _curvature  # type: ignore[attr-defined]
 from ._core import kernels as _core
-from .reference.activations import ACTIVATIONS, SAVES_OUTPUT
-from .reference.curvature import (
-    check_block_acc,
-    check_blocks,
-    check_cross_backward,
-    check_curvature_backward,
-    check_loss_hessian,
-    check_outer,
-    check_square,
-)
-from .reference.dense import check_array, check_out
-from .reference.dropout import check_key, check_rate
-from .reference.norm import check_epsilon, check_matrix, check_result
-from .reference.rows import check_bit_generator, check_contiguous, check_order
+from .reference.activations import SAVES_OUTPUT
+from .reference.arguments import Contract
+from .reference.losses import total_weight
 
 __all__ = [
     "absolute_error",
@@ -82,44 +72,26 @@ _NO_LABELS = np.empty(0, np.int64)
 _NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
 
 
-def _twin(function: _Function) -> _Function:
-    """Give a kernel its twin's documentation."""
-    function.__doc__ = getattr(reference, function.__name__).__doc__
-    return function
+def _compiled(function: _Function) -> _Function:
+    """Give a compiled kernel the contract and the documentation of its namesake in fastnn.reference.
 
+    The function gets arguments that are checked, contiguous and aligned; what had to be copied to be so and is changed
+    in place is written back.
+    """
+    reference_function = getattr(reference, function.__name__)
+    contract: Contract = reference_function.contract
 
-def _ready(array: np.ndarray) -> np.ndarray:
-    """Contiguous, and where its element type wants it in memory."""
-    array = np.ascontiguousarray(array)
-    return array if array.flags.aligned else array.copy()
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        checked = contract.check(args, kwargs)
+        copies = checked.make_ready()
+        result = function(**checked.values)
+        for array, copy in copies:
+            array[...] = copy
+        return result
 
-
-def _floats(name: str, value: Any) -> np.ndarray:
-    """A float array of any shape, contiguous."""
-    array = np.asarray(value)
-    if array.dtype not in _NONE:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
-    return _ready(array).reshape(array.shape)
-
-
-def _contiguous(name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype[Any] | None = None) -> np.ndarray:
-    return _ready(check_array(name, value, shape, dtype))
-
-
-def _code(activation: str) -> int:
-    if not isinstance(activation, str) or activation not in _CODES:
-        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    return _CODES[activation]
-
-
-def _threads(threads: Any) -> int | None:
-    if threads is None:
-        return None
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise TypeError(f"threads: expected an integer or None, got {threads!r}")
-    if threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")
-    return min(int(threads), 1 << 16)
+    call.__doc__ = reference_function.__doc__
+    return call  # type: ignore[return-value]
 
 
 def simd() -> dict[str, Any]:
@@ -137,51 +109,45 @@ def simd() -> dict[str, Any]:
 # -- math and activations ---------------------------------------------------------------------------------------------
 
 
-@_twin
+@_compiled
 def exp(x: np.ndarray) -> np.ndarray:
-    x = _floats("x", x)
     y = np.empty_like(x)
     _core.exp(x.ravel(), y.ravel())
     return y
 
 
-@_twin
+@_compiled
 def log(x: np.ndarray) -> np.ndarray:
-    x = _floats("x", x)
     y = np.empty_like(x)
     _core.log(x.ravel(), y.ravel())
     return y
 
 
-@_twin
+@_compiled
 def tanh(x: np.ndarray) -> np.ndarray:
-    x = _floats("x", x)
     y = np.empty_like(x)
     _core.tanh(x.ravel(), y.ravel())
     return y
 
 
-@_twin
+@_compiled
 def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
-    Z, code = _floats("Z", Z), _code(activation)
     A = np.empty_like(Z)
-    _core.activation_forward(code, Z.ravel(), A.ravel())
+    _core.activation_forward(_CODES[activation], Z.ravel(), A.ravel())
     return A
 
 
-@_twin
+@_compiled
 def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -> np.ndarray:
-    saved, code = _floats("saved", saved), _code(activation)
-    result = np.array(check_array("delta", delta, saved.shape, saved.dtype), order="C")
-    _core.activation_backward(code, saved.ravel(), result.ravel())
+    result = delta.copy()
+    _core.activation_backward(_CODES[activation], saved.ravel(), result.ravel())
     return result
 
 
-@_twin
+@_compiled
 def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    Z, code = _floats("Z", Z), _code(activation)
     A, D1, D2 = np.empty_like(Z), np.empty_like(Z), np.empty_like(Z)
-    _core.activation_derivatives(code, Z.ravel(), A.ravel(), D1.ravel(), D2.ravel())
+    _core.activation_derivatives(_CODES[activation], Z.ravel(), A.ravel(), D1.ravel(), D2.ravel())
     return A, D1, D2
 
 
@@ -206,34 +172,22 @@ def _product(
     return C
 
 
-@_twin
+@_compiled
 def matmul(A: np.ndarray, B: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
-    A = _contiguous("A", A, ("M", "K"))
-    B = _contiguous("B", B, ("K", "N"), A.dtype)
-    left, right = A.T if transpose_a else A, B.T if transpose_b else B
-    if left.shape[1] != right.shape[0]:
-        raise ValueError(
-            f"B: expected {left.shape[1]} {'columns' if transpose_b else 'rows'} to multiply A of shape {A.shape}"
-            f"{' transposed' if transpose_a else ''}, got shape {B.shape}"
-        )
     return _product(A, B, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
-@_twin
+@_compiled
 def dense_forward(
     X: np.ndarray, W: np.ndarray, b: np.ndarray | None = None, activation: str = "linear"
 ) -> tuple[np.ndarray, np.ndarray]:
-    X = _contiguous("X", X, ("N", "n_in"))
-    W = _contiguous("W", W, (X.shape[1], "n_out"), X.dtype)
-    bias = None if b is None else _contiguous("b", b, (W.shape[1],), X.dtype)
-    code = _code(activation)
-    Z = _product(X, W, bias)
+    Z = _product(X, W, b)
     A = np.empty_like(Z)
-    _core.activation_forward(code, Z.ravel(), A.ravel())
+    _core.activation_forward(_CODES[activation], Z.ravel(), A.ravel())
     return A, Z
 
 
-@_twin
+@_compiled
 def dense_backward(
     X: np.ndarray,
     W: np.ndarray,
@@ -242,13 +196,8 @@ def dense_backward(
     activation: str = "linear",
     input_gradient: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    X = _contiguous("X", X, ("N", "n_in"))
-    W = _contiguous("W", W, (X.shape[1], "n_out"), X.dtype)
-    Z = _contiguous("Z", Z, (X.shape[0], W.shape[1]), X.dtype)
-    delta = np.array(check_array("dA", dA, Z.shape, X.dtype), order="C")
-    code = _code(activation)
     saved = activation_forward(Z, activation) if activation in SAVES_OUTPUT else Z
-    _core.activation_backward(code, saved.ravel(), delta.ravel())
+    delta = activation_backward(saved, dA, activation)
     db = np.empty(W.shape[1], X.dtype)
     _core.column_sums(X.shape[0], delta.ravel(), db)
     return (_product(delta, W, transpose_b=True) if input_gradient else None), _product(X, delta, transpose_a=True), db
@@ -257,54 +206,44 @@ def dense_backward(
 # -- softmax and losses -----------------------------------------------------------------------------------------------
 
 
-def _logits(Z: Any) -> np.ndarray:
-    Z = _contiguous("Z", Z, ("N", "K"))
-    if Z.shape[1] == 0:
-        raise ValueError(f"Z: expected at least one column, got shape {Z.shape}")
-    return Z
-
-
-@_twin
+@_compiled
 def softmax(Z: np.ndarray) -> np.ndarray:
-    Z = _logits(Z)
     P = np.empty_like(Z)
     _core.softmax(Z.shape[1], Z.ravel(), P.ravel())
     return P
 
 
-@_twin
+@_compiled
 def log_softmax(Z: np.ndarray) -> np.ndarray:
-    Z = _logits(Z)
     log_P = np.empty_like(Z)
     _core.log_softmax(Z.shape[1], Z.ravel(), log_P.ravel())
     return log_P
 
 
-@_twin
+@_compiled
 def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
-    P = _contiguous("P", P, ("N", "K"))
-    J = check_out(out, (*P.shape, P.shape[1]), P.dtype)
+    J = np.empty((*P.shape, P.shape[1]), P.dtype) if out is None else out
     if J.size:
-        _curvature.loss_hessian(P, True, _NONE[P.dtype], J, _threads(threads))
+        _curvature.loss_hessian(P, True, _NONE[P.dtype], J, threads)
     return J
 
 
-@_twin
+@_compiled
 def softmax_vjp(P: np.ndarray, V: np.ndarray) -> np.ndarray:
-    P = _contiguous("P", P, ("N", "K"))
-    V = _contiguous("V", V, P.shape, P.dtype)
     dZ = np.empty_like(P)
     if dZ.size:
         _core.softmax_vjp(P.shape[1], P.ravel(), V.ravel(), dZ.ravel())
     return dZ
 
 
-def _weights(sample_weight: Any, Z: np.ndarray) -> tuple[np.ndarray, float]:
-    """The weights, empty where there are none, and their sum."""
+def _weights(sample_weight: np.ndarray | None, Z: np.ndarray) -> tuple[np.ndarray, float]:
+    """The weights, empty where there are none, and their sum; divided by it where its inverse may leave the dtype."""
+    total = total_weight(sample_weight, Z)
     if sample_weight is None:
-        return _NONE[Z.dtype], float(Z.shape[0])
-    w = _contiguous("sample_weight", sample_weight, (Z.shape[0],), Z.dtype)
-    return w, float(w.sum(dtype=np.float64))
+        return _NONE[Z.dtype], total
+    if total != 0.0 and not 1e-30 < abs(total) < 1e30:
+        return (sample_weight / total).astype(Z.dtype), 1.0
+    return sample_weight, total
 
 
 def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -315,67 +254,50 @@ def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarr
     return loss / total, delta
 
 
-@_twin
+@_compiled
 def cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
-    Z = _logits(Z)
-    N, K = Z.shape
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
+    labels, soft = (y, _NONE[Z.dtype]) if y.dtype == np.int64 else (_NO_LABELS, y.ravel())
     w, total = _weights(sample_weight, Z)
-    target = np.asarray(y)
-    labels, soft = _NO_LABELS, _NONE[Z.dtype]
-    if target.dtype == np.int64:
-        if target.shape != (N,):
-            raise ValueError(f"y: expected shape ({N},) for integer labels, got {target.shape}")
-        wrong = (target < 0) | (target >= K)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(f"y: expected labels in [0, {K}), got {target[row]} in row {row}")
-        labels = _ready(target)
-    elif target.dtype == Z.dtype:
-        soft = _contiguous("y", target, (N, K), Z.dtype).ravel()
-    else:
-        raise TypeError(f"y: expected dtype int64 (labels) or {Z.dtype} (one-hot, soft), got {target.dtype}")
     delta = np.empty_like(Z)
-    loss = _core.cross_entropy(K, Z.ravel(), labels, soft, w, label_smoothing, delta.ravel())
+    loss = _core.cross_entropy(Z.shape[1], Z.ravel(), labels, soft, w, label_smoothing, delta.ravel())
     return _mean(total, loss, delta)
 
 
-def _elementwise_loss(kernel: Callable[..., float], Z: Any, y: Any, sample_weight: Any) -> tuple[float, np.ndarray]:
+def _elementwise_loss(
+    kernel: Callable[..., float], Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
+) -> tuple[float, np.ndarray]:
     """A loss whose targets have the shape of the outputs."""
-    Z = _contiguous("Z", Z, ("N", "K"))
-    y = _contiguous("y", y, Z.shape, Z.dtype)
     w, total = _weights(sample_weight, Z)
     delta = np.empty_like(Z)
     loss = kernel(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
     return _mean(total, loss, delta)
 
 
-@_twin
+@_compiled
 def binary_cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
     return _elementwise_loss(_core.binary_cross_entropy, Z, y, sample_weight)
 
 
-@_twin
+@_compiled
 def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     return _elementwise_loss(_core.squared_error, Z, y, sample_weight)
 
 
-@_twin
+@_compiled
 def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     return _elementwise_loss(_core.absolute_error, Z, y, sample_weight)
 
 
-@_twin
+@_compiled
 def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     return _elementwise_loss(_core.huber, Z, y, sample_weight)
 
 
-@_twin
+@_compiled
 def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     return _elementwise_loss(_core.poisson, Z, y, sample_weight)
 
@@ -383,20 +305,29 @@ def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = Non
 # -- normalisation ----------------------------------------------------------------------------------------------------
 
 
-@_twin
+# Batch norm looks at its arguments in C first: a small batch takes no longer than the checks in Python do.
+
+
+def _batch_norm(function: _Function) -> _Function:
+    """The compiled call; where it returns None, as there is something to refuse or to copy first, by the contract."""
+    careful = _compiled(function)
+
+    @functools.wraps(careful)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        results = function(*args, **kwargs)
+        return careful(*args, **kwargs) if results is None else results
+
+    return call  # type: ignore[return-value]
+
+
+@_batch_norm
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    results = _core.batch_norm_forward(Z, gamma, beta, epsilon, out)
-    if results is None:  # there is something to refuse, or to copy first
-        Z = _ready(check_matrix("Z", Z))
-        gamma = _ready(check_array("gamma", gamma, (Z.shape[1],), Z.dtype))
-        beta = _ready(check_array("beta", beta, (Z.shape[1],), Z.dtype))
-        results = _core.batch_norm_forward(Z, gamma, beta, check_epsilon(epsilon), check_result(out, Z))
-    return results
+    return _core.batch_norm_forward(Z, gamma, beta, epsilon, out)  # type: ignore[no-any-return]
 
 
-@_twin
+@_batch_norm
 def batch_norm_backward(
     delta: np.ndarray,
     Z: np.ndarray,
@@ -406,116 +337,92 @@ def batch_norm_backward(
     epsilon: float = 1e-5,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    results = _core.batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, out)
-    if results is None:
-        delta = _ready(check_matrix("delta", delta))
-        Z = _ready(check_array("Z", Z, delta.shape, delta.dtype))
-        gamma = _ready(check_array("gamma", gamma, (delta.shape[1],), delta.dtype))
-        mean = _ready(check_array("mean", mean, (delta.shape[1],), delta.dtype))
-        variance = _ready(check_array("variance", variance, (delta.shape[1],), delta.dtype))
-        out = check_result(out, delta, Z)
-        results = _core.batch_norm_backward(delta, Z, gamma, mean, variance, check_epsilon(epsilon), out)
-    return results
+    return _core.batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, out)  # type: ignore[no-any-return]
 
 
-@_twin
+@_compiled
 def layer_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    Z = _ready(check_matrix("Z", Z))
-    gamma = _contiguous("gamma", gamma, (Z.shape[1],), Z.dtype)
-    beta = _contiguous("beta", beta, (Z.shape[1],), Z.dtype)
-    epsilon = check_epsilon(epsilon)
     out, U, inv_std = np.empty_like(Z), np.empty_like(Z), np.empty(Z.shape[0], Z.dtype)
     _core.layer_norm_forward(Z.ravel(), gamma, beta, epsilon, U.ravel(), inv_std, out.ravel())
     return out, U, inv_std
 
 
-@_twin
+@_compiled
 def layer_norm_backward(
     delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    delta = _ready(check_matrix("delta", delta))
-    U = _contiguous("normalised", normalised, delta.shape, delta.dtype)
-    gamma = _contiguous("gamma", gamma, (delta.shape[1],), delta.dtype)
-    inv_std = _contiguous("inv_std", inv_std, (delta.shape[0],), delta.dtype)
     dZ, dgamma, dbeta = np.empty_like(delta), np.zeros_like(gamma), np.zeros_like(gamma)
-    _core.layer_norm_backward(delta.ravel(), U.ravel(), gamma, inv_std, dZ.ravel(), dgamma, dbeta)
+    _core.layer_norm_backward(delta.ravel(), normalised.ravel(), gamma, inv_std, dZ.ravel(), dgamma, dbeta)
     return dZ, dgamma, dbeta
 
 
 # -- dropout ----------------------------------------------------------------------------------------------------------
 
 
-@_twin
+@_compiled
 def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0, first_row: int = 0) -> np.ndarray:
-    X = _contiguous("X", X, ("N", "D"))
-    rate = check_rate(rate)
-    key = check_key(X.shape, seed, step, layer, first_row)
     out = np.empty_like(X)
     if X.size:
-        _core.dropout(X.shape[1], X.ravel(), rate, *key, out.ravel())
+        _core.dropout(X.shape[1], X.ravel(), rate, seed, step, layer, first_row, out.ravel())
     return out
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-@_twin
+@_compiled
 def all_finite(x: np.ndarray) -> bool:
-    return _core.all_finite(check_contiguous(x).ravel())  # type: ignore[no-any-return]
+    return _core.all_finite(x.ravel())  # type: ignore[no-any-return]
 
 
-@_twin
+@_compiled
 def shuffle(rows: np.ndarray, bit_generator: np.random.BitGenerator, orders: np.ndarray | None = None) -> None:
-    check_order(rows)
-    if orders is not None:
-        check_order(orders, "orders", len(rows))
-    _core.shuffle(rows, check_bit_generator(bit_generator), orders)
+    _core.shuffle(rows, bit_generator, orders)
 
 
 # -- curvature --------------------------------------------------------------------------------------------------------
 
 
-@_twin
+@_compiled
 def per_sample_outer(
     X: np.ndarray, D: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
-    X, D = map(_ready, check_outer(X, D))
-    out = check_out(out, (X.shape[0], (X.shape[1] + bool(bias)) * D.shape[1]), X.dtype)
+    if out is None:
+        out = np.empty((X.shape[0], (X.shape[1] + bias) * D.shape[1]), X.dtype)
     if out.size:
-        _curvature.per_sample_outer(X, D, bias, out, _threads(threads))
+        _curvature.per_sample_outer(X, D, bias, out, threads)
     return out
 
 
-@_twin
+@_compiled
 def per_sample_hessian_blocks(
     A: np.ndarray, X: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
-    A, X = map(_ready, check_blocks(A, X))
-    width = (X.shape[1] + bool(bias)) * A.shape[1]
-    out = check_out(out, (X.shape[0], width, width), X.dtype)
+    width = (X.shape[1] + bias) * A.shape[1]
+    if out is None:
+        out = np.empty((X.shape[0], width, width), X.dtype)
     if out.size:
-        _curvature.per_sample_hessian_blocks(A, X, bias, out, _threads(threads))
+        _curvature.per_sample_hessian_blocks(A, X, bias, out, threads)
     return out
 
 
-@_twin
+@_compiled
 def loss_hessian(curvature: np.ndarray, softmax: bool, weight: np.ndarray | None = None) -> np.ndarray:
-    q, w = check_loss_hessian(curvature, weight)
-    H = np.empty((*q.shape, q.shape[1]), q.dtype)
+    H = np.empty((*curvature.shape, curvature.shape[1]), curvature.dtype)
     if H.size:
-        w = _NONE[q.dtype] if w is None else _ready(w)
-        _curvature.loss_hessian(_ready(q), softmax, w, H, None)
+        w = _NONE[H.dtype] if weight is None else weight
+        _curvature.loss_hessian(curvature, softmax, w, H, None)
     return H
 
 
 def _rows_or_none(value: np.ndarray | None, like: np.ndarray) -> np.ndarray:
-    """A contiguous matrix, of no rows for None."""
-    return np.empty((0, 1), like.dtype) if value is None else _ready(value)
+    """A matrix, of no rows for None."""
+    return np.empty((0, 1), like.dtype) if value is None else value
 
 
-@_twin
+@_compiled
 def curvature_backward(
     A: np.ndarray,
     W: np.ndarray,
@@ -523,27 +430,23 @@ def curvature_backward(
     bend: np.ndarray | None = None,
     threads: int | None = None,
 ) -> np.ndarray:
-    A, W, slope, bend = check_curvature_backward(A, W, slope, bend)
-    A, W = _ready(A), _ready(W)
     out = np.empty((A.shape[0], W.shape[0], W.shape[0]), A.dtype)
     if out.size:
-        _curvature.curvature_backward(A, W, _rows_or_none(slope, A), _rows_or_none(bend, A), out, _threads(threads))
+        _curvature.curvature_backward(A, W, _rows_or_none(slope, A), _rows_or_none(bend, A), out, threads)
     return out
 
 
-@_twin
+@_compiled
 def cross_backward(
     M: np.ndarray, W: np.ndarray, slope: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
-    M, W, slope = check_cross_backward(M, W, slope)
-    M, W = _ready(M), _ready(W)
     out = np.empty((M.shape[0], M.shape[1], W.shape[0]), M.dtype)
     if out.size:
-        _curvature.cross_backward(M.ravel(), M.ndim == 2, W, _rows_or_none(slope, M), out, _threads(threads))
+        _curvature.cross_backward(M.ravel(), M.ndim == 2, W, _rows_or_none(slope, M), out, threads)
     return out
 
 
-@_twin
+@_compiled
 def hessian_block_acc(
     X: np.ndarray,
     A: np.ndarray,
@@ -559,54 +462,25 @@ def hessian_block_acc(
     scale: float = 1.0,
     threads: int | None = None,
 ) -> None:
-    X, A, H, X2, jacobian, delta = check_block_acc(X, A, H, row, column, X2, jacobian, delta, bias, bias2)
-    X = _ready(X)
-    X2, delta = (None if value is None else _ready(value) for value in (X2, delta))
-    diagonal = False
-    if jacobian is not None and jacobian.ndim == 2:
-        jacobian, diagonal = jacobian[:, :, None], True
-    if A.size:
-        _curvature.hessian_block_acc(
-            X, A, H, row, column, X2, jacobian, diagonal, delta, bias, bias2, scale, _threads(threads)
-        )
+    rows = (X.shape[1] + bias) * A.shape[1]
+    columns = rows if X2 is None else (X2.shape[1] + bias2) * A.shape[2]
+    diagonal = jacobian is not None and jacobian.ndim == 2
+    if jacobian is not None and diagonal:
+        jacobian = jacobian[:, :, None]
+    if X.shape[0] and rows and columns:
+        _curvature.hessian_block_acc(X, A, H, row, column, X2, jacobian, diagonal, delta, bias, bias2, scale, threads)
 
 
-@_twin
+@_compiled
 def symmetrize(H: np.ndarray, threads: int | None = None) -> None:
-    H = check_square(H)
     if H.size:
-        _curvature.symmetrize(H, _threads(threads))
+        _curvature.symmetrize(H, threads)
 
 
 # -- update rules -----------------------------------------------------------------------------------------------------
 
 
-def _update(
-    rule: Callable[..., None],
-    theta: Any,
-    grad: Any,
-    state: dict[str, np.ndarray | None],
-    numbers: tuple[Any, ...],
-    *terms: float,
-) -> None:
-    """Check the arrays of an update rule, run it, and write back those that had to be copied to be contiguous.
-
-    An array that a rule does without is None, and empty for the compiled rule.
-    """
-    theta = check_array("theta", theta, ("P",), writable=True)
-    grad = _contiguous("grad", grad, theta.shape, theta.dtype)
-    changed = [theta] + [
-        _NONE[theta.dtype] if array is None else check_array(name, array, theta.shape, theta.dtype, writable=True)
-        for name, array in state.items()
-    ]
-    work = [_ready(array) for array in changed]
-    rule(work[0], grad, *work[1:], *numbers, terms)
-    for array, copy in zip(changed, work, strict=True):
-        if array is not copy:
-            array[...] = copy
-
-
-@_twin
+@_compiled
 def sgd_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -622,24 +496,18 @@ def sgd_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    if momentum != 0.0 and velocity is None:
-        raise ValueError("velocity: expected an array because momentum is not 0, got None")
-    state = {"velocity": velocity if momentum != 0.0 else None}
-    _update(_core.sgd_update, theta, grad, state, (learning_rate, momentum, nesterov and momentum != 0.0), *terms)
+    v = _NONE[theta.dtype] if velocity is None or momentum == 0.0 else velocity
+    _core.sgd_update(theta, grad, v, learning_rate, momentum, nesterov and momentum != 0.0, terms)
 
 
-@_twin
+@_compiled
 def nag_momentum(step: int, count: int = 1) -> np.ndarray:
-    if step < 1:
-        raise ValueError(f"step: expected an integer >= 1, got {step}")
-    if count < 0:
-        raise ValueError(f"count: expected an integer >= 0, got {count}")
     momenta = np.empty(count)
     _core.nag_momentum(step, momenta)
     return momenta
 
 
-@_twin
+@_compiled
 def nag_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -654,10 +522,10 @@ def nag_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    _update(_core.nag_update, theta, grad, {"ahead": ahead}, (learning_rate, momentum), *terms)
+    _core.nag_update(theta, grad, ahead, learning_rate, momentum, terms)
 
 
-@_twin
+@_compiled
 def adagrad_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -672,10 +540,10 @@ def adagrad_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    _update(_core.adagrad_update, theta, grad, {"s": s}, (learning_rate, epsilon), *terms)
+    _core.adagrad_update(theta, grad, s, learning_rate, epsilon, terms)
 
 
-@_twin
+@_compiled
 def rmsprop_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -694,13 +562,12 @@ def rmsprop_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    if momentum != 0.0 and velocity is None:
-        raise ValueError("velocity: expected an array because momentum is not 0, got None")
-    state = {"s": s, "mean": mean, "velocity": velocity if momentum != 0.0 else None}
-    _update(_core.rmsprop_update, theta, grad, state, (learning_rate, rho, epsilon, momentum), *terms)
+    m = _NONE[theta.dtype] if mean is None else mean
+    v = _NONE[theta.dtype] if velocity is None or momentum == 0.0 else velocity
+    _core.rmsprop_update(theta, grad, s, m, v, learning_rate, rho, epsilon, momentum, terms)
 
 
-@_twin
+@_compiled
 def adam_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -721,17 +588,14 @@ def adam_update(
     factor: float = 1.0,
     clip_value: float = INF,
 ) -> None:
-    if step < 1:
-        raise ValueError(f"step: expected an integer >= 1, got {step}")
     terms = (scale, l1, l2, factor, clip_value)
+    top = _NONE[theta.dtype] if v_max is None else v_max
     numbers = (step, learning_rate, beta1, beta2, epsilon, weight_decay, epsilon_hat)
-    _update(_core.adam_update, theta, grad, {"m": m, "v": v, "v_max": v_max}, numbers, *terms)
+    _core.adam_update(theta, grad, m, v, top, *numbers, terms)
 
 
-@_twin
+@_compiled
 def gradient_norm2(
     theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
 ) -> float:
-    theta = _contiguous("theta", theta, ("P",))
-    grad = _contiguous("grad", grad, theta.shape, theta.dtype)
     return _core.gradient_norm2(theta, grad, (scale, l1, l2, 1.0, INF))

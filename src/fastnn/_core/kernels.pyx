@@ -12,9 +12,10 @@ from ..plan import ACTIVATIONS
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 ctypedef fused real:
@@ -269,6 +270,10 @@ def sgd_update(real[::1] theta, const real[::1] grad, real[::1] velocity, double
             table.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
 
 
+# Steps of a recursion after which signals are looked for.
+cdef enum:
+    BETWEEN_SIGNALS = 1 << 22
+
 # Where nag_momentum's last call ended: a step k and its t_k.
 cdef long long nag_step = 1
 cdef double nag_t = 1.0
@@ -279,18 +284,26 @@ def nag_momentum(long long step, double[::1] momenta):
     global nag_step, nag_t
     cdef long long k = nag_step
     cdef double t = nag_t, after
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, end, done = 0
     if k > step:
         k, t = 1, 1.0
-    with nogil:
-        while k < step:
-            t = (1 + sqrt(1 + 4 * t * t)) / 2
-            k += 1
-        for i in range(momenta.shape[0]):
-            after = (1 + sqrt(1 + 4 * t * t)) / 2
-            momenta[i] = (t - 1) / after
-            t = after
-    nag_step, nag_t = step + momenta.shape[0], t
+    while k < step:
+        end = min(step, k + BETWEEN_SIGNALS)
+        with nogil:
+            while k < end:
+                t = (1 + sqrt(1 + 4 * t * t)) / 2
+                k += 1
+        PyErr_CheckSignals()
+    while done < momenta.shape[0]:
+        end = min(momenta.shape[0], done + BETWEEN_SIGNALS)
+        with nogil:
+            for i in range(done, end):
+                after = (1 + sqrt(1 + 4 * t * t)) / 2
+                momenta[i] = (t - 1) / after
+                t = after
+        done = end
+        PyErr_CheckSignals()
+    nag_step, nag_t = min(step, INT64_MAX - done) + done, t
 
 
 def nag_update(real[::1] theta, const real[::1] grad, real[::1] ahead, double learning_rate, double momentum,
@@ -430,6 +443,8 @@ cdef char matrix(object array, Py_ssize_t *rows, Py_ssize_t *cols, void **first,
     """"f" or "d", shape and first element of a C-contiguous float matrix with elements; 0 of anything else."""
     cdef Py_buffer view
     cdef char kind = 0
+    if type(array) is not view_array:
+        return 0
     try:
         PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | more)
     except (BufferError, TypeError, ValueError):
@@ -445,6 +460,8 @@ cdef void *vector(object array, char kind, Py_ssize_t length) except? NULL:
     """The first element of a C-contiguous array (length,) of the kind; NULL of anything else."""
     cdef Py_buffer view
     cdef void *first = NULL
+    if type(array) is not view_array:
+        return NULL
     try:
         PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
     except (BufferError, TypeError, ValueError):
@@ -474,9 +491,9 @@ cdef object result_matrix(object out, void *like, char kind, Py_ssize_t rows, Py
     return out if matrix(out, &n, &width, first, PyBUF_WRITABLE) == kind and n == rows and width == cols else None
 
 
-cdef bint overlap(void *a, void *b, Py_ssize_t size):
-    """Whether two arrays of `size` bytes share some, but not all."""
-    return a != b and <char *>a < <char *>b + size and <char *>b < <char *>a + size
+cdef bint overlap(void *a, Py_ssize_t a_bytes, void *b, Py_ssize_t b_bytes):
+    """Whether two arrays have a byte in common."""
+    return <char *>a < <char *>b + b_bytes and <char *>b < <char *>a + a_bytes
 
 
 # The two that follow look at their arguments themselves and make their results, which typed arguments and Python would
@@ -497,7 +514,10 @@ def batch_norm_forward(Z, gamma, beta, epsilon, into):
     if scale == NULL or shift == NULL:
         return None
     result = result_matrix(into, z, kind, rows, cols, &out)
-    if result is None or overlap(out, z, rows * cols * (4 if kind == c'f' else 8)):
+    cdef Py_ssize_t row = cols * (4 if kind == c'f' else 8), size = rows * row
+    if result is None or (out != z and overlap(out, size, z, size)):
+        return None
+    if overlap(out, size, scale, row) or overlap(out, size, shift, row):
         return None
     dtype = SINGLE if kind == c'f' else DOUBLE
     mean, variance = new_array(cols, dtype), new_array(cols, dtype)
@@ -533,8 +553,10 @@ def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
     if matrix(Z, &n, &width, &z) != kind or n != rows or width != cols or scale == NULL or mu == NULL or var == NULL:
         return None
     result = result_matrix(into, d, kind, rows, cols, &dz)
-    cdef Py_ssize_t size = rows * cols * (4 if kind == c'f' else 8)
-    if result is None or overlap(dz, d, size) or overlap(dz, z, size):
+    cdef Py_ssize_t row = cols * (4 if kind == c'f' else 8), size = rows * row
+    if result is None or (dz != d and overlap(dz, size, d, size)) or (dz != z and overlap(dz, size, z, size)):
+        return None
+    if overlap(dz, size, scale, row) or overlap(dz, size, mu, row) or overlap(dz, size, var, row):
         return None
     dtype = SINGLE if kind == c'f' else DOUBLE
     dgamma, dbeta = new_array(cols, dtype), new_array(cols, dtype)

@@ -226,7 +226,7 @@ def per_sample_hessian_blocks(
             instead = "use kronecker=True, or take the rows in parts"
             problem.check_size((N, size, size), max_bytes, instead)
         result = np.empty((N, size, size), problem.dtype) if out is None else out
-        check_out(result, (N, size, size), problem.dtype, contiguous=True)
+        check_out(result, (N, size, size), problem, contiguous=True)
     lin = None
     if layers is None:  # a row at a time, with unit vectors
         V = np.zeros((min(DIRECTIONS, size), problem.n_parameters), problem.dtype)

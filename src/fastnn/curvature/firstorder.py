@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_integer
+from ..reference.arguments import shares_memory
 from .problem import Problem
 
 __all__ = ["input_hessian", "input_jacobian", "output_jacobian", "per_sample_gradients", "softmax_jacobian"]
@@ -68,7 +69,7 @@ def per_sample_gradients(
     if out is None:
         problem.check_size(shape, max_bytes, "take the rows in parts")
         out = np.empty(shape, problem.dtype)
-    check_out(out, shape, problem.dtype)
+    check_out(out, shape, problem)
     lin = None
     for rows in problem.chunks(problem.row_elements):
         lin = problem.linearize(rows, into=lin)
@@ -129,7 +130,7 @@ def output_jacobian(
     if out is None:
         problem.check_size(shape, max_bytes, "take the rows in parts, or products by fnn.curvature.ggn_operator")
         out = np.empty(shape, problem.dtype)
-    check_out(out, shape, problem.dtype)
+    check_out(out, shape, problem)
     lin = None
     for rows in problem.chunks(problem.row_elements):
         for k in range(problem.n_outputs):
@@ -217,7 +218,7 @@ def input_hessian(
     if out is None:
         problem.check_size(shape, max_bytes, "take the rows in parts, or fewer features")
         out = np.empty(shape, problem.dtype)
-    check_out(out, shape, problem.dtype)
+    check_out(out, shape, problem)
     direction = np.zeros(D, problem.dtype)
     lin = None
     for rows in problem.chunks(2 * problem.row_elements + D * D):
@@ -270,7 +271,7 @@ def softmax_jacobian(
     if out is None:
         problem.check_size(shape, max_bytes, "take the rows in parts")
         out = np.empty(shape, problem.dtype)
-    check_out(out, shape, problem.dtype, contiguous=True)
+    check_out(out, shape, problem, contiguous=True)
     kernels = problem.kernels
     Z = problem.plan.forward(problem.theta, problem.X, threads=problem.threads, statistics=problem.state)
     result: np.ndarray = kernels.softmax_jacobian(kernels.softmax(Z), out=out, threads=problem.threads)
@@ -284,13 +285,19 @@ def unit_cotangent(problem: Problem, rows: slice, k: int) -> np.ndarray:
     return cotangent
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], contiguous: bool = False) -> None:
+def check_out(out: Any, shape: tuple[int, ...], problem: Problem, contiguous: bool = False) -> None:
     """Refuse what a result cannot be written to; unless `contiguous`, only the last axis must have no gaps."""
-    if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out: expected an array of {dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
+    if not isinstance(out, np.ndarray) or out.dtype != problem.dtype:
+        raise TypeError(f"out: expected an array of {problem.dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
     if out.shape != shape:
         raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+    if not out.flags.aligned or any(stride % out.itemsize for stride in out.strides):
+        raise ValueError("out: expected an array aligned to its elements")
     if contiguous and not (out.flags.writeable and out.flags.c_contiguous):
         raise ValueError("out: expected a writable array in C order without gaps")
     if not out.flags.writeable or (out.shape[-1] > 1 and out.strides[-1] != out.itemsize):
         raise ValueError("out: expected a writable array without gaps along its last axis")
+    given = {"X": problem.X, "y": problem.y, "the network's parameters": problem.net.theta}
+    for name, array in given.items():
+        if isinstance(array, np.ndarray) and shares_memory(out, array):
+            raise ValueError(f"out: expected an array apart from the other arguments, got one that overlaps {name}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..plan import ACTIVATIONS
+from .arguments import ACTIVATION, ANY, Like, Read, checked
 
 __all__ = [
     "ACTIVATIONS",
@@ -58,19 +59,7 @@ _NORMAL_TAIL = (
 )
 
 
-def _checked(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
-    return array
-
-
-def _functions(activation: str) -> tuple[Callable[..., Any], ...]:
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    return _FUNCTIONS[activation]
-
-
+@checked(x=Read(ANY))
 def exp(x: np.ndarray) -> np.ndarray:
     """Exponential, element by element.
 
@@ -88,11 +77,11 @@ def exp(x: np.ndarray) -> np.ndarray:
     TypeError
         If `x` is neither float32 nor float64.
     """
-    x = _checked("x", x)
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(x))
 
 
+@checked(x=Read(ANY))
 def log(x: np.ndarray) -> np.ndarray:
     """Natural logarithm, element by element.
 
@@ -110,11 +99,11 @@ def log(x: np.ndarray) -> np.ndarray:
     TypeError
         If `x` is neither float32 nor float64.
     """
-    x = _checked("x", x)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.log(x))
 
 
+@checked(x=Read(ANY))
 def tanh(x: np.ndarray) -> np.ndarray:
     """Hyperbolic tangent, element by element.
 
@@ -132,7 +121,7 @@ def tanh(x: np.ndarray) -> np.ndarray:
     TypeError
         If `x` is neither float32 nor float64.
     """
-    return np.asarray(np.tanh(_checked("x", x)))
+    return np.asarray(np.tanh(x))
 
 
 # Of each activation: the value at z, (value, first, second derivative) at z, and the first derivative from what the
@@ -320,6 +309,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
 }
 
 
+@checked(Z=Read(ANY), activation=ACTIVATION)
 def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     """Value of an activation, element by element: A = σ(Z).
 
@@ -363,11 +353,11 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     -----
     gelu is the exact one (Hendrycks and Gimpel, 2016), not its tanh approximation. elu has alpha = 1.
     """
-    forward, _, _ = _functions(activation)
-    Z = _checked("Z", Z)
+    forward, _, _ = _FUNCTIONS[activation]
     return np.asarray(forward(Z), dtype=Z.dtype)
 
 
+@checked(Z=Read(ANY), activation=ACTIVATION)
 def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Value, first and second derivative of an activation at Z; formulas at `activation_forward`.
 
@@ -391,12 +381,12 @@ def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, 
     TypeError
         If `Z` is neither float32 nor float64.
     """
-    _, derivatives, _ = _functions(activation)
-    Z = _checked("Z", Z)
+    _, derivatives, _ = _FUNCTIONS[activation]
     A, D1, D2 = derivatives(Z)
     return np.asarray(A, dtype=Z.dtype), np.asarray(D1, dtype=Z.dtype), np.asarray(D2, dtype=Z.dtype)
 
 
+@checked(saved=Read(ANY), delta=Like("saved"), activation=ACTIVATION)
 def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -> np.ndarray:
     """Backward pass of an activation: δ ⊙ σ'(Z).
 
@@ -422,10 +412,5 @@ def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -
     TypeError
         If `saved` is neither float32 nor float64, or the dtypes differ.
     """
-    _, _, slope = _functions(activation)
-    saved, delta = _checked("saved", saved), _checked("delta", delta)
-    if delta.dtype != saved.dtype:
-        raise TypeError(f"delta: expected dtype {saved.dtype} like saved, got {delta.dtype}")
-    if delta.shape != saved.shape:
-        raise ValueError(f"delta: expected shape {saved.shape} like saved, got {delta.shape}")
+    _, _, slope = _FUNCTIONS[activation]
     return np.asarray(delta * slope(saved), dtype=delta.dtype)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .dense import check_array, check_out
+from .arguments import Call, Changed, Integer, Number, Out, Read, check_array, checked, flag, threads
 
 __all__ = [
     "cross_backward",
@@ -29,9 +29,93 @@ __all__ = [
 CHUNK = 1 << 23  # elements of a temporary array
 
 
+# -- arguments --------------------------------------------------------------------------------------------------------
+
+
+class Square(Changed):
+    """A square matrix (N, N, ...) that is changed in place, too large to be copied."""
+
+    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+        H = check_array(name, value, ("P", "P"), call.dtype, writable=True)
+        if H.shape[0] != H.shape[1]:
+            raise ValueError(f"{name}: expected a square matrix, got shape {H.shape}")
+        return super().__call__(name, H, call)
+
+
+class Hessians(Read):
+    """Square matrices (N, n_out, n_out)."""
+
+    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+        N = call.lengths.get("N", "N")
+        A = check_array(name, value, (N, "n_out", "n_out"), call.dtype)
+        if A.shape[1] != A.shape[2]:
+            raise ValueError(f"{name}: expected square matrices, shape ({N}, n_out, n_out), got {A.shape}")
+        return super().__call__(name, A, call)
+
+
+SQUARE = Square("P", "P", contiguous=True)
+HESSIANS = Hessians("N", "n_out", "n_out")
+
+
+def _check_rows(name: str, value: Any, call: Call) -> np.ndarray | None:
+    """M of cross_backward: matrices, or their diagonals."""
+    return Read("N", "n_out")(name, value, call) if np.ndim(value) == 2 else Read("N", "R", "n_out")(name, value, call)
+
+
+def _check_block_hessians(name: str, value: Any, call: Call) -> np.ndarray | None:
+    """A of hessian_block_acc: square for the block of one layer."""
+    if call.values["X2"] is None:
+        return Hessians("N", "n_out", "n_out", strided=True)(name, value, call)
+    return Read("N", "n_out", "n_out2", strided=True)(name, value, call)
+
+
+def _check_jacobian(name: str, value: Any, call: Call) -> np.ndarray | None:
+    """J of hessian_block_acc: matrices, or their diagonals; only with X2 and delta."""
+    delta, X2 = call.values["delta"], call.values["X2"]
+    if (value is None) != (delta is None):
+        raise ValueError("jacobian, delta: expected both or neither")
+    if value is None:
+        return None
+    if X2 is None:
+        raise ValueError("jacobian: expected None without X2, as the block of one layer has no such term")
+    if np.ndim(value) != 2:
+        return Read("N", "n_out", "n_in2", strided=True)(name, value, call)
+    jacobian = Read("N", "n_out", strided=True)(name, value, call)
+    N, outputs, inputs = (call.lengths[length] for length in ("N", "n_out", "n_in2"))
+    if inputs != outputs:
+        raise ValueError(
+            f"jacobian: expected shape ({N}, {outputs}, {inputs}), as a diagonal one needs as many outputs as the later"
+            f" layer has inputs, got {np.shape(value)}"
+        )
+    return jacobian
+
+
+def _check_block(call: Call) -> None:
+    """The block of hessian_block_acc is within the upper triangle of H."""
+    n, row, column = call.lengths, call.values["row"], call.values["column"]
+    height = (n["n_in"] + n["bias"]) * n["n_out"]
+    width = height if call.values["X2"] is None else (n["n_in2"] + n["bias2"]) * n["n_out2"]
+    if call.values["X2"] is None and column != row:
+        raise ValueError(f"column: expected {row} like row, as there is no X2, got {column}")
+    if call.values["X2"] is not None and column < row + height:
+        raise ValueError(f"column: expected at least {row + height}, beyond the rows of the block, got {column}")
+    if row < 0 or column + width > n["P"]:
+        shape = (n["P"], n["P"])
+        raise ValueError(
+            f"H: expected room for a block of shape ({height}, {width}) at ({row}, {column}), got shape {shape}"
+        )
+
+
 # -- per sample -------------------------------------------------------------------------------------------------------
 
 
+@checked(
+    X=Read("N", "n_in"),
+    D=Read("N", "n_out"),
+    bias=flag,
+    out=Out(lambda n: (n["N"], (n["n_in"] + n["bias"]) * n["n_out"]), rows_apart=True),
+    threads=threads,
+)
 def per_sample_outer(
     X: np.ndarray, D: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
@@ -64,16 +148,23 @@ def per_sample_outer(
     ValueError
         If shapes do not fit, or ``out`` cannot be written or has gaps between its columns.
     """
-    X, D = check_outer(X, D)
     n_in, n_out = X.shape[1], D.shape[1]
-    out = check_out(out, (X.shape[0], (n_in + bool(bias)) * n_out), X.dtype)
-    cube = out.reshape(X.shape[0], n_in + bool(bias), n_out)  # splits an axis: a view
+    if out is None:
+        out = np.empty((X.shape[0], (n_in + bias) * n_out), X.dtype)
+    cube = out.reshape(X.shape[0], n_in + bias, n_out)  # splits an axis: a view
     np.multiply(X[:, :, None], D[:, None, :], out=cube[:, :n_in])
     if bias:
         cube[:, n_in] = D
     return out
 
 
+@checked(
+    A=HESSIANS,
+    X=Read("N", "n_in"),
+    bias=flag,
+    out=Out(lambda n: (n["N"], *2 * ((n["n_in"] + n["bias"]) * n["n_out"],))),
+    threads=threads,
+)
 def per_sample_hessian_blocks(
     A: np.ndarray, X: np.ndarray, bias: bool = True, out: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
@@ -104,16 +195,17 @@ def per_sample_hessian_blocks(
     ValueError
         If shapes do not fit, or ``out`` cannot be written or is not C-contiguous.
     """
-    A, X = check_blocks(A, X)
     X = _with_ones(X, bias)
     (N, n_in), n_out = X.shape, A.shape[1]
-    out = check_out(out, (N, n_in * n_out, n_in * n_out), X.dtype)
+    if out is None:
+        out = np.empty((N, n_in * n_out, n_in * n_out), X.dtype)
     block = out.reshape(N, n_in, n_out, n_in, n_out)
     for i in range(N):
         np.multiply(X[i, :, None, None, None], X[i, :, None] * A[i, :, None, :], out=block[i])
     return out
 
 
+@checked(curvature=Read("N", "K"), softmax=flag, weight=Read("N", optional=True))
 def loss_hessian(curvature: np.ndarray, softmax: bool, weight: np.ndarray | None = None) -> np.ndarray:
     """Hessian of every row's loss with respect to the outputs: w (diag q − q qᵀ) with `softmax`, else w diag q.
 
@@ -137,7 +229,7 @@ def loss_hessian(curvature: np.ndarray, softmax: bool, weight: np.ndarray | None
     ValueError
         If shapes do not fit.
     """
-    q, w = check_loss_hessian(curvature, weight)
+    q, w = curvature, weight
     scaled = q if w is None else q * w[:, None]
     H = -(scaled[:, :, None] * q[:, None, :]) if softmax else np.zeros((*q.shape, q.shape[1]), q.dtype)
     diagonal = np.einsum("ikk->ik", H)  # a view: writing to it writes to H
@@ -148,6 +240,13 @@ def loss_hessian(curvature: np.ndarray, softmax: bool, weight: np.ndarray | None
 # -- from layer to layer ----------------------------------------------------------------------------------------------
 
 
+@checked(
+    A=HESSIANS,
+    W=Read("n_in", "n_out"),
+    slope=Read("N", "n_in", optional=True),
+    bend=Read("N", "n_in", optional=True),
+    threads=threads,
+)
 def curvature_backward(
     A: np.ndarray,
     W: np.ndarray,
@@ -186,7 +285,6 @@ def curvature_backward(
     -----
     Seed 002, algorithm 3 (its equations 78 to 83) is this recursion.
     """
-    A, W, slope, bend = check_curvature_backward(A, W, slope, bend)
     result = W @ (A @ W.T)
     if slope is not None:
         result *= slope[:, :, None] * slope[:, None, :]
@@ -195,6 +293,7 @@ def curvature_backward(
     return result
 
 
+@checked(M=_check_rows, W=Read("n_in", "n_out"), slope=Read("N", "n_in", optional=True), threads=threads)
 def cross_backward(
     M: np.ndarray, W: np.ndarray, slope: np.ndarray | None = None, threads: int | None = None
 ) -> np.ndarray:
@@ -224,7 +323,6 @@ def cross_backward(
     ValueError
         If shapes do not fit.
     """
-    M, W, slope = check_cross_backward(M, W, slope)
     result = M[:, :, None] * W.T if M.ndim == 2 else M @ W.T
     if slope is not None:
         result *= slope[:, None, :]
@@ -234,6 +332,21 @@ def cross_backward(
 # -- sums over samples ------------------------------------------------------------------------------------------------
 
 
+@checked(
+    _check_block,
+    X=Read("N", "n_in"),
+    A=_check_block_hessians,
+    H=SQUARE,
+    row=Integer(-(2**63)),
+    column=Integer(-(2**63)),
+    X2=Read("N", "n_in2", optional=True),
+    jacobian=_check_jacobian,
+    delta=Read("N", "n_out2", optional=True),
+    bias=flag,
+    bias2=flag,
+    scale=Number(),
+    threads=threads,
+)
 def hessian_block_acc(
     X: np.ndarray,
     A: np.ndarray,
@@ -293,7 +406,6 @@ def hessian_block_acc(
     -----
     The second term stands there because what layer m reads depends on the weights of layer l.
     """
-    X, A, H, X2, jacobian, delta = check_block_acc(X, A, H, row, column, X2, jacobian, delta, bias, bias2)
     left, right = _with_ones(X, bias), _with_ones(X if X2 is None else X2, bias if X2 is None else bias2)
     (N, n_in), n_out, n_in2, n_out2 = left.shape, A.shape[1], right.shape[1], A.shape[2]
     block = np.zeros((n_in, n_out * n_in2 * n_out2), X.dtype)
@@ -303,18 +415,19 @@ def hessian_block_acc(
     for part in _parts(N, block.shape[1]):
         T = A[part, :, None, :] * right[part, None, :, None]
         if jacobian is not None and delta is not None:
-            inputs = n_in2 - bool(bias2)
+            inputs = n_in2 - bias2
             if jacobian.ndim == 2:
                 np.einsum("ijjo->ijo", T[:, :, :inputs])[...] += jacobian[part, :, None] * delta[part, None, :]
             else:
                 T[:, :, :inputs] += jacobian[part, :, :, None] * delta[part, None, None, :]
-        block += left[part].T @ T.reshape(-1, block.shape[1])
+        block += left[part].T @ T.reshape(T.shape[0], block.shape[1])
     block = block.reshape(n_in * n_out, n_in2 * n_out2)
     if X2 is None:
         block = np.triu(block)
     H[row : row + block.shape[0], column : column + block.shape[1]] += block.dtype.type(scale) * block
 
 
+@checked(H=SQUARE, threads=threads)
 def symmetrize(H: np.ndarray, threads: int | None = None) -> None:
     """Copy the upper triangle of a square matrix to the lower one, in place.
 
@@ -331,108 +444,11 @@ def symmetrize(H: np.ndarray, threads: int | None = None) -> None:
     ValueError
         If H is not square, not C-contiguous or cannot be written.
     """
-    H = check_square(H)
     for i in range(1, H.shape[0]):
         H[i, :i] = H[:i, i]
 
 
-# -- checks, shared with the compiled functions -----------------------------------------------------------------------
-
-
-def check_outer(X: Any, D: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of per_sample_outer."""
-    X = check_array("X", X, ("N", "n_in"))
-    return X, check_array("D", D, (X.shape[0], "n_out"), X.dtype)
-
-
-def _check_hessians(A: Any) -> np.ndarray:
-    A = check_array("A", A, ("N", "n_out", "n_out"))
-    if A.shape[1] != A.shape[2]:
-        raise ValueError(f"A: expected square matrices, shape (N, n_out, n_out), got {A.shape}")
-    return A
-
-
-def check_blocks(A: Any, X: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs of per_sample_hessian_blocks."""
-    A = _check_hessians(A)
-    return A, check_array("X", X, (A.shape[0], "n_in"), A.dtype)
-
-
-def check_loss_hessian(curvature: Any, weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Inputs of loss_hessian."""
-    q = check_array("curvature", curvature, ("N", "K"))
-    return q, None if weight is None else check_array("weight", weight, (q.shape[0],), q.dtype)
-
-
-def check_curvature_backward(
-    A: Any, W: Any, slope: Any, bend: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Inputs of curvature_backward."""
-    A = _check_hessians(A)
-    W = check_array("W", W, ("n_in", A.shape[1]), A.dtype)
-    shape = (A.shape[0], W.shape[0])
-    slope = None if slope is None else check_array("slope", slope, shape, A.dtype)
-    return A, W, slope, None if bend is None else check_array("bend", bend, shape, A.dtype)
-
-
-def check_cross_backward(M: Any, W: Any, slope: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Inputs of cross_backward."""
-    M = check_array("M", M, ("N", "n_out") if np.ndim(M) == 2 else ("N", "R", "n_out"))
-    W = check_array("W", W, ("n_in", M.shape[-1]), M.dtype)
-    return M, W, None if slope is None else check_array("slope", slope, (M.shape[0], W.shape[0]), M.dtype)
-
-
-def check_square(H: Any) -> np.ndarray:
-    """A matrix that is to be changed in place."""
-    H = check_array("H", H, ("P", "P"), writable=True)
-    if H.shape[0] != H.shape[1]:
-        raise ValueError(f"H: expected a square matrix, got shape {H.shape}")
-    if not H.flags.c_contiguous:
-        raise ValueError(f"H: expected a C-contiguous matrix, got strides {H.strides}")
-    return H
-
-
-def check_block_acc(
-    X: Any, A: Any, H: Any, row: int, column: int, X2: Any, jacobian: Any, delta: Any, bias: bool, bias2: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """Inputs of hessian_block_acc."""
-    X = check_array("X", X, ("N", "n_in"))
-    N, dtype = X.shape[0], X.dtype
-    H = check_square(H)
-    check_array("H", H, H.shape, dtype)
-    if (jacobian is None) != (delta is None):
-        raise ValueError("jacobian, delta: expected both or neither")
-    if X2 is None:
-        if jacobian is not None:
-            raise ValueError("jacobian: expected None without X2, as the block of one layer has no such term")
-        if column != row:
-            raise ValueError(f"column: expected {row} like row, as there is no X2, got {column}")
-        A = check_array("A", A, (N, "n_out", "n_out"), dtype)
-        if A.shape[1] != A.shape[2]:
-            raise ValueError(f"A: expected square matrices, shape ({N}, n_out, n_out), got {A.shape}")
-        width = (X.shape[1] + bool(bias)) * A.shape[1]
-        height = width
-    else:
-        X2 = check_array("X2", X2, (N, "n_in2"), dtype)
-        A = check_array("A", A, (N, "n_out", "n_out2"), dtype)
-        height, width = (X.shape[1] + bool(bias)) * A.shape[1], (X2.shape[1] + bool(bias2)) * A.shape[2]
-        if jacobian is not None:
-            diagonal = np.ndim(jacobian) == 2
-            shape: tuple[int, ...] = (N, A.shape[1]) if diagonal else (N, A.shape[1], X2.shape[1])
-            jacobian = check_array("jacobian", jacobian, shape, dtype)
-            if diagonal and X2.shape[1] != A.shape[1]:
-                raise ValueError(
-                    f"jacobian: expected shape ({N}, {A.shape[1]}, {X2.shape[1]}), as a diagonal one needs as many"
-                    f" outputs as the later layer has inputs, got {jacobian.shape}"
-                )
-            delta = check_array("delta", delta, (N, A.shape[2]), dtype)
-        if column < row + height:
-            raise ValueError(f"column: expected at least {row + height}, beyond the rows of the block, got {column}")
-    if row < 0 or column + width > H.shape[0]:
-        raise ValueError(
-            f"H: expected room for a block of shape ({height}, {width}) at ({row}, {column}), got shape {H.shape}"
-        )
-    return X, A, H, X2, jacobian, delta
+# -- parts ------------------------------------------------------------------------------------------------------------
 
 
 def _with_ones(X: np.ndarray, bias: bool) -> np.ndarray:

@@ -5,56 +5,27 @@ Rows are samples. Index letters: n samples, i inputs, j outputs.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .activations import SAVES_OUTPUT, activation_backward, activation_forward
+from .arguments import ACTIVATION, Call, Read, checked, flag
 
 __all__ = ["dense_backward", "dense_forward", "matmul"]
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+def check_matmul(call: Call) -> None:
+    """The inner lengths of a product agree."""
+    A, B = call.values["A"], call.values["B"]
+    transpose_a, transpose_b = call.values["transpose_a"], call.values["transpose_b"]
+    left, right = A.T if transpose_a else A, B.T if transpose_b else B
+    if left.shape[1] != right.shape[0]:
+        raise ValueError(
+            f"B: expected {left.shape[1]} {'columns' if transpose_b else 'rows'} to multiply A of shape {A.shape}"
+            f"{' transposed' if transpose_a else ''}, got shape {B.shape}"
+        )
 
 
-def check_array(
-    name: str, value: Any, shape: tuple[int | str, ...], dtype: np.dtype[Any] | None = None, *, writable: bool = False
-) -> np.ndarray:
-    """`value` as a float array of the given shape, never cast; letters in `shape` stand for any length.
-
-    `dtype` is the one that all arguments must share (that of the first of them); None accepts float32 and float64.
-    """
-    if writable and not isinstance(value, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array to change in place, got {type(value).__name__}")
-    array = np.asarray(value)
-    if array.dtype not in FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
-    if dtype is not None and array.dtype != dtype:
-        raise TypeError(f"{name}: expected dtype {dtype} like the other arguments, got {array.dtype}")
-    matches = array.ndim == len(shape) and all(
-        isinstance(want, str) or want == have for want, have in zip(shape, array.shape, strict=True)
-    )
-    if not matches:
-        letters = ", ".join(str(length) for length in shape) + ("," if len(shape) == 1 else "")
-        raise ValueError(f"{name}: expected shape ({letters}), got {array.shape}")
-    if writable and not array.flags.writeable:
-        raise ValueError(f"{name}: expected a writable array, got a read-only one")
-    return array
-
-
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """A new array, or `out` if it can hold the result: contiguous but for the distance of a matrix's rows."""
-    if out is None:
-        return np.empty(shape, dtype)
-    out = check_array("out", out, shape, dtype, writable=True)
-    if out.ndim == 2:
-        contiguous = out.shape[1] < 2 or out.strides[1] == out.itemsize
-        if not (contiguous and out.strides[0] % out.itemsize == 0):
-            raise ValueError(f"out: expected the elements of a row next to each other, got strides {out.strides}")
-    elif not out.flags.c_contiguous:
-        raise ValueError(f"out: expected a C-contiguous array, got strides {out.strides}")
-    return out
-
-
+@checked(check_matmul, A=Read("M", "K"), B=Read("L", "N"), transpose_a=flag, transpose_b=flag)
 def matmul(A: np.ndarray, B: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> np.ndarray:
     """Product of two matrices, C = op(A) op(B), where op transposes when asked to.
 
@@ -75,17 +46,10 @@ def matmul(A: np.ndarray, B: np.ndarray, transpose_a: bool = False, transpose_b:
     ValueError
         If the shapes do not fit.
     """
-    A = check_array("A", A, ("M", "K"))
-    B = check_array("B", B, ("K", "N"), A.dtype)
-    left, right = A.T if transpose_a else A, B.T if transpose_b else B
-    if left.shape[1] != right.shape[0]:
-        raise ValueError(
-            f"B: expected {left.shape[1]} {'columns' if transpose_b else 'rows'} to multiply A of shape {A.shape}"
-            f"{' transposed' if transpose_a else ''}, got shape {B.shape}"
-        )
-    return np.ascontiguousarray(left @ right)
+    return np.ascontiguousarray((A.T if transpose_a else A) @ (B.T if transpose_b else B))
 
 
+@checked(X=Read("N", "n_in"), W=Read("n_in", "n_out"), b=Read("n_out", optional=True), activation=ACTIVATION)
 def dense_forward(
     X: np.ndarray, W: np.ndarray, b: np.ndarray | None = None, activation: str = "linear"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -111,14 +75,20 @@ def dense_forward(
     ValueError
         If shapes do not fit or the activation is unknown.
     """
-    X = check_array("X", X, ("N", "n_in"))
-    W = check_array("W", W, (X.shape[1], "n_out"), X.dtype)
     Z = X @ W
     if b is not None:
-        Z += check_array("b", b, (W.shape[1],), X.dtype)
+        Z += b
     return activation_forward(Z, activation), Z
 
 
+@checked(
+    X=Read("N", "n_in"),
+    W=Read("n_in", "n_out"),
+    Z=Read("N", "n_out"),
+    dA=Read("N", "n_out"),
+    activation=ACTIVATION,
+    input_gradient=flag,
+)
 def dense_backward(
     X: np.ndarray,
     W: np.ndarray,
@@ -160,10 +130,6 @@ def dense_backward(
     ValueError
         If shapes do not fit or the activation is unknown.
     """
-    X = check_array("X", X, ("N", "n_in"))
-    W = check_array("W", W, (X.shape[1], "n_out"), X.dtype)
-    Z = check_array("Z", Z, (X.shape[0], W.shape[1]), X.dtype)
-    dA = check_array("dA", dA, Z.shape, X.dtype)
     saved = activation_forward(Z, activation) if activation in SAVES_OUTPUT else Z
     delta = activation_backward(saved, dA, activation)
     return (delta @ W.T if input_gradient else None), X.T @ delta, delta.sum(axis=0)

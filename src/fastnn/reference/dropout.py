@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
-from .dense import check_array
+from .arguments import Call, Integer, Number, Read, checked
 
 __all__ = ["dropout"]
 
@@ -49,31 +48,10 @@ def threefry4x32(counter: tuple[np.ndarray, ...], key: tuple[int, ...], rounds: 
     return tuple(x)
 
 
-def check_rate(rate: Any) -> float:
-    """`rate` as a float in [0, 1)."""
-    try:
-        value = float(rate)
-    except (TypeError, ValueError):
-        raise TypeError(f"rate: expected a number, got {rate!r}") from None
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"rate: expected a number in [0, 1), got {rate!r}")
-    return value
-
-
-def check_key(shape: tuple[int, ...], seed: Any, step: Any, layer: Any, first_row: Any) -> tuple[int, int, int, int]:
-    """What the masks of an array of this shape are a function of, as integers in range."""
-    numbers = []
-    rows = max(0, (2**63 - 1) // max(1, shape[1]) - shape[0])
-    limits = {"seed": 2**64 - 1, "step": 2**64 - 1, "layer": 2**31 - 1, "first_row": rows}
-    for (name, limit), value in zip(limits.items(), (seed, step, layer, first_row), strict=True):
-        try:
-            number = operator.index(value)
-        except TypeError:
-            raise TypeError(f"{name}: expected an integer, got {value!r}") from None
-        if not 0 <= number <= limit:
-            raise ValueError(f"{name}: expected an integer in [0, {limit}], got {number}")
-        numbers.append(number)
-    return numbers[0], numbers[1], numbers[2], numbers[3]
+def _first_row(name: str, value: Any, call: Call) -> int:
+    """A row of a batch whose last element has a number below 2**63."""
+    rows, columns = call.lengths["N"], call.lengths["D"]
+    return Integer(0, max(0, (2**63 - 1) // max(1, columns) - rows))(name, value, call)
 
 
 def mask_words(start: int, n: int, seed: int, step: int, layer: int) -> np.ndarray:
@@ -89,6 +67,14 @@ def mask_words(start: int, n: int, seed: int, step: int, layer: int) -> np.ndarr
     return tiles.ravel()[start - first * TILE :][:n]
 
 
+@checked(
+    X=Read("N", "D"),
+    rate=Number(minimum=0.0, below=1.0),
+    seed=Integer(0, 2**64 - 1),
+    step=Integer(0, 2**64 - 1),
+    layer=Integer(0, 2**31 - 1),
+    first_row=_first_row,
+)
 def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0, first_row: int = 0) -> np.ndarray:
     """Inverted dropout: every element is 0 with probability `rate`, and divided by 1 − rate otherwise.
 
@@ -140,9 +126,6 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
     ----------
     .. [1] Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
     """
-    X = check_array("X", X, ("N", "D"))
-    rate = check_rate(rate)
-    seed, step, layer, first_row = check_key(X.shape, seed, step, layer, first_row)
     bound = min(math.ceil(rate * 2**32), 2**32 - 1)
     words = mask_words(first_row * X.shape[1], X.size, seed, step, layer).reshape(X.shape)
     return np.where(words >= _U32(bound), X * X.dtype.type(1 / (1 - rate)), X.dtype.type(0))

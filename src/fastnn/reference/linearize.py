@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dense import check_array
+from .arguments import check_array
 from .losses import loss_curvature
 from .ops import Pass, Point, linear_backward, linearize, tangent_backward, tangent_forward
 

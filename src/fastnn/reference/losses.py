@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .dense import check_array
-from .softmax import log_softmax, softmax
+from .arguments import Call, Number, Read, check_array, checked
+from .softmax import LOGITS, log_softmax, softmax
 
 __all__ = [
     "absolute_error",
@@ -28,6 +28,31 @@ __all__ = [
 ]
 
 
+WEIGHT = Read("N", optional=True)
+
+
+def check_classes(name: str, value: Any, call: Call) -> np.ndarray:
+    """Targets of cross-entropy: labels (N,) of int64, or rows (N, K) of the outputs' dtype."""
+    N, K = call.lengths["N"], call.lengths["K"]
+    y = np.asarray(value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask, got a masked array")
+    if y.dtype == call.dtype:
+        y = call.settle(name, y, (N, K))
+    elif y.dtype != np.int64:
+        raise TypeError(f"{name}: expected dtype int64 (labels) or {call.dtype} (one-hot, soft), got {y.dtype}")
+    elif y.shape != (N,):
+        raise ValueError(f"{name}: expected shape ({N},) for integer labels, got {y.shape}")
+    else:
+        wrong = (y < 0) | (y >= K)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"{name}: expected labels in [0, {K}), got {y[row]} in row {row}")
+    call.read[name] = y
+    return y
+
+
+@checked(Z=LOGITS, y=check_classes, sample_weight=WEIGHT, label_smoothing=Number(minimum=0.0, below=1.0))
 def cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
@@ -68,36 +93,26 @@ def cross_entropy(
     As torch's ``cross_entropy`` has it, for labels and for rows of probabilities.
     """
     log_p = log_softmax(Z)
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
     N, K = log_p.shape
-    w, total = _weights(sample_weight, log_p)
-    labels = np.asarray(y)
+    w, total = sample_weight, total_weight(sample_weight, Z)
+    labels = y
     P = np.exp(log_p)
     if labels.dtype == np.int64:
-        if labels.shape != (N,):
-            raise ValueError(f"y: expected shape ({N},) for integer labels, got {labels.shape}")
-        wrong = (labels < 0) | (labels >= K)
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise ValueError(f"y: expected labels in [0, {K}), got {labels[row]} in row {row}")
         rows = np.arange(N)
         losses = -(1.0 - label_smoothing) * log_p[rows, labels]
         P[rows, labels] -= 1.0 - label_smoothing
-    elif labels.dtype == log_p.dtype:
-        labels = check_array("y", labels, (N, K), log_p.dtype)
+    else:
         # A zero target takes no part, however far away its logit: 0 · (−∞) is NaN.
         losses = -(1.0 - label_smoothing) * (labels * np.where(labels != 0.0, log_p, 0.0)).sum(axis=1)
         P *= (1.0 - label_smoothing) * labels.sum(axis=1, keepdims=True) + label_smoothing
         P -= (1.0 - label_smoothing) * labels
-    else:
-        raise TypeError(f"y: expected dtype int64 (labels) or {log_p.dtype} (one-hot, soft), got {labels.dtype}")
     if label_smoothing != 0.0:
         losses -= label_smoothing / K * log_p.sum(axis=1, dtype=np.float64)
         P -= label_smoothing / K
     return _reduce(losses, P, w, total)
 
 
+@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT)
 def binary_cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
@@ -130,9 +145,7 @@ def binary_cross_entropy(
     ValueError
         If a shape does not fit.
     """
-    Z = check_array("Z", Z, ("N", "K"))
-    y = check_array("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
+    w, total = sample_weight, total_weight(sample_weight, Z)
     E = np.exp(-np.abs(Z))
     losses = (np.maximum(Z, 0.0) - Z * y + np.log1p(E)).sum(axis=1)
     P = np.where(Z >= 0.0, 1.0, E).astype(Z.dtype, copy=False)
@@ -140,6 +153,7 @@ def binary_cross_entropy(
     return _reduce(losses, P - y, w, total)
 
 
+@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT)
 def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """Half the squared error, summed over the outputs: ℓ = ½ Σ_k (z_k − y_k)², ∂ℓ/∂z = z − y.
 
@@ -167,13 +181,12 @@ def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
     -----
     scikit-learn's ``MLPRegressor`` divides the loss that it reports, but not its gradient, by K as well.
     """
-    Z = check_array("Z", Z, ("N", "K"))
-    y = check_array("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
+    w, total = sample_weight, total_weight(sample_weight, Z)
     D = Z - y
     return _reduce(0.5 * np.square(D, dtype=np.float64).sum(axis=1), D, w, total)
 
 
+@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT)
 def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """Absolute error, summed over the outputs: ℓ = Σ_k |z_k − y_k|, ∂ℓ/∂z = sign(z − y), 0 where z = y.
 
@@ -201,13 +214,12 @@ def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | Non
     -----
     Its minimum is at the median. torch's ``L1Loss`` has the same subgradient, and divides by K as well.
     """
-    Z = check_array("Z", Z, ("N", "K"))
-    y = check_array("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
+    w, total = sample_weight, total_weight(sample_weight, Z)
     D = Z - y
     return _reduce(np.abs(D).sum(axis=1, dtype=np.float64), np.sign(D), w, total)
 
 
+@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT)
 def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """Huber's loss with δ = 1, summed over the outputs: squared near zero, absolute beyond.
 
@@ -240,15 +252,14 @@ def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None)
     Huber 1964. torch's ``HuberLoss`` and ``SmoothL1Loss`` with their defaults, which divide by K as well. For another δ
     divide the targets by it.
     """
-    Z = check_array("Z", Z, ("N", "K"))
-    y = check_array("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
+    w, total = sample_weight, total_weight(sample_weight, Z)
     D = Z - y
     C = np.clip(D, -1.0, 1.0)
     # With c = d clipped to ±1, both cases are c (d − ½ c).
     return _reduce((C * (D - 0.5 * C.astype(np.float64))).sum(axis=1), C, w, total)
 
 
+@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT)
 def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
     """Negative log-likelihood of counts with rate e^z, summed over the outputs: ℓ = Σ_k e^{z_k} − y_k z_k.
 
@@ -280,9 +291,7 @@ def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = Non
     Where e^z is beyond the dtype (z above 88.7 in float32, 709.7 in float64), loss and derivative are infinite, unless
     the row's weight is 0. torch's ``PoissonNLLLoss`` with its defaults is the same, but divides by K as well.
     """
-    Z = check_array("Z", Z, ("N", "K"))
-    y = check_array("y", y, Z.shape, Z.dtype)
-    w, total = _weights(sample_weight, Z)
+    w, total = sample_weight, total_weight(sample_weight, Z)
     if w is not None:
         Z = np.where(w[:, None] == 0.0, Z.dtype.type(0.0), Z)
     with np.errstate(over="ignore"):
@@ -335,12 +344,9 @@ def loss_curvature(Z: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     raise ValueError(f"loss: unknown name {loss!r}")
 
 
-def _weights(sample_weight: Any, Z: np.ndarray) -> tuple[np.ndarray | None, float]:
-    """The checked weights and their sum in float64."""
-    if sample_weight is None:
-        return None, float(Z.shape[0])
-    w = check_array("sample_weight", sample_weight, (Z.shape[0],), Z.dtype)
-    return w, float(w.sum(dtype=np.float64))
+def total_weight(sample_weight: np.ndarray | None, Z: np.ndarray) -> float:
+    """Σ w, summed in float64; the number of rows without weights."""
+    return float(Z.shape[0]) if sample_weight is None else float(sample_weight.sum(dtype=np.float64))
 
 
 def _reduce(losses: np.ndarray, D: np.ndarray, w: np.ndarray | None, total: float) -> tuple[float, np.ndarray]:

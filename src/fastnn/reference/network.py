@@ -17,7 +17,7 @@ import numpy as np
 
 from ..lowering import lower
 from ..plan import OpSpec, TrainResult, UpdateRule
-from .dense import check_array
+from .arguments import check_array
 from .kfac import kfac_direction
 from .linearize import Linearization, make
 from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error

@@ -5,49 +5,18 @@ Rows are samples. Index letters: n of N samples, d of D features.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 
-from .dense import check_array
+from .arguments import Number, Out, Read, checked
 
 __all__ = ["batch_norm_backward", "batch_norm_forward", "layer_norm_backward", "layer_norm_forward"]
 
 
-def check_epsilon(epsilon: Any) -> float:
-    """`epsilon` as a float, finite and above 0."""
-    try:
-        value = float(epsilon)
-    except (TypeError, ValueError):
-        raise TypeError(f"epsilon: expected a number, got {epsilon!r}") from None
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"epsilon: expected a finite number > 0, got {epsilon!r}")
-    return value
+EPSILON = Number(above=0.0, finite=True)
+ROWS = Read("N", "D", least=(1, 1))
 
 
-def check_matrix(name: str, value: Any) -> np.ndarray:
-    """`value` as a float array (N, D) of at least one row and one column."""
-    array = check_array(name, value, ("N", "D"))
-    if array.size == 0:
-        raise ValueError(f"{name}: expected at least one row and one column, got shape {array.shape}")
-    return array
-
-
-def check_result(out: Any, *matrices: np.ndarray) -> np.ndarray | None:
-    """`out` if it is None, or can hold a result of the shape of the inputs: one of them, or apart from all of them."""
-    if out is None:
-        return None
-    out = check_array("out", out, matrices[0].shape, matrices[0].dtype, writable=True)
-    if not (out.flags.c_contiguous and out.flags.aligned):
-        raise ValueError(f"out: expected a C-contiguous, aligned array, got strides {out.strides}")
-    for X in matrices:
-        same = X.strides == out.strides and X.ctypes.data == out.ctypes.data
-        if np.may_share_memory(out, X) and not same:
-            raise ValueError("out: expected an input or an array apart from the inputs, got one that overlaps an input")
-    return out
-
-
+@checked(Z=ROWS, gamma=Read("D"), beta=Read("D"), epsilon=EPSILON, out=Out("N", "D", in_place=("Z",)))
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,11 +58,6 @@ def batch_norm_forward(
     -----
     torch normalises with 1/N like this, but its running variance takes 1/(N − 1).
     """
-    Z = check_matrix("Z", Z)
-    gamma = check_array("gamma", gamma, (Z.shape[1],), Z.dtype)
-    beta = check_array("beta", beta, (Z.shape[1],), Z.dtype)
-    epsilon = check_epsilon(epsilon)
-    out = check_result(out, Z)
     first = Z[0].copy()
     U = Z - first
     step = U.mean(axis=0)
@@ -105,6 +69,15 @@ def batch_norm_forward(
     return out, first + step, variance
 
 
+@checked(
+    delta=ROWS,
+    Z=Read("N", "D"),
+    gamma=Read("D"),
+    mean=Read("D"),
+    variance=Read("D"),
+    epsilon=EPSILON,
+    out=Out("N", "D", in_place=("delta", "Z")),
+)
 def batch_norm_backward(
     delta: np.ndarray,
     Z: np.ndarray,
@@ -154,14 +127,7 @@ def batch_norm_backward(
         If shapes do not fit, delta is empty, epsilon is not finite and above 0, or out is read-only, not contiguous,
         or overlaps a part of delta or Z.
     """
-    delta = check_matrix("delta", delta)
-    Z = check_array("Z", Z, delta.shape, delta.dtype)
-    gamma = check_array("gamma", gamma, (delta.shape[1],), delta.dtype)
-    mean = check_array("mean", mean, (delta.shape[1],), delta.dtype)
-    variance = check_array("variance", variance, (delta.shape[1],), delta.dtype)
-    epsilon = check_epsilon(epsilon)
     per_row = 1 / delta.dtype.type(delta.shape[0])
-    out = check_result(out, delta, Z)
     inv_std = 1 / np.sqrt(variance + delta.dtype.type(epsilon))
     dZ = Z - mean
     dbeta = delta.sum(axis=0)
@@ -172,6 +138,7 @@ def batch_norm_backward(
     return np.multiply(dZ, gamma * inv_std, out=dZ if out is None else out), dgamma, dbeta
 
 
+@checked(Z=ROWS, gamma=Read("D"), beta=Read("D"), epsilon=EPSILON)
 def layer_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,10 +173,6 @@ def layer_norm_forward(
     ValueError
         If shapes do not fit, Z is empty, or epsilon is not finite and above 0.
     """
-    Z = check_matrix("Z", Z)
-    gamma = check_array("gamma", gamma, (Z.shape[1],), Z.dtype)
-    beta = check_array("beta", beta, (Z.shape[1],), Z.dtype)
-    epsilon = check_epsilon(epsilon)
     U = Z - Z[:, :1]
     U -= U.mean(axis=1, keepdims=True)
     variance = np.einsum("nd,nd->n", U, U) / Z.dtype.type(Z.shape[1])
@@ -220,6 +183,7 @@ def layer_norm_forward(
     return out, U, inv_std
 
 
+@checked(delta=ROWS, normalised=Read("N", "D"), gamma=Read("D"), inv_std=Read("N"))
 def layer_norm_backward(
     delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -253,10 +217,6 @@ def layer_norm_backward(
     ValueError
         If shapes do not fit or delta is empty.
     """
-    delta = check_matrix("delta", delta)
-    normalised = check_array("normalised", normalised, delta.shape, delta.dtype)
-    gamma = check_array("gamma", gamma, (delta.shape[1],), delta.dtype)
-    inv_std = check_array("inv_std", inv_std, (delta.shape[0],), delta.dtype)
     per_column = 1 / delta.dtype.type(delta.shape[1])
     dZ = gamma * delta
     products = np.einsum("nd,nd->n", dZ, normalised)

@@ -14,11 +14,10 @@ whose gradients have all been 0 stays where it is, with ε = 0 too.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from .dense import check_array
+from .arguments import Call, Changed, Integer, Number, Read, checked, flag
 
 __all__ = [
     "adagrad_update",
@@ -32,10 +31,31 @@ __all__ = [
 
 INF = math.inf
 
+EPSILON = Number(minimum=0.0)
+DECAY = Number(minimum=0.0, below=1.0)
+TERMS = {"scale": Number(), "l1": Number(), "l2": Number(), "factor": Number(), "clip_value": Number(minimum=0.0)}
+
+
+def check_velocity(call: Call) -> None:
+    """Momentum needs a velocity."""
+    if call.values["momentum"] != 0.0 and call.values["velocity"] is None:
+        raise ValueError("velocity: expected an array because momentum is not 0, got None")
+
+
 # Where nag_momentum's last call ended: a step k and its t_k.
 _nag = (1, 1.0)
 
 
+@checked(
+    check_velocity,
+    theta=Changed("P"),
+    grad=Read("P"),
+    velocity=Changed("P", optional=True),
+    learning_rate=Number(),
+    momentum=Number(),
+    nesterov=flag,
+    **TERMS,
+)
 def sgd_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -76,11 +96,6 @@ def sgd_update(
     -----
     Sutskever et al. 2013, equations 1-4. With momentum 0 a given velocity is left as it is.
     """
-    theta, grad = _check(theta, grad)
-    if momentum != 0.0:
-        if velocity is None:
-            raise ValueError("velocity: expected an array because momentum is not 0, got None")
-        velocity = check_array("velocity", velocity, theta.shape, theta.dtype, writable=True)
     step = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     step *= -learning_rate
     if velocity is None or momentum == 0.0:
@@ -95,6 +110,7 @@ def sgd_update(
         theta += velocity
 
 
+@checked(step=Integer(1), count=Integer(0))
 def nag_momentum(step: int, count: int = 1) -> np.ndarray:
     """Momenta of Nesterov's accelerated gradient, μ_k = (t_k − 1) / t_{k+1}, for `count` steps from k = `step` on.
 
@@ -121,7 +137,6 @@ def nag_momentum(step: int, count: int = 1) -> np.ndarray:
     starts again from t_1.
     """
     global _nag
-    _check_steps(step, count)
     k, t = _nag if _nag[0] <= step else (1, 1.0)
     while k < step:
         t = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
@@ -135,6 +150,14 @@ def nag_momentum(step: int, count: int = 1) -> np.ndarray:
     return momenta
 
 
+@checked(
+    theta=Changed("P"),
+    grad=Read("P"),
+    ahead=Changed("P"),
+    learning_rate=Number(),
+    momentum=Number(),
+    **TERMS,
+)
 def nag_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -179,8 +202,6 @@ def nag_update(
     Nesterov 1983. The state is θ − x, and not x, because it is small and does not change when θ and x move together:
     x' − x = (θ − x) − η g'.
     """
-    theta, grad = _check(theta, grad)
-    ahead = check_array("ahead", ahead, theta.shape, theta.dtype, writable=True)
     step = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     step *= learning_rate
     ahead -= step
@@ -188,6 +209,14 @@ def nag_update(
     theta += ahead - step
 
 
+@checked(
+    theta=Changed("P"),
+    grad=Read("P"),
+    s=Changed("P"),
+    learning_rate=Number(),
+    epsilon=EPSILON,
+    **TERMS,
+)
 def adagrad_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -222,8 +251,6 @@ def adagrad_update(
     ValueError
         If a shape does not fit or an array to change is read-only.
     """
-    theta, grad = _check(theta, grad)
-    s = check_array("s", s, theta.shape, theta.dtype, writable=True)
     g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     s += g * g
     g *= learning_rate
@@ -231,6 +258,19 @@ def adagrad_update(
     theta -= g
 
 
+@checked(
+    check_velocity,
+    theta=Changed("P"),
+    grad=Read("P"),
+    s=Changed("P"),
+    learning_rate=Number(),
+    rho=Number(),
+    epsilon=EPSILON,
+    momentum=Number(),
+    mean=Changed("P", optional=True),
+    velocity=Changed("P", optional=True),
+    **TERMS,
+)
 def rmsprop_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -284,14 +324,6 @@ def rmsprop_update(
     Tieleman and Hinton 2012; centred: Graves 2013. As in torch, ε is outside the root, and η outside the velocity.
     Rounding can take s − m² below 0, where torch's step is NaN.
     """
-    theta, grad = _check(theta, grad)
-    s = check_array("s", s, theta.shape, theta.dtype, writable=True)
-    if mean is not None:
-        mean = check_array("mean", mean, theta.shape, theta.dtype, writable=True)
-    if momentum != 0.0:
-        if velocity is None:
-            raise ValueError("velocity: expected an array because momentum is not 0, got None")
-        velocity = check_array("velocity", velocity, theta.shape, theta.dtype, writable=True)
     g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     s *= rho
     s += (1.0 - rho) * (g * g)
@@ -308,6 +340,21 @@ def rmsprop_update(
     theta -= learning_rate * g
 
 
+@checked(
+    theta=Changed("P"),
+    grad=Read("P"),
+    m=Changed("P"),
+    v=Changed("P"),
+    step=Integer(1),
+    learning_rate=Number(),
+    beta1=DECAY,
+    beta2=DECAY,
+    epsilon=EPSILON,
+    weight_decay=Number(),
+    v_max=Changed("P", optional=True),
+    epsilon_hat=flag,
+    **TERMS,
+)
 def adam_update(
     theta: np.ndarray,
     grad: np.ndarray,
@@ -370,12 +417,6 @@ def adam_update(
     it, with the correction of the bias. ε is outside the root and outside the correction, as in torch; with
     `epsilon_hat` it is the ε̂ of the end of Kingma and Ba's section 2, as in scikit-learn.
     """
-    theta, grad = _check(theta, grad)
-    m = check_array("m", m, theta.shape, theta.dtype, writable=True)
-    v = check_array("v", v, theta.shape, theta.dtype, writable=True)
-    if v_max is not None:
-        v_max = check_array("v_max", v_max, theta.shape, theta.dtype, writable=True)
-    _check_steps(step)
     g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
     m *= beta1
     m += (1.0 - beta1) * g
@@ -392,6 +433,7 @@ def adam_update(
     theta -= (learning_rate / (1.0 - beta1**step)) * m / root
 
 
+@checked(theta=Read("P"), grad=Read("P"), scale=Number(), l1=Number(), l2=Number())
 def gradient_norm2(
     theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
 ) -> float:
@@ -413,22 +455,8 @@ def gradient_norm2(
     ValueError
         If a shape does not fit.
     """
-    theta = check_array("theta", theta, ("P",))
-    grad = check_array("grad", grad, theta.shape, theta.dtype)
     g = effective_gradient(theta, grad, scale, l1, l2, 1.0, INF)
     return float(np.square(g, dtype=np.float64).sum())
-
-
-def _check_steps(step: int, count: int = 0) -> None:
-    if step < 1:
-        raise ValueError(f"step: expected an integer >= 1, got {step}")
-    if count < 0:
-        raise ValueError(f"count: expected an integer >= 0, got {count}")
-
-
-def _check(theta: Any, grad: Any) -> tuple[np.ndarray, np.ndarray]:
-    theta = check_array("theta", theta, ("P",), writable=True)
-    return theta, check_array("grad", grad, theta.shape, theta.dtype)
 
 
 def _epsilon(epsilon: float, theta: np.ndarray) -> float:

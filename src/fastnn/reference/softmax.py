@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dense import check_array, check_out
+from .arguments import Out, Read, checked, threads
 
 __all__ = ["log_softmax", "softmax", "softmax_jacobian", "softmax_vjp"]
 
 
+LOGITS = Read("N", "K", least=(0, 1))
+
+
+@checked(Z=LOGITS)
 def softmax(Z: np.ndarray) -> np.ndarray:
     """Softmax of every row, p_k = exp(z_k − m) / Σ_j exp(z_j − m) with m = max_j z_j.
 
@@ -32,12 +36,12 @@ def softmax(Z: np.ndarray) -> np.ndarray:
     ValueError
         If Z is not 2-D or has no columns.
     """
-    Z = _check_logits(Z)
     E = np.exp(Z - Z.max(axis=1, keepdims=True))
     E /= E.sum(axis=1, keepdims=True)
     return E
 
 
+@checked(Z=LOGITS)
 def log_softmax(Z: np.ndarray) -> np.ndarray:
     """Logarithm of :func:`softmax`, z_k − m − log Σ_j exp(z_j − m) with m = max_j z_j.
 
@@ -61,12 +65,12 @@ def log_softmax(Z: np.ndarray) -> np.ndarray:
     -----
     Seed 000 leaves out the m that it subtracted; with it the values are exact for logits of any size.
     """
-    Z = _check_logits(Z)
     shifted = Z - Z.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shifted
 
 
+@checked(P=Read("N", "K"), out=Out("N", "K", "K"), threads=threads)
 def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int | None = None) -> np.ndarray:
     """Jacobian of softmax for every row, J_n = ∂p/∂z = diag(p_n) − p_n p_nᵀ.
 
@@ -92,14 +96,14 @@ def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int 
     ValueError
         If P is not 2-D, or ``out`` does not fit, cannot be written or is not C-contiguous.
     """
-    P = check_array("P", P, ("N", "K"))
-    J = check_out(out, (*P.shape, P.shape[1]), P.dtype)
+    J = np.empty((*P.shape, P.shape[1]), P.dtype) if out is None else out
     np.multiply(-P[:, :, None], P[:, None, :], out=J)
     diagonal = np.einsum("nkk->nk", J)  # a view: writing to it writes to J
     diagonal += P
     return J
 
 
+@checked(P=Read("N", "K"), V=Read("N", "K"))
 def softmax_vjp(P: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Product of the softmax Jacobian with a vector for every row, J_n v_n = p_n ⊙ (v_n − p_n·v_n).
 
@@ -122,13 +126,4 @@ def softmax_vjp(P: np.ndarray, V: np.ndarray) -> np.ndarray:
     ValueError
         If shapes do not fit.
     """
-    P = check_array("P", P, ("N", "K"))
-    V = check_array("V", V, P.shape, P.dtype)
     return P * (V - (P * V).sum(axis=1, keepdims=True))
-
-
-def _check_logits(Z: np.ndarray) -> np.ndarray:
-    Z = check_array("Z", Z, ("N", "K"))
-    if Z.shape[1] == 0:
-        raise ValueError(f"Z: expected at least one column, got shape {Z.shape}")
-    return Z
