@@ -34,7 +34,7 @@ LEVELS = [
     {"solvers"},
     {"io"},
     {"sequential"},
-    {"datasets", "plotting", "config", "estimators", "exchange", "tables"},
+    {"datasets", "plotting", "build_info", "estimators", "interop", "tables"},
     {"problem"},
     {"cli", "__main__"},
     {"__init__"},

@@ -15,10 +15,10 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import curvature, datasets, estimators, initializers, kernels, linear, losses, optimizers, reference, solvers
-    from .config import show_config
+    from .build_info import show_config
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
-    from .exchange import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .gradcheck import GradientReport, check_gradient, check_hessian
+    from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
@@ -126,11 +126,11 @@ _NAMES = {
     **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
     **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
     **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
-    **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "exchange"),
+    **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "interop"),
     "Objective": "objective",
     "Sequential": "sequential",
     "load": "sequential",
-    "show_config": "config",
+    "show_config": "build_info",
 }
 
 

@@ -6,15 +6,15 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from .files import write_aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .curvature import Spectrum
 
 __all__ = ["plot_history", "plot_spectrum"]
 
@@ -28,7 +28,32 @@ _PARTS = {
 _SCORES = {"accuracy": "accuracy", "r2": "R²"}
 
 
-def _series(history: Any, name: str) -> list[float] | None:
+class Series(Protocol):
+    """Columns of numbers by name: a :class:`fastnn.History`, or a mapping."""
+
+    def __contains__(self, name: object, /) -> bool: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+class Density(Protocol):
+    """A density of eigenvalues: a :class:`fastnn.curvature.Spectrum`."""
+
+    @property
+    def smallest(self) -> float: ...
+
+    @property
+    def largest(self) -> float: ...
+
+    @property
+    def n_parameters(self) -> int: ...
+
+    def density(self) -> tuple[np.ndarray, np.ndarray]:
+        """A grid, and the density on it."""
+        ...
+
+
+def _series(history: Series, name: str) -> list[float] | None:
     """The list `name` of a history as floats; None when it is absent or has no number."""
     if name not in history:
         return None
@@ -37,7 +62,7 @@ def _series(history: Any, name: str) -> list[float] | None:
 
 
 def plot_history(
-    history: Any,
+    history: Series,
     path: str | os.PathLike[str] | None = None,
     *,
     ax: Axes | Sequence[Axes] | None = None,
@@ -120,7 +145,7 @@ def plot_history(
 
 
 def plot_spectrum(
-    spectrum: Spectrum,
+    spectrum: Density,
     path: str | os.PathLike[str] | None = None,
     *,
     ax: Axes | None = None,

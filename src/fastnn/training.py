@@ -167,7 +167,7 @@ class History:
         ImportError
             If matplotlib is not installed.
         """
-        from .plotting import plot_history  # plotting stands above training; this method is a shorthand for it
+        from .plotting import plot_history
 
         return plot_history(self, path, **options)
 

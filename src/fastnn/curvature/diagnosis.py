@@ -324,7 +324,7 @@ class Spectrum:
         self, path: str | os.PathLike[str] | None = None, *, ax: Axes | None = None, title: str | None = None
     ) -> Figure:
         """Draw the density; see :func:`fastnn.plotting.plot_spectrum`."""
-        from ..plotting import plot_spectrum  # stands above; this method is a shorthand for it
+        from ..plotting import plot_spectrum
 
         return plot_spectrum(self, path, ax=ax, title=title)
 

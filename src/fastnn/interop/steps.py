@@ -1,0 +1,110 @@
+"""What a trained network computes, as a short list of affine maps, products, norms and activations in float64."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..reference import ops as reference_ops
+from ..sequential import Sequential
+
+__all__ = ["Affine", "LayerNormStep", "Product", "Step", "find_network", "into_products", "steps_of"]
+
+
+def find_network(model: object) -> tuple[Sequential, Any]:
+    """The network of a model, and the model if it is an estimator."""
+    if isinstance(model, Sequential):
+        return model, None
+    net = getattr(model, "network_", None)
+    if isinstance(net, Sequential):
+        return net, model
+    if hasattr(model, "get_params") and type(model).__module__.startswith("fastnn."):
+        raise ValueError(f"{type(model).__name__} is not fitted")
+    raise TypeError(f"expected a Sequential or an estimator of fastnn, got {type(model).__name__}")
+
+
+class Affine(NamedTuple):
+    """x ↦ (x − mean) · scale + shift, column by column, in float64."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+class Product(NamedTuple):
+    """x ↦ σ(x W + b), in float64."""
+
+    W: np.ndarray
+    b: np.ndarray
+    activation: str
+
+
+class LayerNormStep(NamedTuple):
+    gamma: np.ndarray
+    beta: np.ndarray
+    epsilon: float
+
+
+Step = Affine | Product | LayerNormStep | str  # str: an activation
+
+
+def steps_of(net: Sequential) -> list[Step]:
+    """What the network computes outside of training; a batch norm behind a linear product is folded into it."""
+    theta, state = net.theta.astype(np.float64), net.state.astype(np.float64)
+    steps: list[Step] = []
+    if net.input_scale is not None:
+        n = net.input_size
+        steps.append(Affine(np.zeros(n), np.full(n, net.input_scale), np.zeros(n)))
+    for op in net.ops:
+        n = op.n_out
+        if op.kind == "dense":
+            b = theta[op.bias : op.bias + n] if op.bias >= 0 else np.zeros(n)
+            W = theta[op.weight : op.weight + op.n_in * n].reshape(op.n_in, n)
+            steps.append(Product(W, b, op.activation))
+        elif op.kind == "activation":
+            last = steps[-1] if steps else None
+            if isinstance(last, Product) and last.activation == "linear":
+                steps[-1] = last._replace(activation=op.activation)
+            else:
+                steps.append(op.activation)
+        elif op.kind == "layer_norm":
+            steps.append(LayerNormStep(theta[op.weight : op.weight + n], theta[op.bias : op.bias + n], op.epsilon))
+        elif op.kind == "standardize":
+            steps.append(Affine(state[op.state : op.state + n], state[op.state + n : op.state + 2 * n], np.zeros(n)))
+        elif op.kind == "batch_norm":
+            mean, variance = reference_ops._running(op, state)
+            scale = theta[op.weight : op.weight + n] / np.sqrt(variance + op.epsilon)
+            norm = Affine(mean, scale, theta[op.bias : op.bias + n])
+            last = steps[-1] if steps else None
+            if isinstance(last, Product) and last.activation == "linear":
+                steps[-1] = Product(last.W * scale, (last.b - mean) * scale + norm.shift, "linear")
+            else:
+                steps.append(norm)
+    return steps
+
+
+def into_products(steps: list[Step], purpose: str) -> list[Product]:
+    """Steps as products alone: what stands before a product is folded into it too."""
+    products: list[Product] = []
+    waiting: Affine | None = None
+    for step in steps:
+        if isinstance(step, Affine):
+            if waiting is not None:  # ((x − m) s + h − m') s' + h'
+                step = Affine(
+                    waiting.mean, waiting.scale * step.scale, (waiting.shift - step.mean) * step.scale + step.shift
+                )
+            waiting = step
+            continue
+        if not isinstance(step, Product):
+            norm = isinstance(step, LayerNormStep)
+            what = "LayerNorm" if norm else f"Activation({step!r}) that follows no Dense layer"
+            raise ValueError(f"{purpose} has no counterpart of {what}")
+        if waiting is not None:
+            W = waiting.scale[:, None] * step.W
+            step = Product(W, step.b - waiting.mean @ W + waiting.shift @ step.W, step.activation)
+            waiting = None
+        products.append(step)
+    if waiting is not None:
+        raise ValueError(f"{purpose} has no counterpart of a normalisation after the last Dense layer")
+    return products

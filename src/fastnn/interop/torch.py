@@ -1,0 +1,237 @@
+"""Networks as torch.nn.Sequential, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..files import need
+from ..layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
+from ..losses import Loss
+from ..reference import ops as reference_ops
+from ..sequential import Sequential
+from .steps import Affine, Product, Step, find_network, into_products
+
+__all__ = ["from_torch", "to_torch"]
+
+# Names in torch.nn of the activations that it has, with their arguments.
+ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "relu": ("ReLU", {}),
+    "leaky_relu": ("LeakyReLU", {"negative_slope": 0.01}),
+    "tanh": ("Tanh", {}),
+    "hard_tanh": ("Hardtanh", {"min_val": -1.0, "max_val": 1.0}),
+    "sigmoid": ("Sigmoid", {}),
+    "softplus": ("Softplus", {"beta": 1.0}),
+    "elu": ("ELU", {"alpha": 1.0}),
+    "gelu": ("GELU", {}),
+    "silu": ("SiLU", {}),
+}
+
+
+def to_torch(model: object) -> Any:
+    """A network or a fitted estimator as a ``torch.nn.Sequential`` of its own parameters.
+
+    Parameters
+    ----------
+    model : Sequential or estimator
+
+    Returns
+    -------
+    torch.nn.Sequential
+        In evaluation mode; gives what :meth:`Sequential.decision_function` gives, as (N, K): logits, or log rates of
+        poisson, for torch's losses have their softmax and sigmoid inside too.
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    ValueError, TypeError
+        If the model is none of fastnn's or not fitted, or a layer has no counterpart: the activations leaky_tanh and
+        sign; a ``Standardize``, or an `input_scale`, that no ``Dense`` layer follows.
+
+    Notes
+    -----
+    A ``Dense`` layer becomes a ``Linear`` and its activation. Batch norm keeps its statistics as they count in
+    predictions (bias-corrected, variance with 1/N), so that the outputs are the same; in torch's training they move on
+    by torch's rule, towards the variance with 1/(N − 1). ``Standardize`` and `input_scale` are folded into the
+    ``Linear`` behind them. torch's Softplus is linear above 20, which is 2e-9 less.
+    """
+    net, _ = find_network(model)
+    torch = need("torch", "to_torch", "torch")
+    nn = torch.nn
+    kind = getattr(torch, net.dtype.name)
+    theta, state = net.theta, net.state
+    modules: list[Any] = []
+    before: list[Step] = []
+    if net.input_scale is not None:
+        n = net.input_size
+        before.append(Affine(np.zeros(n), np.full(n, net.input_scale), np.zeros(n)))
+
+    def fill(parameter: Any, values: np.ndarray) -> None:
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(np.array(values, net.dtype)))
+
+    def activate(name: str) -> None:
+        if name == "linear":
+            return
+        if name not in ACTIVATIONS:
+            raise ValueError(f"torch has no counterpart of the activation {name!r}")
+        cls, arguments = ACTIVATIONS[name]
+        modules.append(getattr(nn, cls)(**arguments))
+
+    for op, layer in zip(net.ops, net.layers, strict=True):
+        n = op.n_out
+        if op.kind == "standardize":
+            mean, scale = state[op.state : op.state + 2 * n].reshape(2, n).astype(np.float64)
+            before.append(Affine(mean, scale, np.zeros(n)))
+            continue
+        if before and op.kind not in ("dense", "dropout"):
+            raise ValueError(f"torch has no counterpart of a scaled input that goes into {layer!r}")
+        if op.kind == "dense":
+            b = theta[op.bias : op.bias + n] if op.bias >= 0 else np.zeros(n)
+            W = theta[op.weight : op.weight + op.n_in * n].reshape(op.n_in, n)
+            if before:
+                product = Product(W.astype(np.float64), b.astype(np.float64), "linear")
+                W, b, _ = into_products([*before, product], "torch")[0]
+            has_bias = op.bias >= 0 or bool(before)
+            before = []
+            linear = nn.Linear(op.n_in, n, bias=has_bias, dtype=kind)
+            fill(linear.weight, W.T)
+            if has_bias:
+                fill(linear.bias, b)
+            modules.append(linear)
+            activate(op.activation)
+        elif op.kind == "activation":
+            activate(op.activation)
+        elif op.kind == "dropout":
+            modules.append(nn.Dropout(op.drop))
+        elif op.kind == "layer_norm":
+            norm = nn.LayerNorm(n, eps=op.epsilon, dtype=kind)
+            fill(norm.weight, theta[op.weight : op.weight + n])
+            fill(norm.bias, theta[op.bias : op.bias + n])
+            modules.append(norm)
+        else:
+            mean, variance = reference_ops._running(op, state)
+            norm = nn.BatchNorm1d(n, eps=op.epsilon, momentum=1.0 - op.momentum, dtype=kind)
+            fill(norm.weight, theta[op.weight : op.weight + n])
+            fill(norm.bias, theta[op.bias : op.bias + n])
+            fill(norm.running_mean, mean)
+            fill(norm.running_var, variance)
+            norm.num_batches_tracked.fill_(int(state[op.state + 2 * n]))
+            modules.append(norm)
+    return nn.Sequential(*modules).eval()
+
+
+def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
+    """A network with the parameters of a ``torch.nn.Sequential``.
+
+    Parameters
+    ----------
+    module : torch.nn.Sequential
+        Of Linear, BatchNorm1d, LayerNorm, Dropout, Identity, the activations ReLU, LeakyReLU(0.01), Tanh, Hardtanh,
+        Sigmoid, Softplus, ELU, GELU, SiLU, and ``Sequential`` of them; in float32 or float64. A last Softmax or
+        LogSoftmax, or Sigmoid, is left out: it is inside the loss.
+    loss : str or Loss, optional
+        Of the network. None is ``"cross_entropy"`` behind a softmax and ``"binary_cross_entropy"`` behind a last
+        sigmoid; otherwise it must be given.
+
+    Returns
+    -------
+    Sequential
+        Its `decision_function` is the module's output in evaluation mode, without that last softmax or sigmoid.
+
+    Raises
+    ------
+    ImportError
+        If torch is not installed.
+    TypeError, ValueError
+        If the module is of another kind, or has a part or an option that has no counterpart; the message names it.
+
+    Notes
+    -----
+    Batch norm's running variance is taken as it is, although torch's counts with N / (N − 1): the outputs are the same.
+    """
+    torch = need("torch", "from_torch", "torch")
+    nn = torch.nn
+    if not isinstance(module, nn.Sequential):
+        raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
+    parts = [part for part in _flatten(nn, module) if not isinstance(part, nn.Identity)]
+    names = {getattr(nn, cls): (name, arguments) for name, (cls, arguments) in ACTIVATIONS.items()}
+    if parts and isinstance(parts[-1], (nn.Softmax, nn.LogSoftmax)):
+        parts.pop()
+        loss = "cross_entropy" if loss is None else loss
+    elif parts and isinstance(parts[-1], nn.Sigmoid) and loss in (None, "binary_cross_entropy"):
+        parts.pop()
+        loss = "binary_cross_entropy"
+    if loss is None:
+        raise ValueError("loss: expected the name of a loss, since the module does not end in a softmax or a sigmoid")
+    layers: list[Layer] = []
+    values: list[dict[str, np.ndarray]] = []
+    width: int | None = None
+    kinds: set[Any] = set()
+
+    def array(tensor: Any) -> np.ndarray:
+        kinds.add(tensor.dtype)
+        return tensor.detach().cpu().numpy()  # type: ignore[no-any-return]
+
+    for index, part in enumerate(parts):
+        found: dict[str, np.ndarray] = {}
+        if isinstance(part, nn.Linear):
+            width = width or part.in_features
+            found["weight"] = array(part.weight).T
+            if part.bias is not None:
+                found["bias"] = array(part.bias)
+            layer: Layer = Dense(part.out_features, bias=part.bias is not None)
+        elif isinstance(part, nn.BatchNorm1d):
+            if not (part.affine and part.track_running_stats) or part.momentum is None or part.momentum == 0.0:
+                raise ValueError(f"module[{index}]: expected affine batch norm with running statistics, got {part!r}")
+            width = width or part.num_features
+            layer = BatchNorm(part.eps, 1.0 - part.momentum)
+            found = {"gamma": array(part.weight), "beta": array(part.bias)}
+            mean, variance = array(part.running_mean), array(part.running_var)
+            tracked = int(part.num_batches_tracked)
+            fresh = tracked == 0 and not mean.any() and bool((variance == 1.0).all())
+            count = 0 if fresh else max(tracked, 1)
+            rest = 1.0 - (1.0 - part.momentum) ** count  # what the network divides by, to take out the start at zero
+            found["state"] = np.concatenate([mean * rest, variance * rest, [count]])
+        elif isinstance(part, nn.LayerNorm):
+            if len(part.normalized_shape) != 1 or part.weight is None or part.bias is None:
+                raise ValueError(f"module[{index}]: expected layer norm of one axis with weight and bias, got {part!r}")
+            width = width or part.normalized_shape[0]
+            layer = LayerNorm(part.eps)
+            found = {"gamma": array(part.weight), "beta": array(part.bias)}
+        elif isinstance(part, nn.Dropout):
+            layer = Dropout(part.p)
+        elif type(part) in names:
+            name, arguments = names[type(part)]
+            if any(getattr(part, key) != value for key, value in arguments.items()) or (
+                name == "gelu" and part.approximate != "none"
+            ):
+                raise ValueError(f"module[{index}]: there is no counterpart of {part!r}")
+            last = layers[-1] if layers else None
+            if isinstance(last, Dense) and last.activation == "linear":
+                layers[-1] = Dense(last.units, name, bias=last.bias)
+                continue
+            layer = Activation(name)
+        else:
+            raise ValueError(f"module[{index}]: there is no counterpart of {part!r}")
+        layers.append(layer)
+        values.append(found)
+    if width is None or not kinds <= {torch.float32, torch.float64} or len(kinds) != 1:
+        raise ValueError(f"module: expected parameters of float32 or float64, got {sorted(map(str, kinds))}")
+    dtype = str(kinds.pop()).removeprefix("torch.")
+    net = Sequential(layers, input_size=width, loss=loss, dtype=dtype, seed=0)
+    for index, (op, arrays) in enumerate(zip(net.ops, values, strict=True)):
+        for name, given in arrays.items():
+            if name == "state":
+                net.state[op.state : op.state + len(given)] = given
+            else:
+                net.parameters[f"{index}.{name}"] = given
+    return net
+
+
+def _flatten(nn: Any, module: Any) -> list[Any]:
+    if not isinstance(module, nn.Sequential):
+        return [module]
+    return [part for child in module for part in _flatten(nn, child)]
