@@ -19,6 +19,7 @@ CORE = Path(__file__).resolve().parents[1] / "src" / "fastnn" / "_core"  # an in
 # From the bottom up. A module may import what stands before it; members of one row may import each other.
 LEVELS = [
     {"_version", "plan", "files", "scalars"},
+    {"plotting"},
     {"losses"},
     {"lowering"},
     {"reference"},
@@ -34,15 +35,12 @@ LEVELS = [
     {"solvers"},
     {"io"},
     {"sequential"},
-    {"datasets", "plotting", "build_info", "estimators", "interop", "tables"},
+    {"datasets", "build_info", "estimators", "interop", "tables"},
     {"problem"},
     {"cli", "__main__"},
     {"__init__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LEVELS) for name in names}
-
-# Methods that are shorthands for a function above, imported inside the method: (from, to).
-SHORTHANDS = {("training", "plotting"), ("curvature", "plotting")}
 
 
 def top_level(path: Path) -> str:
@@ -51,32 +49,18 @@ def top_level(path: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """Names of the modules that a file imports when it runs, absolute, and whether inside a function."""
+def imports(path: Path) -> list[str]:
+    """Absolute names that a file imports, those within functions and under TYPE_CHECKING included."""
     package = ("fastnn", *path.relative_to(ROOT).parts[:-1])
-    found: list[tuple[str, bool]] = []
-
-    def visit(node: ast.AST, inside: bool) -> None:
-        if is_type_checking(node):
-            for child in node.orelse:
-                visit(child, inside)
-            return
+    found: list[str] = []
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text if path.suffix == ".py" else cython_imports(text))):
         if isinstance(node, ast.Import):
-            found.extend((alias.name, inside) for alias in node.names)
+            found.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*base, *([node.module] if node.module else [])))
-            found.extend((f"{module}.{alias.name}", inside) for alias in node.names)
-        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for child in ast.iter_child_nodes(node):
-            visit(child, inside)
-
-    text = path.read_text(encoding="utf-8")
-    visit(ast.parse(text if path.suffix == ".py" else cython_imports(text)), False)
+            found.extend(f"{module}.{alias.name}" for alias in node.names)
     return found
 
 
@@ -101,13 +85,8 @@ def member(module: str) -> str | None:
 def backward(path: Path) -> list[str]:
     """Arrows of a file that run from the bottom to the top."""
     here = top_level(path)
-    wrong = []
-    for module, inside in imports(path):
-        there = member(module)
-        if there is None or RANK[there] <= RANK[here] or (inside and (here, there) in SHORTHANDS):
-            continue
-        wrong.append(f"{here} -> {there}")
-    return wrong
+    arrows = [(here, member(module)) for module in imports(path)]
+    return [f"{here} -> {there}" for here, there in arrows if there is not None and RANK[there] > RANK[here]]
 
 
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
@@ -119,6 +98,51 @@ def test_no_import_runs_backward(path: Path) -> None:
     assert backward(path) == []
 
 
+def graph(root: Path) -> dict[str, set[str]]:
+    """Modules of a package, each with those of them that it imports."""
+    files = {".".join(("fastnn", *path.relative_to(root).with_suffix("").parts)): path for path in root.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items() if "__pycache__" not in name}
+    return {
+        name: {
+            # The package itself has names of its own alone: `from . import x` asks for the module x.
+            there if there in files else there.rpartition(".")[0]
+            for there in imports(path)
+            if there in files or there.rpartition(".")[0] in files.keys() - {"fastnn"}
+        }
+        - {name}
+        for name, path in files.items()
+    }
+
+
+def circles(arrows: dict[str, set[str]]) -> list[str]:
+    """Modules that can be reached from themselves."""
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = arrows[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    return sorted(name for name in arrows if name in reached(name))
+
+
+def test_a_circle_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "solvers").mkdir()
+    for name, text in {
+        "__init__": "from . import run\n",
+        "solvers/__init__": "from .run import solve\n",
+        "solvers/run": "from ..plan import OpSpec\ndef solve():\n    from .fitting import fit\n",
+        "solvers/fitting": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .run import Solver\n",
+        "plan": "import fastnn\n",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    assert circles(graph(tmp_path)) == ["fastnn.solvers.fitting", "fastnn.solvers.run"]
+
+
 CYTHON = sorted(path for pattern in ("*.pyx", "*.pxd") for path in CORE.glob(pattern))
 
 
@@ -126,7 +150,7 @@ CYTHON = sorted(path for pattern in ("*.pyx", "*.pxd") for path in CORE.glob(pat
 def test_no_import_of_a_cython_file_runs_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", CORE.parent)
     assert {path.name: backward(path) for path in CYTHON} == {path.name: [] for path in CYTHON}
-    found = {path.name: {module for module, _ in imports(path)} for path in CYTHON}
+    found = {path.name: set(imports(path)) for path in CYTHON}
     assert "fastnn.plan.TrainResult" in found["engine.pyx"]  # they are read at all
     assert "fastnn._core.blas" in found["engine.pyx"]
     assert [name for name, modules in found.items() if any(m.startswith("scipy.") for m in modules)] == ["blas.pyx"]
@@ -151,24 +175,27 @@ def test_a_backward_import_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
     file.write_text("from .network import Sequential\n")
     assert backward(file) == ["layers -> network"]
     file = tmp_path / "network.py"
-    file.write_text("from . import training\ndef fit():\n    from .training import fit\n    import fastnn.cli\n")
-    assert backward(file) == ["network -> training", "network -> training", "network -> cli"]
+    file.write_text(
+        "from . import training\nif TYPE_CHECKING:\n    from .io import save\n"
+        "def fit():\n    from .solvers import fit\n    import fastnn.cli\n"
+    )
+    assert sorted(backward(file)) == [f"network -> {name}" for name in ("cli", "io", "solvers", "training")]
 
 
 def test_reference_needs_numpy_and_the_plan_alone() -> None:
     outside = {
         module.split(".")[0]
         for path in ROOT.joinpath("reference").glob("*.py")
-        for module, _ in imports(path)
+        for module in imports(path)
         if module.split(".")[0] not in sys.stdlib_module_names
     }
     assert outside == {"numpy", "fastnn"}
-    inside = {member(m) for path in ROOT.joinpath("reference").glob("*.py") for m, _ in imports(path)} - {None}
+    inside = {member(m) for path in ROOT.joinpath("reference").glob("*.py") for m in imports(path)} - {None}
     assert inside == {"plan", "lowering", "reference"}
 
 
 def test_plan_needs_the_standard_library_alone() -> None:
-    assert {module.split(".")[0] for module, _ in imports(ROOT / "plan.py")} <= sys.stdlib_module_names
+    assert {module.split(".")[0] for module in imports(ROOT / "plan.py")} <= sys.stdlib_module_names
 
 
 def test_import_loads_nothing_at_all() -> None:
@@ -194,9 +221,47 @@ def test_kernels_are_public(compiled) -> None:
     assert fastnn.kernels.softmax.__name__ == "softmax"
 
 
-def test_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = fastnn.nothing
+def test_only_public_names_are_listed() -> None:
+    assert dir(fastnn) == sorted(fastnn.__all__)
+    assert set(fastnn.__all__) == {*fastnn._HOMES, *fastnn._MODULES, "__version__"} - {
+        *("layers", "network", "plan", "training")  # can be asked for; their contents are public elsewhere
+    }
+
+
+def test_type_checkers_see_all_public_names() -> None:
+    found = {module.rpartition(".")[2] for module in imports(ROOT / "__init__.py")}
+    assert set(fastnn.__all__) <= found
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("Adm", "Adam"),
+        ("adam", "Adam"),
+        ("dense", "Dense"),
+        ("Dens", "Dense"),
+        ("Squential", "Sequential"),
+        ("lbfgs", "LBFGS"),
+        ("optimizer", "optimizers"),
+        ("batchnorm", "BatchNorm"),
+        ("MLPClasifier", "MLPClassifier"),
+    ],
+)
+def test_a_misspelt_name_is_an_error_that_names_the_likely_one(name: str, meant: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(fastnn, name)
+    assert str(caught.value) == f"module 'fastnn' has no attribute {name!r}; did you mean {meant!r}?"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    for name in ("nothing_alike", "__nothing__"):
+        with pytest.raises(AttributeError, match=f"^module 'fastnn' has no attribute '{name}'$"):
+            getattr(fastnn, name)
+
+
+def test_a_suggestion_is_printed_once() -> None:
+    done = subprocess.run([sys.executable, "-c", "import fastnn; fastnn.Adm"], capture_output=True, text=True)
+    assert done.stderr.count("Adam") == 1
 
 
 def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,7 +188,9 @@ class Caller:
         elif check is A.threads:
             self.values[name] = self.pick([0, -1, 1.5, True, 2**70] if self.spoil == name else [None, 1, 2, 3])
         elif check is A.ACTIVATION:
-            self.values[name] = self.pick([None, "no", 3]) if self.spoil == name else self.pick(list(reference.ACTIVATIONS))
+            self.values[name] = (
+                self.pick([None, "no", 3]) if self.spoil == name else self.pick(list(reference.ACTIVATIONS))
+            )
         else:
             self.special(name, check.__name__)
 

@@ -14,14 +14,37 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import curvature, datasets, estimators, initializers, kernels, linear, losses, optimizers, reference, solvers
+    from . import (
+        callbacks,
+        curvature,
+        datasets,
+        estimators,
+        initializers,
+        kernels,
+        linear,
+        losses,
+        optimizers,
+        reference,
+        schedules,
+        solvers,
+    )
     from .build_info import show_config
+    from .callbacks import Checkpoint, EarlyStopping
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .schedules import (
+        CosineDecay,
+        ExponentialDecay,
+        RationalDecay,
+        ReduceOnPlateau,
+        RootDecay,
+        StepDecay,
+        WarmUp,
+    )
     from .sequential import Sequential, load
     from .solvers import (
         ARC,
@@ -109,40 +132,50 @@ _MODULES = (
     *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "linear", "losses"),
     *("network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
 )
-_SCHEDULES = (
-    *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
-    *("RootDecay", "StepDecay", "WarmUp"),
-)
-_SOLVERS = (
-    *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
-    *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
-)
-_NAMES = {
-    **dict.fromkeys(("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"), "optimizers"),
-    **dict.fromkeys(_SCHEDULES, "schedules"),
-    **dict.fromkeys(_SOLVERS, "solvers"),
-    **dict.fromkeys(("Checkpoint", "EarlyStopping"), "callbacks"),
-    **dict.fromkeys(("DivergenceError", "EpochResult", "History", "Trainer"), "training"),
-    **dict.fromkeys(("GradientReport", "check_gradient", "check_hessian"), "gradcheck"),
-    **dict.fromkeys(("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"), "layers"),
-    **dict.fromkeys(("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"), "estimators"),
-    **dict.fromkeys(("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"), "interop"),
-    "Objective": "objective",
-    "Sequential": "sequential",
-    "load": "sequential",
-    "show_config": "build_info",
+_CONTENTS: dict[str, tuple[str, ...]] = {
+    "build_info": ("show_config",),
+    "callbacks": ("Checkpoint", "EarlyStopping"),
+    "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
+    "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),
+    "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),
+    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"),
+    "objective": ("Objective",),
+    "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"),
+    "schedules": (
+        *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
+        *("RootDecay", "StepDecay", "WarmUp"),
+    ),
+    "sequential": ("Sequential", "load"),
+    "solvers": (
+        *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
+        *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
+    ),
+    "training": ("DivergenceError", "EpochResult", "History", "Trainer"),
 }
+_HOMES = {name: module for module, names in _CONTENTS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f".{name}", __name__)
-    if name in _NAMES:
-        value = getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Without an `obj`, an interpreter adds no suggestion of its own.
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_suggestion(name)}", name=name, obj=None)
+
+
+def _suggestion(name: str) -> str:
+    """The end of an error message: the public name that is likely meant, if any is."""
+    if name.startswith("_"):
+        return ""
+    from difflib import get_close_matches
+
+    known = {public.lower(): public for public in (*_MODULES, *__all__)}  # a class hides a module of its name
+    close = get_close_matches(name.lower(), known, n=1)
+    return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
