@@ -20,6 +20,7 @@ from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
 import fastnn as fnn
 from fastnn import curvature as cv
+from fastnn.linalg import memory
 
 NUMBERS = range(N_CASES)
 CHAINS = [number for number in NUMBERS if case(number).chain]
@@ -117,7 +118,7 @@ def test_empirical_fisher(number, backend):
 @every_case
 @pytest.mark.parametrize("keep", [True, False])
 def test_operators(number, backend, keep, monkeypatch):
-    monkeypatch.setattr("fastnn.curvature.operators.WORKSPACE", 6000)  # a few rows at a time
+    monkeypatch.setattr("fastnn.curvature.products.WORKSPACE", 6000)  # a few rows at a time
     made = case(number, backend)
     kinds = {"hessian": cv.hessian_operator, "ggn": cv.ggn_operator, "fisher": cv.empirical_fisher_operator}
     rng = np.random.default_rng(number)
@@ -452,9 +453,9 @@ def test_chunks_change_nothing_but_rounding(number, backend, monkeypatch):
     made = case(number, backend)
     functions = [cv.hessian, cv.ggn, cv.hessian_diagonal, cv.empirical_fisher]
     at_once = [f(made.net, made.X, made.y, **made.options) for f in functions]
-    for place in ("problem", "dense"):
+    for place in ("risk", "whole"):
         monkeypatch.setattr(f"fastnn.curvature.{place}.WORKSPACE", 1)
-    monkeypatch.setattr(cv.problem.Problem.chunks, "__defaults__", (1,))
+    monkeypatch.setattr(cv.risk.EmpiricalRisk.chunks, "__defaults__", (1,))
     for f, expected in zip(functions, at_once, strict=True):
         assert error(f(made.net, made.X, made.y, **made.options), expected) < 1e-13
 
@@ -693,15 +694,15 @@ def test_working_memory_counts(backend, monkeypatch):
     )
     X, y = np.random.default_rng(0).standard_normal((3000, 10)), np.arange(3000) % 3
     size = 4 * net.n_parameters**2
-    monkeypatch.setattr(cv.memory, "available_memory", lambda: int(1.3 * size) + cv.memory.WORKSPACE + 1)
+    monkeypatch.setattr(memory, "available_memory", lambda: int(1.3 * size) + memory.WORKSPACE + 1)
     cv.hessian(net, X, y)
     with pytest.raises(MemoryError, match=r"for all rows at once, as training-mode batch statistics need them, more"):
         cv.hessian(net, X, y, training=True)
-    monkeypatch.setattr(cv.memory, "available_memory", lambda: int(1.2 * size) + cv.memory.WORKSPACE)
+    monkeypatch.setattr(memory, "available_memory", lambda: int(1.2 * size) + memory.WORKSPACE)
     with pytest.raises(MemoryError, match=r"hessian: 483 x 483 .* bytes, .* with working memory, more than the"):
         cv.hessian(net, X, y)
-    monkeypatch.setattr(cv.memory, "available_memory", lambda: 100)
-    monkeypatch.setattr(cv.operators, "available_memory", lambda: 100)
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)
+    monkeypatch.setattr(cv.products, "available_memory", lambda: 100)
     with pytest.raises(MemoryError, match=r"hessian_operator: keep=True: 3,000 x \d+ values .*; use keep=False"):
         cv.hessian_operator(net, X, y, keep=True)
     assert not cv.hessian_operator(net, X, y).kept
@@ -712,28 +713,28 @@ def test_limits_of_memory(tmp_path):
     deep.mkdir(parents=True)
     proc = tmp_path / "cgroup"
     proc.write_text("0::/a/b\n")
-    found = cv.memory._control_groups(str(proc), str(tmp_path))
+    found = memory._control_groups(str(proc), str(tmp_path))
     assert found is None
     for place, limit in ((deep, "max"), (tmp_path / "a", "1000")):
         (place / "memory.max").write_text(limit + "\n")
         (place / "memory.current").write_text("700\n")
         (place / "memory.stat").write_text("anon 400\nfile 300\n")
-    assert cv.memory._control_groups(str(proc), str(tmp_path)) == 600
+    assert memory._control_groups(str(proc), str(tmp_path)) == 600
     (deep / "memory.max").write_text("500\n")
-    assert cv.memory._control_groups(str(proc), str(tmp_path)) == 100
+    assert memory._control_groups(str(proc), str(tmp_path)) == 100
     old = tmp_path / "memory" / "c"
     old.mkdir(parents=True)
     proc.write_text("3:cpu:/c\n4:memory:/c\n")
     (old / "memory.limit_in_bytes").write_text("90\n")
     (old / "memory.usage_in_bytes").write_text("50\n")
     (old / "memory.stat").write_text("cache 10\nrss 40\n")
-    assert cv.memory._control_groups(str(proc), str(tmp_path)) == 50
+    assert memory._control_groups(str(proc), str(tmp_path)) == 50
     script = """
-import resource, fastnn
-before = fastnn.curvature.memory.available_memory()
+import resource, fastnn.linalg.memory
+before = fastnn.linalg.memory.available_memory()
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
-assert 0 < fastnn.curvature.memory._address_space() < 4 << 30
-assert fastnn.curvature.memory.available_memory() <= fastnn.curvature.memory._address_space()
+assert 0 < fastnn.linalg.memory._address_space() < 4 << 30
+assert fastnn.linalg.memory.available_memory() <= fastnn.linalg.memory._address_space()
 """
     if sys.platform == "linux":
         subprocess.run([sys.executable, "-c", script], check=True)

@@ -16,7 +16,9 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import fastnn as fnn
 from fastnn import curvature as cv
-from fastnn.curvature.diagnosis import extremes, lanczos
+from fastnn.linalg import lanczos as lanczos_module
+from fastnn.linalg import memory
+from fastnn.linalg.lanczos import extreme_eigenvalues, lanczos
 
 
 @pytest.fixture(params=BACKENDS)
@@ -204,11 +206,11 @@ def test_extremes_by_lanczos_are_those_of_lapack():
     rng = np.random.default_rng(0)
     A = rng.standard_normal((450, 450))
     A = A + A.T
-    low, high, residual = extremes(aslinearoperator(A), rng)
+    low, high, residual = extreme_eigenvalues(aslinearoperator(A), rng)
     values = np.linalg.eigvalsh(A)
     np.testing.assert_allclose((low, high), (values[0], values[-1]), rtol=1e-7)
     assert 0.0 < residual < 1e-7 * values[-1]
-    assert extremes(A, rng) == (pytest.approx(values[0]), pytest.approx(values[-1]), 0.0)
+    assert extreme_eigenvalues(A, rng) == (pytest.approx(values[0]), pytest.approx(values[-1]), 0.0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -219,17 +221,17 @@ def test_extremes_of_a_matrix_without_full_rank(rank, dtype):
     B = rng.standard_normal((2500, rank)).astype(dtype)
     operator = LinearOperator((2500, 2500), matvec=lambda v: B @ (B.T @ v.ravel()), dtype=dtype)
     top = np.linalg.norm(B, 2) ** 2 if rank else 0.0
-    low, high, residual = extremes(operator, rng)
+    low, high, residual = extreme_eigenvalues(operator, rng)
     assert high == pytest.approx(top, rel=1e-5)
     assert abs(low) <= max(residual, 1e-5 * top)
     assert residual <= 1e-4 * top
 
 
 def test_extremes_tell_when_they_are_not_exact(monkeypatch):
-    monkeypatch.setattr(cv.diagnosis, "STEPS", 10)
+    monkeypatch.setattr(lanczos_module, "STEPS", 10)
     values = np.linspace(0.0, 1.0, 3000)
     operator = LinearOperator((3000, 3000), matvec=lambda v: values * v.ravel(), dtype=np.float64)
-    low, high, residual = extremes(operator, np.random.default_rng(0))
+    low, high, residual = extreme_eigenvalues(operator, np.random.default_rng(0))
     assert residual > 1e-3
     assert 0.0 < low < residual
     assert 1.0 - residual < high < 1.0
@@ -250,7 +252,7 @@ def test_convexity_with_large_and_small_blocks(backend, norm, monkeypatch):
     X, y = iris()
     net = network(backend, fnn.Dense(20, "tanh"), *norm, fnn.Dense(3))
     exact = cv.convexity_report(net, X, y, l2=0.1)
-    monkeypatch.setattr(cv.diagnosis, "SMALL", 70)  # below the first layer's 100 parameters, above the others'
+    monkeypatch.setattr(cv.convexity, "SMALL", 70)  # below the first layer's 100 parameters, above the others'
     report = cv.convexity_report(net, X, y, l2=0.1)
     for one, other in zip((*report.layers, report), (*exact.layers, exact), strict=True):
         np.testing.assert_allclose((one.smallest, one.largest), (other.smallest, other.largest), atol=1e-7)
@@ -431,4 +433,4 @@ def test_memory_of_the_hessian(layers, rows):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     size, grown = map(int, done.stdout.split())
     assert size > 110e6
-    assert grown < 1.3 * size + cv.memory.WORKSPACE
+    assert grown < 1.3 * size + memory.WORKSPACE

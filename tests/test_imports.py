@@ -28,6 +28,7 @@ LEVELS = [
     {"kernels"},
     {"checks"},
     {"initializers", "layers", "optimizers", "schedules"},
+    {"linalg"},
     {"layout", "network"},
     {"training", "callbacks", "rows", "kfac"},
     {"curvature", "gradcheck", "linear"},

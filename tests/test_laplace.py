@@ -97,7 +97,7 @@ def test_dense_definitions(loss: str, structure: str, backend: str) -> None:
 
 
 def test_norm_layers_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastnn.curvature.problem.WORKSPACE", 4096)
+    monkeypatch.setattr("fastnn.curvature.risk.WORKSPACE", 4096)
     net, X, y, w = small("cross_entropy", norm=True)
     net.state[:4] += 0.3
     for structure in ("full", "block", "last_layer"):

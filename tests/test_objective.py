@@ -66,9 +66,9 @@ def test_linearizes_once_for_each_point(iris, monkeypatch: pytest.MonkeyPatch) -
     net = network()
     objective = fnn.Objective(net, X, y)
     count = []
-    linearize = fnn.curvature.problem.Problem.linearize
+    linearize = fnn.curvature.risk.EmpiricalRisk.linearize
     monkeypatch.setattr(
-        fnn.curvature.problem.Problem, "linearize", lambda *a, **k: count.append(1) or linearize(*a, **k)
+        fnn.curvature.risk.EmpiricalRisk, "linearize", lambda *a, **k: count.append(1) or linearize(*a, **k)
     )
     theta = net.theta.copy()
     for _ in range(5):

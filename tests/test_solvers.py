@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn.linalg import quadratic_models
+from fastnn.linalg.quadratic_models import CholeskyModel, SpectralModel
 from fastnn.solvers.line_search import Point, search
-from fastnn.solvers.model import CholeskyModel, SpectralModel
 
 SOLVERS = [
     fnn.GradientDescent(),
@@ -269,11 +270,11 @@ def test_newton_solves_least_squares_in_one_step(rng) -> None:
     X, y = rng.normal(size=(50, 6)) * 10.0 ** np.arange(-1, 2).repeat(2), rng.normal(size=(50, 2))
     net = fnn.Sequential([fnn.Dense(2)], input_size=6, loss="squared_error", dtype="float64", seed=0)
     for size in (14, 1):  # by eigenvalues, and by Cholesky's factors
-        fnn.solvers.model.EIGEN_LIMIT, before = size, fnn.solvers.model.EIGEN_LIMIT
+        quadratic_models.EIGEN_LIMIT, before = size, quadratic_models.EIGEN_LIMIT
         try:
             result = fnn.Newton(5, 1e-6, updates=1).minimize(fnn.Objective(net, X, y), net.theta)
         finally:
-            fnn.solvers.model.EIGEN_LIMIT = before
+            quadratic_models.EIGEN_LIMIT = before
         assert (result.iterations, result.status) == (1, "converged")
         fit = fnn.linear.least_squares(X, y)
         np.testing.assert_allclose(result.theta[:12].reshape(6, 2), fit.weight, rtol=1e-4, atol=1e-6)
@@ -466,14 +467,14 @@ def test_levenberg_marquardt_fits_a_curve() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_its_normal_matrix_is_the_gauss_newton_matrix(rng, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastnn.solvers import least_squares
+    from fastnn.solvers import levenberg_marquardt
 
-    monkeypatch.setattr(least_squares, "WORKSPACE", 8 * 2 * 42 * 30)  # several chunks
+    monkeypatch.setattr(levenberg_marquardt, "WORKSPACE", 8 * 2 * 42 * 30)  # several chunks
     net, x, y = curve(0, outputs=2)
     w = rng.random(200) if weighted else None
     objective = fnn.Objective(net, x, y, w, l2=0.1)
     A = np.empty((net.n_parameters,) * 2, order="F")
-    least_squares.normal_matrix(objective, net.theta, A)
+    levenberg_marquardt.normal_matrix(objective, net.theta, A)
     A = np.tril(A) + np.tril(A, -1).T
     np.testing.assert_allclose(A, objective.ggn(net.theta), rtol=1e-10, atol=1e-13)
 

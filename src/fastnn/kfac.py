@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .linalg.kronecker import damped_inverse, split_damping
 from .optimizers import KFAC
 from .plan import OpSpec
 
@@ -18,8 +19,6 @@ __all__ = ["Factors", "draw"]
 
 #: Rows that an estimate is made of, at least, where the coming batches have so many.
 ROWS = 512
-#: How often a factor that is not positive definite is damped ten times more before the run is given up.
-TRIES = 12
 
 
 class Factors:
@@ -117,14 +116,11 @@ class Factors:
         return inverses
 
     def _invert(self, A: np.ndarray, G: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        tiny = float(np.finfo(A.dtype).tiny)
-        mean_a, mean_g = float(np.trace(A)) / len(A), float(np.trace(G)) / len(G)
-        if not (math.isfinite(mean_a) and math.isfinite(mean_g)):
+        if not (math.isfinite(float(np.trace(A))) and math.isfinite(float(np.trace(G)))):
             return None
-        pi = math.sqrt(max(mean_a, tiny) / max(mean_g, tiny)) if mean_a > 0 and mean_g > 0 else 1.0
-        root = math.sqrt(self._damping)
+        a, g = split_damping(A, G, self._damping)
         symmetrize = self._net.kernels.symmetrize
-        left, right = _inverse(A, pi * root, symmetrize), _inverse(G, root / pi, symmetrize)
+        left, right = damped_inverse(A, a, symmetrize), damped_inverse(G, g, symmetrize)
         return None if left is None or right is None else (left, right)
 
 
@@ -147,24 +143,6 @@ def _move(
     if not np.may_share_memory(moved, factor):
         factor[...] = moved.T
     symmetrize(factor)
-
-
-def _inverse(factor: np.ndarray, damping: float, symmetrize: Callable[[np.ndarray], Any]) -> np.ndarray | None:
-    """(factor + damping I)⁻¹ by Cholesky; damped more where that fails."""
-    from scipy.linalg.lapack import get_lapack_funcs
-
-    potrf, potri = get_lapack_funcs(("potrf", "potri"), (factor,))
-    for _ in range(TRIES):
-        damped = factor.copy()
-        damped.ravel()[:: len(factor) + 1] += damping
-        root, failed = potrf(damped.T, lower=1, overwrite_a=1, clean=0)
-        if not failed:
-            inverse, failed = potri(root, lower=1, overwrite_c=1)
-        if not failed:
-            symmetrize(inverse.T)
-            return inverse.T
-        damping *= 10.0
-    return None
 
 
 def draw(loss: str, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from .checks import check_sample_weight
-from .curvature.dense import _whole
-from .curvature.operators import CurvatureOperator
-from .curvature.problem import Problem
+from .curvature.products import CurvatureOperator
+from .curvature.risk import EmpiricalRisk, require_second_derivatives
+from .curvature.whole import whole_matrix
 from .network import Network
 
 __all__ = ["Evaluations", "Objective"]
@@ -76,6 +76,8 @@ class Objective:
     net : Sequential
     n_parameters, n_rows : int
     dtype : numpy.dtype
+    risk : EmpiricalRisk
+        The network in `dtype` with the checked data; its theta is that of the last second derivatives.
     evaluations : Evaluations
         Counts of what was evaluated.
 
@@ -128,11 +130,11 @@ class Objective:
         evaluated = net if dtype is None or np.dtype(dtype) == net.dtype else net.astype(dtype)
         if batches is not None:
             X, y, sample_weight = _take_batches(evaluated, X, y, sample_weight, batches, training)
-        self._problem = Problem(
+        self.risk = EmpiricalRisk(
             evaluated, X, y, sample_weight, l2, training, threads, what="Objective", second_order=False
         )
-        self.dtype, self.n_rows, self.n_parameters = evaluated.dtype, self._problem.n_rows, net.n_parameters
-        self.l2 = self._problem.l2
+        self.dtype, self.n_rows, self.n_parameters = evaluated.dtype, self.risk.n_rows, net.n_parameters
+        self.l2 = self.risk.l2
         self.evaluations = Evaluations()
         self._operators: dict[str, CurvatureOperator] = {}
 
@@ -167,21 +169,21 @@ class Objective:
         return self._evaluate(theta, gradient=True)
 
     def _evaluate(self, theta: Any, gradient: bool) -> tuple[float, Any]:
-        theta = self._check(theta)
-        problem = self._problem
+        theta = self.check_theta(theta)
+        risk = self.risk
         self.evaluations.value += 1
         self.evaluations.gradient += gradient
-        value, found = problem.plan.loss_and_gradient(
+        value, found = risk.plan.loss_and_gradient(
             np.ascontiguousarray(theta, self.dtype),
-            problem.X,
-            problem.y,
-            sample_weight=problem.weight,
+            risk.X,
+            risk.y,
+            sample_weight=risk.weight,
             l1=0.0,
-            l2=problem.l2,
-            threads=problem.threads,
+            l2=risk.l2,
+            threads=risk.threads,
             gradient=gradient,
-            statistics=problem.state,
-            training=problem.training,
+            statistics=risk.state,
+            training=risk.training,
         )
         return value, found.astype(theta.dtype, copy=False) if gradient else None
 
@@ -203,10 +205,10 @@ class Objective:
         """Generalised Gauss-Newton matrix (P, P) of theta's dtype; as :meth:`hessian`, positive semi-definite."""
         return self._matrix(theta, "ggn")
 
-    def _matrix(self, theta: Any, kind: str) -> np.ndarray:
-        problem = self._at(theta)
+    def _matrix(self, theta: np.ndarray, kind: Literal["hessian", "ggn"]) -> np.ndarray:
+        risk = self.risk_at(theta)
         self.evaluations.matrix += 1
-        return _whole(problem, kind, None, INSTEAD).astype(theta.dtype, copy=False)
+        return whole_matrix(risk, kind, None, INSTEAD).astype(theta.dtype, copy=False)
 
     def hessp(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Product of the Hessian at theta with a vector (P,), exact; the argument order is SciPy's.
@@ -228,10 +230,10 @@ class Objective:
         return self._product(theta, v, "ggn")
 
     def _product(self, theta: Any, v: Any, kind: str) -> np.ndarray:
-        problem = self._at(theta)
+        risk = self.risk_at(theta)
         operator = self._operators.get("any")
         if operator is None:
-            operator = self._operators["any"] = CurvatureOperator(problem, kind, "auto")
+            operator = self._operators["any"] = CurvatureOperator(risk, kind, "auto")
         operator.kind = kind  # one linearization serves both
         v = np.asarray(v)
         if v.shape != (self.n_parameters,):
@@ -239,37 +241,30 @@ class Objective:
         self.evaluations.product += 1
         return operator.matvec(v).astype(v.dtype, copy=False)
 
-    def _at(self, theta: Any) -> Problem:
-        """The problem, moved to theta; what is known of another point is forgotten."""
-        theta = self._check(theta)
-        problem = self._problem
-        if problem.net.loss_name == "absolute_error":
-            raise ValueError("curvature is not defined for loss 'absolute_error'; use 'huber' or 'squared_error'")
-        if any(op.activation == "sign" for op in problem.ops):
-            raise ValueError("curvature is not defined for activation 'sign'")
+    def risk_at(self, theta: Any) -> EmpiricalRisk:
+        """The risk, moved to theta, with second derivatives; what is known of another point is forgotten."""
+        theta = self.check_theta(theta)
+        risk = self.risk
+        require_second_derivatives(risk.net, "Objective")
         rounded = theta.astype(self.dtype, copy=False)
-        if not np.array_equal(problem.theta, rounded):
+        if not np.array_equal(risk.theta, rounded):
             self._operators.clear()
-            problem.theta[...] = rounded
-        return problem
+            risk.theta[...] = rounded
+        return risk
 
-    def _subset(self, rows: np.ndarray) -> Objective:
+    def subset(self, rows: np.ndarray) -> Objective:
         """The objective of some rows alone; evaluations count for both."""
-        other, problem = copy.copy(self), copy.copy(self._problem)
-        problem.X, problem.theta = problem.X[rows], problem.theta.copy()
-        problem.y = None if problem.y is None else problem.y[rows]
-        if problem.weight is not None:
-            problem.weight = problem.weight[rows]
-        problem.n_rows = other.n_rows = len(rows)
-        problem.total = float(len(rows)) if problem.weight is None else float(problem.weight.sum(dtype=np.float64))
-        other._problem, other._operators = problem, {}
+        other, risk = copy.copy(self), copy.copy(self.risk)
+        risk.X, risk.theta = risk.X[rows], risk.theta.copy()
+        risk.y = None if risk.y is None else risk.y[rows]
+        if risk.weight is not None:
+            risk.weight = risk.weight[rows]
+        risk.n_rows = other.n_rows = len(rows)
+        risk.total = float(len(rows)) if risk.weight is None else float(risk.weight.sum(dtype=np.float64))
+        other.risk, other._operators = risk, {}
         return other
 
-    def _own_net(self) -> Network:
-        """A network of the objective's dtype whose parameters may be changed."""
-        return self.net.astype(self.dtype)
-
-    def _check(self, theta: Any) -> np.ndarray:
+    def check_theta(self, theta: Any) -> np.ndarray:
         theta = np.asarray(theta)
         if theta.dtype not in (np.float32, np.float64):
             raise TypeError(f"theta: expected dtype float32 or float64, got {theta.dtype}")

@@ -203,9 +203,9 @@ class Sequential(Network):
             "resume": resume,
         }
         if isinstance(optimizer, Solver):
-            from .solvers.fitting import fit as minimize
+            from .solvers.fit import fit_full_batch
 
-            return minimize(optimizer, self, X, y, **options)  # type: ignore[arg-type]
+            return fit_full_batch(optimizer, self, X, y, **options)  # type: ignore[arg-type]
         from .training import fit
 
         return fit(self, X, y, optimizer=optimizer, **options)

@@ -28,22 +28,16 @@ row speak of ℓ_i alone, without weights, 1/N and penalty.
 
 from __future__ import annotations
 
-from .blocks import (
-    Preconditioner,
-    ggn_blocks,
-    ggn_diagonal,
-    hessian_blocks,
-    hessian_diagonal,
-    per_sample_hessian_blocks,
-    preconditioner,
-)
-from .dense import empirical_fisher, ggn, hessian
-from .diagnosis import ConvexityReport, LayerConvexity, Spectrum, convexity_report, spectrum, trace
-from .firstorder import input_hessian, input_jacobian, output_jacobian, per_sample_gradients, softmax_jacobian
-from .inference import influence, standard_errors
+from .blocks import Preconditioner, ggn_blocks, ggn_diagonal, hessian_blocks, hessian_diagonal, preconditioner
+from .convexity import ConvexityReport, LayerConvexity, convexity_report
+from .jacobians import input_hessian, input_jacobian, output_jacobian, softmax_jacobian
 from .kfac import KFACFactors, kfac_factors
 from .laplace import Laplace, Predictive
-from .operators import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
+from .per_sample import per_sample_gradients, per_sample_hessian_blocks
+from .products import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
+from .spectrum import Spectrum, spectrum, trace
+from .uncertainty import influence, standard_errors
+from .whole import empirical_fisher, ggn, hessian
 
 __all__ = [
     "ConvexityReport",

@@ -1,34 +1,39 @@
-"""Curvature layer by layer: diagonal blocks, of the sum and of every row, and diagonals."""
+"""Diagonal blocks of curvature matrices, layer by layer; their diagonals, and the diagonal preconditioner."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from .._typing import ArrayLike, Data
 from ..checks import check_number
-from .dense import average, output_curvature
-from .firstorder import check_out
-from .operators import SymmetricOperator
-from .problem import DIRECTIONS, DenseLayer, Problem
+from ..linalg.symmetric_operator import SymmetricOperator, average_with_transpose
+from ..network import Network
+from .linearization import Linearization
+from .recursion import preactivation_hessians
+from .risk import DenseLayer, EmpiricalRisk
 
 __all__ = [
     "Preconditioner",
+    "diagonal_blocks",
+    "fisher_root",
     "ggn_blocks",
     "ggn_diagonal",
     "hessian_blocks",
     "hessian_diagonal",
-    "per_sample_hessian_blocks",
+    "matrix_diagonal",
     "preconditioner",
+    "selected_blocks",
 ]
 
 
 def hessian_blocks(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -45,7 +50,7 @@ def hessian_blocks(
     X : array_like (N, D)
         At least one row.
     y : array_like
-        As for ``net.fit``.
+        Targets as the network's loss takes them: class indices (N,), or values (N, K).
     sample_weight : array_like (N,), optional
     l2 : float, default=0.0
         Of the weights, not of the biases, γ and β.
@@ -74,16 +79,16 @@ def hessian_blocks(
     dense layer. With norm layers the blocks are made of products, one for each parameter, of 2 · 32 vectors (P,) at
     once; with batch norm and ``training=True`` of all rows at once.
     """
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="hessian_blocks")
-    return _blocks(problem, "hessian", max_bytes, "use fnn.curvature.hessian_operator or hessian_diagonal")
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian_blocks")
+    return diagonal_blocks(risk, "hessian", max_bytes, "use fnn.curvature.hessian_operator or hessian_diagonal")
 
 
 def ggn_blocks(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -110,155 +115,63 @@ def ggn_blocks(
     -----
     Memory and time as those of :func:`hessian_blocks`.
     """
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn_blocks")
-    return _blocks(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator or ggn_diagonal")
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn_blocks")
+    return diagonal_blocks(risk, "ggn", max_bytes, "use fnn.curvature.ggn_operator or ggn_diagonal")
 
 
-def _blocks(problem: Problem, kind: str, max_bytes: Any, instead: str) -> dict[int, np.ndarray]:
-    having = tuple(i for i, op in enumerate(problem.ops) if op.weight >= 0)
-    sizes = [place.stop - place.start for place in map(problem.place, having)]
-    problem.check_size((sum(size**2 for size in sizes),), max_bytes, instead)
-    return selected_blocks(problem, kind, having)
+def diagonal_blocks(
+    risk: EmpiricalRisk, kind: Literal["hessian", "ggn"], max_bytes: int | None, instead: str
+) -> dict[int, np.ndarray]:
+    """Diagonal blocks of every layer with parameters; `instead` is what the refusal of their size suggests."""
+    having = risk.layers_with_parameters()
+    sizes = [place.stop - place.start for place in map(risk.place, having)]
+    risk.check_size((sum(size**2 for size in sizes),), max_bytes, instead)
+    return selected_blocks(risk, kind, having)
 
 
-def selected_blocks(problem: Problem, kind: str, having: tuple[int, ...]) -> dict[int, np.ndarray]:
+def selected_blocks(
+    risk: EmpiricalRisk, kind: Literal["hessian", "ggn"], having: tuple[int, ...]
+) -> dict[int, np.ndarray]:
     """What :func:`hessian_blocks` or :func:`ggn_blocks` gives, for some layers only; their sizes are not checked."""
     if not having:
         return {}
-    places = {i: problem.place(i) for i in having}
+    places = {i: risk.place(i) for i in having}
     sizes = {i: place.stop - place.start for i, place in places.items()}
-    blocks = {i: np.zeros((size, size), problem.dtype) for i, size in sizes.items()}
-    layers = problem.chain()
+    blocks = {i: np.zeros((size, size), risk.dtype) for i, size in sizes.items()}
+    layers = risk.chain()
     if layers is None:
         for i, place in places.items():
-            for start, products in problem.unit_products([place], kind):
+            for start, products in risk.unit_products([place], kind):
                 blocks[i][start - place.start : start - place.start + len(products)] += products[:, place]
-            average(blocks[i])
+            average_with_transpose(blocks[i])
     else:
-        kernels, threads = problem.kernels, problem.threads
-        lin = None
-        for rows in problem.chunks(problem.row_elements + 3 * max(layer.op.n_out for layer in layers) ** 2):
-            lin = problem.linearize(rows, into=lin)
-            for k, A in output_curvature(problem, lin, layers, kind == "ggn"):
+        kernels, threads = risk.kernels, risk.threads
+        lin: Linearization | None = None
+        for rows in risk.chunks(risk.row_elements + 3 * max(layer.op.n_out for layer in layers) ** 2):
+            lin = risk.linearize(rows, into=lin)
+            for k, A in preactivation_hessians(risk, lin, layers, kind == "ggn"):
                 i, bias = layers[k].index, layers[k].bias
                 if i not in blocks:
                     continue
-                options: dict[str, Any] = {"bias": bias, "scale": 1.0 / problem.total, "threads": threads}
+                options: dict[str, Any] = {"bias": bias, "scale": 1.0 / risk.total, "threads": threads}
                 kernels.hessian_block_acc(lin.inputs(i), A, blocks[i], 0, 0, **options)
                 if i == min(having):
                     break  # before what lies under it is computed
         for block in blocks.values():
             kernels.symmetrize(block, threads=threads)
-    diagonal = np.zeros(problem.n_parameters, problem.dtype)
-    problem.add_penalty(diagonal)
+    diagonal = np.zeros(risk.n_parameters, risk.dtype)
+    risk.add_penalty(diagonal)
     for i, block in blocks.items():
         np.einsum("pp->p", block)[...] += diagonal[places[i]]
     return blocks
 
 
-def per_sample_hessian_blocks(
-    net: Any,
-    X: Any,
-    y: Any,
-    *,
-    layer: int,
-    kronecker: bool = False,
-    training: bool = False,
-    threads: int | None = None,
-    out: np.ndarray | None = None,
-    max_bytes: int | None = None,
-) -> Any:
-    """Hessian of every row's loss alone with respect to one layer's parameters: no weights, no 1/N, no penalty.
-
-    For a dense layer in a chain of dense and element-wise ones it is (x̃ x̃ᵀ) ⊗ A, with x̃ = (x, 1) what the layer reads
-    and A = ∂²ℓ/∂z² (seed 002, equations 66 to 70)::
-
-        H[k n_out + j, k' n_out + j'] = x̃[k] x̃[k'] A[j, j']
-
-    Parameters
-    ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
-    y : array_like
-        As for ``net.fit``.
-    layer : int
-        Index of a layer with parameters in ``net.layers``; negative ones count from the end.
-    kronecker : bool, default=False
-        Give the two factors instead of their product.
-    training : bool, default=False
-        Must be False where there is batch norm.
-    threads : int, optional
-    out : ndarray (N, P_l, P_l) of the network's dtype, in C order, optional
-        Where the result goes; not with `kronecker`.
-    max_bytes : int, optional
-        Largest result that is allowed; None is the memory that is available.
-
-    Returns
-    -------
-    ndarray (N, P_l, P_l), or with `kronecker` a pair of ndarray (N, n_out, n_out) and (N, n_in [+ 1])
-        The pair is A and x̃, which ends with 1 where the layer has a bias.
-
-    Raises
-    ------
-    MemoryError
-        If the array is too large, before it is allocated.
-    TypeError, ValueError
-        If an argument does not fit; curvature is not defined (the loss absolute_error, the activation sign); with
-        ``training=True`` and batch norm, where a row has no loss of its own; or `kronecker` is asked for in a network
-        with norm layers.
-    """
-    what = "per_sample_hessian_blocks"
-    problem = Problem(net, X, y, None, 0.0, training, threads, what=what, separate=True)
-    index = problem.layer(layer)
-    op, place, layers, N = problem.ops[index], problem.place(index), problem.chain(), problem.n_rows
-    size = place.stop - place.start
-    if kronecker:
-        if out is not None:
-            raise ValueError("out: the two factors of kronecker=True have no place in one array; leave it out")
-        if layers is None:
-            raise ValueError(f"{what}: kronecker=True is for networks without norm layers")
-        n = op.n_in + (op.bias >= 0)
-        problem.check_size((N, op.n_out**2 + n), max_bytes, "take the rows in parts")
-        A, x = np.empty((N, op.n_out, op.n_out), problem.dtype), np.ones((N, n), problem.dtype)
-    else:
-        if out is None:
-            instead = "use kronecker=True, or take the rows in parts"
-            problem.check_size((N, size, size), max_bytes, instead)
-        result = np.empty((N, size, size), problem.dtype) if out is None else out
-        check_out(result, (N, size, size), problem, contiguous=True)
-    lin = None
-    if layers is None:  # a row at a time, with unit vectors
-        V = np.zeros((min(DIRECTIONS, size), problem.n_parameters), problem.dtype)
-        for i in range(N):
-            lin = problem.linearize(slice(i, i + 1), into=lin)
-            for start in range(0, size, len(V)):
-                n = min(len(V), size - start)
-                V[...] = 0.0
-                V[np.arange(n), place.start + start + np.arange(n)] = 1.0
-                result[i, start : start + n] = lin.product(V[:n])[:, place]
-            average(result[i])
-        return result
-    for rows in problem.chunks(problem.row_elements + 3 * max(at.op.n_out for at in layers) ** 2):
-        lin = problem.linearize(rows, into=lin)
-        for k, block in output_curvature(problem, lin, layers, False):
-            if layers[k].index != index:
-                continue
-            if kronecker:
-                A[rows], x[rows, : op.n_in] = block, lin.inputs(index)
-            else:
-                options: dict[str, Any] = {"bias": op.bias >= 0, "out": result[rows], "threads": problem.threads}
-                problem.kernels.per_sample_hessian_blocks(block, lin.inputs(index), **options)
-            break
-    return (A, x) if kronecker else result
-
-
 def hessian_diagonal(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -287,15 +200,17 @@ def hessian_diagonal(
     -----
     Memory beyond the result as that of :func:`hessian_blocks`.
     """
-    return _diagonal(Problem(net, X, y, sample_weight, l2, training, threads, what="hessian_diagonal"), "hessian")
+    return matrix_diagonal(
+        EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian_diagonal"), "hessian"
+    )
 
 
 def ggn_diagonal(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -318,33 +233,35 @@ def ggn_diagonal(
     TypeError, ValueError
         As for :func:`hessian_blocks`.
     """
-    return _diagonal(Problem(net, X, y, sample_weight, l2, training, threads, what="ggn_diagonal"), "ggn")
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn_diagonal")
+    return matrix_diagonal(risk, "ggn")
 
 
-def _diagonal(problem: Problem, kind: str) -> np.ndarray:
-    diagonal = np.zeros(problem.n_parameters, problem.dtype)
-    layers = problem.chain()
+def matrix_diagonal(risk: EmpiricalRisk, kind: Literal["hessian", "ggn"]) -> np.ndarray:
+    """Exact diagonal (P,) of the Hessian or Gauss-Newton matrix."""
+    diagonal = np.zeros(risk.n_parameters, risk.dtype)
+    layers = risk.chain()
     if layers is None:
-        for start, block in problem.unit_products([slice(0, problem.n_parameters)], kind):
+        for start, block in risk.unit_products([slice(0, risk.n_parameters)], kind):
             diagonal[start : start + len(block)] += np.einsum("pp->p", block[:, start : start + len(block)])
     else:
-        lin = None
-        for rows in problem.chunks(problem.row_elements + 3 * max(layer.op.n_out for layer in layers) ** 2):
-            lin = problem.linearize(rows, into=lin)
-            for k, A in output_curvature(problem, lin, layers, kind == "ggn"):
-                _add_squares(problem, lin, layers[k], np.einsum("ikk->ik", A), 1.0 / problem.total, diagonal)
-    problem.add_penalty(diagonal)
+        lin: Linearization | None = None
+        for rows in risk.chunks(risk.row_elements + 3 * max(layer.op.n_out for layer in layers) ** 2):
+            lin = risk.linearize(rows, into=lin)
+            for k, A in preactivation_hessians(risk, lin, layers, kind == "ggn"):
+                _add_squares(risk, lin, layers[k], np.einsum("ikk->ik", A), 1.0 / risk.total, diagonal)
+    risk.add_penalty(diagonal)
     return diagonal
 
 
 def _add_squares(
-    problem: Problem, lin: Any, layer: DenseLayer, C: np.ndarray, scale: float, diagonal: np.ndarray
+    risk: EmpiricalRisk, lin: Linearization, layer: DenseLayer, C: np.ndarray, scale: float, diagonal: np.ndarray
 ) -> None:
     """Add scale · Σ_rows x̃[k]² c[j] to a dense layer's part of a diagonal."""
     squares = np.square(lin.inputs(layer.index))
     weight = layer.weight(diagonal)
-    C = C * problem.dtype.type(scale)
-    weight += problem.kernels.matmul(squares, C, transpose_a=True)
+    C = C * risk.dtype.type(scale)
+    weight += risk.kernels.matmul(squares, C, transpose_a=True)
     if layer.bias:
         diagonal[layer.op.bias : layer.op.bias + layer.op.n_out] += C.sum(axis=0)
 
@@ -370,11 +287,11 @@ class Preconditioner(SymmetricOperator):
 
 
 def preconditioner(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -405,29 +322,32 @@ def preconditioner(
     TypeError, ValueError
         If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
     """
-    problem = Problem(
-        net, X, y, sample_weight, l2, training, threads, what="preconditioner", second_order=False, separate=True
+    risk = EmpiricalRisk(
+        net, X, y, sample_weight, l2, training, threads, what="preconditioner", second_order=False, per_sample=True
     )
     damping = check_number("damping", damping, above=0.0)
-    squares = np.zeros(problem.n_parameters, problem.dtype)
-    layers = {layer.index: layer for layer in problem.dense_layers()}
-    lin = None
-    for rows in problem.chunks(2 * problem.row_elements):
-        lin = problem.linearize(rows, weighted=False, into=lin)
-        w = None if problem.weight is None else problem.weight[rows, None]
-        for i, op in enumerate(problem.ops):
-            if op.weight < 0:
-                continue
+    diagonal = fisher_root(risk, risk.weight, risk.weight_exponent)
+    risk.add_penalty(diagonal)
+    return Preconditioner(diagonal, damping)
+
+
+def fisher_root(risk: EmpiricalRisk, weight: np.ndarray | None, exponent: int) -> np.ndarray:
+    """Diagonal (P,) of (Σ_i w_i g_i g_iᵀ)^½, of the weights (N,) times 2 to the exponent; without a penalty."""
+    squares = np.zeros(risk.n_parameters, risk.dtype)
+    layers = {layer.index: layer for layer in risk.dense_layers()}
+    lin: Linearization | None = None
+    for rows in risk.chunks(2 * risk.row_elements):
+        lin = risk.linearize(rows, weighted=False, into=lin)
+        for i in risk.layers_with_parameters():
             C = np.square(lin.delta(i))
-            if w is not None:
-                C *= w
+            if weight is not None:
+                C *= weight[rows, None]
             if i in layers:
-                _add_squares(problem, lin, layers[i], C, 1.0, squares)
+                _add_squares(risk, lin, layers[i], C, 1.0, squares)
             else:
-                gamma, beta = np.split(squares[problem.place(i)], 2)
+                gamma, beta = np.split(squares[risk.place(i)], 2)
                 gamma += (C * np.square(lin.normalised(i))).sum(axis=0)
                 beta += C.sum(axis=0)
-    diagonal = np.sqrt(squares)
-    diagonal *= problem.dtype.type(2.0 ** (0.5 * problem.weight_exponent))
-    problem.add_penalty(diagonal)
-    return Preconditioner(diagonal, damping)
+    root = np.sqrt(squares)
+    root *= risk.dtype.type(2.0 ** (0.5 * exponent))
+    return root

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator
 
+from .._typing import ArrayLike, Data, Seed
 from ..checks import check_number, check_seed
 from ..kfac import draw
-from .operators import SymmetricOperator
-from .problem import DenseLayer, Problem
+from ..linalg.kronecker import KroneckerInverse, split_damping
+from ..linalg.symmetric_operator import SymmetricOperator
+from ..network import Network
+from .linearization import Linearization
+from .risk import DenseLayer, EmpiricalRisk
 
-__all__ = ["KFACFactors", "kfac_factors"]
+__all__ = ["KFACFactors", "kfac_factors", "kronecker_factors"]
 
 KINDS = ("ggn", "mc", "empirical")
 
@@ -24,8 +25,8 @@ KINDS = ("ggn", "mc", "empirical")
 class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
     """Kronecker factors of the dense layers, by the layer's index in ``net.layers``.
 
-    ``factors[i]`` is the pair (A, G); the layer's block of the curvature matrix is about A ⊗ G. Of the parameters of
-    norm layers it knows nothing.
+    ``factors[i]`` is the pair (A, G); the layer's block of the curvature matrix is about A ⊗ G. Parameters of norm
+    layers have no factors.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
     def __getitem__(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         return self._factors[layer]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[int]:
         return iter(self._factors)
 
     def __len__(self) -> int:
@@ -71,8 +72,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         scipy.sparse.linalg.LinearOperator (P, P)
         """
         damping = check_number("damping", damping, minimum=0.0)
-
-        return _Blocks(self, partial(_multiply, self, damping), damping)
+        return _Approximation(self.n_parameters, self._layers, self._factors, self.l2, damping)
 
     def inverse(self, damping: float) -> LinearOperator:
         """Approximate inverse of ``operator(damping)``: (A + π √λ I)⁻¹ ⊗ (G + √λ / π I)⁻¹ with λ = damping + l2.
@@ -98,70 +98,93 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
             If `damping` is not a number above 0, or too small to make the factors positive definite in their dtype.
         """
         damping = check_number("damping", damping, above=0.0)
-        root = math.sqrt(damping + self.l2)
-        solved = {}
+        inverses = {}
         for i, (A, G) in self._factors.items():
-            a, g = float(np.trace(A)) / len(A), float(np.trace(G)) / len(G)
-            pi = math.sqrt(a / g) if a > 0.0 and g > 0.0 else 1.0
             try:
-                solved[i] = (
-                    cho_factor(A + A.dtype.type(pi * root) * np.eye(len(A), dtype=A.dtype)),
-                    cho_factor(G + G.dtype.type(root / pi) * np.eye(len(G), dtype=G.dtype)),
-                )
+                inverses[i] = KroneckerInverse(A, G, *split_damping(A, G, damping + self.l2))
             except np.linalg.LinAlgError:
                 raise ValueError(
                     f"damping: {damping:g} is too small for {A.dtype}: with it a factor of layer {i} is not positive "
                     "definite"
                 ) from None
-
-        return _Blocks(self, partial(_divide, solved), 1.0 / damping)
-
-
-def _multiply(factors: KFACFactors, damping: float, layer: DenseLayer, V: np.ndarray) -> np.ndarray:
-    """(A ⊗ G + l2 I_W + damping I) V for n vectors, (n, n_in [+ 1], n_out)."""
-    A, G = factors[layer.index]
-    result: np.ndarray = A @ V @ G
-    result += A.dtype.type(damping) * V
-    weight = slice(0, layer.op.n_in)
-    result[:, weight] += A.dtype.type(factors.l2) * V[:, weight]
-    return result
+        return _Inverse(self.n_parameters, self._layers, inverses, _dtype(self._factors), damping)
 
 
-def _divide(solved: dict[int, tuple[Any, Any]], layer: DenseLayer, V: np.ndarray) -> np.ndarray:
-    """(A⁻¹ ⊗ G⁻¹) V by the Cholesky factors of A and G, for n vectors."""
-    left, right = solved[layer.index]
-    n, rows, columns = V.shape
-    V = cho_solve(left, V.transpose(1, 0, 2).reshape(rows, -1)).reshape(rows, n, columns)
-    return cho_solve(right, V.reshape(-1, columns).T).T.reshape(rows, n, columns).transpose(1, 0, 2)
+class _LayerwiseOperator(SymmetricOperator):
+    """A block for each dense layer's parameters (n_in [+ 1], n_out), and a multiple of I for all others."""
 
+    def __init__(self, dtype: np.dtype[Any], n_parameters: int, layers: list[DenseLayer], rest: float) -> None:
+        super().__init__(dtype, (n_parameters, n_parameters))
+        self._layers, self._rest = layers, rest
 
-class _Blocks(SymmetricOperator):
-    """What acts on every dense layer's (n_in + 1, n_out) parameters, and as a number on all others."""
-
-    def __init__(self, factors: KFACFactors, act: Any, rest: float) -> None:
-        dtype = next(iter(factors.values()))[0].dtype
-        super().__init__(dtype, (factors.n_parameters, factors.n_parameters))
-        self._factors, self._act, self._rest = factors, act, rest
+    def _block_product(self, layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+        """Products of the layer's block with vectors (count, n_in [+ 1], n_out)."""
+        raise NotImplementedError
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
         result = V * self.dtype.type(self._rest)
-        for layer in self._factors._layers:
+        for layer in self._layers:
             block = V[:, layer.place].reshape(len(V), -1, layer.op.n_out)
-            result[:, layer.place] = self._act(layer, block).reshape(len(V), -1)
+            result[:, layer.place] = self._block_product(layer, block).reshape(len(V), -1)
         return result
 
 
+class _Approximation(_LayerwiseOperator):
+    """A ⊗ G + l2 I_W + damping I of each layer."""
+
+    def __init__(
+        self,
+        n_parameters: int,
+        layers: list[DenseLayer],
+        factors: dict[int, tuple[np.ndarray, np.ndarray]],
+        l2: float,
+        damping: float,
+    ) -> None:
+        super().__init__(_dtype(factors), n_parameters, layers, damping)
+        self._factors, self._l2, self._damping = factors, l2, damping
+
+    def _block_product(self, layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+        A, G = self._factors[layer.index]
+        result: np.ndarray = A @ V @ G
+        result += A.dtype.type(self._damping) * V
+        weight = slice(0, layer.op.n_in)
+        result[:, weight] += A.dtype.type(self._l2) * V[:, weight]
+        return result
+
+
+class _Inverse(_LayerwiseOperator):
+    """The inverse of a damped A ⊗ G of each layer, and of the damping for all other parameters."""
+
+    def __init__(
+        self,
+        n_parameters: int,
+        layers: list[DenseLayer],
+        inverses: dict[int, KroneckerInverse],
+        dtype: np.dtype[Any],
+        damping: float,
+    ) -> None:
+        super().__init__(dtype, n_parameters, layers, 1.0 / damping)
+        self._inverses = inverses
+
+    def _block_product(self, layer: DenseLayer, V: np.ndarray) -> np.ndarray:
+        return self._inverses[layer.index].multiply(V)
+
+
+def _dtype(factors: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> np.dtype[Any]:
+    return next(iter(factors.values()))[0].dtype
+
+
 def kfac_factors(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    kind: str = "ggn",
-    sample_weight: Any = None,
+    kind: Literal["ggn", "mc", "empirical"] = "ggn",
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
-    seed: int | np.random.Generator | None = None,
+    seed: Seed = None,
 ) -> KFACFactors:
     """Kronecker factors of the curvature of every dense layer (Martens & Grosse 2015), weight and bias as one.
 
@@ -205,7 +228,7 @@ def kfac_factors(
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-    problem = Problem(
+    risk = EmpiricalRisk(
         net,
         X,
         y,
@@ -215,13 +238,20 @@ def kfac_factors(
         threads,
         what="kfac_factors",
         second_order=kind != "empirical",
-        separate=True,
+        per_sample=True,
     )
     if kind == "mc" and net.loss_name == "huber":
         raise ValueError("kfac_factors: kind 'mc' needs a loss that is a log-likelihood, got 'huber'; use 'ggn'")
     rng = check_seed(seed)
-    layers = problem.dense_layers()
-    dtype = problem.dtype
+    return kronecker_factors(risk, kind, rng if kind == "mc" else None)
+
+
+def kronecker_factors(
+    risk: EmpiricalRisk, kind: Literal["ggn", "mc", "empirical"], rng: np.random.Generator | None
+) -> KFACFactors:
+    """What :func:`kfac_factors` gives, of rows that do not depend on each other; "mc" needs `rng`."""
+    layers = risk.dense_layers()
+    dtype = risk.dtype
     factors = {
         layer.index: (
             np.zeros((layer.op.n_in + layer.bias,) * 2, dtype),
@@ -229,37 +259,38 @@ def kfac_factors(
         )
         for layer in layers
     }
-    for rows in problem.chunks(2 * problem.row_elements + problem.n_outputs**2):
+    for rows in risk.chunks(2 * risk.row_elements + risk.n_outputs**2):
         # Cotangents c of the outputs with Σ c cᵀ = H_ℓ: each goes back through the network once.
-        first = problem.linearize(rows, weighted=False)
+        first = risk.linearize(rows, weighted=False)
         # What the roots of the weights multiply is squared in A and G.
-        root = np.full(first.n_rows, 1.0 / problem.total)
-        if problem.weight is not None:
-            root *= problem.weight[rows]
+        root = np.full(first.n_rows, 1.0 / risk.total)
+        if risk.weight is not None:
+            root *= risk.weight[rows]
         root = np.sqrt(root).astype(dtype)[:, None]
         for layer in layers:
             x = first.inputs(layer.index) * root
             if layer.bias:
                 x = np.concatenate([x, root], axis=1)
             A = factors[layer.index][0]
-            A += problem.kernels.matmul(x, x, transpose_a=True)
+            A += risk.kernels.matmul(x, x, transpose_a=True)
         if kind == "empirical":
-            _add_outer(problem, first, layers, root, factors)
+            _add_outer(risk, first, layers, root, factors)
             continue
         q = first.curvature.copy()
-        for cotangent in _roots(q, problem.softmax) if kind == "ggn" else [draw(net.loss_name, first.outputs, q, rng)]:
-            first = problem.linearize(rows, cotangent=cotangent, weighted=False, into=first)
-            _add_outer(problem, first, layers, root, factors)
+        cotangents = _roots(q, risk.softmax) if rng is None else [draw(risk.net.loss_name, first.outputs, q, rng)]
+        for cotangent in cotangents:
+            first = risk.linearize(rows, cotangent=cotangent, weighted=False, into=first)
+            _add_outer(risk, first, layers, root, factors)
     for A, G in factors.values():
         for matrix in (A, G):
             np.add(matrix, matrix.T, out=matrix)
             matrix *= 0.5
-    return KFACFactors(factors, layers, kind, problem.l2, problem.n_parameters)
+    return KFACFactors(factors, layers, kind, risk.l2, risk.n_parameters)
 
 
 def _add_outer(
-    problem: Problem,
-    lin: Any,
+    risk: EmpiricalRisk,
+    lin: Linearization,
     layers: list[DenseLayer],
     root: np.ndarray,
     factors: dict[int, tuple[np.ndarray, np.ndarray]],
@@ -268,10 +299,10 @@ def _add_outer(
     for layer in layers:
         delta = lin.delta(layer.index) * root
         G = factors[layer.index][1]
-        G += problem.kernels.matmul(delta, delta, transpose_a=True)
+        G += risk.kernels.matmul(delta, delta, transpose_a=True)
 
 
-def _roots(q: np.ndarray, softmax: bool) -> Any:
+def _roots(q: np.ndarray, softmax: bool) -> Iterator[np.ndarray]:
     """Cotangents (N, K), K of them, whose outer products add up to the loss's Hessian.
 
     diag q is Σ (√q_k e_k)(…)ᵀ; diag q − q qᵀ is Σ (√q_k (e_k − q))(…)ᵀ, as q sums to 1.

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, pi, sqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg
 from scipy.optimize import brentq
 from scipy.special import expit, gammaln, softmax
 
+from .._typing import ArrayLike, Data
 from ..checks import check_number
+from ..linalg.kronecker import KroneckerEigen
+from ..linalg.memory import check_size
 from .blocks import selected_blocks
-from .dense import ggn
-from .firstorder import fill_layer, unit_cotangent
-from .kfac import kfac_factors
-from .memory import check_size
-from .problem import Problem, in_double
+from .kfac import kronecker_factors
+from .linearization import Linearization
+from .per_sample import fill_layer
+from .risk import EmpiricalRisk, in_double
+from .whole import whole_matrix
 
 __all__ = ["Laplace", "Predictive"]
-
-STRUCTURES = ("full", "block", "kfac", "last_layer")
-_INSTEAD = {
-    "full": "use structure='block', 'kfac' or 'last_layer'",
-    "block": "use structure='kfac' or 'last_layer'",
-    "kfac": "use structure='last_layer'",
-    "last_layer": "use structure='kfac'",
-}
 
 
 class Predictive(NamedTuple):
@@ -52,86 +47,150 @@ class Predictive(NamedTuple):
     covariance: np.ndarray
 
 
+class _Part(Protocol):
+    """Some layers' part of the Gauss-Newton matrix G, a sum over the rows, and then of Σ = (G / σ² + δ I)⁻¹."""
+
+    @property
+    def place(self) -> slice:
+        """Its parameters in theta."""
+        ...
+
+    @property
+    def values(self) -> np.ndarray:
+        """Eigenvalues of G, in any shape."""
+        ...
+
+    def settle(self, noise: float, delta: float) -> None:
+        """Make Σ for σ² = noise and δ = delta; once."""
+        ...
+
+    def add_covariance(self, risk: EmpiricalRisk, passes: list[Linearization], out: np.ndarray) -> None:
+        """Add J Σ Jᵀ of rows to `out` (n, K, K), from their backward passes from each output."""
+        ...
+
+    def covariance(self) -> np.ndarray:
+        """Σ."""
+        ...
+
+    def row_elements(self, K: int) -> int:
+        """Elements that :meth:`add_covariance` takes for a row."""
+        ...
+
+
 @dataclass
 class _Matrix:
-    """The sum of the Gauss-Newton matrices of rows in some layers' places, with its eigenvalues; then Σ⁻¹ = L Lᵀ."""
+    """A part by its whole matrix: G, then L of Σ⁻¹ = L Lᵀ."""
 
     layers: tuple[int, ...]
     place: slice
     values: np.ndarray  # (p,)
-    matrix: np.ndarray  # (p, p), G before `settle`, then L
+    matrix: np.ndarray  # (p, p)
+
+    @classmethod
+    def of(cls, risk: EmpiricalRisk, layers: tuple[int, ...], mean: np.ndarray, total: float) -> _Matrix:
+        """Of layers that follow each other, from the mean over the rows, which is overwritten, and their number."""
+        place = slice(risk.place(layers[0]).start, risk.place(layers[-1]).stop)
+        mean *= total
+        values = scipy.linalg.eigh(mean, eigvals_only=True, check_finite=False, driver="evd")
+        return cls(layers, place, np.maximum(values, 0.0), mean)
 
     def settle(self, noise: float, delta: float) -> None:
-        """Put L of G / noise + δ I in the place of G."""
         self.matrix *= 1.0 / noise
         np.einsum("pp->p", self.matrix)[...] += delta
         # LAPACK counts in columns: to it the symmetric matrix is its transpose.
         self.matrix = scipy.linalg.cholesky(self.matrix.T, lower=True, overwrite_a=True, check_finite=False)
 
-    def add_covariance(self, problem: Problem, passes: _Passes, out: np.ndarray) -> None:
-        """Add J Σ Jᵀ of rows to `out` (n, K, K)."""
+    def add_covariance(self, risk: EmpiricalRisk, passes: list[Linearization], out: np.ndarray) -> None:
         n, K = out.shape[:2]
         J = np.empty((n, K, len(self.values)))
         for k in range(K):
             for index in self.layers:
-                place = problem.place(index)
+                place = risk.place(index)
                 part = slice(place.start - self.place.start, place.stop - self.place.start)
-                fill_layer(problem, passes(k), index, J[:, k, part])
+                fill_layer(risk, passes[k], index, J[:, k, part])
         columns = J.reshape(n * K, -1).T
         solved = scipy.linalg.solve_triangular(self.matrix, columns, lower=True, overwrite_b=True, check_finite=False)
         Q = solved.T.reshape(n, K, -1)
         out += Q @ Q.transpose(0, 2, 1)
 
     def covariance(self) -> np.ndarray:
-        return scipy.linalg.cho_solve((self.matrix, True), np.eye(len(self.values)), check_finite=False)
+        result: np.ndarray = scipy.linalg.cho_solve((self.matrix, True), np.eye(len(self.values)), check_finite=False)
+        return result
 
     def row_elements(self, K: int) -> int:
         return 2 * K * len(self.values)
 
 
-@dataclass
 class _Kronecker:
-    """The same of a Kronecker product A ⊗ G of a dense layer."""
+    """A dense layer's part as a Kronecker product."""
 
-    index: int
-    place: slice
-    values: np.ndarray  # (n_in [+ 1], n_out)
-    left: np.ndarray
-    right: np.ndarray
-    inverse: np.ndarray | None = None  # eigenvalues of Σ
+    def __init__(self, risk: EmpiricalRisk, index: int, eigen: KroneckerEigen) -> None:
+        self.index, self.place, self.values = index, risk.place(index), eigen.values
+        self._eigen = eigen
+        self._inverse: np.ndarray  # eigenvalues of Σ
 
     def settle(self, noise: float, delta: float) -> None:
-        self.inverse = 1.0 / (self.values / noise + delta)
+        self._inverse = 1.0 / (self.values / noise + delta)
 
-    def add_covariance(self, problem: Problem, passes: _Passes, out: np.ndarray) -> None:
-        K = out.shape[1]
-        lin = passes(0)
-        x = lin.inputs(self.index).astype(np.float64, copy=False)
-        # The gradient of an output is x̃ ⊗ δ, so that everything factors.
-        x = x @ self.left[: x.shape[1]] + (self.left[-1] if len(self.left) > x.shape[1] else 0.0)
-        between = np.square(x) @ self.inverse  # (n, n_out)
-        D = np.stack([passes(k).delta(self.index) @ self.right for k in range(K)], axis=1)
-        out += (D * between[:, None]) @ D.transpose(0, 2, 1)
+    def add_covariance(self, risk: EmpiricalRisk, passes: list[Linearization], out: np.ndarray) -> None:
+        x = passes[0].inputs(self.index).astype(np.float64, copy=False)
+        out += self._eigen.quadratic(self._inverse, x, [lin.delta(self.index) for lin in passes])
 
     def covariance(self) -> np.ndarray:
-        assert self.inverse is not None
-        U = np.kron(self.left, self.right)
-        return (U * self.inverse.ravel()) @ U.T
+        return self._eigen.matrix(self._inverse)
 
     def row_elements(self, K: int) -> int:
-        return 2 * (len(self.left) + (K + 1) * len(self.right))
+        m, n = self.values.shape
+        return 2 * (m + (K + 1) * n)
 
 
-class _Passes:
-    """The backward passes of some rows from each of the K outputs."""
+class _Structure(NamedTuple):
+    """How the Gauss-Newton matrix is approximated."""
 
-    def __init__(self, problem: Problem, rows: slice) -> None:
-        self._all = [
-            problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k)) for k in range(problem.n_outputs)
-        ]
+    parts: Callable[[EmpiricalRisk, float, int | None, str], Sequence[_Part]]
+    instead: str  # in the refusal of its size
 
-    def __call__(self, k: int) -> Any:
-        return self._all[k]
+
+def _full(risk: EmpiricalRisk, total: float, max_bytes: int | None, instead: str) -> Sequence[_Part]:
+    shape = 2, risk.n_parameters, risk.n_parameters
+    check_size(risk.what, shape, risk.dtype, max_bytes, instead)
+    return [_Matrix.of(risk, risk.layers_with_parameters(), whole_matrix(risk, "ggn", None, instead), total)]
+
+
+def _block(risk: EmpiricalRisk, total: float, max_bytes: int | None, instead: str) -> Sequence[_Part]:
+    return _layer_matrices(risk, risk.layers_with_parameters(), total, max_bytes, instead)
+
+
+def _last_layer(risk: EmpiricalRisk, total: float, max_bytes: int | None, instead: str) -> Sequence[_Part]:
+    return _layer_matrices(risk, (risk.dense_layers()[-1].index,), total, max_bytes, instead)
+
+
+def _layer_matrices(
+    risk: EmpiricalRisk, layers: tuple[int, ...], total: float, max_bytes: int | None, instead: str
+) -> Sequence[_Part]:
+    sizes = [place.stop - place.start for place in map(risk.place, layers)]
+    elements = sum(size**2 for size in sizes) + max(sizes) ** 2
+    check_size(risk.what, (elements,), risk.dtype, max_bytes, instead)
+    blocks = selected_blocks(risk, "ggn", layers)
+    return [_Matrix.of(risk, (i,), blocks.pop(i), total) for i in layers]
+
+
+def _kfac(risk: EmpiricalRisk, total: float, max_bytes: int | None, instead: str) -> Sequence[_Part]:
+    ops = [risk.ops[i] for i in risk.layers_with_parameters()]
+    if any(op.kind != "dense" for op in ops):
+        raise ValueError("structure='kfac' is for networks without norm layers; use 'block' or 'last_layer'")
+    elements = sum((op.n_in + 1) ** 2 + op.n_out**2 for op in ops)
+    check_size(risk.what, (3, elements), risk.dtype, max_bytes, instead)
+    factors = kronecker_factors(risk, "ggn", None)
+    return [_Kronecker(risk, i, KroneckerEigen.of(A, G, total)) for i, (A, G) in factors.items()]
+
+
+STRUCTURES = {
+    "full": _Structure(_full, "use structure='block', 'kfac' or 'last_layer'"),
+    "block": _Structure(_block, "use structure='kfac' or 'last_layer'"),
+    "kfac": _Structure(_kfac, "use structure='last_layer'"),
+    "last_layer": _Structure(_last_layer, "use structure='kfac'"),
+}
 
 
 class Laplace:
@@ -160,7 +219,7 @@ class Laplace:
     X : array_like (N, D)
         At least one row; not kept.
     y : array_like
-        As for ``net.fit``.
+        Targets as the network's loss takes them: class indices (N,), or values (N, K).
     structure : {"full", "block", "kfac", "last_layer"}, default="full"
     prior_precision : "marginal_likelihood" or float, default="marginal_likelihood"
         δ, above 0.
@@ -220,14 +279,14 @@ class Laplace:
         structure: str = "full",
         prior_precision: Any = "marginal_likelihood",
         noise_variance: Any = "marginal_likelihood",
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         threads: int | None = None,
         max_bytes: int | None = None,
     ) -> None:
         if not isinstance(structure, str) or structure not in STRUCTURES:
             raise ValueError(f"structure must be one of {', '.join(map(repr, STRUCTURES))}, got {structure!r}")
         self.net = net = in_double(net)
-        problem = Problem(net, X, y, sample_weight, threads=threads, what=f"Laplace with structure={structure!r}")
+        risk = EmpiricalRisk(net, X, y, sample_weight, threads=threads, what=f"Laplace with structure={structure!r}")
         if net.loss_name == "huber":
             raise ValueError("Laplace needs a loss that is a log-likelihood, got 'huber'; use 'squared_error'")
         delta = _free_or_number("prior_precision", prior_precision)
@@ -238,57 +297,20 @@ class Laplace:
                 f"noise_variance is for loss 'squared_error', got {noise_variance!r} with {net.loss_name!r}"
             )
         self.structure = structure
-        # The problem's own weights are scaled; the posterior counts rows.
-        counts = np.ones(problem.n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        # The risk's own weights are scaled; the posterior counts rows.
+        counts = np.ones(risk.n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
         total = float(counts.sum())
-        self._parts = self._eigen(problem, X, y, total, sample_weight, threads, max_bytes)
+        found = STRUCTURES[structure]
+        self._parts = found.parts(risk, total, max_bytes, found.instead)
         self.place = slice(min(part.place.start for part in self._parts), max(part.place.stop for part in self._parts))
         self._values = np.concatenate([part.values.ravel() for part in self._parts])
         self._squares = float(np.sum(np.square(net.theta[self.place])))
         self._fit = 2.0 * total * net.loss(X, y, sample_weight=sample_weight, threads=threads)
         self._n_targets = total * net.n_outputs
         self._constant = 0.0
-        if net.loss_name == "poisson" and problem.y is not None:
-            self._constant = -float(counts @ gammaln(problem.y + 1.0).sum(axis=1))
+        if net.loss_name == "poisson" and risk.y is not None:
+            self._constant = -float(counts @ gammaln(risk.y + 1.0).sum(axis=1))
         self._choose(delta, variance)
-
-    def _eigen(
-        self, problem: Problem, X: Any, y: Any, total: float, sample_weight: Any, threads: Any, max_bytes: Any
-    ) -> list[Any]:
-        """Eigenvalues and vectors of the parts of G."""
-        net, structure = problem.net, self.structure
-        having = tuple(i for i, op in enumerate(problem.ops) if op.weight >= 0)
-        places = {i: problem.place(i) for i in having}
-        sizes = {i: place.stop - place.start for i, place in places.items()}
-        options: dict[str, Any] = {"sample_weight": sample_weight, "threads": threads}
-
-        def check(*shape: int) -> None:
-            check_size(problem.what, shape, problem.dtype, max_bytes, _INSTEAD[structure])
-
-        def matrix(layers: tuple[int, ...], G: np.ndarray) -> _Matrix:
-            place = slice(places[layers[0]].start, places[layers[-1]].stop)
-            G *= total
-            values = scipy.linalg.eigh(G, eigvals_only=True, check_finite=False, driver="evd")
-            return _Matrix(layers, place, np.maximum(values, 0.0), G)
-
-        if structure == "full":
-            check(2, problem.n_parameters, problem.n_parameters)
-            return [matrix(having, ggn(net, X, y, **options))]
-        if structure == "kfac":
-            if any(problem.ops[i].kind != "dense" for i in having):
-                raise ValueError("structure='kfac' is for networks without norm layers; use 'block' or 'last_layer'")
-            check(3, sum((problem.ops[i].n_in + 1) ** 2 + problem.ops[i].n_out ** 2 for i in having))
-            parts = []
-            for i, (A, G) in kfac_factors(net, X, y, **options).items():
-                (a, left), (g, right) = _eigh(A, total), _eigh(G, 1.0)
-                parts.append(_Kronecker(i, places[i], np.outer(a, g), left, right))
-            return parts
-        if structure == "last_layer":
-            having = (max(i for i in having if problem.ops[i].kind == "dense"),)
-        largest = max(sizes[i] for i in having)
-        check(sum(sizes[i] ** 2 for i in having) + largest**2)
-        blocks = selected_blocks(problem, "ggn", having)
-        return [matrix((i,), blocks.pop(i)) for i in having]
 
     def _choose(self, delta: float | None, variance: float | None) -> None:
         """Prior precision and noise variance, those that are None by the largest evidence."""
@@ -406,7 +428,7 @@ class Laplace:
             result[place, place] = part.covariance()
         return result
 
-    def predictive(self, X: Any, *, threads: int | None = None, max_bytes: int | None = None) -> Predictive:
+    def predictive(self, X: Data, *, threads: int | None = None, max_bytes: int | None = None) -> Predictive:
         """Distribution of the targets of new rows, by the network linearised at θ*.
 
         With z the outputs of a row, C = J Σ Jᵀ their covariance and v its diagonal::
@@ -443,14 +465,14 @@ class Laplace:
         check_size("Laplace.predictive", (N, K, K), Z.dtype, max_bytes, "take the rows in parts")
         C = np.zeros((N, K, K))
         if N:
-            problem = Problem(
+            risk = EmpiricalRisk(
                 self.net, X, None, threads=threads, what="Laplace.predictive", second_order=False, targets=False
             )
-            per_row = K * problem.row_elements + sum(part.row_elements(K) for part in self._parts)
-            for rows in problem.chunks(per_row):
-                passes = _Passes(problem, rows)
+            per_row = K * risk.row_elements + sum(part.row_elements(K) for part in self._parts)
+            for rows in risk.chunks(per_row):
+                passes = [risk.linearize(rows, cotangent=risk.unit_cotangent(rows, k)) for k in range(K)]
                 for part in self._parts:
-                    part.add_covariance(problem, passes, C[rows])
+                    part.add_covariance(risk, passes, C[rows])
         v = np.einsum("nkk->nk", C)
         loss = self.net.loss_name
         if loss == "squared_error":
@@ -472,19 +494,13 @@ class Laplace:
         )
 
 
-def _free_or_number(name: str, value: Any) -> float | None:
+def _free_or_number(name: str, value: float | str) -> float | None:
     """The number, or None where the marginal likelihood chooses it."""
     if isinstance(value, str):
         if value != "marginal_likelihood":
             raise ValueError(f"{name} must be 'marginal_likelihood' or a number above 0, got {value!r}")
         return None
     return check_number(name, value, above=0.0)
-
-
-def _eigh(matrix: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, times a factor, and eigenvectors of a semi-definite matrix, which is overwritten."""
-    values, vectors = scipy.linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
-    return np.maximum(values, 0.0) * factor, vectors
 
 
 def _positive_root(a: float, b: float, c: float) -> float:

@@ -1,10 +1,11 @@
 """Full-batch solvers over an Objective, each also an optimizer of ``net.fit``."""
 
+from .base import FullBatchSolver, Iteration, SolverResult
+from .cubic import ARC
 from .gauss_newton import GaussNewtonCG
 from .gradient import LBFGS, GradientDescent, NonlinearCG
-from .least_squares import LevenbergMarquardt
-from .newton import ARC, Newton
-from .run import FullBatchSolver, Iteration, SolverResult
+from .levenberg_marquardt import LevenbergMarquardt
+from .newton import Newton
 from .scipy_methods import NewtonCG, TrustRegion
 
 __all__ = [

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 
-from ..checks import check_integer, check_seed
-from ..curvature.blocks import preconditioner
-from ..curvature.kfac import kfac_factors
+from ..checks import check_integer, check_sample_weight, check_seed, weight_exponent
+from ..curvature.blocks import fisher_root
+from ..curvature.kfac import kronecker_factors
 from ..objective import Objective
-from .run import FullBatchSolver, Run
+from .base import FullBatchSolver, Run
 
 __all__ = ["GaussNewtonCG"]
 
@@ -89,7 +89,7 @@ class GaussNewtonCG(FullBatchSolver):
         check_seed(self.seed)
 
     def _check(self, objective: Objective) -> None:
-        if objective._problem.whole and (self.preconditioner is not None or self.curvature_rows is not None):
+        if objective.risk.batch_coupled and (self.preconditioner is not None or self.curvature_rows is not None):
             raise ValueError(
                 "GaussNewtonCG: preconditioner and curvature_rows need rows that do not depend on each other; with "
                 "batch norm in training mode give None for both"
@@ -103,7 +103,7 @@ class GaussNewtonCG(FullBatchSolver):
             part = objective
             if self.curvature_rows is not None and self.curvature_rows < objective.n_rows:
                 rows = np.sort(rng.choice(objective.n_rows, self.curvature_rows, replace=False))
-                part = objective._subset(rows)
+                part = objective.subset(rows)
             divide = self._preconditioner(part, theta, damping)
             start = self.decay * before
             product = partial(_damped, part, theta, damping)
@@ -144,19 +144,17 @@ class GaussNewtonCG(FullBatchSolver):
     ) -> Callable[[np.ndarray], np.ndarray] | None:
         if self.preconditioner is None:
             return None
-        problem = part._at(theta)
-        net = part._own_net()
-        net.theta[...] = problem.theta
-        options: dict[str, Any] = {"sample_weight": problem.weight, "l2": problem.l2, "threads": problem.threads}
+        risk = part.risk_at(theta)
         if self.preconditioner == "kfac":
-            inverse = kfac_factors(net, problem.X, problem.y, **options).inverse(damping)
+            inverse = kronecker_factors(risk, "ggn", None).inverse(damping)
             return lambda v: inverse.matvec(v.astype(part.dtype, copy=False)).astype(np.float64, copy=False)
-        options["l2"] = 0.0
-        if problem.weight is not None:
-            options["sample_weight"] = problem.weight.astype(np.float64) ** 2
-        found = preconditioner(net, problem.X, problem.y, **options)
-        diagonal = found.diagonal.astype(np.float64) / problem.total + damping
-        problem.add_penalty(diagonal)
+        weight, exponent = None, 0
+        if risk.weight is not None:
+            squares = risk.weight.astype(np.float64) ** 2
+            weight = check_sample_weight(squares, risk.n_rows, risk.dtype)
+            exponent = weight_exponent(squares)
+        diagonal = fisher_root(risk, weight, exponent).astype(np.float64) / risk.total + damping
+        risk.add_penalty(diagonal)
         return lambda v: v / diagonal
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import get_blas_funcs
 
 from ..checks import check_integer
-from .run import FullBatchSolver, Run
+from .base import FullBatchSolver, Run
 
 __all__ = ["LBFGS", "GradientDescent", "NonlinearCG"]
 

@@ -1,47 +1,27 @@
-"""Newton's method with exact Hessians, whole, by layers, or their diagonals; cubic regularisation."""
+"""Newton's method with exact Hessians: whole, by layers, or their diagonals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn
+from functools import partial
+from typing import NoReturn
 
 import numpy as np
 
 from ..checks import check_integer
-from ..curvature.blocks import _blocks, _diagonal
+from ..curvature.blocks import diagonal_blocks, matrix_diagonal
+from ..linalg.quadratic_models import BlockModel, QuadraticModel, SpectralModel, quadratic_model
 from ..objective import Objective
-from .model import BlockModel, Model, SpectralModel, model
-from .run import FullBatchSolver, Run
+from .base import HessianSolver, Run
+from .globalization import Located, TrustRadius, minimize_models
 
-__all__ = ["ARC", "Newton"]
-
-
-@dataclass(frozen=True)
-class _HessianSolver(FullBatchSolver):
-    """What the solvers with a whole Hessian share."""
-
-    max_parameters: int = field(default=5000, kw_only=True)
-
-    second_order: ClassVar[bool] = True
-    double: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "max_parameters", check_integer("max_parameters", self.max_parameters))
-
-    def _check_size(self, objective: Objective, instead: str) -> None:
-        P = objective.n_parameters
-        if self.max_parameters < P:
-            raise ValueError(
-                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes, "
-                f"max_parameters is {self.max_parameters:,}; {instead}"
-            )
+__all__ = ["Newton"]
 
 
 @dataclass(frozen=True)
-class Newton(_HessianSolver):
+class Newton(HessianSolver):
     """Newton's method: steps by an exact Hessian H, made positive definite where it is not.
 
     An iteration computes H once. With ``globalization="line_search"`` it then goes along −M⁻¹ g by a strong Wolfe line
@@ -113,29 +93,44 @@ class Newton(_HessianSolver):
         if self.matrix == "full":
             self._check_size(objective, "use matrix='block', GaussNewtonCG or LBFGS")
 
-    def _model(self, objective: Objective, theta: np.ndarray, shift: float = 0.0) -> Any:
-        if self.matrix == "full":
-            return model(objective.hessian(theta), shift)
+    def _places(self, objective: Objective, theta: np.ndarray) -> list[tuple[slice, np.ndarray]]:
+        """Diagonal blocks of H in float64, or the one diagonal, with their places in theta."""
         objective.evaluations.matrix += 1
-        problem, n = objective._at(theta), objective.n_parameters
+        risk = objective.risk_at(theta)
         if self.matrix == "diagonal":
-            return SpectralModel([(slice(0, n), _diagonal(problem, "hessian").astype(np.float64))], n)
-        blocks = _blocks(problem, "hessian", None, "use matrix='diagonal', GaussNewtonCG or LBFGS")
-        places = [(problem.place(i), block.astype(np.float64)) for i, block in blocks.items()]
-        return BlockModel(places, shift) if self.globalization == "line_search" else SpectralModel(places, n)
+            return [(slice(0, risk.n_parameters), matrix_diagonal(risk, "hessian").astype(np.float64))]
+        blocks = diagonal_blocks(risk, "hessian", None, "use matrix='diagonal', GaussNewtonCG or LBFGS")
+        return [(risk.place(i), block.astype(np.float64)) for i, block in blocks.items()]
+
+    def _model(self, objective: Objective, theta: np.ndarray, shift: float = 0.0) -> QuadraticModel:
+        """A model with steps, as trust regions need it; `shift` is what made the last whole H definite."""
+        if self.matrix == "full":
+            return quadratic_model(objective.hessian(theta), shift)
+        return SpectralModel(self._places(objective, theta), objective.n_parameters)
+
+    def _directions(self, objective: Objective, theta: np.ndarray, shift: float) -> QuadraticModel | BlockModel:
+        """A model with an inverse, as line searches need it."""
+        if self.matrix == "block":
+            return BlockModel(self._places(objective, theta), shift)
+        return self._model(objective, theta, shift)
 
     def _solve(self, run: Run) -> NoReturn:
+        # Record the start; leave it if it is a saddle.
+        value, gradient = run.evaluate(run.theta)
+        start = _report(self, run, run.theta, value, gradient, math.nan)
         if self.globalization == "line_search":
-            _by_line_search(self, run)
-        _by_regions(self, run)
+            _by_line_search(self, run, start)
+        model_at = partial(self._model, run.objective)
+        minimize_models(run, start, model_at, TrustRadius(self.radius), partial(_report, self, run))
 
 
-def _by_line_search(solver: Newton, run: Run) -> NoReturn:
-    theta, value, gradient = _begin(solver, run)
+def _by_line_search(solver: Newton, run: Run, start: Located) -> NoReturn:
+    """Along −M⁻¹ g, several times for each Hessian, with BFGS corrections of M in between."""
+    theta, value, gradient = start
     shift = 0.0
     while True:
-        current = solver._model(run.objective, theta, shift)
-        inverse, shift = current.inverse(solver.damping * max(current.scale, 1e-300))
+        model = solver._directions(run.objective, theta, shift)
+        inverse, shift = model.inverse(solver.damping * max(model.scale, 1e-300))
         pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
         moved = False
         for _ in range(solver.updates):
@@ -174,16 +169,7 @@ def _corrected(
     return q
 
 
-def _begin(solver: Newton, run: Run) -> tuple[np.ndarray, float, np.ndarray]:
-    """Record the start; leave it if it is a saddle."""
-    theta = run.theta
-    value, gradient = run.evaluate(theta)
-    return _report(solver, run, theta, value, gradient, math.nan)
-
-
-def _report(
-    solver: Newton, run: Run, theta: np.ndarray, value: float, gradient: np.ndarray, damping: float
-) -> tuple[np.ndarray, float, np.ndarray]:
+def _report(solver: Newton, run: Run, theta: np.ndarray, value: float, gradient: np.ndarray, damping: float) -> Located:
     """Record an iteration; where the gradient is small, end the run, or give a point that lies below the saddle."""
     small = float(np.linalg.norm(gradient)) <= run.tol
     if not (small and solver.escape and solver.matrix == "full"):
@@ -195,12 +181,10 @@ def _report(
     return below
 
 
-def _escape(
-    current: Model, run: Run, theta: np.ndarray, value: float, gradient: np.ndarray
-) -> tuple[np.ndarray, float, np.ndarray] | None:
+def _escape(model: QuadraticModel, run: Run, theta: np.ndarray, value: float, gradient: np.ndarray) -> Located | None:
     """A lower point along the lowest eigenvector, if the curvature there is negative beyond rounding."""
-    lowest, vector = current.lowest()
-    if lowest >= -1e-8 * max(current.scale, 1e-300):
+    lowest, vector = model.lowest()
+    if lowest >= -1e-8 * max(model.scale, 1e-300):
         return None
     if float(np.dot(vector, gradient)) > 0.0:
         vector = -vector
@@ -217,91 +201,3 @@ def _escape(
             break
         length *= 0.5
     return best
-
-
-@dataclass(frozen=True)
-class ARC(_HessianSolver):
-    """Adaptive cubic regularisation: p minimises g·p + ½ p·H p + σ/3 ‖p‖³, with the exact Hessian.
-
-    ::
-
-        ρ = (J(θ) − J(θ + p)) / −m(p)
-        ρ > 0.9: σ ← σ / 3;  ρ < 0.1: σ ← 2 σ, and the step is not taken where ρ ≤ 1e-4
-
-    Parameters
-    ----------
-    sigma : float, default=1.0
-        σ at the start.
-    max_parameters : int, default=5000
-        More are refused.
-    max_iter, tol, dtype
-        As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is out of range; when run, if the network has too many parameters, or no curvature.
-
-    Notes
-    -----
-    Cartis, Gould and Toint 2011, algorithm 2.1; Nesterov and Polyak 2006. The model's minimum is found exactly, from
-    (H + μ I) p = −g with μ = σ ‖p‖, so that saddles are no obstacle. The history's damping is μ.
-    """
-
-    sigma: float = field(default=1.0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._number("sigma", above=0.0)
-
-    def _check(self, objective: Objective) -> None:
-        self._check_size(objective, "use GaussNewtonCG or LBFGS")
-
-    def _solve(self, run: Run) -> NoReturn:
-        _by_regions(self, run)
-
-
-def _by_regions(solver: Newton | ARC, run: Run) -> NoReturn:
-    """Steps of a trust region's or a cubic model, its size fitted to how well the model has done."""
-    cubic = isinstance(solver, ARC)
-    size = solver.sigma if isinstance(solver, ARC) else solver.radius
-    if isinstance(solver, Newton):
-        theta, value, gradient = _begin(solver, run)
-    else:
-        theta, value, gradient = run.begin()
-    mu = 0.0
-    while True:
-        if isinstance(solver, Newton):
-            current = solver._model(run.objective, theta)
-        else:
-            current = model(run.objective.hessian(theta))
-        rejected = 0
-        while True:
-            p, mu = current.cubic_step(gradient, size, mu) if cubic else current.trust_step(gradient, size, mu)
-            length = float(np.linalg.norm(p))
-            gain = -float(np.dot(gradient, p)) - 0.5 * current.quadratic(p)
-            if cubic:
-                gain -= size / 3.0 * length**3
-            candidate = theta + p
-            found, slope = run.evaluate(candidate)
-            if run.negligible(value, gain):  # values no longer tell: the gradient does
-                better = float(np.linalg.norm(slope)) < float(np.linalg.norm(gradient)) and math.isfinite(found)
-                ratio = 1.0 if better else -1.0
-            else:
-                ratio = (value - found) / gain if math.isfinite(found) else -1.0
-            if cubic:
-                size = size / 3.0 if ratio > 0.9 else 2.0 * size if ratio < 0.1 else size
-            elif ratio < 0.25:
-                size = 0.25 * length
-            elif ratio > 0.75 and length > 0.85 * size:
-                size *= 2.0
-            if ratio > 1e-4:
-                break
-            rejected += 1
-            if rejected > 60 or length <= 1e-15 * (1.0 + float(np.linalg.norm(theta))):
-                run.give_up(value, gain)
-        theta, value, gradient = candidate, found, slope
-        if isinstance(solver, Newton):
-            theta, value, gradient = _report(solver, run, theta, value, gradient, mu)
-        else:
-            run.report(theta, value, gradient, damping=mu)

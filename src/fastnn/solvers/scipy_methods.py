@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
-from .run import FullBatchSolver, Run
+from .base import FullBatchSolver, Run
 
 __all__ = ["NewtonCG", "TrustRegion"]
 

@@ -1,4 +1,4 @@
-"""What the Hessian at a fitted network says of it: standard errors of parameters, and influence of training rows."""
+"""Standard errors of a fitted network's parameters, and influence of its training rows, by the Hessian."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from .._typing import ArrayLike, Data
 from ..checks import check_number
-from .dense import empirical_fisher, hessian
-from .firstorder import fill_gradients, output_jacobian, per_sample_gradients
-from .memory import check_size
-from .problem import Problem, in_double
+from ..linalg.memory import check_size
+from ..network import Network
+from .jacobians import output_jacobian
+from .linearization import Linearization
+from .per_sample import fill_gradients, per_sample_gradients
+from .risk import EmpiricalRisk, in_double
+from .whole import empirical_fisher, whole_matrix
 
 __all__ = ["influence", "standard_errors"]
 
 
 def standard_errors(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     robust: bool = False,
     threads: int | None = None,
@@ -43,7 +47,7 @@ def standard_errors(
         huber.
     X : array_like (N, D)
     y : array_like
-        As for ``net.fit``.
+        Targets as the network's loss takes them: class indices (N,), or values (N, K).
     sample_weight : array_like (N,), optional
         A weight of 2 counts a row twice.
     l2 : float, default=0.0
@@ -75,13 +79,14 @@ def standard_errors(
     if exact.loss_name == "huber" and not robust:
         raise ValueError("standard_errors: 'huber' is no log-likelihood; use robust=True")
     options: dict[str, Any] = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
-    values, vectors = _eigen(exact, X, y, l2, options)
+    risk = EmpiricalRisk(exact, X, y, sample_weight, l2, threads=threads, what="standard_errors")
+    values, vectors = _eigen(risk, max_bytes)
     if values[0] <= _rounding(values):
         raise ValueError(
             f"standard_errors: the Hessian is not positive definite (eigenvalues {values[0]:.3g} to {values[-1]:.3g}): "
             "the network is not at a minimum, or its parameters are not determined by the data; train on, or give l2"
         )
-    n = len(X) if sample_weight is None else float(np.sum(sample_weight, dtype=np.float64))
+    n = float(risk.n_rows if sample_weight is None else np.sum(sample_weight, dtype=np.float64))
     if robust:
         G = vectors.T @ empirical_fisher(exact, X, y, **options) @ vectors
         G /= values[:, None] * values
@@ -102,13 +107,13 @@ def standard_errors(
 
 
 def influence(
-    net: Any,
-    X_train: Any,
-    y_train: Any,
-    X: Any,
-    y: Any = None,
+    net: Network,
+    X_train: Data,
+    y_train: ArrayLike,
+    X: Data,
+    y: ArrayLike | None = None,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     damping: float | None = None,
     threads: int | None = None,
@@ -129,7 +134,7 @@ def influence(
         At a minimum of J, or near one.
     X_train : array_like (N, D)
     y_train : array_like
-        As for ``net.fit``.
+        Targets as the network's loss takes them: class indices (N,), or values (N, K).
     X : array_like (n, D)
     y : array_like, optional
         Targets; f is then the loss of a row, else its outputs, those of ``net.decision_function``.
@@ -164,7 +169,8 @@ def influence(
         damping = check_number("damping", damping, minimum=0.0)
     options: dict[str, Any] = {"threads": threads, "max_bytes": max_bytes}
     F = output_jacobian(exact, X, **options) if y is None else per_sample_gradients(exact, X, y, **options)
-    values, vectors = _eigen(exact, X_train, y_train, l2, {**options, "sample_weight": sample_weight})
+    risk = EmpiricalRisk(exact, X_train, y_train, sample_weight, l2, threads=threads, what="influence")
+    values, vectors = _eigen(risk, max_bytes)
     limit = _rounding(values)
     if damping is None:
         damping = 0.0 if values[0] >= -limit else -float(values[0]) + 1e-3 * float(abs(values).max())
@@ -177,20 +183,20 @@ def influence(
     inverse = np.divide(1.0, values, out=np.zeros_like(values), where=values > limit)
     B = -((F.reshape(-1, exact.n_parameters) @ vectors) * inverse) @ vectors.T
     what = "influence"
-    problem = Problem(exact, X_train, y_train, threads=threads, what=what, second_order=False, separate=True)
-    check_size(what, (len(B), problem.n_rows), problem.dtype, max_bytes, "take the rows in parts")
-    result = np.empty((len(B), problem.n_rows))
-    lin = None
-    for rows in problem.chunks(problem.row_elements + problem.n_parameters):
-        lin = problem.linearize(rows, weighted=False, into=lin)
-        G = fill_gradients(problem, lin, np.empty((rows.stop - rows.start, problem.n_parameters)))
+    risk = EmpiricalRisk(exact, X_train, y_train, threads=threads, what=what, second_order=False, per_sample=True)
+    check_size(what, (len(B), risk.n_rows), risk.dtype, max_bytes, "take the rows in parts")
+    result = np.empty((len(B), risk.n_rows))
+    lin: Linearization | None = None
+    for rows in risk.chunks(risk.row_elements + risk.n_parameters):
+        lin = risk.linearize(rows, weighted=False, into=lin)
+        G = fill_gradients(risk, lin, np.empty((rows.stop - rows.start, risk.n_parameters)))
         result[:, rows] = B @ G.T
-    return result.reshape(*F.shape[:-1], problem.n_rows)
+    return result.reshape(*F.shape[:-1], risk.n_rows)
 
 
-def _eigen(net: Any, X: Any, y: Any, l2: float, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _eigen(risk: EmpiricalRisk, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, the smallest first, and eigenvectors of the Hessian."""
-    H = hessian(net, X, y, l2=l2, **options)
+    H = whole_matrix(risk, "hessian", max_bytes, "use a smaller network, or Laplace with structure='kfac'")
     values, vectors = scipy.linalg.eigh(H, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
 

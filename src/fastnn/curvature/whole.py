@@ -13,25 +13,29 @@ The Gauss-Newton matrix leaves out f'' and J. With any other op the matrix is ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
 
-from .firstorder import fill_gradients
-from .memory import WORKSPACE
-from .problem import DenseLayer, Problem, local
+from .._typing import ArrayLike, Data
+from ..linalg.memory import WORKSPACE
+from ..linalg.symmetric_operator import average_with_transpose
+from ..network import Network
+from .linearization import Linearization
+from .per_sample import fill_gradients
+from .recursion import activation_derivatives, preactivation_hessians
+from .risk import DenseLayer, EmpiricalRisk
 
-__all__ = ["empirical_fisher", "ggn", "hessian"]
+__all__ = ["empirical_fisher", "ggn", "hessian", "whole_matrix"]
 
 
 def hessian(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -48,7 +52,7 @@ def hessian(
     X : array_like (N, D)
         At least one row.
     y : array_like
-        As for ``net.fit``.
+        Targets as the network's loss takes them: class indices (N,), or values (N, K).
     sample_weight : array_like (N,), optional
     l2 : float, default=0.0
         Of the weights, not of the biases, γ and β.
@@ -90,17 +94,17 @@ def hessian(
     >>> H.shape, bool((H == H.T).all())
     ((67, 67), True)
     """
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="hessian")
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian")
     instead = "use fnn.curvature.hessian_operator, hessian_blocks or hessian_diagonal"
-    return _whole(problem, "hessian", max_bytes, instead)
+    return whole_matrix(risk, "hessian", max_bytes, instead)
 
 
 def ggn(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -129,16 +133,16 @@ def ggn(
     -----
     Memory and time as those of :func:`hessian`.
     """
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn")
-    return _whole(problem, "ggn", max_bytes, "use fnn.curvature.ggn_operator, ggn_blocks or ggn_diagonal")
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn")
+    return whole_matrix(risk, "ggn", max_bytes, "use fnn.curvature.ggn_operator, ggn_blocks or ggn_diagonal")
 
 
 def empirical_fisher(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
@@ -166,57 +170,64 @@ def empirical_fisher(
         If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
     """
     what = "empirical_fisher"
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what=what, second_order=False, separate=True)
-    P, dtype = problem.n_parameters, problem.dtype
-    problem.check_size((P, P), max_bytes, "use fnn.curvature.empirical_fisher_operator")
+    risk = EmpiricalRisk(
+        net, X, y, sample_weight, l2, training, threads, what=what, second_order=False, per_sample=True
+    )
+    P, dtype = risk.n_parameters, risk.dtype
+    risk.check_size((P, P), max_bytes, "use fnn.curvature.empirical_fisher_operator")
     H = np.zeros((P, P), dtype)
     syrk = ssyrk if dtype == np.float32 else dsyrk
-    rows_at_once = max(1, min(problem.n_rows, WORKSPACE // (P * dtype.itemsize)))
+    rows_at_once = max(1, min(risk.n_rows, WORKSPACE // (P * dtype.itemsize)))
     memory = np.empty((rows_at_once, P), dtype)
-    lin = None
-    for rows in problem.chunks(problem.row_elements + P):
-        lin = problem.linearize(rows, weighted=False, into=lin)
+    lin: Linearization | None = None
+    for rows in risk.chunks(risk.row_elements + P):
+        lin = risk.linearize(rows, weighted=False, into=lin)
         for start in range(0, rows.stop - rows.start, rows_at_once):
             part = slice(start, min(start + rows_at_once, rows.stop - rows.start))
-            G = fill_gradients(problem, lin, memory[: part.stop - part.start], part)
-            if problem.weight is not None:
-                G *= np.sqrt(problem.weight[rows][part])[:, None]
+            G = fill_gradients(risk, lin, memory[: part.stop - part.start], part)
+            if risk.weight is not None:
+                G *= np.sqrt(risk.weight[rows][part])[:, None]
             # BLAS counts in columns: to it H is its transpose, whose lower triangle is H's upper one.
-            syrk(1.0 / problem.total, G.T, beta=1.0, c=H.T, lower=1, overwrite_c=1)
-    problem.kernels.symmetrize(H, threads=problem.threads)
-    problem.add_penalty(np.einsum("pp->p", H))
+            syrk(1.0 / risk.total, G.T, beta=1.0, c=H.T, lower=1, overwrite_c=1)
+    risk.kernels.symmetrize(H, threads=risk.threads)
+    risk.add_penalty(np.einsum("pp->p", H))
     return H
 
 
-def _whole(problem: Problem, kind: str, max_bytes: Any, instead: str) -> np.ndarray:
-    """The matrix of a kind, by blocks or by products."""
-    P = problem.n_parameters
-    problem.check_size((P, P), max_bytes, instead)
-    H = np.zeros((P, P), problem.dtype)
-    layers = problem.chain()
+def whole_matrix(
+    risk: EmpiricalRisk, kind: Literal["hessian", "ggn"], max_bytes: int | None, instead: str
+) -> np.ndarray:
+    """The Hessian or Gauss-Newton matrix (P, P), by blocks of layers or by products with unit vectors.
+
+    `instead` is what the refusal of a size that does not fit in memory suggests.
+    """
+    P = risk.n_parameters
+    risk.check_size((P, P), max_bytes, instead)
+    H = np.zeros((P, P), risk.dtype)
+    layers = risk.chain()
     if layers is None:
-        for start, block in problem.unit_products([slice(0, P)], kind):
+        for start, block in risk.unit_products([slice(0, P)], kind):
             H[start : start + len(block)] += block
-        average(H)
+        average_with_transpose(H)
     else:
-        _add_blocks(problem, layers, kind == "ggn", H)
-        problem.kernels.symmetrize(H, threads=problem.threads)
-    problem.add_penalty(np.einsum("pp->p", H))
+        _add_blocks(risk, layers, kind == "ggn", H)
+        risk.kernels.symmetrize(H, threads=risk.threads)
+    risk.add_penalty(np.einsum("pp->p", H))
     return H
 
 
-def _add_blocks(problem: Problem, layers: list[DenseLayer], gauss_newton: bool, H: np.ndarray) -> None:
+def _add_blocks(risk: EmpiricalRisk, layers: list[DenseLayer], gauss_newton: bool, H: np.ndarray) -> None:
     """Add the data term's upper triangle to H, by blocks of layers."""
-    kernels, threads = problem.kernels, problem.threads
+    kernels, threads = risk.kernels, risk.threads
     widest = max(layer.op.n_out for layer in layers)
     inputs = max((layer.op.n_in for layer in layers[1:]), default=0)
-    scale = 1.0 / problem.total
-    lin = None
-    for rows in problem.chunks(problem.row_elements + 3 * widest * (widest + (0 if gauss_newton else inputs))):
-        lin = problem.linearize(rows, into=lin)
-        weights = [layer.weight(problem.theta) for layer in layers]
-        slopes = [local(lin, layer.bends)[0] for layer in layers]
-        for m, A in output_curvature(problem, lin, layers, gauss_newton):
+    scale = 1.0 / risk.total
+    lin: Linearization | None = None
+    for rows in risk.chunks(risk.row_elements + 3 * widest * (widest + (0 if gauss_newton else inputs))):
+        lin = risk.linearize(rows, into=lin)
+        weights = [layer.weight(risk.theta) for layer in layers]
+        slopes = [activation_derivatives(lin, layer.elementwise)[0] for layer in layers]
+        for m, A in preactivation_hessians(risk, lin, layers, gauss_newton):
             later = layers[m]
             X2, delta, place = lin.inputs(later.index), lin.delta(later.index), later.place.start
             kernels.hessian_block_acc(X2, A, H, place, place, bias=later.bias, scale=scale, threads=threads)
@@ -229,7 +240,7 @@ def _add_blocks(problem: Problem, layers: list[DenseLayer], gauss_newton: bool, 
                 if not gauss_newton:
                     if k == m - 1:
                         shape = len(X2), layer.op.n_out
-                        jacobian = np.ones(shape, problem.dtype) if slope is None else slope
+                        jacobian = np.ones(shape, risk.dtype) if slope is None else slope
                         options = {"jacobian": jacobian, "delta": delta}
                     else:
                         jacobian = kernels.cross_backward(jacobian, weights[k + 1], slope, threads=threads)
@@ -247,35 +258,3 @@ def _add_blocks(problem: Problem, layers: list[DenseLayer], gauss_newton: bool, 
                     threads=threads,
                     **options,
                 )
-
-
-def output_curvature(
-    problem: Problem, lin: Any, layers: list[DenseLayer], gauss_newton: bool
-) -> Iterator[tuple[int, np.ndarray]]:
-    """From the last layer to the first: its number in `layers`, and every row's w A_ll, (N, n_out, n_out)."""
-    kernels = problem.kernels
-    A = kernels.loss_hessian(lin.curvature, problem.softmax, lin.weight)
-    slope, bend = local(lin, layers[-1].bends)
-    if slope is not None:
-        A *= slope[:, :, None]
-        A *= slope[:, None, :]
-    if bend is not None and not gauss_newton:
-        np.einsum("ikk->ik", A)[...] += bend
-    yield len(layers) - 1, A
-    for k in reversed(range(len(layers) - 1)):
-        slope, bend = local(lin, layers[k].bends)
-        W = layers[k + 1].weight(problem.theta)
-        A = kernels.curvature_backward(A, W, slope, None if gauss_newton else bend, threads=problem.threads)
-        yield k, A
-
-
-def average(H: np.ndarray) -> None:
-    """Replace a square matrix by the mean of itself and its transpose, in place, a tile at a time."""
-    tile = 256
-    for i in range(0, len(H), tile):
-        for j in range(i, len(H), tile):
-            upper, lower = H[i : i + tile, j : j + tile], H[j : j + tile, i : i + tile]
-            mean = upper + lower.T
-            mean *= 0.5
-            upper[...] = mean
-            lower[...] = mean.T

@@ -1,23 +1,28 @@
-"""What all curvature functions start from: a network and data, checked and fixed, linearized chunk by chunk."""
+"""Empirical risk: a network at fixed parameters with checked data, from which all curvature functions start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from .._typing import ArrayLike, Data
 from ..checks import check_integer, check_number, check_rows, check_threads, weight_exponent
+from ..linalg.memory import WORKSPACE, check_size
 from ..network import Network
 from ..plan import OpSpec, parameter_ranges
-from .memory import WORKSPACE, check_size
+from ..reference.arguments import shares_memory
+from .linearization import Linearization
 
-__all__ = ["DenseLayer", "Problem", "in_double"]
+__all__ = ["DenseLayer", "EmpiricalRisk", "in_double", "require_second_derivatives"]
 
-DIRECTIONS = 32  # unit vectors that go through a product at once
+#: Unit vectors that go through a product at once.
+DIRECTIONS = 32
 
-ELEMENTWISE = ("dense", "activation", "dropout", "standardize")
+#: Kinds of op of a chain: element-wise ones and dense ones.
+CHAIN = ("dense", "activation", "dropout", "standardize")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class DenseLayer:
     after: tuple[int, ...]
 
     @property
-    def bends(self) -> tuple[int, ...]:
+    def elementwise(self) -> tuple[int, ...]:
         """The ops that make up f, from its pre-activations to what the next dense op reads."""
         return (self.index, *self.after)
 
@@ -63,24 +68,53 @@ class DenseLayer:
         return theta[op.weight : op.weight + op.n_in * op.n_out].reshape(op.n_in, op.n_out)
 
 
-class Problem:
-    """A network at its present parameters, with data and an objective.
+class EmpiricalRisk:
+    """J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² of a network at its present parameters on checked data.
 
     Parameters
     ----------
     net : Sequential
-        theta and state are copied.
-    X, y, sample_weight, l2, training, threads
-        As for ``net.loss_and_gradient``.
+        theta and the buffers are copied.
+    X : array_like (N, D)
+        At least one row.
+    y : array_like
+        Targets as the network's loss takes them; not read where `targets` is False.
+    sample_weight : array_like (N,), optional
+    l2 : float, default=0.0
+        Penalty of the weights W, not of biases, γ and β.
+    training : bool, default=False
+        Whether batch norm uses the statistics of these rows.
+    threads : int, optional
     what : str
         Name of what is to be computed, for messages.
     second_order : bool, default=True
         Whether second derivatives of the loss and of the activations enter.
-    separate : bool, default=False
+    per_sample : bool, default=False
         Whether rows have to be independent of one another.
     targets : bool, default=True
-        Whether there are targets and weights. Without, y is not looked at; there is no loss, and linearizations need a
-        cotangent.
+        Whether there are targets and weights. Without, there is no loss, and linearizations need a cotangent.
+
+    Attributes
+    ----------
+    net : Sequential
+    theta : ndarray (P,)
+    state : ndarray
+        Buffers of the network.
+    X : ndarray (N, D) or SparseRows
+    y : ndarray or None
+    weight : ndarray (N,) or None
+        `sample_weight` times a power of two that brings the largest to [0.5, 1).
+    total : float
+        Σ w of these weights; N without.
+    dtype : numpy.dtype
+    n_rows, n_parameters, n_outputs : int
+        N, P, K.
+    batch_coupled : bool
+        Whether rows depend on one another by batch statistics, and so cannot be cut into chunks.
+    penalised : list of slice
+        Where weights are in theta.
+    row_elements, tangent_elements : int
+        Elements that a linearization keeps for a row, about; that a product takes for a row and a direction.
 
     Raises
     ------
@@ -90,17 +124,17 @@ class Problem:
 
     def __init__(
         self,
-        net: Any,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        l2: Any = 0.0,
-        training: Any = False,
-        threads: Any = None,
+        net: Network,
+        X: Data,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
+        training: bool = False,
+        threads: int | None = None,
         *,
         what: str,
         second_order: bool = True,
-        separate: bool = False,
+        per_sample: bool = False,
         targets: bool = True,
     ) -> None:
         if not isinstance(net, Network):
@@ -108,15 +142,7 @@ class Problem:
         if not isinstance(training, bool):
             raise TypeError(f"training must be True or False, got {training!r}")
         if second_order:
-            if net.loss_name == "absolute_error" and targets:
-                raise ValueError(
-                    f"{what}: curvature is not defined for loss 'absolute_error', whose second derivative is 0 but at "
-                    "the kink; use 'huber' or 'squared_error'"
-                )
-            if any(op.activation == "sign" for op in net.ops):
-                raise ValueError(
-                    f"{what}: curvature is not defined for activation 'sign', whose derivatives are 0 but at the jump"
-                )
+            require_second_derivatives(net, what, of_loss=targets)
         self.net, self.what = net, what
         self.l2 = check_number("l2", l2, minimum=0.0)
         self.threads = check_threads(threads)
@@ -127,17 +153,16 @@ class Problem:
             if len(self.X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {self.X.shape}")
         else:
-            self.X, self.y, self.weight = net.check_data(X, y, sample_weight)
+            self.X, self.y, self.weight = net.check_data(X, cast(ArrayLike, y), sample_weight)
             #: The weights given are `weight` times 2 to this power.
             self.weight_exponent = weight_exponent(sample_weight)
-        #: Whether the rows depend on one another, and so cannot be cut into chunks.
-        self.whole = training and net.needs_batches
-        if self.whole and separate:
+        self.batch_coupled = training and net.needs_batches
+        if self.batch_coupled and per_sample:
             raise ValueError(
                 f"{what} is not defined with training=True and batch norm: by the statistics of the batch every row's "
                 "loss depends on all rows; use training=False"
             )
-        if self.whole and len(self.X) == 1:
+        if self.batch_coupled and len(self.X) == 1:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
         self.training = training
         self.plan, self.kernels, self.ops = net.plan, net.kernels, net.ops
@@ -150,9 +175,7 @@ class Problem:
             for start, stop, is_weight, _ in parameter_ranges(self.ops, net.n_parameters)
             if is_weight
         ]
-        #: Elements that a linearization keeps for one row, about.
         self.row_elements = self.plan_inputs + 5 * sum(op.n_out for op in self.ops)
-        #: Elements that a product takes for one row and one direction: tangents of values and derivatives, and between.
         self.tangent_elements = self.plan_inputs + 8 * sum(op.n_out for op in self.ops)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -174,7 +197,7 @@ class Problem:
 
     def chain(self) -> list[DenseLayer] | None:
         """The dense layers, when all ops are dense or element-wise, else None."""
-        if any(op.kind not in ELEMENTWISE for op in self.ops):
+        if any(op.kind not in CHAIN for op in self.ops):
             return None
         return self.dense_layers()
 
@@ -187,7 +210,7 @@ class Problem:
             layers.append(DenseLayer(i, self.ops[i], after))
         return layers
 
-    def layer(self, layer: Any) -> int:
+    def layer(self, layer: int) -> int:
         """Checked index of a layer that has parameters."""
         count = len(self.ops)
         index = check_integer("layer", layer, minimum=-count)
@@ -195,7 +218,7 @@ class Problem:
             raise ValueError(f"layer: expected an index below {count}, got {index}")
         index %= count
         if self.ops[index].weight < 0:
-            having = ", ".join(str(i) for i, op in enumerate(self.ops) if op.weight >= 0)
+            having = ", ".join(map(str, self.layers_with_parameters()))
             raise ValueError(f"layer: expected a layer with parameters ({having}), got {index}")
         return index
 
@@ -207,17 +230,35 @@ class Problem:
         return slice(op.weight, op.weight + 2 * op.n_out)
 
     def chunks(self, row_elements: float, workspace: int = WORKSPACE) -> Iterator[slice]:
-        """Slices of rows, so that `row_elements` for each take `workspace` bytes; all rows where they hang together."""
+        """Slices of rows, of `workspace` bytes each where a row takes `row_elements`.
+
+        All rows at once if batch statistics couple them.
+        """
         rows = max(1, int(workspace / (self.dtype.itemsize * max(row_elements, 1.0))))
-        if self.whole:
+        if self.batch_coupled:
             rows = self.n_rows
         for start in range(0, self.n_rows, rows):
             yield slice(start, min(start + rows, self.n_rows))
 
     def linearize(
-        self, rows: slice, *, cotangent: np.ndarray | None = None, weighted: bool = True, into: Any = None
-    ) -> Any:
-        """Linearization at some rows; `into` is one that is not needed any more.
+        self,
+        rows: slice,
+        *,
+        cotangent: np.ndarray | None = None,
+        weighted: bool = True,
+        into: Linearization | None = None,
+    ) -> Linearization:
+        """Linearize the network at some rows.
+
+        Parameters
+        ----------
+        rows : slice
+        cotangent : ndarray (n, K), optional
+            ∂/∂(outputs) where the backward pass starts; None is the loss.
+        weighted : bool, default=True
+            Whether the rows' weights enter.
+        into : Linearization, optional
+            One that is no longer needed, whose memory is used again.
 
         Raises
         ------
@@ -227,7 +268,7 @@ class Problem:
         if rows.start == 0 and not np.isfinite(self.theta).all():
             place = int(np.isfinite(self.theta).argmin())
             raise ValueError(f"{self.what}: the parameters are not finite: theta[{place}] is {self.theta[place]}")
-        lin = self.plan.linearize(
+        lin: Linearization = self.plan.linearize(
             self.theta,
             self.X[rows],
             self.y[rows] if cotangent is None and self.y is not None else None,
@@ -242,22 +283,49 @@ class Problem:
             raise ValueError(f"{self.what}: the loss is not finite at these parameters: {lin.loss}")
         return lin
 
-    def check_size(self, shape: tuple[int, ...], max_bytes: Any, instead: str) -> None:
-        """Refuse a result that does not fit in memory, with what goes through products at once."""
+    def check_size(self, shape: tuple[int, ...], max_bytes: int | None, instead: str) -> None:
+        """Refuse a result that does not fit in memory, with the rows that batch statistics couple."""
         rows = 0
-        if self.whole:
+        if self.batch_coupled:
             rows = self.n_rows * (self.row_elements + self.tangent_elements) * self.dtype.itemsize
         check_size(self.what, shape, self.dtype, max_bytes, instead, rows)
 
-    def share(self, lin: Any) -> float:
-        """What a product of a linearization of some rows is to be multiplied with: Σ w of them over the whole Σ w."""
+    def check_out(self, out: np.ndarray, shape: tuple[int, ...], *, contiguous: bool = False) -> None:
+        """Refuse what a result cannot be written to; unless `contiguous`, only the last axis must have no gaps."""
+        if not isinstance(out, np.ndarray) or out.dtype != self.dtype:
+            raise TypeError(f"out: expected an array of {self.dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
+        if out.shape != shape:
+            raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+        if not out.flags.aligned or any(stride % out.itemsize for stride in out.strides):
+            raise ValueError("out: expected an array aligned to its elements")
+        if contiguous and not (out.flags.writeable and out.flags.c_contiguous):
+            raise ValueError("out: expected a writable array in C order without gaps")
+        if not out.flags.writeable or (out.shape[-1] > 1 and out.strides[-1] != out.itemsize):
+            raise ValueError("out: expected a writable array without gaps along its last axis")
+        given = {"X": self.X, "y": self.y, "the network's parameters": self.net.theta}
+        for name, array in given.items():
+            if isinstance(array, np.ndarray) and shares_memory(out, array):
+                raise ValueError(f"out: expected an array apart from the other arguments, got one that overlaps {name}")
+
+    def share(self, lin: Linearization) -> float:
+        """Σ w of a linearization's rows over the Σ w of all: the factor of its products in the whole matrix."""
         return lin.weight_sum / self.total
 
     def add_penalty(self, diagonal: np.ndarray) -> None:
-        """Add l2 to the weights' places of a vector, or of a view of a diagonal."""
+        """Add l2 at the weights to a diagonal (P,), or to a view of one."""
         if self.l2 != 0.0:
             for place in self.penalised:
                 diagonal[place] += self.dtype.type(self.l2)
+
+    def unit_cotangent(self, rows: slice, k: int) -> np.ndarray:
+        """The cotangent (n, K) that picks output k in every row."""
+        cotangent = np.zeros((rows.stop - rows.start, self.n_outputs), self.dtype)
+        cotangent[:, k] = 1.0
+        return cotangent
+
+    def layers_with_parameters(self) -> tuple[int, ...]:
+        """Indices of the layers that have parameters."""
+        return tuple(i for i, op in enumerate(self.ops) if op.weight >= 0)
 
     def unit_products(self, places: list[slice], kind: str) -> Iterator[tuple[int, np.ndarray]]:
         """Rows of a curvature matrix of the data term, by products with unit vectors.
@@ -267,12 +335,12 @@ class Problem:
         """
         tangent = self.tangent_elements
         directions = DIRECTIONS
-        if self.whole:
+        if self.batch_coupled:
             directions = int(WORKSPACE / (self.dtype.itemsize * tangent * self.n_rows))
             directions = min(max(directions, 1), DIRECTIONS)
         V = np.zeros((directions, self.n_parameters), self.dtype)
         products = np.empty_like(V)
-        lin = None
+        lin: Linearization | None = None
         for rows in self.chunks(self.row_elements + tangent * directions):
             lin = self.linearize(rows, into=lin)
             share = self.dtype.type(self.share(lin))
@@ -286,27 +354,26 @@ class Problem:
                     yield start, block
 
 
-def in_double(net: Any) -> Network:
+def require_second_derivatives(net: Network, what: str, *, of_loss: bool = True) -> None:
+    """Refuse the loss absolute_error (if the loss counts) and the activation sign.
+
+    Raises
+    ------
+    ValueError
+    """
+    if net.loss_name == "absolute_error" and of_loss:
+        raise ValueError(
+            f"{what}: curvature is not defined for loss 'absolute_error', whose second derivative is 0 except at the "
+            "kink; use 'huber' or 'squared_error'"
+        )
+    if any(op.activation == "sign" for op in net.ops):
+        raise ValueError(
+            f"{what}: curvature is not defined for activation 'sign', whose derivatives are 0 except at the jump"
+        )
+
+
+def in_double(net: Network) -> Network:
     """An independent network in float64 with the same parameters and state."""
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
     return net.astype("float64")
-
-
-def local(lin: Any, ops: Iterable[int]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """f' and w f'' ⊙ ∂ℓ/∂f of element-wise ops in a row, a dense op counting for its activation.
-
-    For f = σ₂∘σ₁: f' = σ₂' σ₁', and f'' times the derivative is that of σ₁ plus that of σ₂ times σ₁'². None where the
-    first is 1, or the second 0.
-    """
-    slope: np.ndarray | None = None
-    bend: np.ndarray | None = None
-    for i in ops:
-        own = lin.bend(i)
-        if own is not None:
-            term = own if slope is None else own * slope**2
-            bend = term if bend is None else bend + term
-        own = lin.slope(i)
-        if own is not None:
-            slope = own if slope is None else slope * own
-    return slope, bend

@@ -141,7 +141,7 @@ def test_influence_against_refits(weighted: bool) -> None:
 
 
 def test_influence_by_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastnn.curvature.problem.WORKSPACE", 4096)
+    monkeypatch.setattr("fastnn.curvature.risk.WORKSPACE", 4096)
     rng = np.random.default_rng(5)
     X, y = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
     net = fnn.Sequential(

@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
-from .memory import WORKSPACE, available_memory, check_size
-from .problem import Problem
+from .._typing import ArrayLike, Data
+from ..linalg.memory import WORKSPACE, available_memory, check_size
+from ..linalg.symmetric_operator import SymmetricOperator
+from ..network import Network
+from .linearization import Linearization
+from .risk import EmpiricalRisk
 
-__all__ = ["CurvatureOperator", "empirical_fisher_operator", "ggn_operator", "hessian_operator"]
+__all__ = ["OPERATORS", "CurvatureOperator", "empirical_fisher_operator", "ggn_operator", "hessian_operator"]
 
-KEEP_BYTES = 1 << 30  # largest linearization that keep="auto" keeps, and largest X that is copied
-
-
-class SymmetricOperator(LinearOperator):
-    """A real symmetric operator: vectors are cast to its dtype, which products have; complex ones are refused."""
-
-    def _rows_product(self, V: np.ndarray) -> np.ndarray:
-        """Products of vectors in rows, (n, P), in C order and of the operator's dtype; a new array."""
-        raise NotImplementedError
-
-    def _cast(self, V: np.ndarray) -> np.ndarray:
-        if V.dtype.kind not in "buif":
-            raise TypeError(f"expected a real vector, got dtype {V.dtype}")
-        return np.ascontiguousarray(V, dtype=self.dtype)
-
-    def _matvec(self, x: np.ndarray) -> np.ndarray:
-        return self._rows_product(self._cast(np.reshape(x, (1, -1))))[0]
-
-    def _matmat(self, X: np.ndarray) -> np.ndarray:
-        return self._rows_product(self._cast(X.T)).T
-
-    _rmatvec, _rmatmat = _matvec, _matmat
-
-    def _adjoint(self) -> SymmetricOperator:
-        return self
-
-    _transpose = _adjoint
+#: Largest linearization that keep="auto" keeps, and largest X that is copied.
+KEEP_BYTES = 1 << 30
 
 
 class CurvatureOperator(SymmetricOperator):
-    """A symmetric curvature matrix (P, P) that is there as products only.
+    """A symmetric curvature matrix (P, P), available through products only.
 
     Made by :func:`hessian_operator`, :func:`ggn_operator` and :func:`empirical_fisher_operator`. SciPy's ``cg``,
-    ``minres``, ``eigsh`` and ``svds`` take it as it is. It is that of the moment when it was made: theta, the network's
-    state, y and the weights are copied, and so is X up to 1 GiB. A larger or sparse X is not, and must not change.
+    ``minres``, ``eigsh`` and ``svds`` take it as it is. It is a snapshot of θ, buffers and data: later changes of the
+    network, of y or of the weights have no effect. X is copied up to 1 GiB; a larger or sparse X must not change.
 
     Attributes
     ----------
@@ -59,39 +37,45 @@ class CurvatureOperator(SymmetricOperator):
         Whether the forward and backward pass over the data is kept; else each product runs it again, in chunks.
     """
 
-    def __init__(self, problem: Problem, kind: str, keep: bool | str) -> None:
-        super().__init__(problem.dtype, (problem.n_parameters, problem.n_parameters))
+    def __init__(self, risk: EmpiricalRisk, kind: str, keep: bool | Literal["auto"]) -> None:
+        super().__init__(risk.dtype, (risk.n_parameters, risk.n_parameters))
         if not isinstance(keep, bool) and keep != "auto":
             raise ValueError(f"keep must be True, False or 'auto', got {keep!r}")
         self.kind = kind
-        self._problem = problem
-        shape = problem.n_rows, problem.row_elements
-        size = shape[0] * shape[1] * problem.dtype.itemsize
+        self._risk = risk
+        shape = risk.n_rows, risk.row_elements
+        size = shape[0] * shape[1] * risk.dtype.itemsize
         if keep is True:
-            check_size(f"{problem.what}: keep=True", shape, problem.dtype, None, "use keep=False")
+            check_size(f"{risk.what}: keep=True", shape, risk.dtype, None, "use keep=False")
         available = available_memory() if keep == "auto" else None
         self.kept = bool(keep) and (keep is True or size <= min(KEEP_BYTES, available or KEEP_BYTES))
-        self._linearization = problem.linearize(slice(0, problem.n_rows)) if self.kept else None
-        self._spare: Any = None  # a chunk's linearization, for its memory
+        self._linearization = risk.linearize(slice(0, risk.n_rows)) if self.kept else None
+        self._spare: Linearization | None = None  # of a chunk, for its memory
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
-        problem = self._problem
+        risk = self._risk
         if self._linearization is not None:
             result = self._linearization.product(V, self.kind)
         else:
-            result = None
-            lin, self._spare = self._spare, None  # another thread's product makes one of its own
-            per_row = problem.row_elements + len(V) * problem.tangent_elements
-            for rows in problem.chunks(per_row, WORKSPACE):
-                lin = problem.linearize(rows, into=lin)
-                part, share = lin.product(V, self.kind), problem.share(lin)
-                if share != 1.0:
-                    part *= self.dtype.type(share)
-                result = part if result is None else np.add(result, part, out=result)
-            self._spare = lin
-        if problem.l2 != 0.0:
-            for place in problem.penalised:
-                result[:, place] += self.dtype.type(problem.l2) * V[:, place]
+            result = self._chunked_product(V)
+        if risk.l2 != 0.0:
+            for place in risk.penalised:
+                result[:, place] += self.dtype.type(risk.l2) * V[:, place]
+        return result
+
+    def _chunked_product(self, V: np.ndarray) -> np.ndarray:
+        """Products of the data term, with passes over chunks of rows."""
+        risk = self._risk
+        result: np.ndarray | None = None
+        lin, self._spare = self._spare, None  # a concurrent product makes its own
+        for rows in risk.chunks(risk.row_elements + len(V) * risk.tangent_elements, WORKSPACE):
+            lin = risk.linearize(rows, into=lin)
+            part, share = lin.product(V, self.kind), risk.share(lin)
+            if share != 1.0:
+                part *= self.dtype.type(share)
+            result = part if result is None else np.add(result, part, out=result)
+        self._spare = lin
+        assert result is not None
         return result
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,30 +84,30 @@ class CurvatureOperator(SymmetricOperator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.kept:
-            self._linearization = self._problem.linearize(slice(0, self._problem.n_rows))
+            self._linearization = self._risk.linearize(slice(0, self._risk.n_rows))
 
 
-def _operator(problem: Problem, kind: str, keep: bool | str, X: Any) -> CurvatureOperator:
-    """An operator that later changes of the caller's arrays do not reach."""
-    if problem.y is not None:
-        problem.y = problem.y.copy()
-    rows = problem.X
+def _operator(risk: EmpiricalRisk, kind: str, keep: bool | Literal["auto"], X: Data) -> CurvatureOperator:
+    """Build an operator isolated from later changes to the caller's arrays."""
+    if risk.y is not None:
+        risk.y = risk.y.copy()
+    rows = risk.X
     shared = isinstance(rows, np.ndarray) and (not isinstance(X, np.ndarray) or np.may_share_memory(rows, X))
     if isinstance(rows, np.ndarray) and shared and rows.nbytes <= KEEP_BYTES:
-        problem.X = rows.copy()
-    return CurvatureOperator(problem, kind, keep)
+        risk.X = rows.copy()
+    return CurvatureOperator(risk, kind, keep)
 
 
 def hessian_operator(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
-    keep: bool | str = "auto",
+    keep: bool | Literal["auto"] = "auto",
 ) -> CurvatureOperator:
     """Hessian ∂²J/∂θ² of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² as an operator; exact.
 
@@ -137,7 +121,7 @@ def hessian_operator(
         At least one row. Copied, unless it is sparse or has more than 1 GiB: then it must not change as long as the
         operator is used.
     y : array_like
-        As for ``net.fit``.
+        Targets as the network's loss takes them: class indices (N,), or values (N, K).
     sample_weight : array_like (N,), optional
     l2 : float, default=0.0
         Of the weights, not of the biases, γ and β.
@@ -178,20 +162,20 @@ def hessian_operator(
     >>> bool(np.isclose(largest[0], np.linalg.eigvalsh(fnn.curvature.hessian(net, X, y))[-1]))
     True
     """
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="hessian_operator")
-    return _operator(problem, "hessian", keep, X)
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian_operator")
+    return _operator(risk, "hessian", keep, X)
 
 
 def ggn_operator(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
-    keep: bool | str = "auto",
+    keep: bool | Literal["auto"] = "auto",
 ) -> CurvatureOperator:
     """Generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W as an operator (Schraudolph 2002).
 
@@ -212,20 +196,20 @@ def ggn_operator(
     TypeError, ValueError
         As for :func:`hessian_operator`.
     """
-    problem = Problem(net, X, y, sample_weight, l2, training, threads, what="ggn_operator")
-    return _operator(problem, "ggn", keep, X)
+    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn_operator")
+    return _operator(risk, "ggn", keep, X)
 
 
 def empirical_fisher_operator(
-    net: Any,
-    X: Any,
-    y: Any,
+    net: Network,
+    X: Data,
+    y: ArrayLike,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     threads: int | None = None,
-    keep: bool | str = "auto",
+    keep: bool | Literal["auto"] = "auto",
 ) -> CurvatureOperator:
     """Empirical Fisher matrix Σ w g gᵀ / Σ w + l2 I_W as an operator, g = ∂ℓ_i/∂θ of each row.
 
@@ -243,7 +227,7 @@ def empirical_fisher_operator(
     TypeError, ValueError
         If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
     """
-    problem = Problem(
+    risk = EmpiricalRisk(
         net,
         X,
         y,
@@ -253,6 +237,10 @@ def empirical_fisher_operator(
         threads,
         what="empirical_fisher_operator",
         second_order=False,
-        separate=True,
+        per_sample=True,
     )
-    return _operator(problem, "fisher", keep, X)
+    return _operator(risk, "fisher", keep, X)
+
+
+#: By the name of the kind.
+OPERATORS = {"hessian": hessian_operator, "ggn": ggn_operator, "fisher": empirical_fisher_operator}

@@ -10,11 +10,12 @@ import numpy as np
 from scipy.linalg import cho_solve, get_lapack_funcs
 from scipy.linalg.blas import dsyrk
 
-from ..curvature.firstorder import fill_gradients, unit_cotangent
-from ..curvature.memory import WORKSPACE, check_size
-from ..curvature.problem import Problem
+from ..curvature.linearization import Linearization
+from ..curvature.per_sample import fill_gradients
+from ..curvature.risk import EmpiricalRisk
+from ..linalg.memory import WORKSPACE, check_size
 from ..objective import Objective
-from .run import FullBatchSolver, Run
+from .base import FullBatchSolver, Run
 
 __all__ = ["LevenbergMarquardt"]
 
@@ -67,7 +68,7 @@ class LevenbergMarquardt(FullBatchSolver):
             raise ValueError(
                 f"LevenbergMarquardt needs loss 'squared_error', got {loss!r}; GaussNewtonCG takes the others"
             )
-        if objective._problem.whole:
+        if objective.risk.batch_coupled:
             raise ValueError("LevenbergMarquardt needs training=False where there is batch norm")
         P = objective.n_parameters
         check_size("LevenbergMarquardt", (2, P, P), np.dtype(np.float64), None, "use GaussNewtonCG or LBFGS")
@@ -117,27 +118,27 @@ class LevenbergMarquardt(FullBatchSolver):
 
 def normal_matrix(objective: Objective, theta: np.ndarray, A: np.ndarray) -> None:
     """Write the lower triangle of Fᵀ W F / Σ w + l2 I_W into A (P, P), in Fortran order, float64."""
-    problem = objective._at(theta)
+    risk = objective.risk_at(theta)
     objective.evaluations.matrix += 1
     A[...] = 0.0
-    P, K = problem.n_parameters, problem.n_outputs
-    n = max(1, min(problem.n_rows, WORKSPACE // (K * P * problem.dtype.itemsize)))
-    memory = np.empty((n, K, P), problem.dtype)
-    lin = None
-    for start in range(0, problem.n_rows, n):
-        rows = slice(start, min(start + n, problem.n_rows))
+    P, K = risk.n_parameters, risk.n_outputs
+    n = max(1, min(risk.n_rows, WORKSPACE // (K * P * risk.dtype.itemsize)))
+    memory = np.empty((n, K, P), risk.dtype)
+    lin: Linearization | None = None
+    for start in range(0, risk.n_rows, n):
+        rows = slice(start, min(start + n, risk.n_rows))
         F = memory[: rows.stop - start]
-        lin = _fill(problem, rows, F, lin)
-        if problem.weight is not None:
-            F *= np.sqrt(problem.weight[rows])[:, None, None]
+        lin = _fill(risk, rows, F, lin)
+        if risk.weight is not None:
+            F *= np.sqrt(risk.weight[rows])[:, None, None]
         # To BLAS a C-ordered array is its transpose.
-        dsyrk(1.0 / problem.total, F.reshape(-1, P).T, beta=1.0, c=A, lower=1, overwrite_c=1)
-    problem.add_penalty(np.einsum("ii->i", A))
+        dsyrk(1.0 / risk.total, F.reshape(-1, P).T, beta=1.0, c=A, lower=1, overwrite_c=1)
+    risk.add_penalty(np.einsum("ii->i", A))
 
 
-def _fill(problem: Problem, rows: slice, F: np.ndarray, lin: object) -> object:
+def _fill(risk: EmpiricalRisk, rows: slice, F: np.ndarray, lin: Linearization | None) -> Linearization | None:
     """Jacobian of the outputs of some rows into F (n, K, P)."""
-    for k in range(problem.n_outputs):
-        lin = problem.linearize(rows, cotangent=unit_cotangent(problem, rows, k), into=lin)
-        fill_gradients(problem, lin, F[:, k])
+    for k in range(risk.n_outputs):
+        lin = risk.linearize(rows, cotangent=risk.unit_cotangent(rows, k), into=lin)
+        fill_gradients(risk, lin, F[:, k])
     return lin

@@ -17,7 +17,7 @@ from ..objective import Evaluations, Objective
 from ..optimizers import Solver
 from .line_search import Point, search
 
-__all__ = ["FullBatchSolver", "Iteration", "Run", "SolverResult"]
+__all__ = ["FullBatchSolver", "HessianSolver", "Iteration", "Run", "SolverResult"]
 
 PATIENCE = 10  # iterations that move, but improve neither value nor gradient beyond the noise
 SMALL = 600  # parameters up to which matrices are factorized by one thread
@@ -287,7 +287,7 @@ class FullBatchSolver(Solver):
         """
         if not isinstance(objective, Objective):
             raise TypeError(f"objective must be an Objective, got {type(objective).__name__}")
-        theta = objective._check(theta)
+        theta = objective.check_theta(theta)
         self._check(objective)
         dtype = np.dtype(np.float64) if self.double else objective.dtype
         run = Run(objective, theta, self.max_iter, self.tol, callback, dtype)
@@ -320,3 +320,26 @@ class FullBatchSolver(Solver):
     def _solve(self, run: Run) -> NoReturn:
         """Begin the run and go on until it finishes."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HessianSolver(FullBatchSolver):
+    """What solvers with an exact Hessian share: a limit of its size, and evaluation in float64."""
+
+    max_parameters: int = field(default=5000, kw_only=True)
+
+    second_order: ClassVar[bool] = True
+    double: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "max_parameters", check_integer("max_parameters", self.max_parameters))
+
+    def _check_size(self, objective: Objective, instead: str) -> None:
+        """Refuse a whole Hessian of more than `max_parameters`."""
+        P = objective.n_parameters
+        if self.max_parameters < P:
+            raise ValueError(
+                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes, "
+                f"max_parameters is {self.max_parameters:,}; {instead}"
+            )

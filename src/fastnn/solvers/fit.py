@@ -13,17 +13,17 @@ from ..callbacks import Checkpoint
 from ..network import Network
 from ..objective import Objective
 from ..training import DivergenceError, EpochResult, History, Progress, Trainer, call_callbacks, end_callbacks
-from .run import Iteration
+from .base import Iteration
 
 if TYPE_CHECKING:
-    from .run import FullBatchSolver
+    from .base import FullBatchSolver
 
-__all__ = ["fit"]
+__all__ = ["fit_full_batch"]
 
 SERIES = ("epoch", "loss", "gradient_norm", "step", "damping", "seconds")
 
 
-def fit(
+def fit_full_batch(
     solver: FullBatchSolver,
     net: Network,
     X: Any,
@@ -202,12 +202,12 @@ class _Observer:
 
 def _statistics(objective: Objective, theta: np.ndarray) -> list[tuple[slice, np.ndarray | float]]:
     """Mean and variance of all rows that each batch norm is to run with: they take the place of running ones."""
-    problem = objective._problem
-    if not problem.whole:
+    risk = objective.risk
+    if not risk.batch_coupled:
         return []
-    lin = objective._at(theta).linearize(slice(0, problem.n_rows))
+    lin = objective.risk_at(theta).linearize(slice(0, risk.n_rows))
     found: list[tuple[slice, np.ndarray | float]] = []
-    for i, op in enumerate(problem.ops):
+    for i, op in enumerate(risk.ops):
         if op.kind == "batch_norm":
             n, at, inputs = op.n_out, op.state, lin.inputs(i)
             found.append((slice(at, at + n), inputs.mean(axis=0, dtype=np.float64)))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import cho_solve, eigh, get_lapack_funcs, solve_triangular
 
-__all__ = ["BlockModel", "CholeskyModel", "Model", "SpectralModel", "model"]
+__all__ = ["BlockModel", "CholeskyModel", "QuadraticModel", "SpectralModel", "quadratic_model"]
 
 # Parameters of a block up to which eigenvalues cost less than the several factorizations of a step would.
 EIGEN_LIMIT = 600
@@ -261,7 +261,7 @@ class BlockModel:
     """
 
     def __init__(self, blocks: list[tuple[slice, np.ndarray]], shift: float = 0.0) -> None:
-        self._models = [(place, model(block, shift)) for place, block in blocks]
+        self._models = [(place, quadratic_model(block, shift)) for place, block in blocks]
         self.scale = max(current.scale for _, current in self._models)
 
     def inverse(self, floor: float) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
@@ -277,10 +277,10 @@ class BlockModel:
         return multiply, max(moved for _, _, moved in inverses)
 
 
-Model = SpectralModel | CholeskyModel
+QuadraticModel = SpectralModel | CholeskyModel
 
 
-def model(B: np.ndarray, shift: float = 0.0) -> Model:
+def quadratic_model(B: np.ndarray, shift: float = 0.0) -> QuadraticModel:
     """The class that is cheaper for a whole matrix of this size; `shift` is what made the last matrix definite."""
     B = np.ascontiguousarray(B, np.float64)
     return SpectralModel([(slice(0, len(B)), B)], len(B)) if len(B) <= EIGEN_LIMIT else CholeskyModel(B, shift)
