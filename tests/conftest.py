@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import knobs
 import numpy as np
 import pytest
 
@@ -31,6 +32,20 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "compiled" and not _has_compiled():
         pytest.skip("the compiled engine is not built")
     return request.param
+
+
+@pytest.fixture
+def many_workers(compiled: None) -> Iterator[None]:
+    """Any work, however small, is worth a worker."""
+    with knobs.changed(worth_a_worker=1.0):
+        yield
+
+
+@pytest.fixture
+def own_products(compiled: None) -> Iterator[None]:
+    """No product goes to BLAS, which may sum in an order that depends on the number of rows."""
+    with knobs.changed(blas_from=np.inf):
+        yield
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 
+import knobs
 import numpy as np
 import pytest
 
@@ -132,15 +133,9 @@ def kernels(compiled):
 @pytest.fixture(params=["one thread, cached", "many threads, streamed"])
 def manner(request, compiled):
     """However small the work: on one thread, or on several and past the caches."""
-    from fastnn._core import curvature, engine
-
     many = request.param.startswith("many")
-    before = engine.worth_a_worker(), curvature.stream_from()
-    engine.worth_a_worker(1.0 if many else np.inf)
-    curvature.stream_from(0 if many else np.inf)
-    yield {"threads": 3} if many else {"threads": 1}
-    engine.worth_a_worker(before[0])
-    curvature.stream_from(before[1])
+    with knobs.changed(worth_a_worker=1.0 if many else np.inf, stream_from=0 if many else np.inf):
+        yield {"threads": 3} if many else {"threads": 1}
 
 
 def offset(shape: tuple[int, ...], dtype: str, elements: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -142,12 +143,13 @@ def test_cross_validation_in_parallel_does_not_oversubscribe(backend, iris) -> N
 def test_a_fork_after_a_fit_with_workers_does_not_hang() -> None:
     """The pool of the parent is not in the child, whose fit makes its own."""
     program = """
-    import multiprocessing, warnings
+    import multiprocessing, sys, warnings
     import numpy as np
     import fastnn as fnn
-    from fastnn._core import engine
+    sys.path.insert(0, sys.argv[1])
+    import knobs
     warnings.simplefilter("ignore")
-    engine.worth_a_worker(1.0)
+    knobs.change(worth_a_worker=1.0)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 20))
     y = X[:, 0] > 0
@@ -156,13 +158,12 @@ def test_a_fork_after_a_fit_with_workers_does_not_hang() -> None:
     if __name__ == "__main__":
         here = [work(seed) for seed in range(4)]
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            there = pool.map_async(work, range(4)).get(timeout=60)
+            there = pool.map_async(work, range(4)).get(timeout=300)
         assert here == there, (here, there)
         print("done")
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-c", textwrap.dedent(program), str(Path(__file__).parent)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.stdout.strip() == "done", result.stderr
 
 

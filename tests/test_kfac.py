@@ -5,7 +5,6 @@ import pytest
 
 import fastnn as fnn
 from fastnn import kfac
-from fastnn._core import engine
 from fastnn.kfac import Factors
 from fastnn.plan import UpdateRule
 
@@ -32,14 +31,6 @@ LAYERS = {
     "dense": [fnn.Dense(9, "tanh"), fnn.Dense(5, "relu", bias=False), fnn.Dense(3)],
     "norm": [fnn.Dense(9), fnn.LayerNorm(), fnn.Activation("tanh"), fnn.Dense(3)],
 }
-
-
-@pytest.fixture
-def many_workers():
-    before = engine.worth_a_worker()
-    engine.worth_a_worker(1.0)
-    yield
-    engine.worth_a_worker(before)
 
 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)

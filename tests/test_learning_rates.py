@@ -30,26 +30,19 @@ def plans(dtype: str):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"l1": 1e-3, "l2": 1e-2, "clip_norm": 0.5}], ids=str)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.rule)
-def test_compiled_is_the_twin(rule, options, threads, dtype, rng, compiled, monkeypatch) -> None:
-    from fastnn._core import engine
-
-    before = engine.worth_a_worker()
-    engine.worth_a_worker(1.0)
-    try:
-        X, y = rng.normal(size=(11, 4)).astype(dtype), rng.normal(size=(11, 2)).astype(dtype)
-        order = np.stack([rng.permutation(11) for _ in range(3)])
-        start, rates = rng.normal(size=49).astype(dtype), rng.random(9)
-        results = []
-        for plan in plans(dtype):
-            theta, state = start.copy(), np.zeros((rule.n_moments, 49), dtype)
-            got = plan.train(theta, state, X, y, order, 4, rule, 0, learning_rates=rates, threads=threads, **options)
-            results.append((theta, state, got.losses))
-        tolerance = 1e-4 if dtype == "float32" else 1e-12
-        for compiled_value, twin_value in zip(*results, strict=True):
-            np.testing.assert_allclose(compiled_value, twin_value, rtol=tolerance, atol=tolerance)
-        np.testing.assert_array_equal(results[0][0][25:43], start[25:43])
-    finally:
-        engine.worth_a_worker(before)
+def test_compiled_is_the_twin(rule, options, threads, dtype, rng, many_workers) -> None:
+    X, y = rng.normal(size=(11, 4)).astype(dtype), rng.normal(size=(11, 2)).astype(dtype)
+    order = np.stack([rng.permutation(11) for _ in range(3)])
+    start, rates = rng.normal(size=49).astype(dtype), rng.random(9)
+    results = []
+    for plan in plans(dtype):
+        theta, state = start.copy(), np.zeros((rule.n_moments, 49), dtype)
+        got = plan.train(theta, state, X, y, order, 4, rule, 0, learning_rates=rates, threads=threads, **options)
+        results.append((theta, state, got.losses))
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    for compiled_value, twin_value in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled_value, twin_value, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(results[0][0][25:43], start[25:43])
 
 
 @pytest.mark.parametrize("options", [{}, {"l2": 0.1}], ids=str)

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 
+import knobs
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,9 +173,7 @@ def test_threads_default_to_the_present_limit(monkeypatch) -> None:
     expected = net.gradient(X, y, threads=2)
     net.gradient(X, y), net.predict(X)
     assert not asked  # nobody asks for so little work
-    before = engine.worth_a_worker()
-    try:
-        engine.worth_a_worker(1.0)
+    with knobs.changed(worth_a_worker=1.0):
         gradient = net.gradient(X, y)
         assert len(asked) == 1
         np.testing.assert_array_equal(gradient, net.gradient(X, y, threads=2))
@@ -182,8 +181,6 @@ def test_threads_default_to_the_present_limit(monkeypatch) -> None:
         assert len(asked) == 1
         net.predict(X)
         assert len(asked) == 2
-    finally:
-        engine.worth_a_worker(before)
 
 
 def test_training_keeps_the_limit_that_it_began_with() -> None:

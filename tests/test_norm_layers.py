@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn._core import engine
 from fastnn.plan import UpdateRule
 
 STACKS = {
@@ -30,14 +29,6 @@ STACKS = {
     ],
     "norm first": [fnn.BatchNorm(), fnn.Dense(9, "tanh"), fnn.Dropout(0.5), fnn.Dense(3)],
 }
-
-
-@pytest.fixture
-def many_workers():
-    before = engine.worth_a_worker()
-    engine.worth_a_worker(1.0)
-    yield
-    engine.worth_a_worker(before)
 
 
 def network(stack: str, backend: str = "compiled", dtype: str = "float64", loss: str = "cross_entropy"):

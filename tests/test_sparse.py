@@ -55,25 +55,17 @@ def test_formats(name, backend, rng) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_many_workers_and_chunks(workers, compiled, rng) -> None:
-    from fastnn._core import engine
-
-    before = engine.worth_a_worker()
-    engine.worth_a_worker(1.0)
-    try:
-        X, y = data(rng, 20_000)
-        nets = [network("compiled", "float32") for _ in range(2)]
-        for net, rows in zip(nets, (X, sparse.csr_array(X)), strict=True):
-            net.fit(rows, y, epochs=1, batch_size=None, threads=workers)
-            net.fit(rows, y, epochs=1, batch_size=500, threads=workers)
-        np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
-        outputs = [
-            net.decision_function(rows, threads=workers)
-            for net, rows in zip(nets, (X, sparse.csr_array(X)), strict=True)
-        ]
-        np.testing.assert_array_equal(*outputs)
-    finally:
-        engine.worth_a_worker(before)
+def test_many_workers_and_chunks(workers, many_workers, rng) -> None:
+    X, y = data(rng, 20_000)
+    nets = [network("compiled", "float32") for _ in range(2)]
+    for net, rows in zip(nets, (X, sparse.csr_array(X)), strict=True):
+        net.fit(rows, y, epochs=1, batch_size=None, threads=workers)
+        net.fit(rows, y, epochs=1, batch_size=500, threads=workers)
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+    outputs = [
+        net.decision_function(rows, threads=workers) for net, rows in zip(nets, (X, sparse.csr_array(X)), strict=True)
+    ]
+    np.testing.assert_array_equal(*outputs)
 
 
 def test_awkward_matrices(backend) -> None:

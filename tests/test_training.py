@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 
+import knobs
 import numpy as np
 import pytest
 
@@ -380,17 +381,12 @@ def test_progress_with_tqdm(backend, capsys) -> None:
 # Determinism.
 
 
-@pytest.mark.parametrize("blas_from", [None, 0.0], ids=["own products", "products by BLAS"])
-def test_deterministic_training_does_not_depend_on_threads(blas_from, dtype, compiled) -> None:
-    from fastnn._core import engine
-
+@pytest.mark.parametrize("products", [{}, {"blas_from": 0.0}], ids=["own products", "products by BLAS"])
+def test_deterministic_training_does_not_depend_on_threads(products, dtype, compiled) -> None:
     X, y = blobs()
     options = {"batch_size": 32, "validation_split": 0.2, "l2": 1e-3, "clip_norm": 0.5}
-    worth, product = engine.worth_a_worker(), engine.blas_from()
     nets = []
-    try:
-        engine.worth_a_worker(1.0)
-        engine.blas_from(blas_from)
+    with knobs.changed(worth_a_worker=1.0, **products):
         for threads in (1, 2, 4):
             layers = [fnn.Dense(20, "gelu"), fnn.Dense(3)]
             net = fnn.Sequential(layers, input_size=X.shape[1], loss="cross_entropy", dtype=dtype, seed=0)
@@ -398,9 +394,6 @@ def test_deterministic_training_does_not_depend_on_threads(blas_from, dtype, com
             net.fit(X, y, epochs=5, threads=5 - threads, deterministic=True, resume=True, **options)
             net.partial_fit(X, y, batch_size=40, threads=threads, deterministic=True, seed=2)
             nets.append(net)
-    finally:
-        engine.worth_a_worker(worth)
-        engine.blas_from(product)
     for net in nets[1:]:
         assert net.theta.tobytes() == nets[0].theta.tobytes()
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
