@@ -7,6 +7,8 @@ import pytest
 from fastnn import kernels, reference
 from fastnn.reference import ACTIVATIONS, SAVES_OUTPUT
 
+pytestmark = pytest.mark.every_simd
+
 DTYPES = (np.float32, np.float64)
 INF, NAN = float("inf"), float("nan")
 

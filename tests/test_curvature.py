@@ -22,6 +22,8 @@ import fastnn as fnn
 from fastnn import curvature as cv
 from fastnn.linalg import memory
 
+pytestmark = pytest.mark.every_simd
+
 NUMBERS = range(N_CASES)
 CHAINS = [number for number in NUMBERS if case(number).chain]
 SEPARATE = [number for number in NUMBERS if not case(number).whole]

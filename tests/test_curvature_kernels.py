@@ -11,6 +11,8 @@ import pytest
 
 from fastnn import reference
 
+pytestmark = pytest.mark.every_simd
+
 TOLERANCE = {"float32": 2e-6, "float64": 4e-15}
 
 

@@ -10,6 +10,8 @@ import pytest
 from fastnn import reference
 from fastnn.reference.dropout import mask_words, threefry4x32
 
+pytestmark = pytest.mark.every_simd
+
 
 @pytest.fixture(params=["compiled", "reference"])
 def dropout(request):

@@ -15,6 +15,8 @@ from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
 from fastnn.reference.network import Plan as Twin
 
+pytestmark = pytest.mark.every_simd
+
 
 @settings(max_examples=60, deadline=None)
 @given(

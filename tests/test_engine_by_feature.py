@@ -15,6 +15,8 @@ from fastnn.reference.activations import ACTIVATIONS
 from fastnn.reference.network import Plan as Twin
 from fastnn.reference.sparse import SparseRows
 
+pytestmark = pytest.mark.every_simd
+
 
 @pytest.fixture
 def by_feature():

@@ -11,6 +11,8 @@ from fastnn._core.engine import Plan
 
 from fastnn.plan import UpdateRule
 
+pytestmark = pytest.mark.every_simd
+
 
 def test_a_signals_handler_has_subnormal_numbers(rng) -> None:
     sizes = [64, 256, 10]

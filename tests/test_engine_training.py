@@ -12,6 +12,8 @@ from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
 from fastnn.reference.network import Plan as Twin
 
+pytestmark = pytest.mark.every_simd
+
 
 def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
     ops, n_parameters = chain([5, 9, 3], ["tanh", "linear"])

@@ -20,6 +20,8 @@ from fastnn._core import threads
 from fastnn.plan import UpdateRule
 from fastnn.reference.network import Plan as Twin
 
+pytestmark = pytest.mark.every_simd
+
 
 @pytest.mark.usefixtures("many_workers")
 def test_the_same_number_of_workers_gives_the_same_bits(rng) -> None:

@@ -15,6 +15,8 @@ from fastnn.plan import UpdateRule
 from fastnn.reference.network import Plan as Twin
 from fastnn.reference.sparse import SparseRows
 
+pytestmark = pytest.mark.every_simd
+
 
 @pytest.fixture
 def skipping():

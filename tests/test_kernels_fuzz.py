@@ -22,6 +22,8 @@ import fastnn as fnn
 from fastnn import reference
 from fastnn.reference import arguments
 
+pytestmark = pytest.mark.every_simd
+
 BLOCK = 1 << 17
 NAMES = [name for name in reference.__all__ if name not in ("ACTIVATIONS", "SAVES_OUTPUT")]
 POSITIVE = {"sample_weight", "weight", "variance", "s", "v", "v_max", "mean", "P", "inv_std"}

@@ -8,6 +8,8 @@ from fastnn import kfac
 from fastnn.kfac import Factors
 from fastnn.plan import UpdateRule
 
+pytestmark = pytest.mark.every_simd
+
 
 def problem(layers, dtype, backend, seed=0):
     rng = np.random.default_rng(seed)

@@ -9,6 +9,8 @@ import fastnn as fnn
 from fastnn.plan import OpSpec, UpdateRule, parameter_ranges
 from fastnn.reference.network import Plan as Twin
 
+pytestmark = pytest.mark.every_simd
+
 RULES = [
     UpdateRule("sgd", 0.1, momentum=0.9),
     UpdateRule("rmsprop", 0.01, epsilon=1e-2),

@@ -11,6 +11,8 @@ import scipy.sparse
 
 from fastnn import kernels, losses, reference
 
+pytestmark = pytest.mark.every_simd
+
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from fastnn import kernels, reference
 
+pytestmark = pytest.mark.every_simd
+
 FUNCTIONS = ("exp", "log", "tanh")
 DTYPES = (np.float32, np.float64)
 BITS = {np.float32: np.uint32, np.float64: np.uint64}

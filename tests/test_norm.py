@@ -9,6 +9,8 @@ import pytest
 
 from fastnn import reference
 
+pytestmark = pytest.mark.every_simd
+
 TOLERANCE = {"float32": 4e-6, "float64": 1e-14}
 SHAPES = [(1, 1), (1, 7), (2, 1), (3, 2), (7, 15), (8, 16), (9, 17), (17, 31), (33, 64), (64, 65), (5, 300), (300, 5)]
 KINDS = ["batch_norm", "layer_norm"]

@@ -13,6 +13,8 @@ import pytest
 import fastnn as fnn
 from fastnn.plan import UpdateRule
 
+pytestmark = pytest.mark.every_simd
+
 STACKS = {
     "batch norm": [fnn.Dense(9), fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dense(5, "tanh"), fnn.Dense(3)],
     "layer norm": [fnn.Dense(9), fnn.LayerNorm(), fnn.Activation("silu"), fnn.Dense(3)],

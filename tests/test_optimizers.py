@@ -18,6 +18,8 @@ import fastnn as fnn
 from fastnn import kernels, optimizers, reference
 from fastnn.plan import UpdateRule
 
+pytestmark = pytest.mark.every_simd
+
 # One generator per rule for a single parameter: it is sent gradients at its present value, and yields new values.
 Rule = Callable[[float], Iterator[float]]
 

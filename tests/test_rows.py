@@ -7,6 +7,8 @@ import pytest
 
 from fastnn import reference
 
+pytestmark = pytest.mark.every_simd
+
 SIZES = [0, 1, 2, 3, 4, 5, 8, 9, 127, 128, 129, 1437, 70_000]
 GENERATORS = [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64]
 

@@ -10,6 +10,8 @@ import fastnn as fnn
 from fastnn.checks import check_rows
 from fastnn.reference.sparse import SparseRows
 
+pytestmark = pytest.mark.every_simd
+
 FORMATS = ["csr_matrix", "csr_array", "csc_matrix", "coo_array"]
 
 
