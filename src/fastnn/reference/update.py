@@ -1,0 +1,217 @@
+"""One step of an optimizer on theta: penalties, clipping, update rule, segment by segment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..lowering import Segment
+from ..plan import OpSpec, UpdateRule
+from .kfac import kfac_direction
+from .optim import (
+    adagrad_update,
+    adam_update,
+    effective_gradient,
+    gradient_norm2,
+    nag_momentum,
+    nag_update,
+    rmsprop_update,
+    sgd_update,
+)
+
+__all__ = ["Inverses", "Penalties", "penalty", "update"]
+
+#: Per operation the inverse Kronecker factors A⁻¹ (m, m) and G⁻¹ (n_out, n_out), or None.
+Inverses = Sequence[tuple[np.ndarray, np.ndarray] | None]
+
+#: Changes a segment of theta and of the moments (k, n) in place, given its gradient, learning rate and weight decay.
+Rule = Callable[..., None]
+
+
+class Penalties(NamedTuple):
+    """½ l2 ‖W‖² + l1 ‖W‖₁ of the weights, and limits of the gradient that includes it.
+
+    Attributes
+    ----------
+    l1, l2 : float
+    clip_norm : float or None
+        Longest norm of the whole gradient.
+    clip_value : float or None
+        Largest absolute value of a component, applied after `clip_norm`.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+
+class _Span(NamedTuple):
+    """A range of theta with everything that depends on it."""
+
+    at: slice
+    l1: float
+    l2: float
+    weight_decay: float
+    learning_rate: float
+
+
+def penalty(segments: Sequence[Segment], theta: np.ndarray, l1: float, l2: float) -> float:
+    """½ l2 ‖W‖² + l1 ‖W‖₁ in float64; a weight that two operations share counts once."""
+    value = 0.0
+    if l1 != 0.0 or l2 != 0.0:
+        for segment in segments:
+            if segment.penalised:
+                W = theta[segment.begin : segment.end].astype(np.float64)
+                value += 0.5 * l2 * float(W @ W) + l1 * float(np.abs(W).sum())
+    return value
+
+
+def _spans(segments: Sequence[Segment], rule: UpdateRule, learning_rate: float, limits: Penalties) -> list[_Span]:
+    """Theta cut where penalties or learning rates change."""
+    terms = limits.l1, limits.l2, rule.weight_decay
+    if not any(terms) and all(segment.lr_multiplier == 1.0 for segment in segments):
+        return [_Span(slice(0, segments[-1].end), 0.0, 0.0, 0.0, learning_rate)]
+    return [
+        _Span(
+            slice(segment.begin, segment.end),
+            *(terms if segment.penalised else (0.0, 0.0, 0.0)),
+            learning_rate * segment.lr_multiplier,
+        )
+        for segment in segments
+    ]
+
+
+def _sgd(rule: UpdateRule, step: int) -> Rule:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+        velocity = moments[0] if rule.n_moments else None
+        sgd_update(theta, g, velocity, eta, rule.momentum, rule.nesterov, **terms)
+
+    return apply
+
+
+def _nag(rule: UpdateRule, step: int) -> Rule:
+    mu = float(nag_momentum(step)[0])
+
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+        nag_update(theta, g, moments[0], eta, mu, **terms)
+
+    return apply
+
+
+def _adagrad(rule: UpdateRule, step: int) -> Rule:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+        adagrad_update(theta, g, moments[0], eta, rule.epsilon, **terms)
+
+    return apply
+
+
+def _rmsprop(rule: UpdateRule, step: int) -> Rule:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+        rest = list(moments[1:])
+        mean = rest.pop(0) if rule.centered else None
+        velocity = rest.pop(0) if rule.momentum != 0.0 else None
+        rmsprop_update(theta, g, moments[0], eta, rule.rho, rule.epsilon, rule.momentum, mean, velocity, **terms)
+
+    return apply
+
+
+def _adam(rule: UpdateRule, step: int) -> Rule:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+        largest = moments[2] if rule.amsgrad else None
+        numbers = step, eta, rule.beta1, rule.beta2, rule.epsilon, decay
+        adam_update(theta, g, moments[0], moments[1], *numbers, largest, rule.epsilon_hat, **terms)
+
+    return apply
+
+
+#: The rules that take one segment at a time: from an UpdateRule and the number of the step to what changes a segment.
+RULES: dict[str, Callable[[UpdateRule, int], Rule]] = {
+    "sgd": _sgd,
+    "nag": _nag,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+}
+
+
+def update(
+    theta: np.ndarray,
+    moments: np.ndarray,
+    grad: np.ndarray,
+    rule: UpdateRule,
+    learning_rate: float,
+    step: int,
+    segments: Sequence[Segment],
+    limits: Penalties,
+    ops: Sequence[OpSpec],
+    inverses: Inverses | None = None,
+) -> None:
+    """One step of an optimizer, in place on theta and moments.
+
+    Parameters
+    ----------
+    theta : ndarray (P,)
+    moments : ndarray (rule.n_moments, P)
+    grad : ndarray (P,)
+        Gradient of the data term.
+    rule : UpdateRule
+    learning_rate : float
+        In place of the rule's own.
+    step : int
+        Number of the update, from 1.
+    segments : sequence of Segment
+    limits : Penalties
+    ops : sequence of OpSpec
+    inverses : sequence, optional
+        For the rule "kfac".
+
+    Raises
+    ------
+    ValueError
+        If `inverses` do not fit the operations.
+    """
+    spans = _spans(segments, rule, learning_rate, limits)
+    factor = 1.0
+    if limits.clip_norm is not None:
+        squares = (gradient_norm2(theta[span.at], grad[span.at], l1=span.l1, l2=span.l2) for span in spans)
+        norm = math.sqrt(sum(squares))
+        factor = limits.clip_norm / norm if norm > limits.clip_norm else 1.0
+    clip_value = math.inf if limits.clip_value is None else limits.clip_value
+    if rule.rule == "kfac":
+        if inverses is None or len(inverses) != len(ops):
+            raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
+        _kfac_update(theta, moments, grad, rule, learning_rate, spans, factor, clip_value, ops, inverses)
+        return
+    apply = RULES[rule.rule](rule, step)
+    for span in spans:
+        if span.learning_rate != 0.0:  # otherwise frozen, its moments too
+            terms = {"l1": span.l1, "l2": span.l2, "factor": factor, "clip_value": clip_value}
+            of_span = moments[:, span.at]
+            apply(theta[span.at], grad[span.at], of_span, span.learning_rate, span.weight_decay, **terms)
+
+
+def _kfac_update(
+    theta: np.ndarray,
+    moments: np.ndarray,
+    grad: np.ndarray,
+    rule: UpdateRule,
+    learning_rate: float,
+    spans: Sequence[_Span],
+    factor: float,
+    clip_value: float,
+    ops: Sequence[OpSpec],
+    inverses: Inverses,
+) -> None:
+    """K-FAC's direction couples the segments; the step along it is one of SGD with momentum."""
+    effective = np.concatenate(
+        [effective_gradient(theta[s.at], grad[s.at], 1.0, s.l1, s.l2, factor, clip_value) for s in spans]
+    )
+    direction = kfac_direction(ops, effective, inverses, learning_rate, rule.kl_clip)
+    for span in spans:
+        if span.learning_rate != 0.0:
+            at = span.at
+            sgd_update(theta[at], direction[at], moments[0, at], span.learning_rate, rule.momentum)
