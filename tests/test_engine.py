@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fastnn import reference
 from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
-from fastnn.reference.network import Plan as Twin
+from fastnn.reference.plan import Plan as Twin
 
 pytestmark = pytest.mark.every_simd
 

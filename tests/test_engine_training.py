@@ -10,7 +10,7 @@ from engine_cases import LOSSES, RULES, TOLERANCE, chain, problem
 from fastnn._core.engine import Plan
 
 from fastnn.plan import UpdateRule
-from fastnn.reference.network import Plan as Twin
+from fastnn.reference.plan import Plan as Twin
 
 pytestmark = pytest.mark.every_simd
 

@@ -18,7 +18,7 @@ from fastnn._core.engine import Plan
 
 from fastnn._core import threads
 from fastnn.plan import UpdateRule
-from fastnn.reference.network import Plan as Twin
+from fastnn.reference.plan import Plan as Twin
 
 pytestmark = pytest.mark.every_simd
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastnn as fnn
 from fastnn.plan import UpdateRule
-from fastnn.reference.network import Plan as Twin
+from fastnn.reference.plan import Plan as Twin
 from fastnn.reference.sparse import SparseRows
 
 pytestmark = pytest.mark.every_simd

@@ -186,13 +186,13 @@ def test_a_backward_import_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_reference_needs_numpy_and_the_plan_alone() -> None:
     outside = {
         module.split(".")[0]
-        for path in ROOT.joinpath("reference").glob("*.py")
+        for path in ROOT.joinpath("reference").rglob("*.py")
         for module in imports(path)
         if module.split(".")[0] not in sys.stdlib_module_names
     }
     assert outside == {"numpy", "fastnn"}
-    inside = {member(m) for path in ROOT.joinpath("reference").glob("*.py") for m in imports(path)} - {None}
-    assert inside == {"plan", "lowering", "reference"}
+    inside = {member(m) for path in ROOT.joinpath("reference").rglob("*.py") for m in imports(path)} - {None}
+    assert inside == {"plan", "losses", "lowering", "reference"}
 
 
 def test_plan_needs_the_standard_library_alone() -> None:

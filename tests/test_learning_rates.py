@@ -7,7 +7,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.plan import OpSpec, UpdateRule, parameter_ranges
-from fastnn.reference.network import Plan as Twin
+from fastnn.reference.plan import Plan as Twin
 
 pytestmark = pytest.mark.every_simd
 

@@ -137,15 +137,16 @@ def test_descriptions_are_values() -> None:
 
 def test_names_and_links() -> None:
     found = {
-        name: (losses.get(name).name, losses.get(name).link, losses.get(name).classifies) for name in losses.LOSSES
+        name: (losses.get(name).name, losses.get(name).inverse_link, losses.get(name).classifies)
+        for name in losses.LOSSES
     }
     assert found == {
         "cross_entropy": ("cross_entropy", "softmax", True),
         "binary_cross_entropy": ("binary_cross_entropy", "sigmoid", True),
-        "squared_error": ("squared_error", "none", False),
-        "absolute_error": ("absolute_error", "none", False),
-        "huber": ("huber", "none", False),
-        "poisson": ("poisson", "log", False),
+        "squared_error": ("squared_error", "identity", False),
+        "absolute_error": ("absolute_error", "identity", False),
+        "huber": ("huber", "identity", False),
+        "poisson": ("poisson", "exp", False),
     }
 
 

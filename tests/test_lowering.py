@@ -15,11 +15,11 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"  # an installation has none
 
 # 5 -> dense 4 gelu -> batch norm -> relu -> dropout -> layer norm -> dense 3
 STACK = [
-    OpSpec("standardize", -1, 5, 5, -1, -1, "linear", state=0),
+    OpSpec("standardize", -1, 5, 5, -1, -1, "linear", buffer=0),
     OpSpec("dense", 0, 5, 4, 0, 20, "gelu"),
-    OpSpec("batch_norm", 1, 4, 4, 24, 28, "linear", state=10, momentum=0.9),
+    OpSpec("batch_norm", 1, 4, 4, 24, 28, "linear", buffer=10, momentum=0.9),
     OpSpec("activation", 2, 4, 4, -1, -1, "relu"),
-    OpSpec("dropout", 3, 4, 4, -1, -1, "linear", state=19),
+    OpSpec("dropout", 3, 4, 4, -1, -1, "linear", buffer=19),
     OpSpec("layer_norm", 4, 4, 4, 32, 36, "linear"),
     OpSpec("dense", 5, 4, 3, 40, 52, "linear"),
 ]
@@ -82,7 +82,7 @@ def test_relu_is_applied_by_the_one_that_reads_it() -> None:
 
 
 def test_learning_rate_multipliers_cut_theta() -> None:
-    ops = [OpSpec("dense", -1, 2, 2, 0, 4, "relu", rate=0.5), OpSpec("dense", 0, 2, 1, 6, 8, "linear")]
+    ops = [OpSpec("dense", -1, 2, 2, 0, 4, "relu", lr_multiplier=0.5), OpSpec("dense", 0, 2, 1, 6, 8, "linear")]
     plan = lower(ops, 9, "squared_error", "float32")
     assert plan.rated
     assert [at.lr_multiplier for at in plan.segments] == [0.5, 0.5, 1.0, 1.0]
@@ -101,7 +101,7 @@ def test_learning_rate_multipliers_cut_theta() -> None:
         (1, {"weight": -1}, "does not fit"),
         (6, {"bias": 53}, "does not fit"),
         (6, {"bias": -2}, "does not fit"),
-        (2, {"state": -1}, "a batch_norm needs a place in the buffers"),
+        (2, {"buffer": -1}, "a batch_norm needs an offset in the buffers"),
         (6, {"bias": -1}, "without gaps or overlaps"),
         (5, {"weight": 31}, "without gaps or overlaps"),
         (2, {"weight": 32}, "may share its parameters"),

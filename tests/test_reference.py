@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 import fastnn as fnn
 from fastnn import reference
 from fastnn.plan import OpSpec, UpdateRule
-from fastnn.reference.network import Plan
+from fastnn.reference.plan import Plan
 
 pytestmark = pytest.mark.every_simd
 

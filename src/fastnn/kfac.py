@@ -15,7 +15,7 @@ from .plan import OpSpec
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["Factors", "draw"]
+__all__ = ["Factors"]
 
 #: Rows that an estimate is made of, at least, where the coming batches have so many.
 ROWS = 512
@@ -43,7 +43,7 @@ class Factors:
             raise ValueError(
                 "optimizer: K-FAC needs gradients of single rows, which batch norm couples; use LayerNorm or Adam"
             )
-        if net.loss_name == "absolute_error":
+        if not net.loss_function.has_curvature:
             raise ValueError("optimizer: K-FAC needs a loss with curvature, absolute_error has none; use huber")
         self._net, self._optimizer, self._damping, self._threads = net, optimizer, optimizer.damping + l2, threads
         self._places: list[tuple[int, int, int] | None] = []  # of every op: offset, order of A, order of G
@@ -88,7 +88,7 @@ class Factors:
             factors[0] -= 1
             keep = 1.0
         if self._optimizer.kind == "mc":
-            sample = draw(net.loss_name, lin.outputs, lin.curvature, generator)
+            sample = net.loss_function.draw(lin.outputs, lin.curvature, generator)
             if w is not None:
                 sample *= np.sqrt(w)[:, None]
             lin = plan.linearize(net.theta, X, cotangent=sample, into=lin, **options)
@@ -143,24 +143,3 @@ def _move(
     if not np.may_share_memory(moved, factor):
         factor[...] = moved.T
     symmetrize(factor)
-
-
-def draw(loss: str, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """∂ℓ/∂z for a target drawn from the distribution that the outputs z describe; its mean outer product is ∂²ℓ/∂z².
-
-    huber describes none: there it is √q times a sign.
-    """
-    if loss == "squared_error":  # a normal distribution of variance 1 around z
-        return generator.standard_normal(Z.shape).astype(Z.dtype)
-    if loss == "cross_entropy":
-        below = np.cumsum(q[:, :-1], axis=1, dtype=np.float64) <= generator.random((len(q), 1))
-        drawn = below.sum(axis=1)
-        cotangent = q.copy()
-        cotangent[np.arange(len(q)), drawn] -= 1.0
-        return cotangent
-    if loss == "poisson":
-        return (q - generator.poisson(np.minimum(q, 1e15))).astype(Z.dtype)
-    if loss == "huber":
-        return np.sqrt(q) * (generator.integers(0, 2, Z.shape).astype(Z.dtype) * 2 - 1)
-    p = np.exp(-np.logaddexp(0.0, -Z.astype(np.float64)))
-    return (p - (generator.random(p.shape) < p)).astype(Z.dtype)

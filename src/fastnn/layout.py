@@ -49,15 +49,15 @@ def lay_out(layers: tuple[Layer, ...], input_size: int) -> Layout:
             gamma, offset = offset, offset + 2 * n
             op = OpSpec("layer_norm", source, n, n, gamma, gamma + n, "linear", rate, epsilon=layer.epsilon)
             if isinstance(layer, BatchNorm):
-                op = op._replace(kind="batch_norm", state=n_state, momentum=layer.momentum)
+                op = op._replace(kind="batch_norm", buffer=n_state, momentum=layer.momentum)
                 n_state += 2 * n + 1
             ops.append(op)
         elif isinstance(layer, Dropout):
             if seed < 0:
                 seed, n_state = n_state, n_state + 1
-            ops.append(OpSpec("dropout", source, n, n, -1, -1, "linear", state=seed, drop=layer.rate))
+            ops.append(OpSpec("dropout", source, n, n, -1, -1, "linear", buffer=seed, dropout_rate=layer.rate))
         elif isinstance(layer, Standardize):
-            ops.append(OpSpec("standardize", source, n, n, -1, -1, "linear", state=n_state))
+            ops.append(OpSpec("standardize", source, n, n, -1, -1, "linear", buffer=n_state))
             n_state += 2 * n
         else:
             ops.append(OpSpec("activation", source, n, n, -1, -1, layer.name))
@@ -88,7 +88,7 @@ def initial_state(layout: Layout, dtype: DType) -> np.ndarray:
     state = np.zeros(layout.n_state, dtype)
     for op in layout.ops:
         if op.kind == "standardize":
-            state[op.state + op.n_out : op.state + 2 * op.n_out] = 1.0
+            state[op.buffer + op.n_out : op.buffer + 2 * op.n_out] = 1.0
     return state
 
 
@@ -112,18 +112,19 @@ def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
 
 def check_output(layer: Layer, loss: Loss) -> None:
     """Refuse a last layer whose outputs the loss cannot take."""
-    if not isinstance(layer, (Dense, Activation)) or (loss.link != "none" and not isinstance(layer, Dense)):
+    plain = loss.inverse_link == "identity"
+    if not isinstance(layer, (Dense, Activation)) or not (plain or isinstance(layer, Dense)):
         raise ValueError(f"layers: expected a Dense layer as the last one, got {layer!r}")
-    if loss.link == "none":
+    if plain:
         return
     assert isinstance(layer, Dense)
     if layer.activation != "linear":
-        inside = "exponential" if loss.link == "log" else loss.link
+        inside = "exponential" if loss.inverse_link == "exp" else loss.inverse_link
         raise ValueError(
             f"layers: expected a linear last layer for loss {loss.name!r}, whose {inside} is inside the loss, "
             f"got activation {layer.activation!r}"
         )
-    if loss.link == "softmax" and layer.units == 1:
+    if loss.couples_outputs and layer.units == 1:
         raise ValueError(
             "layers: expected at least 2 units in the last layer for loss 'cross_entropy', got 1; "
             "use loss='binary_cross_entropy' for one output"

@@ -1,11 +1,13 @@
-"""Losses: what they expect as targets, and how a network's outputs become predictions.
+"""Losses: what they expect as targets, how outputs become predictions, and what else is true of each.
 
-The arithmetic (value and gradient) is in the kernels; here stand small immutable descriptions.
+The arithmetic (value, gradient, second derivative) is in the kernels; here stand small immutable descriptions. Facts
+are attributes: code asks for what it must know (``loss.classifies``, ``loss.least_squares``), never for a loss's name.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,32 +29,56 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Loss:
-    """What every loss has: a name, and a link from the network's outputs z to predictions. Use one of its subclasses.
+    """What every loss has: a name, facts, and methods that depend on them. Use one of its subclasses.
 
     Attributes
     ----------
     name : str
         That of its kernel, and of the loss with its default options.
-    link : str
-        What turns outputs into probabilities or values: ``"softmax"``, ``"sigmoid"``, ``"log"`` (the exponential does)
-        or ``"none"``.
+    inverse_link : str
+        What turns outputs z into probabilities or values: ``"softmax"``, ``"sigmoid"``, ``"exp"`` or ``"identity"``.
     classifies : bool
         Whether the targets are classes.
     takes_labels : bool
         Whether integer labels (N,) are targets.
     smooths_labels : bool
         Whether it has the option `label_smoothing`.
+    couples_outputs : bool
+        Whether ∂²ℓ/∂z² is diag(q) − q qᵀ, with q = softmax(z), instead of diagonal.
+    has_curvature : bool
+        Whether ∂²ℓ/∂z² is anything but zero.
+    is_likelihood : bool
+        Whether exp(−ℓ) is, up to a factor without z, the probability or density of a target.
+    least_squares : bool
+        Whether ℓ = ½ ‖z − y‖²: a sum of squared residuals, and as a likelihood one with a free variance.
     """
 
     name: ClassVar[str]
-    link: ClassVar[str]
+    inverse_link: ClassVar[str] = "identity"
     classifies: ClassVar[bool] = False
     takes_labels: ClassVar[bool] = False
     smooths_labels: ClassVar[bool] = False
+    couples_outputs: ClassVar[bool] = False
+    has_curvature: ClassVar[bool] = True
+    is_likelihood: ClassVar[bool] = True
+    least_squares: ClassVar[bool] = False
 
     def options(self) -> dict[str, float]:
         """Its options, as keyword arguments of the kernel and of a plan."""
         return asdict(self)
+
+    def value(self, kernels: ModuleType, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> float:
+        """Weighted mean over rows, by the loss's kernel in a backend's module of kernels.
+
+        Parameters
+        ----------
+        kernels : module
+            :mod:`fastnn.kernels` or :mod:`fastnn.reference`.
+        Z, y, w : ndarray (N, K), (N,) or (N, K), (N,) or None
+            Outputs, checked targets, weights.
+        """
+        mean, _ = getattr(kernels, self.name)(Z, y, w, **self.options())
+        return float(mean)
 
     @property
     def shorthand(self) -> str | Loss:
@@ -94,6 +120,99 @@ class Loss:
     def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
         return _values(array, n_outputs, dtype)
 
+    @classmethod
+    def has_one_class(cls, n_outputs: int) -> bool:
+        """Whether each row belongs to exactly one class."""
+        return False
+
+    @classmethod
+    def labels(cls, y: np.ndarray) -> np.ndarray:
+        """Classes of checked targets; soft targets count as their likeliest class.
+
+        Parameters
+        ----------
+        y : ndarray (N,) or (N, K)
+
+        Returns
+        -------
+        ndarray (N, 1) of one class per row, or (N, K) of K answers
+
+        Raises
+        ------
+        TypeError
+            If the targets are not classes.
+        """
+        raise TypeError(f"labels: the targets of {cls.name} are not classes")
+
+    @classmethod
+    def hits(cls, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Whether each row is classified correctly, in all of its outputs.
+
+        Parameters
+        ----------
+        Z : ndarray (N, K)
+            Outputs.
+        y : ndarray (N,) or (N, K)
+            Checked targets.
+
+        Returns
+        -------
+        ndarray (N,) of bool
+
+        Raises
+        ------
+        TypeError
+            If the targets are not classes.
+        """
+        raise TypeError(f"hits: the targets of {cls.name} are not classes")
+
+    @classmethod
+    def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """∂ℓ/∂z for targets drawn from the likelihood at outputs z; its mean outer product is ∂²ℓ/∂z².
+
+        Parameters
+        ----------
+        Z : ndarray (N, K)
+            Outputs.
+        q : ndarray (N, K)
+            Second derivative, as :func:`fastnn.reference.losses.loss_curvature` gives it.
+        generator : numpy.random.Generator
+
+        Returns
+        -------
+        ndarray (N, K), Z's dtype
+
+        Raises
+        ------
+        TypeError
+            If there is nothing to draw from.
+        """
+        raise TypeError(f"draw: {cls.name} has no likelihood with curvature")
+
+    @classmethod
+    def constant(cls, y: np.ndarray) -> np.ndarray | None:
+        """−log p(y | z) − ℓ for each row (N,), in float64; None where it is zero, or depends on a free variance."""
+        return None
+
+    @classmethod
+    def deviance_constant(cls, y: np.ndarray) -> np.ndarray | None:
+        """−min over z of ℓ for each row (N,), in float64, which turns ℓ into half the deviance; None for zero.
+
+        Of classes it is zero with hard targets, and None.
+        """
+        return None
+
+    @classmethod
+    def half_deviance(cls, Z: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.ndarray | None:
+        """Half the deviance of each output, (N, K), given the predictions' error; None where scores have none.
+
+        Parameters
+        ----------
+        Z, y, error : ndarray (N, K)
+            Outputs, targets, prediction − target.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
@@ -124,10 +243,11 @@ class CrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "cross_entropy"
-    link: ClassVar[str] = "softmax"
+    inverse_link: ClassVar[str] = "softmax"
     classifies: ClassVar[bool] = True
     takes_labels: ClassVar[bool] = True
     smooths_labels: ClassVar[bool] = True
+    couples_outputs: ClassVar[bool] = True
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -136,6 +256,26 @@ class CrossEntropy(Loss):
 
     def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
         return _class_targets(array, n_outputs, dtype)
+
+    @classmethod
+    def has_one_class(cls, n_outputs: int) -> bool:
+        return True
+
+    @classmethod
+    def labels(cls, y: np.ndarray) -> np.ndarray:
+        return (y if y.ndim == 1 else y.argmax(axis=1))[:, None]
+
+    @classmethod
+    def hits(cls, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return Z.argmax(axis=1) == cls.labels(y)[:, 0]
+
+    @classmethod
+    def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        below = np.cumsum(q[:, :-1], axis=1, dtype=np.float64) <= generator.random((len(q), 1))
+        drawn = below.sum(axis=1)
+        cotangent = q.copy()
+        cotangent[np.arange(len(q)), drawn] -= 1.0
+        return cotangent
 
 
 @dataclass(frozen=True)
@@ -146,11 +286,29 @@ class BinaryCrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
-    link: ClassVar[str] = "sigmoid"
+    inverse_link: ClassVar[str] = "sigmoid"
     classifies: ClassVar[bool] = True
 
     def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
         return _binary_targets(array, n_outputs, dtype)
+
+    @classmethod
+    def has_one_class(cls, n_outputs: int) -> bool:
+        return n_outputs == 1
+
+    @classmethod
+    def labels(cls, y: np.ndarray) -> np.ndarray:
+        return y > 0.5
+
+    @classmethod
+    def hits(cls, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        hits: np.ndarray = ((Z > 0.0) == cls.labels(y)).all(axis=1)
+        return hits
+
+    @classmethod
+    def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        p = np.exp(-np.logaddexp(0.0, -Z.astype(np.float64)))
+        return (p - (generator.random(p.shape) < p)).astype(Z.dtype)
 
 
 @dataclass(frozen=True)
@@ -158,7 +316,12 @@ class SquaredError(Loss):
     """Half the squared error, ℓ = ½ Σ_k (z_k − y_k)²: regression to the mean."""
 
     name: ClassVar[str] = "squared_error"
-    link: ClassVar[str] = "none"
+    least_squares: ClassVar[bool] = True
+
+    @classmethod
+    def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Targets of the normal distribution around z with variance 1."""
+        return generator.standard_normal(Z.shape).astype(Z.dtype)
 
 
 @dataclass(frozen=True)
@@ -166,7 +329,7 @@ class AbsoluteError(Loss):
     """Absolute error, ℓ = Σ_k |z_k − y_k|, with derivative 0 where z = y: regression to the median."""
 
     name: ClassVar[str] = "absolute_error"
-    link: ClassVar[str] = "none"
+    has_curvature: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +340,13 @@ class Huber(Loss):
     """
 
     name: ClassVar[str] = "huber"
-    link: ClassVar[str] = "none"
+    is_likelihood: ClassVar[bool] = False
+
+    @classmethod
+    def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """√q times a random sign, as there is no likelihood."""
+        signs: np.ndarray = generator.integers(0, 2, Z.shape).astype(Z.dtype) * 2 - 1
+        return np.sqrt(q) * signs
 
 
 @dataclass(frozen=True)
@@ -190,12 +359,39 @@ class Poisson(Loss):
     """
 
     name: ClassVar[str] = "poisson"
-    link: ClassVar[str] = "log"
+    inverse_link: ClassVar[str] = "exp"
 
     def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
         values = _values(array, n_outputs, dtype)
         _refuse(values < 0.0, values, "values >= 0")
         return values
+
+    @classmethod
+    def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return (q - generator.poisson(np.minimum(q, 1e15))).astype(Z.dtype)
+
+    @classmethod
+    def constant(cls, y: np.ndarray) -> np.ndarray:
+        """Σ log y!."""
+        from scipy.special import gammaln  # the module itself needs NumPy alone
+
+        log_factorials: np.ndarray = gammaln(y + 1.0).sum(axis=1)
+        return log_factorials
+
+    @classmethod
+    def deviance_constant(cls, y: np.ndarray) -> np.ndarray:
+        """Σ y log y − y, with 0 log 0 = 0."""
+        from scipy.special import xlogy
+
+        constant: np.ndarray = (xlogy(y, y) - y).sum(axis=1, dtype=np.float64)
+        return constant
+
+    @classmethod
+    def half_deviance(cls, Z: np.ndarray, y: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """y (log y − z) − y + e^z."""
+        log_y = np.log(np.where(y == 0.0, 1.0, y))  # y log y is 0 at 0
+        half: np.ndarray = y * (log_y - Z) + error
+        return half
 
 
 def _numeric(y: Any) -> np.ndarray:

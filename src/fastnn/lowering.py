@@ -32,7 +32,7 @@ class LoweredOp(NamedTuple):
     ----------
     kind, activation : int
         Codes: positions in OPS and ACTIVATIONS.
-    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, state
+    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, buffer
         Those of the :class:`~fastnn.plan.OpSpec`.
     shared_weight, shared_bias : bool
         A later operation has the same parameters, and has written their gradient already.
@@ -55,7 +55,7 @@ class LoweredOp(NamedTuple):
     epsilon: float
     momentum: float
     dropout_rate: float
-    state: int
+    buffer: int
     column: int
     normalised: int
     n_in: int
@@ -223,7 +223,7 @@ def lower(
         n_parameters=n_parameters,
         n_in=ops[0].n_in,
         n_out=n_out,
-        n_buffers=max(0, *(op.state + op.buffer_size for op in ops)),
+        n_buffers=max(0, *(op.buffer + op.buffer_size for op in ops)),
         rated=any(segment.lr_multiplier != 1.0 for segment in segments),
         batch_statistics=any(op.facts.couples_rows for op in ops),
         gathers=any(op.input < 0 and not op.facts.has_weight for op in ops),
@@ -269,8 +269,8 @@ def _check_op(ops: tuple[OpSpec, ...], i: int, n_parameters: int) -> None:
         )
     if not fits:
         raise ValueError(f"ops[{i}]: {op} does not fit its input or theta of length {n_parameters}")
-    if op.buffer_size and op.state < 0:
-        raise ValueError(f"ops[{i}]: a {op.kind} needs a place in the buffers")
+    if op.buffer_size and op.buffer < 0:
+        raise ValueError(f"ops[{i}]: a {op.kind} needs an offset in the buffers")
 
 
 def _check_sharing(ops: tuple[OpSpec, ...]) -> None:
@@ -315,11 +315,11 @@ def _place_rows(ops: tuple[OpSpec, ...], ones: bool, line: int) -> tuple[tuple[L
                 shared_weight=_shares_weight(op, later),
                 shared_bias=op.bias >= 0 and any(other.bias == op.bias for other in later),
                 gated=op.kind == "dense" and op.activation == "relu" and bool(later) and later[0].kind == "dense",
-                lr_multiplier=op.rate,
+                lr_multiplier=op.lr_multiplier,
                 epsilon=op.epsilon,
                 momentum=op.momentum,
-                dropout_rate=op.drop,
-                state=op.state,
+                dropout_rate=op.dropout_rate,
+                buffer=op.buffer,
                 column=column,
                 normalised=normalised,
                 n_in=op.n_in,

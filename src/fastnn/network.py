@@ -61,7 +61,7 @@ def _backend(name: str) -> _Backend:
         return _Backend(Plan, kernels)
     if name == "reference":
         from . import reference
-        from .reference.network import Plan as ReferencePlan
+        from .reference.plan import Plan as ReferencePlan
 
         return _Backend(ReferencePlan, reference)
     raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
@@ -203,11 +203,11 @@ class Network:
                 scale = 1.0 if self.input_scale is None else self.input_scale
                 mean, deviation = moments(X)
                 deviation[deviation == 0.0] = 1.0 / scale
-                self._state[op.state : op.state + op.n_out] = mean * scale
-                self._state[op.state + op.n_out : op.state + 2 * op.n_out] = 1.0 / (deviation * scale)
+                self._state[op.buffer : op.buffer + op.n_out] = mean * scale
+                self._state[op.buffer + op.n_out : op.buffer + 2 * op.n_out] = 1.0 / (deviation * scale)
         dropouts = [op for op in self.ops if op.kind == "dropout"]
         if dropouts:
-            self._state[dropouts[0].state] = generator.integers(2**24)  # float32 holds it exactly
+            self._state[dropouts[0].buffer] = generator.integers(2**24)  # float32 holds it exactly
 
     @property
     def needs_batches(self) -> bool:
@@ -289,7 +289,7 @@ class Network:
         if not self.loss_function.classifies:
             raise ValueError(f"predict_proba needs a classifier, got loss {self.loss_function.name!r}; use predict")
         Z = self.outputs(X, threads)
-        if self.loss_function.link == "softmax":
+        if self.loss_function.inverse_link == "softmax":
             return self.kernels.softmax(Z)  # type: ignore[no-any-return]
         if self.n_outputs == 1:  # sigmoid(-z) keeps the digits that 1 - sigmoid(z) loses
             Z = np.concatenate([-Z, Z], axis=1)
@@ -355,10 +355,9 @@ class Network:
     def evaluate_checked(self, X: Rows, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
         """:meth:`evaluate` for what :meth:`check_data` returned."""
         Z = self.plan.forward(self._theta, X, threads=threads, statistics=self._state)
-        loss, _ = getattr(self.kernels, self.loss_function.name)(Z, y, w, **self.loss_function.options())
+        loss = self.loss_function.value(self.kernels, Z, y, w)
         if self.loss_function.classifies:
-            hits = self.decide(Z).reshape(len(Z), -1) == _classes(y, self.loss_function)
-            return {"loss": loss, "accuracy": float(np.average(hits.all(axis=1), weights=w))}
+            return {"loss": loss, "accuracy": float(np.average(self.loss_function.hits(Z, y), weights=w))}
         truth = y.astype(np.float64)
         error = self.decide(Z).reshape(Z.shape).astype(np.float64) - truth
         total = np.average((truth - np.average(truth, axis=0, weights=w)) ** 2, axis=0, weights=w)
@@ -367,10 +366,9 @@ class Network:
         r2 = np.where(constant, (rest == 0.0).astype(np.float64), 1.0 - rest / np.where(constant, 1.0, total))
         mae = np.average(np.abs(error), axis=0, weights=w)
         scores = {"loss": loss, "mse": float(rest.mean()), "mae": float(mae.mean()), "r2": float(r2.mean())}
-        if self.loss_function.link == "log":
-            log_y = np.log(np.where(truth == 0.0, 1.0, truth))  # y log y is 0 at 0
-            deviance = 2.0 * np.average(truth * (log_y - Z) + error, axis=0, weights=w)
-            scores["deviance"] = float(deviance.mean())
+        half_deviance = self.loss_function.half_deviance(Z, truth, error)
+        if half_deviance is not None:
+            scores["deviance"] = float((2.0 * np.average(half_deviance, axis=0, weights=w)).mean())
         return scores
 
     # The objective and its derivatives.
@@ -565,17 +563,10 @@ class Network:
 
     def decide(self, Z: np.ndarray) -> np.ndarray:
         """Predictions from outputs z (N, K); see :meth:`predict`."""
-        if self.loss_function.link == "softmax":
+        if self.loss_function.inverse_link == "softmax":
             return Z.argmax(axis=1).astype(np.int64, copy=False)
-        if self.loss_function.link == "sigmoid":
+        if self.loss_function.inverse_link == "sigmoid":
             Z = (Z > 0).astype(np.int64)
-        if self.loss_function.link == "log":
+        if self.loss_function.inverse_link == "exp":
             Z = self.kernels.exp(Z)
         return Z[:, 0] if self.n_outputs == 1 else Z
-
-
-def _classes(y: np.ndarray, loss: losses.Loss) -> np.ndarray:
-    """Checked targets as classes, (N, 1) or (N, K)."""
-    if loss.link == "sigmoid":
-        return y > 0.5
-    return (y if y.ndim == 1 else y.argmax(axis=1))[:, None]

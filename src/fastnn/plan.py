@@ -127,12 +127,12 @@ class OpSpec(NamedTuple):
         Offset in theta of the (n_out,) bias, or of a norm's β; -1 when there is none.
     activation : str
         Name of σ.
-    rate : float
+    lr_multiplier : float
         Multiplies the learning rate of the parameters.
-    state : int
-        Offset in the network's state of a batch norm's running mean, running variance and their count, of a
+    buffer : int
+        Offset in the network's buffers of a batch norm's running mean, running variance and their count, of a
         standardisation's mean and inverse scale, or of the dropouts' seed; -1 for the others.
-    epsilon, momentum, drop : float
+    epsilon, momentum, dropout_rate : float
         ε of a norm, momentum of its running statistics, probability of a dropout.
     """
 
@@ -143,11 +143,11 @@ class OpSpec(NamedTuple):
     weight: int
     bias: int
     activation: str
-    rate: float = 1.0
-    state: int = -1
+    lr_multiplier: float = 1.0
+    buffer: int = -1
     epsilon: float = 0.0
     momentum: float = 0.0
-    drop: float = 0.0
+    dropout_rate: float = 0.0
 
     @property
     def facts(self) -> OpFacts:
@@ -262,10 +262,10 @@ def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int
     found: dict[tuple[int, int], tuple[bool, float]] = {}
     for op in ops:
         if op.weight >= 0:
-            found.setdefault((op.weight, op.weight + op.weight_size), (op.facts.has_weight, float(op.rate)))
+            found.setdefault((op.weight, op.weight + op.weight_size), (op.facts.has_weight, float(op.lr_multiplier)))
     for op in ops:
         if op.bias >= 0:
-            found.setdefault((op.bias, op.bias + op.n_out), (False, float(op.rate)))
+            found.setdefault((op.bias, op.bias + op.n_out), (False, float(op.lr_multiplier)))
     ranges: list[tuple[int, int, bool, float]] = []
     end = 0
     for (begin, stop), (penalised, rate) in [*sorted(found.items()), ((n_parameters, n_parameters), (False, 1.0))]:

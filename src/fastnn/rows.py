@@ -18,11 +18,9 @@ __all__ = ["Stream", "check_class_weight", "class_weights", "split_rows"]
 
 def _labels(net: Network, y: np.ndarray) -> np.ndarray | None:
     """Class of each row of checked targets (soft ones: the likeliest); None where rows have no single class."""
-    if net.loss_function.link == "softmax":
-        return y if y.ndim == 1 else y.argmax(axis=1)
-    if net.loss_function.link == "sigmoid" and net.n_outputs == 1:
-        return (y[:, 0] > 0.5).astype(np.int64)
-    return None
+    if not net.loss_function.has_one_class(net.n_outputs):
+        return None
+    return net.loss_function.labels(y)[:, 0].astype(np.int64, copy=False)
 
 
 def check_class_weight(net: Network, class_weight: Any) -> dict[int, float] | str | None:
@@ -42,7 +40,7 @@ def check_class_weight(net: Network, class_weight: Any) -> dict[int, float] | st
         raise ValueError(f"{expected}, got {class_weight!r}")
     if not isinstance(class_weight, (str, Mapping)):
         raise TypeError(f"{expected}, got {class_weight!r}")
-    if not net.loss_function.classifies or (net.loss_function.link == "sigmoid" and net.n_outputs > 1):
+    if not net.loss_function.has_one_class(net.n_outputs):
         raise ValueError(
             f"class_weight needs rows with one class each, got loss {net.loss_name!r} with {net.n_outputs} outputs; "
             "use sample_weight"

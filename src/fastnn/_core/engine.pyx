@@ -1,6 +1,6 @@
 """A network's plan in C structs, and the calls that run it on worker threads.
 
-The twin is fastnn.reference.network.Plan. fastnn.lowering checks a plan and lays it out, and fastnn.network checks
+The reference implementation is fastnn.reference.plan.Plan. fastnn.lowering checks a plan and lays it out, and fastnn.network checks
 values; here only what would be unsafe to get wrong is: element types, sizes, contiguity, and indices.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -37,7 +37,7 @@ cdef extern from "engine/plan.h" nogil:
     ctypedef struct fnn_op:
         int kind, input, activation, shared_weight, shared_bias, gated
         double lr_multiplier "rate", epsilon, momentum, dropout_rate "drop"
-        ptrdiff_t state, column, normalised
+        ptrdiff_t buffer "state", column, normalised
         ptrdiff_t n_in, n_out, weight, bias, out, pre, delta
 
     ctypedef struct fnn_place:
@@ -398,7 +398,7 @@ cdef ptrdiff_t filled_up(ptrdiff_t n, ptrdiff_t lanes):
 
 
 cdef class Plan:
-    """The compiled form of a list of operations; see fastnn.reference.network.Plan, its twin."""
+    """The compiled form of a list of operations; see fastnn.reference.plan.Plan."""
     cdef fnn_plan plan, lens  # lens: the same for linearizations, which have no use for the rows of a chunk
     cdef fnn_op *ops
     cdef fnn_place *places

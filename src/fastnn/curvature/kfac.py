@@ -10,7 +10,6 @@ from scipy.sparse.linalg import LinearOperator
 
 from .._typing import ArrayLike, Data, Seed
 from ..checks import check_number, check_seed
-from ..kfac import draw
 from ..linalg.kronecker import KroneckerInverse, split_damping
 from ..linalg.symmetric_operator import SymmetricOperator
 from ..network import Network
@@ -240,8 +239,10 @@ def kfac_factors(
         second_order=kind != "empirical",
         per_sample=True,
     )
-    if kind == "mc" and net.loss_name == "huber":
-        raise ValueError("kfac_factors: kind 'mc' needs a loss that is a log-likelihood, got 'huber'; use 'ggn'")
+    if kind == "mc" and not net.loss_function.is_likelihood:
+        raise ValueError(
+            f"kfac_factors: kind 'mc' needs a loss that is a log-likelihood, got {net.loss_name!r}; use 'ggn'"
+        )
     rng = check_seed(seed)
     return kronecker_factors(risk, kind, rng if kind == "mc" else None)
 
@@ -277,7 +278,7 @@ def kronecker_factors(
             _add_outer(risk, first, layers, root, factors)
             continue
         q = first.curvature.copy()
-        cotangents = _roots(q, risk.softmax) if rng is None else [draw(risk.net.loss_name, first.outputs, q, rng)]
+        cotangents = _roots(q, risk.softmax) if rng is None else [risk.net.loss_function.draw(first.outputs, q, rng)]
         for cotangent in cotangents:
             first = risk.linearize(rows, cotangent=cotangent, weighted=False, into=first)
             _add_outer(risk, first, layers, root, factors)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import scipy.linalg
 from scipy.optimize import brentq
-from scipy.special import expit, gammaln, softmax
+from scipy.special import expit, softmax
 
 from .._typing import ArrayLike, Data
 from ..checks import check_number
@@ -287,10 +287,12 @@ class Laplace:
             raise ValueError(f"structure must be one of {', '.join(map(repr, STRUCTURES))}, got {structure!r}")
         self.net = net = in_double(net)
         risk = EmpiricalRisk(net, X, y, sample_weight, threads=threads, what=f"Laplace with structure={structure!r}")
-        if net.loss_name == "huber":
-            raise ValueError("Laplace needs a loss that is a log-likelihood, got 'huber'; use 'squared_error'")
+        if not net.loss_function.is_likelihood:
+            raise ValueError(
+                f"Laplace needs a loss that is a log-likelihood, got {net.loss_name!r}; use 'squared_error'"
+            )
         delta = _free_or_number("prior_precision", prior_precision)
-        noisy = net.loss_name == "squared_error"
+        noisy = net.loss_function.least_squares
         variance = _free_or_number("noise_variance", noise_variance) if noisy else 1.0
         if not noisy and noise_variance != "marginal_likelihood":
             raise ValueError(
@@ -308,8 +310,9 @@ class Laplace:
         self._fit = 2.0 * total * net.loss(X, y, sample_weight=sample_weight, threads=threads)
         self._n_targets = total * net.n_outputs
         self._constant = 0.0
-        if net.loss_name == "poisson" and risk.y is not None:
-            self._constant = -float(counts @ gammaln(risk.y + 1.0).sum(axis=1))
+        constants = None if risk.y is None else net.loss_function.constant(risk.y)
+        if constants is not None:
+            self._constant = -float(counts @ constants)
         self._choose(delta, variance)
 
     def _choose(self, delta: float | None, variance: float | None) -> None:
@@ -341,13 +344,13 @@ class Laplace:
             raise ValueError(
                 f"the marginal likelihood has no maximum: the eigenvalues of the Gauss-Newton matrix sum to {trace:g}, "
                 f"‖θ‖² is {R:g}, the sum of the losses {0.5 * S:g}; give prior_precision"
-                f"{' and noise_variance' if self.net.loss_name == 'squared_error' else ''}"
+                f"{' and noise_variance' if self.net.loss_function.least_squares else ''}"
             ) from None
         assert delta is not None
         for part in self._parts:
             part.settle(variance, delta)
         self.prior_precision = delta
-        self.noise_variance = variance if self.net.loss_name == "squared_error" else None
+        self.noise_variance = variance if self.net.loss_function.least_squares else None
         self.n_effective = effective(self.prior_precision * variance)
 
     @property
@@ -474,16 +477,16 @@ class Laplace:
                 for part in self._parts:
                     part.add_covariance(risk, passes, C[rows])
         v = np.einsum("nkk->nk", C)
-        loss = self.net.loss_name
-        if loss == "squared_error":
+        link = self.net.loss_function.inverse_link
+        if link == "identity":
             assert self.noise_variance is not None
             return Predictive(Z, np.sqrt(v + self.noise_variance), Z, C)
-        if loss == "poisson":
+        if link == "exp":
             with np.errstate(over="ignore"):
                 rate = np.exp(Z + 0.5 * v)
                 return Predictive(rate, np.sqrt(rate + np.expm1(v) * np.square(rate)), Z, C)
         logits = Z / np.sqrt(1.0 + (pi / 8.0) * v)
-        p = softmax(logits, axis=1) if loss == "cross_entropy" else expit(logits)
+        p = softmax(logits, axis=1) if link == "softmax" else expit(logits)
         return Predictive(p, np.sqrt(p * (1.0 - p)), Z, C)
 
     def __repr__(self) -> str:

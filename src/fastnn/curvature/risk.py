@@ -193,7 +193,7 @@ class EmpiricalRisk:
     @property
     def softmax(self) -> bool:
         """Whether the loss's Hessian is diag q − q qᵀ rather than diag q."""
-        return self.net.loss_name == "cross_entropy"
+        return self.net.loss_function.couples_outputs
 
     def chain(self) -> list[DenseLayer] | None:
         """The dense layers, when all ops are dense or element-wise, else None."""
@@ -361,7 +361,7 @@ def require_second_derivatives(net: Network, what: str, *, of_loss: bool = True)
     ------
     ValueError
     """
-    if net.loss_name == "absolute_error" and of_loss:
+    if not net.loss_function.has_curvature and of_loss:
         raise ValueError(
             f"{what}: curvature is not defined for loss 'absolute_error', whose second derivative is 0 except at the "
             "kink; use 'huber' or 'squared_error'"

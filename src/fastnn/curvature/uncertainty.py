@@ -76,8 +76,8 @@ def standard_errors(
     All is computed in float64.
     """
     exact = in_double(net)
-    if exact.loss_name == "huber" and not robust:
-        raise ValueError("standard_errors: 'huber' is no log-likelihood; use robust=True")
+    if not exact.loss_function.is_likelihood and not robust:
+        raise ValueError(f"standard_errors: {exact.loss_name!r} is no log-likelihood; use robust=True")
     options: dict[str, Any] = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
     risk = EmpiricalRisk(exact, X, y, sample_weight, l2, threads=threads, what="standard_errors")
     values, vectors = _eigen(risk, max_bytes)
@@ -93,7 +93,7 @@ def standard_errors(
         diagonal = np.einsum("pi,ij,pj->p", vectors, G, vectors, optimize=True) / n
     else:
         dispersion = 1.0
-        if exact.loss_name == "squared_error":
+        if exact.loss_function.least_squares:
             freedom = n * exact.n_outputs - exact.n_parameters
             if freedom <= 0:
                 raise ValueError(

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 from joblib.parallel import get_active_backend
 from scipy.optimize import minimize
-from scipy.special import xlogy
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -285,8 +284,8 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         self.network_ = net
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = 1 + sum(isinstance(layer, Dense) for layer in layers)
-        links = {"softmax": "softmax", "sigmoid": "logistic", "log": "exp", "none": "identity"}
-        self.out_activation_ = links[net.loss_function.link]
+        links = {"softmax": "softmax", "sigmoid": "logistic", "exp": "exp", "identity": "identity"}
+        self.out_activation_ = links[net.loss_function.inverse_link]
         for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_", "loss_"):
             self.__dict__.pop(name, None)
         self._waited = 0
@@ -505,8 +504,9 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
             )
         penalty = 0.5 * l2 * sum(float(np.vdot(W, W)) for W in _weights(exact, result.x))
         constant = 0.0
-        if net.loss_name == "poisson":
-            constant = float(np.average((xlogy(targets, targets) - targets).sum(axis=1), weights=weights))
+        constants = net.loss_function.deviance_constant(targets)
+        if constants is not None:
+            constant = float(np.average(constants, weights=weights))
         self.loss_ = reported_loss(net, float(result.fun), penalty, constant)
         if np.isfinite(result.x).all():  # else `_fit` says so
             net.theta[...] = result.x

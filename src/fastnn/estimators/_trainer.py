@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import xlogy
 
 from ..network import Network
 from ..plan import TrainResult
@@ -37,11 +36,11 @@ def reported_loss(net: Network, loss: Any, penalty: Any, constant: Any) -> Any:
     penalty : float or ndarray
         The part of it that is penalty.
     constant : float or ndarray
-        Mean of Σ_k y log y − y over the rows.
+        Mean over the rows of what turns ℓ into half the deviance.
     """
-    if net.loss_name == "squared_error" and net.n_outputs > 1:
+    if net.loss_function.least_squares and net.n_outputs > 1:
         return (loss - penalty) / net.n_outputs + penalty
-    return loss + constant if net.loss_name == "poisson" else loss
+    return loss + constant
 
 
 class FaceTrainer(Trainer):
@@ -76,9 +75,7 @@ class FaceTrainer(Trainer):
         self._orders: np.ndarray | None = None  # of the last epochs that were drawn, from this one on
         self._drawn_from = 0
         self._last = np.arange(self._n_rows)  # of them
-        self._constants = None
-        if net.loss_name == "poisson":
-            self._constants = (xlogy(self._y, self._y) - self._y).sum(axis=1, dtype=np.float64)
+        self._constants = net.loss_function.deviance_constant(self._y)
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "divide_l2": True}

@@ -38,7 +38,7 @@ from .optim import (
     rmsprop_update,
     sgd_update,
 )
-from .rows import all_finite, shuffle
+from .sampling import all_finite, shuffle
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
 __all__ = [

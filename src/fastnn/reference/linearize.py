@@ -1,7 +1,8 @@
 """A network linearized at a point: what curvature needs of every operation, and products with curvature matrices.
 
-Twin of the compiled engine's ``Plan.linearize``. With dots for tangents along a direction v of theta, a product with
-the Hessian is a forward pass of tangents (of values) and a backward pass of tangents (of derivatives)::
+Reference implementation of the compiled engine's ``Plan.linearize``. With dots for tangents along a direction v of
+theta, a product with the Hessian is a forward pass of tangents (of values) and a backward pass of tangents (of
+derivatives)::
 
     ż = ẋ W + x Ẇ + ḃ,   ȧ = σ' ⊙ ż             at the loss:  ġ = w H_ℓ ż
     δ̇ = σ' ⊙ ġ + σ'' ⊙ g ⊙ ż,  ġ_in = δ̇ Wᵀ + δ Ẇᵀ,     H v has xᵀ δ̇ + ẋᵀ δ and Σ δ̇
@@ -11,18 +12,16 @@ the Hessian is a forward pass of tangents (of values) and a backward pass of tan
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..losses import Loss
 from .arguments import check_array
 from .losses import loss_curvature
-from .ops import Pass, Point, linear_backward, linearize, tangent_backward, tangent_forward
+from .ops import Op, Pass, Point
 
-if TYPE_CHECKING:
-    from .network import Plan
-
-__all__ = ["Linearization"]
+__all__ = ["Linearization", "linearize"]
 
 KINDS = ("hessian", "ggn", "fisher")
 
@@ -49,25 +48,29 @@ class Linearization:
 
     def __init__(
         self,
-        plan: Plan,
+        ops: Sequence[Op],
         theta: np.ndarray,
-        X: np.ndarray,
+        values: list[np.ndarray],
+        points: list[Point],
         head: np.ndarray,
         curvature: np.ndarray,
         loss: float,
         weight: np.ndarray | None,
-        values: list[np.ndarray],
-        points: list[Point],
+        *,
+        couples_outputs: bool,
+        input_scale: float | None,
         run: Pass,
     ) -> None:
-        self.n_rows = len(X)
+        self.n_rows = len(head)
         self.loss = loss
         self.weight = weight
-        self.weight_sum = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
+        self.weight_sum = _weight_sum(self.n_rows, weight)
         self.curvature = curvature
-        self._plan, self._theta, self._X, self._values = plan, theta, X, values
-        self._head, self._points, self._run = head, points, run
-        self._whole = run.training and any(op.kind == "batch_norm" for op in plan.ops)
+        self._ops, self._theta, self._run = ops, theta, run
+        self._values, self._points = values, points  # X first, then each operation's output
+        self._head, self._couples_outputs = head, couples_outputs
+        self._scale = theta.dtype.type(1.0 if input_scale is None else input_scale)
+        self._couples_rows = run.training and any(op.spec.facts.couples_rows for op in ops)
         self._input_gradient = self._backward()
 
     @property
@@ -77,8 +80,7 @@ class Linearization:
 
     def inputs(self, i: int) -> np.ndarray:
         """What operation i reads, (N, n_in)."""
-        source = self._plan.ops[i].input
-        return self._X if source < 0 else self._values[source]
+        return self._values[i]
 
     def slope(self, i: int) -> np.ndarray | None:
         """σ'(z) of a dense or activation op, (N, n_out); None where σ is linear."""
@@ -108,8 +110,7 @@ class Linearization:
 
     def input_gradient(self) -> np.ndarray:
         """w ∂ℓ/∂x with respect to X as it was given, (N, D)."""
-        scale = self._plan.input_scale
-        return self._input_gradient if scale is None else self._input_gradient * self._plan.dtype.type(scale)
+        return self._input_gradient * self._scale
 
     def product(self, V: np.ndarray, kind: str = "hessian", out: np.ndarray | None = None) -> np.ndarray:
         """Product of a curvature matrix of the data term with vectors.
@@ -134,9 +135,9 @@ class Linearization:
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-        if kind == "fisher" and self._whole:
+        if kind == "fisher" and self._couples_rows:
             raise ValueError("kind: 'fisher' needs rows that do not depend on each other, got statistics of the batch")
-        P, dtype = self._plan.n_parameters, self._plan.dtype
+        P, dtype = len(self._theta), self._theta.dtype
         V = check_array("V", V, (P,) if np.ndim(V) == 1 else ("n", P), dtype)
         if out is None:
             out = np.empty_like(V)
@@ -162,103 +163,118 @@ class Linearization:
         TypeError, ValueError
             If the direction does not fit, or the rows depend on each other by the statistics of the batch.
         """
-        if self._whole:
+        if self._couples_rows:
             raise ValueError("input_product needs rows that do not depend on each other, got statistics of the batch")
-        D, dtype = self._X.shape[1], self._plan.dtype
-        direction = check_array("direction", direction, (D,), dtype)
-        scale = dtype.type(1.0 if self._plan.input_scale is None else self._plan.input_scale)
-        dX = np.broadcast_to(direction * scale, (1, self.n_rows, D))
-        return self._tangents(None, dX, "hessian", None)[0] * scale
+        D = self._values[0].shape[1]
+        direction = check_array("direction", direction, (D,), self._theta.dtype)
+        dX = np.broadcast_to(direction * self._scale, (1, self.n_rows, D))
+        return self._tangents(None, dX, "hessian", None)[0] * self._scale
 
     def _backward(self) -> np.ndarray:
         """Fill the points' delta and bend; the result is the gradient with respect to what the first op reads."""
-        ops, last = self._plan.ops, len(self._plan.ops) - 1
-        upstream: list[np.ndarray | None] = [None] * len(ops)
-        upstream[last] = self._head if self.weight is None else self._head * self.weight[:, None]
-        gradient = np.zeros_like(self._X)
-        for i in reversed(range(len(ops))):
-            op, at, g = ops[i], self._points[i], upstream[i]
-            if g is None:  # nothing reads this operation
-                g = np.zeros_like(self._values[i])
+        g = self._head if self.weight is None else self._head * self.weight[:, None]
+        for i in reversed(range(len(self._ops))):
+            at = self._points[i]
             at.delta = g if at.slope is None else at.slope * g
             if at.bend is not None:
                 at.bend = at.bend * g
-            back = linear_backward(op, self._theta, self.inputs(i), at, g, None, self._run)
-            if op.input < 0:
-                gradient += back
-            else:
-                before = upstream[op.input]
-                upstream[op.input] = back if before is None else before + back
-        return gradient
+            g = self._ops[i].vjp(self._theta, self._values[i], at, g, None, self._run)
+        return g
 
     def _tangents(self, V: np.ndarray | None, dX: np.ndarray | None, kind: str, out: np.ndarray | None) -> np.ndarray:
         """Both tangent passes; parts for theta are added to `out` (n, P), the result is for X, (n, N, D)."""
-        ops, theta, run = self._plan.ops, self._theta, self._run
-        tangents: list[np.ndarray | None] = []
-        kept: list[Any] = []
-        for i, op in enumerate(ops):
-            source = dX if op.input < 0 else tangents[op.input]
-            tangent, keep = tangent_forward(op, theta, V, self.inputs(i), source, self._points[i], run)
+        theta, run = self._theta, self._run
+        tangents: list[np.ndarray | None] = [dX]
+        kept: list[np.ndarray | None] = []
+        for op, X, at in zip(self._ops, self._values, self._points, strict=False):
+            tangent, keep = op.jvp(theta, V, X, tangents[-1], at, run)
             tangents.append(tangent)
             kept.append(keep)
-        n = len(V) if V is not None else 1
-        back = np.zeros((n, *self._X.shape), self._plan.dtype)
-        upstream: list[np.ndarray | None] = [None] * len(ops)
-        upstream[-1] = self._loss_tangent(tangents[-1], kind, n)
-        for i in reversed(range(len(ops))):
-            op, at, g = ops[i], self._points[i], upstream[i]
-            if g is None:
-                g = np.zeros((n, *self._values[i].shape), self._plan.dtype)
+        g = self._loss_tangent(tangents[-1], kind, len(V) if V is not None else 1)
+        for i in reversed(range(len(self._ops))):
+            op, X, at = self._ops[i], self._values[i], self._points[i]
             if kind == "hessian":
-                source = dX if op.input < 0 else tangents[op.input]
-                down = tangent_backward(op, theta, V, self.inputs(i), source, at, kept[i], g, out, run)
+                g = op.vjp_jvp(theta, V, X, tangents[i], at, kept[i], g, out, run)
             else:
-                down = linear_backward(op, theta, self.inputs(i), at, g, out, run)
-            if op.input < 0:
-                back += down
-            else:
-                before = upstream[op.input]
-                upstream[op.input] = down if before is None else before + down
-        return back
+                g = op.vjp(theta, X, at, g, out, run)
+        return g
 
     def _loss_tangent(self, dZ: np.ndarray | None, kind: str, n: int) -> np.ndarray:
-        """Tangent of the loss's gradient along the tangent of the outputs, weights included."""
+        """Tangent of the loss's gradient along the tangent of the outputs, weights included: (n, N, K)."""
         if dZ is None:
-            return np.zeros((n, *self.outputs.shape), self._plan.dtype)
+            return np.zeros((n, *self.outputs.shape), self._theta.dtype)
         if kind == "fisher":
             result = (self._head * dZ).sum(axis=-1, keepdims=True) * self._head
         else:
             result = self.curvature * dZ
-            if self._plan.loss == "cross_entropy":
+            if self._couples_outputs:
                 result -= self.curvature * result.sum(axis=-1, keepdims=True)
         return result if self.weight is None else result * self.weight[:, None]
 
 
-def make(
-    plan: Plan,
+def _weight_sum(n_rows: int, weight: np.ndarray | None) -> float:
+    return float(n_rows) if weight is None else float(weight.sum(dtype=np.float64))
+
+
+def linearize(
+    ops: Sequence[Op],
     theta: np.ndarray,
     X: np.ndarray,
     y: np.ndarray | None,
     weight: np.ndarray | None,
     cotangent: np.ndarray | None,
-    evaluate: Any,
+    *,
+    loss: type[Loss],
+    loss_of: Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[float, np.ndarray]],
+    input_scale: float | None,
     run: Pass,
 ) -> Linearization:
-    """Linearize `plan` at checked arrays; `evaluate` is its loss as a function of outputs, targets and weights."""
-    values: list[np.ndarray] = []
-    points: list[Point] = []
-    for op in plan.ops:
-        out, point = linearize(op, theta, X if op.input < 0 else values[op.input], run)
+    """Linearize a chain of operations at checked arrays.
+
+    Parameters
+    ----------
+    ops : sequence of Op
+    theta : ndarray (P,)
+    X : ndarray (N, D)
+        What the first operation reads, `input_scale` included.
+    y, weight, cotangent : ndarray or None
+        Targets, (N,) or (N, K); weights of the rows (N,); or, instead of targets, ∂ℓ/∂(outputs) (N, K).
+    loss : type of Loss
+    loss_of : callable
+        Its mean and the derivative of that, as functions of outputs, targets and weights.
+    input_scale : float or None
+    run : Pass
+
+    Returns
+    -------
+    Linearization
+    """
+    values, points = [X], []
+    for op in ops:
+        out, point = op.linearize(theta, values[-1], run)
         values.append(out)
         points.append(point)
-    Z = values[-1]
+    Z, dtype = values[-1], theta.dtype
     if y is None:
-        assert cotangent is not None
-        head = check_array("cotangent", cotangent, Z.shape, plan.dtype)
-        losses = (head * Z).sum(axis=1, dtype=np.float64)
-        total = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
-        loss = float(losses.sum() if weight is None else losses @ weight) / total if total else 0.0
-        return Linearization(plan, theta, X, head, np.zeros_like(Z), loss, weight, values, points, run)
-    loss, _ = evaluate(Z, y, weight)
-    head = evaluate(Z, y, None)[1] * plan.dtype.type(len(X))  # the kernels give means
-    return Linearization(plan, theta, X, head, loss_curvature(Z, y, plan.loss), loss, weight, values, points, run)
+        head = check_array("cotangent", cotangent, Z.shape, dtype)
+        rows = (head * Z).sum(axis=1, dtype=np.float64)
+        total = _weight_sum(len(X), weight)
+        mean = float(rows.sum() if weight is None else rows @ weight) / total if total else 0.0
+        curvature = np.zeros_like(Z)
+    else:
+        mean, _ = loss_of(Z, y, weight)
+        head = loss_of(Z, y, None)[1] * dtype.type(len(X))  # the kernels give means
+        curvature = loss_curvature(Z, y, loss.name)
+    return Linearization(
+        ops,
+        theta,
+        values,
+        points,
+        head,
+        curvature,
+        mean,
+        weight,
+        couples_outputs=loss.couples_outputs,
+        input_scale=input_scale,
+        run=run,
+    )

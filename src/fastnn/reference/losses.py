@@ -10,7 +10,8 @@ is 0 and so is δ.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .arguments import Call, Number, Read, check_array, checked
 from .softmax import LOGITS, log_softmax, softmax
 
 __all__ = [
+    "KERNELS",
+    "Kernels",
     "absolute_error",
     "binary_cross_entropy",
     "cross_entropy",
@@ -327,21 +330,45 @@ def loss_curvature(Z: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
         If the loss is not known.
     """
     Z = check_array("Z", Z, ("N", "K"))
-    if loss == "cross_entropy":
-        return softmax(Z)
-    if loss == "binary_cross_entropy":
-        E = np.exp(-np.abs(Z))
-        return E / np.square(1.0 + E)
-    if loss == "squared_error":
-        return np.ones_like(Z)
-    if loss == "absolute_error":
-        return np.zeros_like(Z)
-    if loss == "huber":
-        return (np.abs(Z - y) <= 1.0).astype(Z.dtype)
-    if loss == "poisson":
-        with np.errstate(over="ignore"):
-            return np.exp(Z)
-    raise ValueError(f"loss: unknown name {loss!r}")
+    if loss not in KERNELS:
+        raise ValueError(f"loss: unknown name {loss!r}")
+    return KERNELS[loss].curvature(Z, y)
+
+
+def _sigmoid_curvature(Z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    E = np.exp(-np.abs(Z))
+    return E / np.square(1.0 + E)
+
+
+def _poisson_curvature(Z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.exp(Z)
+
+
+class Kernels(NamedTuple):
+    """What a loss is made of.
+
+    Attributes
+    ----------
+    loss : callable
+        Of outputs, targets and weights: the mean over rows and its derivative (N, K).
+    curvature : callable
+        Of outputs and targets: q (N, K) of :func:`loss_curvature`.
+    """
+
+    loss: Callable[..., tuple[float, np.ndarray]]
+    curvature: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+#: The losses by name.
+KERNELS: dict[str, Kernels] = {
+    "cross_entropy": Kernels(cross_entropy, lambda Z, y: softmax(Z)),
+    "binary_cross_entropy": Kernels(binary_cross_entropy, _sigmoid_curvature),
+    "squared_error": Kernels(squared_error, lambda Z, y: np.ones_like(Z)),
+    "absolute_error": Kernels(absolute_error, lambda Z, y: np.zeros_like(Z)),
+    "huber": Kernels(huber, lambda Z, y: (np.abs(Z - y) <= 1.0).astype(Z.dtype)),
+    "poisson": Kernels(poisson, _poisson_curvature),
+}
 
 
 def total_weight(sample_weight: np.ndarray | None, Z: np.ndarray) -> float:

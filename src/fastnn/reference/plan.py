@@ -1,49 +1,35 @@
 """A whole network in NumPy: forward, backward and the training loop over a plan.
 
-Twin of the compiled engine's ``Plan``. The equations, in rows (seed 002, appendix B)::
+Reference implementation of the compiled engine's ``Plan``. The equations, for a batch as rows::
 
     Z_l = X_{l-1} W_l + 1 b_lᵀ       X_l = σ_l(Z_l)
     δ_L = ∂L/∂Z_L                    δ_l = (δ_{l+1} W_{l+1}ᵀ) ⊙ σ'_l(Z_l)
     ∂L/∂W_l = X_{l-1}ᵀ δ_l           ∂L/∂b_l = Σ_rows δ_l
+
+The operations are in :mod:`fastnn.reference.ops`, the steps of the optimizers in :mod:`fastnn.reference.update`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..lowering import lower
 from ..plan import OpSpec, TrainResult, UpdateRule
 from .arguments import check_array
-from .kfac import kfac_direction
-from .linearize import Linearization, make
-from .losses import absolute_error, binary_cross_entropy, cross_entropy, huber, poisson, squared_error
-from .ops import Pass, backward, forward, move_statistics
-from .optim import (
-    adagrad_update,
-    adam_update,
-    effective_gradient,
-    gradient_norm2,
-    nag_momentum,
-    nag_update,
-    rmsprop_update,
-    sgd_update,
-)
+from .linearize import Linearization, linearize
+from .losses import KERNELS
+from .ops import Pass, make_ops
 from .sparse import SparseRows
+from .update import Inverses, Penalties, penalty, update
 
 __all__ = ["Plan"]
 
-LOSSES = {
-    "cross_entropy": cross_entropy,
-    "binary_cross_entropy": binary_cross_entropy,
-    "squared_error": squared_error,
-    "absolute_error": absolute_error,
-    "huber": huber,
-    "poisson": poisson,
-}
 INPUTS = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))
 
 
@@ -55,11 +41,52 @@ class _Interruption:
     def __enter__(self) -> _Interruption:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
         if isinstance(error, (TypeError, ValueError, MemoryError)):
             return False
         self.error = error
         return error is not None
+
+
+class _Evaluation(NamedTuple):
+    """Data term of the objective on a batch, its gradient (P,), the outputs, and what each forward pass saved."""
+
+    loss: float
+    gradient: np.ndarray | None
+    outputs: np.ndarray
+    saved: list[Any]
+
+
+class _Batch(NamedTuple):
+    """Rows of one update, Σw of them, and the learning rate."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray | None
+    weight_sum: float
+    learning_rate: float
+
+
+class _Epoch:
+    """Sums over the batches of an epoch, each weighted by its Σw."""
+
+    def __init__(self) -> None:
+        self.weight = self._loss = self._penalty = self._hits = 0.0
+
+    def add(self, weight: float, loss: float, penalty: float, hits: float) -> None:
+        """Count a batch: the means of its objective and penalty, the weights of its rows classified correctly."""
+        self._loss += weight * loss
+        self._penalty += weight * penalty
+        self._hits += hits
+        self.weight += weight
+
+    def means(self) -> tuple[float, float, float]:
+        """Objective, penalty and fraction of correct rows."""
+        if not self.weight:
+            return 0.0, 0.0, 0.0
+        return self._loss / self.weight, self._penalty / self.weight, self._hits / self.weight
 
 
 class Plan:
@@ -68,12 +95,11 @@ class Plan:
     Parameters
     ----------
     ops : sequence of OpSpec
-        Each reads X (input -1) or the output of an earlier one; the last one's output goes into the loss.
+        The first one reads X, each of the others the output of the one before; the last one's goes into the loss.
     n_parameters : int
         Length P of theta.
     loss : str
-        Name of a loss kernel: ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"squared_error"``,
-        ``"absolute_error"``, ``"huber"`` or ``"poisson"``.
+        Name of a loss of :mod:`fastnn.losses`.
     dtype : str
         ``"float32"`` or ``"float64"``: of theta, of all arithmetic, of the result.
     input_scale : float, optional
@@ -98,16 +124,14 @@ class Plan:
     ) -> None:
         self.ops = tuple(ops)
         self.n_parameters = int(n_parameters)
-        self.loss = loss
         self.input_scale = input_scale
         lowered = lower(self.ops, self.n_parameters, loss, dtype, label_smoothing)
         self.dtype = np.dtype(dtype)
         self.n_state = lowered.n_buffers
+        self._ops = make_ops(self.ops)
+        self._loss = lowered.loss
         self._loss_options = {"label_smoothing": label_smoothing} if lowered.loss.smooths_labels else {}
-        self._classifies = lowered.loss.classifies
-        # A weight that two operations share is penalised once.
         self._segments = lowered.segments
-        self._penalised = [(at.begin, at.end) for at in lowered.segments if at.penalised]
 
     def forward(
         self, theta: np.ndarray, X: np.ndarray, threads: int | None = 1, statistics: np.ndarray | None = None
@@ -133,8 +157,8 @@ class Plan:
             If an array does not fit the plan.
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
-        run = Pass(self._check_statistics(statistics))
-        return self._forward(theta, self._rows(self._check_X(X)), run)[1][-1]
+        run = Pass(self._check_buffers(statistics))
+        return self._forward(theta, self._rows(self._check_X(X)), run)[0][-1]
 
     def loss_and_gradient(
         self,
@@ -182,15 +206,16 @@ class Plan:
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
         X = self._check_X(X)
-        run = Pass(self._check_statistics(statistics), training)
+        run = Pass(self._check_buffers(statistics), training)
         loss, grad, _, _ = self._evaluate(theta, self._rows(X), y, sample_weight, gradient, run)
-        loss += self._penalty(theta, l1, l2)
+        loss += penalty(self._segments, theta, l1, l2)
         if grad is not None:
-            for start, stop in self._penalised:
-                if l2 != 0.0:
-                    grad[start:stop] += l2 * theta[start:stop]
-                if l1 != 0.0:
-                    grad[start:stop] += l1 * np.sign(theta[start:stop])
+            for segment in self._segments:
+                weights = slice(segment.begin, segment.end)
+                if segment.penalised and l2 != 0.0:
+                    grad[weights] += l2 * theta[weights]
+                if segment.penalised and l1 != 0.0:
+                    grad[weights] += l1 * np.sign(theta[weights])
         return loss, grad
 
     def linearize(
@@ -217,7 +242,7 @@ class Plan:
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         sample_weight : ndarray (N,) of the plan's dtype, optional
         cotangent : ndarray (N, K) of the plan's dtype, optional
-            In the place of y: the rows' function is cotangent · outputs instead of the loss.
+            Instead of y: the rows' function is cotangent · outputs instead of the loss.
         statistics : ndarray (n_state,) of the plan's dtype, optional
             As for `forward`.
         training : bool, default=False
@@ -243,8 +268,19 @@ class Plan:
             raise TypeError("linearize takes either y or cotangent")
         if sample_weight is not None:
             sample_weight = check_array("sample_weight", sample_weight, (X.shape[0],), self.dtype)
-        run = Pass(self._check_statistics(statistics), training)
-        return make(self, theta, self._rows(X), y, sample_weight, cotangent, self._loss_of, run)
+        run = Pass(self._check_buffers(statistics), training)
+        return linearize(
+            self._ops,
+            theta,
+            self._rows(X),
+            y,
+            sample_weight,
+            cotangent,
+            loss=self._loss,
+            loss_of=self._loss_of,
+            input_scale=self.input_scale,
+            run=run,
+        )
 
     def train(
         self,
@@ -306,8 +342,8 @@ class Plan:
             Per operation the inverses of its factors A and G, m = n_in, and one more with a bias; None for those
             that have none.
         divide_l2 : bool, default=False
-            Take l2 / Σw of the batch (its number of rows without sample weights) in the place of l2, as scikit-learn
-            takes its `alpha`.
+            Take l2 / Σw of the batch (its number of rows without sample weights) instead of l2, as scikit-learn takes
+            its `alpha`.
         epochs : int, default=1
             Where `order` is None.
 
@@ -324,7 +360,7 @@ class Plan:
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype, writable=True)
         state = check_array("state", state, (optimizer.n_moments, self.n_parameters), self.dtype, writable=True)
-        statistics = self._check_statistics(statistics, writable=True)
+        statistics = self._check_buffers(statistics, writable=True)
         X = self._check_X(X)
         y = np.asarray(y)
         n_rows = X.shape[0]
@@ -343,59 +379,94 @@ class Plan:
         n_batches = -(-(n_rows if order is None else order.shape[1]) // batch_size)
         if learning_rates is not None:
             n_batches *= epochs if order is None else order.shape[0]
-            check_array("learning_rates", learning_rates, (n_batches,), np.dtype(np.float64))
+            learning_rates = check_array("learning_rates", learning_rates, (n_batches,), np.dtype(np.float64))
 
-        losses: list[float] = []
-        correct: list[float] = []
-        penalties: list[float] = []
-        batch = 0
-        passes: Any = (slice(None),) * epochs if order is None else order
+        orders: Iterable[np.ndarray | None] = repeat(None, epochs) if order is None else order
+        rates = repeat(optimizer.learning_rate) if learning_rates is None else iter(learning_rates.tolist())
+        done: list[tuple[float, float, float]] = []
+        status = "ok"
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"), _Interruption() as interruption:
-            for rows in passes:
-                n = n_rows if order is None else len(rows)
-                total = weighted_loss = weighted_hits = weighted_penalty = 0.0
-                for start in range(0, n, batch_size):
-                    stop = min(start + batch_size, n)
-                    take = slice(start, stop) if order is None else rows[start:stop]
-                    eta = optimizer.learning_rate if learning_rates is None else float(learning_rates[batch])
-                    batch += 1
-                    w = None if sample_weight is None else sample_weight[take]
-                    weight = float(stop - start) if w is None else float(w.sum(dtype=np.float64))
-                    if weight == 0.0:
-                        continue
+            for rows in orders:
+                epoch = _Epoch()
+                for batch in self._batches(X, y, sample_weight, rows, batch_size, rates):
+                    ridge = l2 / batch.weight_sum if divide_l2 else l2
                     run = Pass(statistics, True, step)
-                    loss, grad, Z, saved = self._evaluate(theta, self._rows(X[take]), y[take], w, True, run)
-                    ridge = l2 / weight if divide_l2 else l2
-                    penalty = self._penalty(theta, l1, ridge)
-                    loss += penalty
-                    if not math.isfinite(loss):
-                        return TrainResult(tuple(losses), self._hits(correct), step, "diverged", None, tuple(penalties))
-                    if self._classifies:
-                        hits = self._correct(Z, y[take])
-                        weighted_hits += float(hits.sum() if w is None else w[hits].sum(dtype=np.float64))
-                    assert grad is not None
-                    # An interruption may come between any two lines; theta changes in one of them.
-                    after = theta.copy()
-                    limits = clip_norm, clip_value
-                    self._update(after, state, grad, optimizer, eta, step + 1, l1, ridge, *limits, preconditioner)
-                    theta[...] = after
-                    for op, kept in zip(self.ops, saved, strict=True):
-                        if op.kind == "batch_norm":
-                            assert statistics is not None
-                            move_statistics(op, kept, statistics)
+                    found = self._evaluate(theta, self._rows(batch.X), batch.y, batch.weights, True, run)
+                    penalised = penalty(self._segments, theta, l1, ridge)
+                    if not math.isfinite(found.loss + penalised):
+                        status = "diverged"
+                        break
+                    hits = self._hits(found.outputs, batch)
+                    limits = Penalties(l1, ridge, clip_norm, clip_value)
+                    self._step(theta, state, found, optimizer, batch.learning_rate, limits, preconditioner, run)
                     step += 1
-                    weighted_loss += weight * loss
-                    weighted_penalty += weight * penalty
-                    total += weight
-                losses.append(weighted_loss / total if total else 0.0)
-                penalties.append(weighted_penalty / total if total else 0.0)
-                correct.append(weighted_hits / total if total else 0.0)
+                    epoch.add(batch.weight_sum, found.loss + penalised, penalised, hits)
+                if status == "diverged":
+                    break
+                done.append(epoch.means())
         if interruption.error is not None:
-            done = len(correct)
-            kept = tuple(losses[:done]), self._hits(correct)
-            return TrainResult(*kept, step, "interrupted", interruption.error, tuple(penalties[:done]))
-        return TrainResult(tuple(losses), self._hits(correct), step, "ok", None, tuple(penalties))
+            status = "interrupted"
+        losses, penalties, correct = (tuple(means) for means in zip(*done, strict=True)) if done else ((), (), ())
+        scores = correct if self._loss.classifies else None
+        return TrainResult(losses, scores, step, status, interruption.error, penalties)
+
+    def _batches(
+        self,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        order: np.ndarray | None,
+        batch_size: int,
+        rates: Iterator[float],
+    ) -> Iterator[_Batch]:
+        """Batches of one epoch, in the given order of the rows; those whose weights sum to 0 are left out."""
+        n = len(y) if order is None else len(order)
+        for start in range(0, n, batch_size):
+            stop = min(start + batch_size, n)
+            take = slice(start, stop) if order is None else order[start:stop]
+            rate = next(rates)
+            w = None if sample_weight is None else sample_weight[take]
+            weight_sum = float(stop - start) if w is None else float(w.sum(dtype=np.float64))
+            if weight_sum != 0.0:
+                yield _Batch(X[take], y[take], w, weight_sum, rate)
+
+    def _step(
+        self,
+        theta: np.ndarray,
+        moments: np.ndarray,
+        found: _Evaluation,
+        rule: UpdateRule,
+        learning_rate: float,
+        limits: Penalties,
+        inverses: Inverses | None,
+        run: Pass,
+    ) -> None:
+        """One update of theta, moments and buffers, in place."""
+        assert found.gradient is not None
+        after = theta.copy()  # an interruption may come between any two lines: theta changes in one of them
+        update(
+            after,
+            moments,
+            found.gradient,
+            rule,
+            learning_rate,
+            run.step + 1,
+            self._segments,
+            limits,
+            self.ops,
+            inverses,
+        )
+        theta[...] = after
+        for op, saved in zip(self._ops, found.saved, strict=True):
+            op.after_step(saved, run)
+
+    def _hits(self, Z: np.ndarray, batch: _Batch) -> float:
+        """Weights of the rows that are classified correctly; 0 for regression."""
+        if not self._loss.classifies:
+            return 0.0
+        hits = self._loss.hits(Z, batch.y)
+        return float(hits.sum() if batch.weights is None else batch.weights[hits].sum(dtype=np.float64))
 
     def _check_X(self, X: Any) -> Any:
         if not isinstance(X, SparseRows):
@@ -411,128 +482,35 @@ class Plan:
         X = X.dense(self.dtype) if isinstance(X, SparseRows) else X.astype(self.dtype, copy=False)
         return X if self.input_scale is None else X * self.dtype.type(self.input_scale)
 
-    def _check_statistics(self, statistics: np.ndarray | None, *, writable: bool = False) -> np.ndarray | None:
+    def _check_buffers(self, buffers: np.ndarray | None, *, writable: bool = False) -> np.ndarray | None:
         if self.n_state == 0:
             return None
-        if statistics is None:
+        if buffers is None:
             raise TypeError("statistics: expected the network's state, got None")
-        return check_array("statistics", statistics, (self.n_state,), self.dtype, writable=writable)
+        return check_array("statistics", buffers, (self.n_state,), self.dtype, writable=writable)
 
-    def _forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[list[Any], list[np.ndarray]]:
-        """Per operation, what its backward pass needs, and its output."""
-        saved: list[Any] = []
-        outputs: list[np.ndarray] = []
-        for index, op in enumerate(self.ops):
-            out, kept = forward(op, index, theta, X if op.input < 0 else outputs[op.input], run)
+    def _forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[list[np.ndarray], list[Any]]:
+        """X and the output of each operation; what their backward passes need."""
+        values, saved = [X], []
+        for op in self._ops:
+            out, kept = op.forward(theta, values[-1], run)
+            values.append(out)
             saved.append(kept)
-            outputs.append(out)
-        return saved, outputs
+        return values, saved
 
     def _evaluate(
         self, theta: np.ndarray, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, gradient: bool, run: Pass
-    ) -> tuple[float, np.ndarray | None, np.ndarray, list[Any]]:
-        """Data term of the objective, its gradient, the outputs, and what forward saved."""
-        saved, outputs = self._forward(theta, X, run)
-        loss, delta = self._loss_of(outputs[-1], y, w)
+    ) -> _Evaluation:
+        """Forward pass, and the backward pass if the gradient is wanted."""
+        values, saved = self._forward(theta, X, run)
+        loss, delta = self._loss_of(values[-1], y, w)
         if not gradient:
-            return loss, None, outputs[-1], saved
+            return _Evaluation(loss, None, values[-1], saved)
         grad = np.zeros(self.n_parameters, self.dtype)
-        dA: list[np.ndarray | None] = [None] * len(self.ops)
-        dA[-1] = delta
-        for index in reversed(range(len(self.ops))):
-            op, upstream = self.ops[index], dA[index]
-            assert upstream is not None  # every output is read
-            source = X if op.input < 0 else outputs[op.input]
-            back = backward(op, index, theta, source, saved[index], upstream, grad, run)
-            if op.input >= 0:  # two operations may read the same output
-                before = dA[op.input]
-                dA[op.input] = back if before is None else before + back
-        return loss, grad, outputs[-1], saved
+        for op, source, kept in reversed(list(zip(self._ops, values, saved, strict=False))):
+            delta = op.backward(theta, source, kept, delta, grad, run)
+        return _Evaluation(loss, grad, values[-1], saved)
 
     def _loss_of(self, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> tuple[float, np.ndarray]:
-        """Loss of outputs, and its derivative."""
-        return LOSSES[self.loss](Z, y, w, **self._loss_options)
-
-    def _penalty(self, theta: np.ndarray, l1: float, l2: float) -> float:
-        """½ l2 ‖W‖² + l1 ‖W‖₁ in float64."""
-        value = 0.0
-        if l1 != 0.0 or l2 != 0.0:
-            for start, stop in self._penalised:
-                W = theta[start:stop].astype(np.float64)
-                value += 0.5 * l2 * float(W @ W) + l1 * float(np.abs(W).sum())
-        return value
-
-    def _correct(self, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Whether each row is classified correctly, in all of its outputs."""
-        if self.loss == "cross_entropy":
-            return Z.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
-        return ((Z > 0.0) == (y > 0.5)).all(axis=1)
-
-    def _hits(self, correct: list[float]) -> tuple[float, ...] | None:
-        return tuple(correct) if self._classifies else None
-
-    def _update(
-        self,
-        theta: np.ndarray,
-        state: np.ndarray,
-        grad: np.ndarray,
-        rule: UpdateRule,
-        learning_rate: float,
-        step: int,
-        l1: float,
-        l2: float,
-        clip_norm: float | None,
-        clip_value: float | None,
-        preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
-    ) -> None:
-        """One step of the optimizer."""
-        # Where, l1, l2, weight decay, learning rate.
-        spans = [(slice(0, self.n_parameters), 0.0, 0.0, 0.0, learning_rate)]
-        if not l1 == l2 == rule.weight_decay == 0.0 or any(rate != 1.0 for _, _, _, rate in self._segments):
-            terms = {True: (l1, l2, rule.weight_decay), False: (0.0, 0.0, 0.0)}
-            spans = [
-                (slice(start, stop), *terms[penalised], learning_rate * rate)
-                for start, stop, penalised, rate in self._segments
-            ]
-        factor = 1.0
-        if clip_norm is not None:
-            squares = (gradient_norm2(theta[at], grad[at], l1=a, l2=b) for at, a, b, _, _ in spans)
-            norm = math.sqrt(sum(squares))
-            factor = clip_norm / norm if norm > clip_norm else 1.0
-        limit = math.inf if clip_value is None else clip_value
-        if rule.rule == "kfac":
-            if preconditioner is None or len(preconditioner) != len(self.ops):
-                raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
-            g = np.concatenate(
-                [effective_gradient(theta[at], grad[at], 1.0, a, b, factor, limit) for at, a, b, _, _ in spans]
-            )
-            u = kfac_direction(self.ops, g, preconditioner, learning_rate, rule.kl_clip)
-            for at, _, _, _, eta in spans:
-                if eta != 0.0:
-                    sgd_update(theta[at], u[at], state[0, at], eta, rule.momentum)
-            return
-        mu = float(nag_momentum(step)[0]) if rule.rule == "nag" else 0.0
-        for at, a, b, decay, eta in spans:
-            if eta == 0.0:  # frozen, its state too
-                continue
-            t, g = theta[at], grad[at]
-            common = {"l1": a, "l2": b, "factor": factor, "clip_value": limit}
-            if rule.rule == "sgd":
-                velocity = state[0, at] if rule.n_moments else None
-                sgd_update(t, g, velocity, eta, rule.momentum, rule.nesterov, **common)
-            elif rule.rule == "nag":
-                nag_update(t, g, state[0, at], eta, mu, **common)
-            elif rule.rule == "adagrad":
-                adagrad_update(t, g, state[0, at], eta, rule.epsilon, **common)
-            elif rule.rule == "rmsprop":
-                rest = [slot[at] for slot in state[1:]]
-                mean = rest.pop(0) if rule.centered else None
-                velocity = rest.pop(0) if rule.momentum != 0.0 else None
-                numbers = eta, rule.rho, rule.epsilon, rule.momentum
-                rmsprop_update(t, g, state[0, at], *numbers, mean, velocity, **common)
-            elif rule.rule == "adam":
-                m, v, top = state[0, at], state[1, at], state[2, at] if rule.amsgrad else None
-                numbers = eta, rule.beta1, rule.beta2, rule.epsilon
-                adam_update(t, g, m, v, step, *numbers, decay, top, rule.epsilon_hat, **common)
-            else:
-                raise ValueError(f"optimizer: unknown rule {rule.rule!r}")
+        """Loss of outputs, and its derivative (N, K)."""
+        return KERNELS[self._loss.name].loss(Z, y, w, **self._loss_options)

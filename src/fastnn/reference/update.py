@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -29,6 +29,15 @@ Inverses = Sequence[tuple[np.ndarray, np.ndarray] | None]
 
 #: Changes a segment of theta and of the moments (k, n) in place, given its gradient, learning rate and weight decay.
 Rule = Callable[..., None]
+
+
+class Terms(TypedDict):
+    """What every rule takes besides its own numbers: penalties of the segment, limits of its gradient."""
+
+    l1: float
+    l2: float
+    factor: float
+    clip_value: float
 
 
 class Penalties(NamedTuple):
@@ -70,11 +79,13 @@ def penalty(segments: Sequence[Segment], theta: np.ndarray, l1: float, l2: float
     return value
 
 
-def _spans(segments: Sequence[Segment], rule: UpdateRule, learning_rate: float, limits: Penalties) -> list[_Span]:
+def _spans(
+    segments: Sequence[Segment], rule: UpdateRule, learning_rate: float, limits: Penalties, n_parameters: int
+) -> list[_Span]:
     """Theta cut where penalties or learning rates change."""
     terms = limits.l1, limits.l2, rule.weight_decay
     if not any(terms) and all(segment.lr_multiplier == 1.0 for segment in segments):
-        return [_Span(slice(0, segments[-1].end), 0.0, 0.0, 0.0, learning_rate)]
+        return [_Span(slice(0, n_parameters), 0.0, 0.0, 0.0, learning_rate)]
     return [
         _Span(
             slice(segment.begin, segment.end),
@@ -86,7 +97,7 @@ def _spans(segments: Sequence[Segment], rule: UpdateRule, learning_rate: float, 
 
 
 def _sgd(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
         velocity = moments[0] if rule.n_moments else None
         sgd_update(theta, g, velocity, eta, rule.momentum, rule.nesterov, **terms)
 
@@ -96,21 +107,21 @@ def _sgd(rule: UpdateRule, step: int) -> Rule:
 def _nag(rule: UpdateRule, step: int) -> Rule:
     mu = float(nag_momentum(step)[0])
 
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
         nag_update(theta, g, moments[0], eta, mu, **terms)
 
     return apply
 
 
 def _adagrad(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
         adagrad_update(theta, g, moments[0], eta, rule.epsilon, **terms)
 
     return apply
 
 
 def _rmsprop(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
         rest = list(moments[1:])
         mean = rest.pop(0) if rule.centered else None
         velocity = rest.pop(0) if rule.momentum != 0.0 else None
@@ -120,10 +131,10 @@ def _rmsprop(rule: UpdateRule, step: int) -> Rule:
 
 
 def _adam(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, **terms: float) -> None:
+    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
         largest = moments[2] if rule.amsgrad else None
-        numbers = step, eta, rule.beta1, rule.beta2, rule.epsilon, decay
-        adam_update(theta, g, moments[0], moments[1], *numbers, largest, rule.epsilon_hat, **terms)
+        numbers = eta, rule.beta1, rule.beta2, rule.epsilon, decay
+        adam_update(theta, g, moments[0], moments[1], step, *numbers, largest, rule.epsilon_hat, **terms)
 
     return apply
 
@@ -174,7 +185,7 @@ def update(
     ValueError
         If `inverses` do not fit the operations.
     """
-    spans = _spans(segments, rule, learning_rate, limits)
+    spans = _spans(segments, rule, learning_rate, limits, len(theta))
     factor = 1.0
     if limits.clip_norm is not None:
         squares = (gradient_norm2(theta[span.at], grad[span.at], l1=span.l1, l2=span.l2) for span in spans)
@@ -189,9 +200,9 @@ def update(
     apply = RULES[rule.rule](rule, step)
     for span in spans:
         if span.learning_rate != 0.0:  # otherwise frozen, its moments too
-            terms = {"l1": span.l1, "l2": span.l2, "factor": factor, "clip_value": clip_value}
+            terms = Terms(l1=span.l1, l2=span.l2, factor=factor, clip_value=clip_value)
             of_span = moments[:, span.at]
-            apply(theta[span.at], grad[span.at], of_span, span.learning_rate, span.weight_decay, **terms)
+            apply(theta[span.at], grad[span.at], of_span, span.learning_rate, span.weight_decay, terms)
 
 
 def _kfac_update(

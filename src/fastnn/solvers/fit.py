@@ -146,12 +146,14 @@ def _refuse(
         if isinstance(callback, Checkpoint):
             raise ValueError(f"callbacks: Checkpoint saves trainings to be resumed, those of {name} cannot be")
     for index, op in enumerate(net.ops):
-        if op.kind == "dropout" and op.drop > 0.0:
+        if op.kind == "dropout" and op.dropout_rate > 0.0:
             raise ValueError(
                 f"{name} needs an objective without chance, got a Dropout at position {index} of the layers"
             )
-        if op.rate != 1.0:
-            raise ValueError(f"{name} has no learning rate, got learning_rate_multiplier={op.rate:g} of layer {index}")
+        if op.lr_multiplier != 1.0:
+            raise ValueError(
+                f"{name} has no learning rate, got learning_rate_multiplier={op.lr_multiplier:g} of layer {index}"
+            )
 
 
 class _Observer:
@@ -209,7 +211,7 @@ def _statistics(objective: Objective, theta: np.ndarray) -> list[tuple[slice, np
     found: list[tuple[slice, np.ndarray | float]] = []
     for i, op in enumerate(risk.ops):
         if op.kind == "batch_norm":
-            n, at, inputs = op.n_out, op.state, lin.inputs(i)
+            n, at, inputs = op.n_out, op.buffer, lin.inputs(i)
             found.append((slice(at, at + n), inputs.mean(axis=0, dtype=np.float64)))
             found.append((slice(at + n, at + 2 * n), inputs.var(axis=0, dtype=np.float64)))
             # After so many updates nothing is left of the start, for which the running values are corrected.

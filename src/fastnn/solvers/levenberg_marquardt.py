@@ -63,10 +63,10 @@ class LevenbergMarquardt(FullBatchSolver):
         self._number("damping", above=0.0)
 
     def _check(self, objective: Objective) -> None:
-        loss = objective.net.loss_name
-        if loss != "squared_error":
+        loss = objective.net.loss_function
+        if not loss.least_squares:
             raise ValueError(
-                f"LevenbergMarquardt needs loss 'squared_error', got {loss!r}; GaussNewtonCG takes the others"
+                f"LevenbergMarquardt needs loss 'squared_error', got {loss.name!r}; GaussNewtonCG takes the others"
             )
         if objective.risk.batch_coupled:
             raise ValueError("LevenbergMarquardt needs training=False where there is batch norm")

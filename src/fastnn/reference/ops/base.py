@@ -59,7 +59,7 @@ class Op:
     """One operation of a plan and its five passes; a subclass for each kind.
 
     Letters of the shapes: N rows, P parameters, n directions of a product. What depends on a direction (with a dot in
-    formulas) has the directions as a first axis before the rows, so that a block of them goes through one matrix product.
+    formulas) has the directions as its first axis, so that a block of them goes through one matrix product.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ C(c) = c − mean c − û mean(û c)::
     û̇ = s C(ẋ),         ȧ = γ̇ û + γ û̇ + β̇
     its tangent:  s [ C(γ̇ g + γ ġ) − s m₂ C(γ g) − û̇ mean(û γ g) − û mean(û̇ γ g) ]    with m₂ = mean(û ẋ)
 
-Of a batch norm γ is constant along the axis and stands in front of C. Outside of training its statistics are the running
-ones: C is the identity, and s does not move.
+Of a batch norm γ is constant along the axis and stands in front of C. Outside of training its statistics are the
+running ones: C is the identity, and s does not move.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ class LayerNorm(_Norm):
 
     axis = -1
 
-    def forward(
-        self, theta: np.ndarray, X: np.ndarray, run: Pass
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         out, normalised, inv_std = layer_norm_forward(X, theta[self.weight], theta[self.bias], self.spec.epsilon)
         return out, (normalised, inv_std)
 
@@ -183,9 +181,7 @@ class BatchNorm(_Norm):
         inv_std = 1 / np.sqrt(variance + X.dtype.type(self.spec.epsilon))
         return (X - mean) * inv_std, inv_std
 
-    def forward(
-        self, theta: np.ndarray, X: np.ndarray, run: Pass
-    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         gamma, beta = theta[self.weight], theta[self.bias]
         if run.training:
             out, mean, variance = batch_norm_forward(X, gamma, beta, self.spec.epsilon)
