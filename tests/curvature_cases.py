@@ -86,7 +86,7 @@ def case(number: int, backend: str = "reference", dtype: str = "float64") -> Cas
     state = rng.uniform(0.5, 1.5, len(net.state))
     for op in net.ops:
         if op.kind == "batch_norm":
-            state[op.state + 2 * op.n_out] = 3.0
+            state[op.buffer + 2 * op.n_out] = 3.0
     net.state[...] = state.astype(dtype)
     options = {
         "sample_weight": rng.uniform(0.1, 1.0, N) if rng.random() < 0.7 else None,

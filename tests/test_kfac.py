@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import kfac
+from fastnn import losses
 from fastnn.kfac import Factors
 from fastnn.plan import UpdateRule
 

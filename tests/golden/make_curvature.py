@@ -53,14 +53,14 @@ def outputs(net: fnn.Sequential, theta, X, training: bool):
         elif isinstance(layer, fnn.Activation):
             X = ACTIVATIONS[layer.name](X)
         elif isinstance(layer, fnn.Standardize):
-            X = (X - net.state[op.state : op.state + n]) * net.state[op.state + n : op.state + 2 * n]
+            X = (X - net.state[op.buffer : op.buffer + n]) * net.state[op.buffer + n : op.buffer + 2 * n]
         elif isinstance(layer, (fnn.BatchNorm, fnn.LayerNorm)):
             gamma, beta = theta[at : at + n], theta[at + n : at + 2 * n]
             at += 2 * n
             if isinstance(layer, fnn.BatchNorm) and not training:
-                weight = 1 - layer.momentum ** net.state[op.state + 2 * n]
-                mean = net.state[op.state : op.state + n] / weight
-                variance = net.state[op.state + n : op.state + 2 * n] / weight
+                weight = 1 - layer.momentum ** net.state[op.buffer + 2 * n]
+                mean = net.state[op.buffer : op.buffer + n] / weight
+                variance = net.state[op.buffer + n : op.buffer + 2 * n] / weight
             else:
                 axis = 0 if isinstance(layer, fnn.BatchNorm) else 1
                 mean, variance = X.mean(axis=axis, keepdims=True), X.var(axis=axis, keepdims=True)

@@ -60,11 +60,11 @@ def to_onnx(model: object) -> Any:
         z = graph.step(step, z)
     real = graph.kind
     integer = onnx.TensorProto.INT64
-    k, link = net.n_outputs, net.loss_function.link
+    k, link = net.n_outputs, net.loss_function.inverse_link
     classes = None if estimator is None else getattr(estimator, "classes_", None)
     info = onnx.helper.make_tensor_value_info
     if not net.loss_function.classifies:
-        graph.add("Exp" if link == "log" else "Identity", z, out="variable")
+        graph.add("Exp" if link == "exp" else "Identity", z, out="variable")
         outputs = [info("variable", real, ["N", k])]
     elif link == "softmax":
         graph.add("Softmax", z, out="probabilities", axis=1)

@@ -13,6 +13,13 @@ from .steps import Affine, find_network, into_products, steps_of
 
 __all__ = ["from_sklearn", "to_sklearn"]
 
+LOSSES = {
+    "cross_entropy": "log_loss",
+    "binary_cross_entropy": "log_loss",
+    "squared_error": "squared_error",
+    "poisson": "poisson",
+}
+OUTPUTS = {"softmax": "softmax", "sigmoid": "logistic", "exp": "exp", "identity": "identity"}
 ACTIVATIONS = {"linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 FITTED = (
     *("n_features_in_", "feature_names_in_", "n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "classes_"),
@@ -94,7 +101,7 @@ def to_sklearn(model: object) -> Any:
     sklearn = need("sklearn.neural_network", "to_sklearn", '"fastnn[sklearn]"')
     from sklearn.preprocessing import LabelBinarizer
 
-    if net.loss_name not in ("cross_entropy", "binary_cross_entropy", "squared_error", "poisson"):
+    if net.loss_name not in LOSSES:
         raise ValueError(f"scikit-learn has no counterpart of the loss {net.loss_name!r}")
     steps = steps_of(net)
     *hidden, last = products = into_products(steps, "scikit-learn")
@@ -108,7 +115,7 @@ def to_sklearn(model: object) -> Any:
     W, b = [product.W for product in products], [product.b for product in products]
     classes = None if estimator is None else getattr(estimator, "classes_", None)
     k = net.n_outputs
-    if net.loss_name == "cross_entropy" and k == 2:  # one logit: the difference of the two
+    if net.loss_function.couples_outputs and k == 2:  # one logit: the difference of the two
         W[-1], b[-1], k = W[-1][:, 1:] - W[-1][:, :1], b[-1][1:] - b[-1][:1], 1
     shared: dict[str, Any] = {"hidden_layer_sizes": tuple(w.shape[1] for w in W[:-1]), "activation": None}
     shared["activation"] = ACTIVATIONS[activations.pop()]
@@ -116,7 +123,7 @@ def to_sklearn(model: object) -> Any:
     if net.loss_function.classifies:
         cls = sklearn.MLPClassifier
     else:
-        shared["loss"] = net.loss_name
+        shared["loss"] = LOSSES[net.loss_name]
     result = cls(**shared)
     if estimator is not None:
         mine = {name: value for name, value in estimator.get_params(deep=False).items() if name not in shared}
@@ -133,11 +140,10 @@ def to_sklearn(model: object) -> Any:
     dtype = np.float64 if isinstance(steps[0], Affine) else net.dtype
     result.coefs_, result.intercepts_ = [w.astype(dtype) for w in W], [v.astype(dtype) for v in b]
     result.n_layers_, result.n_outputs_, result.n_features_in_ = len(W) + 1, k, net.input_size
-    result.out_activation_ = {"log": "exp", "none": "identity"}.get(
-        net.loss_function.link, "softmax" if net.loss_function.link == "softmax" and k > 1 else "logistic"
-    )
+    link = net.loss_function.inverse_link
+    result.out_activation_ = "logistic" if k == 1 and net.loss_function.classifies else OUTPUTS[link]
     if net.loss_function.classifies:
-        several = net.loss_function.link == "sigmoid" and k > 1
+        several = link == "sigmoid" and k > 1
         if classes is None:
             classes = np.arange(max(k, 2) if not several else k)
         binarizer = LabelBinarizer().fit(np.eye(k, dtype=np.int64) if several else classes)

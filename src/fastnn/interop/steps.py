@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..reference import ops as reference_ops
+from ..reference.ops import running_statistics
 from ..sequential import Sequential
 
 __all__ = ["Affine", "LayerNormStep", "Product", "Step", "find_network", "into_products", "steps_of"]
@@ -71,9 +71,10 @@ def steps_of(net: Sequential) -> list[Step]:
         elif op.kind == "layer_norm":
             steps.append(LayerNormStep(theta[op.weight : op.weight + n], theta[op.bias : op.bias + n], op.epsilon))
         elif op.kind == "standardize":
-            steps.append(Affine(state[op.state : op.state + n], state[op.state + n : op.state + 2 * n], np.zeros(n)))
+            mean, inverse_scale = state[op.buffer : op.buffer + 2 * n].reshape(2, n)
+            steps.append(Affine(mean, inverse_scale, np.zeros(n)))
         elif op.kind == "batch_norm":
-            mean, variance = reference_ops._running(op, state)
+            mean, variance = running_statistics(op, state)
             scale = theta[op.weight : op.weight + n] / np.sqrt(variance + op.epsilon)
             norm = Affine(mean, scale, theta[op.bias : op.bias + n])
             last = steps[-1] if steps else None

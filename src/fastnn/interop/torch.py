@@ -9,7 +9,7 @@ import numpy as np
 from ..files import need
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
 from ..losses import Loss
-from ..reference import ops as reference_ops
+from ..reference.ops import running_statistics
 from ..sequential import Sequential
 from .steps import Affine, Product, Step, find_network, into_products
 
@@ -83,7 +83,7 @@ def to_torch(model: object) -> Any:
     for op, layer in zip(net.ops, net.layers, strict=True):
         n = op.n_out
         if op.kind == "standardize":
-            mean, scale = state[op.state : op.state + 2 * n].reshape(2, n).astype(np.float64)
+            mean, scale = state[op.buffer : op.buffer + 2 * n].reshape(2, n).astype(np.float64)
             before.append(Affine(mean, scale, np.zeros(n)))
             continue
         if before and op.kind not in ("dense", "dropout"):
@@ -105,20 +105,20 @@ def to_torch(model: object) -> Any:
         elif op.kind == "activation":
             activate(op.activation)
         elif op.kind == "dropout":
-            modules.append(nn.Dropout(op.drop))
+            modules.append(nn.Dropout(op.dropout_rate))
         elif op.kind == "layer_norm":
             norm = nn.LayerNorm(n, eps=op.epsilon, dtype=kind)
             fill(norm.weight, theta[op.weight : op.weight + n])
             fill(norm.bias, theta[op.bias : op.bias + n])
             modules.append(norm)
         else:
-            mean, variance = reference_ops._running(op, state)
+            mean, variance = running_statistics(op, state)
             norm = nn.BatchNorm1d(n, eps=op.epsilon, momentum=1.0 - op.momentum, dtype=kind)
             fill(norm.weight, theta[op.weight : op.weight + n])
             fill(norm.bias, theta[op.bias : op.bias + n])
             fill(norm.running_mean, mean)
             fill(norm.running_var, variance)
-            norm.num_batches_tracked.fill_(int(state[op.state + 2 * n]))
+            norm.num_batches_tracked.fill_(int(state[op.buffer + 2 * n]))
             modules.append(norm)
     return nn.Sequential(*modules).eval()
 
@@ -225,7 +225,7 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     for index, (op, arrays) in enumerate(zip(net.ops, values, strict=True)):
         for name, given in arrays.items():
             if name == "state":
-                net.state[op.state : op.state + len(given)] = given
+                net.state[op.buffer : op.buffer + len(given)] = given
             else:
                 net.parameters[f"{index}.{name}"] = given
     return net
