@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.rows import split_rows
+from fastnn.training.data import class_labels, class_weights, stratified_split
 
 
 def classifier(backend: str = "compiled", dtype: str = "float64", **options) -> fnn.Sequential:
@@ -73,6 +73,11 @@ def test_the_split_is_stratified(rng) -> None:
     assert len(split_rows(regression(), np.zeros((10, 2)), 0.25, rng)[1]) == 2
 
 
+def split_rows(net, y, fraction, rng):
+    """As a network's validation_split is drawn."""
+    return stratified_split(class_labels(net, y), len(y), fraction, rng)
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_split_trains_on_the_rest(shuffle, backend) -> None:
     X, y = blobs()
@@ -133,8 +138,6 @@ def test_class_weights_are_not_for_validation(backend) -> None:
 
 def test_balanced_is_scikit_learns(rng) -> None:
     compute = pytest.importorskip("sklearn.utils.class_weight").compute_sample_weight
-    from fastnn.rows import class_weights
-
     y = rng.choice([0, 2], size=50, p=[0.2, 0.8])
     np.testing.assert_allclose(class_weights(classifier(), y, "balanced", None), compute("balanced", y), rtol=1e-14)
 
@@ -170,6 +173,20 @@ def test_a_callback_gets_everything(backend) -> None:
     with pytest.raises(KeyError, match=r"no record 'f1'; there are epoch, loss, .*, val_accuracy"):
         seen[0]["f1"]
     assert not seen[-1].stopped
+
+
+@pytest.mark.parametrize("optimizer", [fnn.SGD(1e-300), fnn.KFAC(1e-300)], ids=["sgd", "kfac"])
+@pytest.mark.parametrize("source", ["arrays", "batches"])
+def test_an_epoch_tells_its_penalty(optimizer, source, backend) -> None:
+    X, y = blobs()
+    net, seen = classifier(backend, dtype="float64"), []
+    weights = np.concatenate([W.ravel() for name, W in net.parameters.items() if name.endswith("weight")])
+    expected = 0.3 * np.abs(weights).sum() + 0.1 * (weights**2).sum()
+    data = (X, y) if source == "arrays" else ([(X[:50], y[:50]), (X[50:], y[50:])],)
+    net.fit(*data, optimizer=optimizer, batch_size=50, epochs=2, l1=0.3, l2=0.2, callbacks=[seen.append])
+    assert [result.penalty for result in seen] == [pytest.approx(expected, rel=1e-12)] * 2
+    plain = [fnn.Trainer(classifier(backend), X, y).epochs(1)]
+    assert [result.penalty for results in plain for result in results] == [0.0]
 
 
 @pytest.mark.parametrize("way", ["stop", "StopIteration"])

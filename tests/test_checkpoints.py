@@ -53,7 +53,7 @@ def record(history: fnn.History) -> dict[str, list[float]]:
 
 def assert_same(one: fnn.Sequential, other: fnn.Sequential) -> None:
     np.testing.assert_array_equal(one.theta, other.theta)
-    np.testing.assert_array_equal(one.training_state.slots, other.training_state.slots)
+    np.testing.assert_array_equal(one.training_state.moments, other.training_state.moments)
     assert record(one.history) == record(other.history)
     assert one.generator.bit_generator.state == other.generator.bit_generator.state
     mine, theirs = (repr(net.training_state.generator.bit_generator.state) for net in (one, other))
@@ -163,6 +163,41 @@ def test_a_real_interruption(validated, compiled) -> None:
     net.fit(X, y, epochs=done + 2, resume=True, **options)
     whole.fit(X, y, epochs=done + 2, **options)
     assert_same(net, whole)
+
+
+def test_a_file_of_an_earlier_version_goes_on(compiled) -> None:
+    """Written when moments were called slots: after three epochs of Adam with a plateau, a split and early stopping."""
+    X, y = np.sin(np.arange(120.0)).reshape(30, 4), np.arange(30) % 3
+    net = fnn.load(Path(__file__).with_name("golden") / "checkpoint_0.1.safetensors")
+    assert net.training_state.moments.shape == (2, 27)
+    assert not net.training_state.stopped
+    history = net.fit(
+        X,
+        y,
+        epochs=6,
+        optimizer=fnn.Adam(fnn.ReduceOnPlateau(0.01, 0.5, patience=1)),
+        callbacks=[fnn.EarlyStopping(patience=9)],
+        batch_size=8,
+        validation_split=0.2,
+        l2=1e-3,
+        threads=1,
+        seed=3,
+        resume=True,
+    )
+    expected = [1.3084476368, 1.2772606426, 1.2549632044, 1.2280022660, 1.2184186745, 1.2087705643]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-9)
+
+
+def test_a_state_pickled_by_an_earlier_version(compiled) -> None:
+    net = classifier()
+    train(net, 2)
+    old = net.training_state.__getstate__()
+    old["slots"], old["stopped"] = old.pop("moments"), True
+    del old["stop_flag"]
+    state = fnn.training.TrainingState.__new__(fnn.training.TrainingState)
+    state.__setstate__(old)
+    np.testing.assert_array_equal(state.moments, net.training_state.moments)
+    assert state.stopped
 
 
 def test_partial_fits_go_on_after_loading(backend, tmp_path) -> None:

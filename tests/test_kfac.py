@@ -5,8 +5,8 @@ import pytest
 
 import fastnn as fnn
 from fastnn import losses
-from fastnn.kfac import Factors
 from fastnn.plan import UpdateRule
+from fastnn.training.kfac import Factors
 
 pytestmark = pytest.mark.every_simd
 

@@ -127,7 +127,7 @@ def test_history_has_the_rate(backend, rng) -> None:
 
 
 def test_blocks_change_nothing(backend, rng, monkeypatch) -> None:
-    monkeypatch.setattr("fastnn.training.BLOCK_SECONDS", 1e9)
+    monkeypatch.setattr("fastnn.training.trainer.BLOCK_SECONDS", 1e9)
     X, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
     nets = [regression(backend) for _ in range(2)]
     for net, block in zip(nets, (True, False), strict=True):

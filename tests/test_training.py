@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import training
+from fastnn.training import trainer as trainer_module
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
 
@@ -265,7 +265,7 @@ def test_the_generator_of_the_network_goes_on(backend) -> None:
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_blocks_change_nothing(shuffle, backend, monkeypatch) -> None:
-    monkeypatch.setattr(training, "BLOCK_SECONDS", 1e9)
+    monkeypatch.setattr(trainer_module, "BLOCK_SECONDS", 1e9)
     X, y = blobs()
     nets = [classifier(backend) for _ in range(2)]
     results = []
@@ -281,15 +281,15 @@ def test_blocks_change_nothing(shuffle, backend, monkeypatch) -> None:
 def test_blocks_are_bounded(backend, monkeypatch) -> None:
     X, y = blobs()
     trainer = fnn.Trainer(classifier(backend), X, y)
-    sizes, order = [], trainer._order
+    sizes, order = [], trainer._order.draw
 
     def spy(count):
         sizes.append(count)
         return order(count)
 
-    monkeypatch.setattr(trainer, "_order", spy)
-    monkeypatch.setattr(training, "BLOCK_SECONDS", 1e9)
-    monkeypatch.setattr(training, "BLOCK_BYTES", 4 * 8 * 90)
+    monkeypatch.setattr(trainer._order, "draw", spy)
+    monkeypatch.setattr(trainer_module, "BLOCK_SECONDS", 1e9)
+    monkeypatch.setattr(trainer_module, "BLOCK_BYTES", 4 * 8 * 90)
     assert len(list(trainer.epochs(11, block=True))) == 11
     assert sizes == [1, 4, 4, 2]
 
@@ -415,7 +415,7 @@ def test_deterministic_is_kept_by_a_resumed_run(backend) -> None:
 
 @pytest.mark.parametrize("block", [1e9, 0.0])
 def test_divergence_keeps_the_last_good_epoch(block, backend, dtype, rng, monkeypatch) -> None:
-    monkeypatch.setattr(training, "BLOCK_SECONDS", block)
+    monkeypatch.setattr(trainer_module, "BLOCK_SECONDS", block)
     X, Y = rng.normal(size=(12, 3)), rng.normal(size=(12, 2))
     net, other = linear_network(backend, dtype), linear_network(backend, dtype)
     optimizer = fnn.SGD(1e4)
@@ -469,7 +469,7 @@ def test_interruption_leaves_a_usable_network(backend, monkeypatch) -> None:
 
     plan = net.plan
     net.plan = Interrupted()
-    monkeypatch.setattr(training, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(trainer_module, "BLOCK_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, epochs=10)
     assert net.history["epoch"] == [1, 2]
@@ -500,8 +500,8 @@ def test_ctrl_c_in_the_middle_of_an_epoch(backend) -> None:
 def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, backend, monkeypatch) -> None:
     X, y = blobs(300)
     options = {"optimizer": optimizer, "batch_size": 1, "threads": 1}
-    monkeypatch.setattr(training, "BLOCK_SECONDS", 1e9)  # many epochs in one call of the engine
-    monkeypatch.setattr(training, "BLOCK_BYTES", 1e9)
+    monkeypatch.setattr(trainer_module, "BLOCK_SECONDS", 1e9)  # many epochs in one call of the engine
+    monkeypatch.setattr(trainer_module, "BLOCK_BYTES", 1e9)
 
     class Alarm(Exception):
         pass
@@ -528,7 +528,7 @@ def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, 
     for _ in fnn.Trainer(whole, X, y, **options).epochs(done + 2):
         pass
     assert net.theta.tobytes() == whole.theta.tobytes()
-    assert net.training_state.slots.tobytes() == whole.training_state.slots.tobytes()
+    assert net.training_state.moments.tobytes() == whole.training_state.moments.tobytes()
     assert net.training_state.history["loss"] == whole.training_state.history["loss"]
 
 
@@ -539,7 +539,7 @@ def test_an_exception_while_an_epoch_is_recorded_leaves_none_of_its_call(at, bac
     options = {"batch_size": 10, "threads": 1}
     net, whole = classifier(backend), classifier(backend)
     trainer = fnn.Trainer(net, X, y, **options)
-    append, calls = training.History.append, []
+    append, calls = fnn.History.append, []
 
     def interrupted(self, result) -> None:
         calls.append(result.epoch)
@@ -547,7 +547,7 @@ def test_an_exception_while_an_epoch_is_recorded_leaves_none_of_its_call(at, bac
             raise KeyboardInterrupt
         append(self, result)
 
-    monkeypatch.setattr(training.History, "append", interrupted)
+    monkeypatch.setattr(fnn.History, "append", interrupted)
     results = []
     with pytest.raises(KeyboardInterrupt):
         results.extend(trainer.epochs(12))

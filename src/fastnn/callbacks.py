@@ -14,7 +14,6 @@ object may also have
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -22,13 +21,10 @@ import numpy as np
 
 from .checks import check_integer, check_number
 from .schedules import improves
+from .training.history import EpochResult, check_monitor, rises
 
 if TYPE_CHECKING:
     from .network import Network
-    from .training import EpochResult
-
-    #: What `fit` calls after each epoch.
-    Callback = Callable[[EpochResult], object]
 
 __all__ = ["Checkpoint", "EarlyStopping"]
 
@@ -198,43 +194,3 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path!r}, every={self.every})"
-
-
-def rises(series: str) -> bool:
-    """Whether more of a series is better."""
-    return series.removeprefix("val_") in ("accuracy", "r2")
-
-
-def check_monitor(monitor: str | None, series: tuple[str, ...]) -> str:
-    """The series to watch; None is the validation loss where there is one.
-
-    Raises
-    ------
-    ValueError
-        If the history does not have it.
-    """
-    known = [name for name in series if name not in ("epoch", "seconds", "learning_rate")]
-    if monitor is None:
-        return "val_loss" if "val_loss" in known else "loss"
-    if monitor not in known:
-        hint = "; give validation_data or validation_split" if monitor.startswith("val_") else ""
-        raise ValueError(f"monitor: no series {monitor!r} in this training, there are {', '.join(known)}{hint}")
-    return monitor
-
-
-def check_callbacks(callbacks: Any) -> list[Any]:
-    """Callbacks in the order of their calls.
-
-    Raises
-    ------
-    TypeError
-        If it is not a list, or one of them cannot be called.
-    """
-    if isinstance(callbacks, (str, dict)) or callable(callbacks) or not hasattr(callbacks, "__iter__"):
-        raise TypeError(f"callbacks must be a list of functions or objects that can be called, got {callbacks!r}")
-    found = list(callbacks)
-    for index, callback in enumerate(found):
-        if isinstance(callback, type) or not callable(callback):
-            hint = f"; did you mean {callback.__name__}()?" if isinstance(callback, type) else ""
-            raise TypeError(f"callbacks[{index}] must be something that can be called, got {callback!r}{hint}")
-    return sorted(found, key=lambda callback: bool(getattr(callback, "last", False)))

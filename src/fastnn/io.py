@@ -34,9 +34,10 @@ from . import files, initializers, layers, losses, optimizers, schedules
 from ._typing import DType
 from ._version import __version__
 from .checks import check_flag
-from .kfac import Factors
 from .network import Network
-from .training import History, TrainingState
+from .training.history import History, StopFlag
+from .training.kfac import Factors
+from .training.state import TrainingState
 
 __all__ = ["SavedNetwork", "build", "describe", "read", "save"]
 
@@ -212,8 +213,8 @@ def _generator(data: Any) -> np.random.Generator:
 
 def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     """The JSON part; arrays are added to `tensors`."""
-    if training.slots.size:
-        tensors["training.slots"] = training.slots
+    if training.moments.size:
+        tensors["training.slots"] = training.moments
     if training.factors is not None:
         tensors["training.factors"] = training.factors
     if training.theta is not None and training.state is not None:
@@ -275,7 +276,7 @@ class _TrainingReader:
         optimizer = build(data["optimizer"], (optimizers, schedules))
         if not isinstance(optimizer, optimizers.Optimizer):
             raise ValueError(f"expected an optimizer, got {optimizer!r}")
-        slots = self._tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
+        moments = self._tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
         factors = theta = state = None
         if isinstance(optimizer, optimizers.KFAC):
             factors = self._tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
@@ -295,14 +296,14 @@ class _TrainingReader:
             options=files.decode(data["options"]),
             generator=_generator(data["generator"]) if own else generator,
             own=own,
-            slots=slots,
+            moments=moments,
             history=history,
             epoch=data["epoch"],
             steps=data["steps"],
             batches=data["batches"],
             plateau=plateau,
             start=start,
-            stopped=data["stopped"],
+            stop_flag=StopFlag(data["stopped"]),
             callback_states=callback_states,
             theta=theta,
             state=state,

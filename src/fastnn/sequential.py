@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import io
+from . import io, training
 from ._typing import ArrayLike, BatchSource, Data, Seed
-from .callbacks import check_callbacks
-from .checks import check_integer
 from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
-
-if TYPE_CHECKING:
-    from .callbacks import Callback
-    from .training import History
+from .training.history import Callback, History
+from .training.options import FitOptions
 
 __all__ = ["Sequential", "load"]
 
@@ -180,35 +176,31 @@ class Sequential(Network):
         An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
         from the end of the last finished epoch. With a solver, it is as of the last finished iteration.
         """
-        epochs = check_integer("epochs", epochs)
-        verbose = check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, minimum=0)
-        called = check_callbacks(callbacks)
-        options: dict[str, Any] = {
-            "batch_size": batch_size,
-            "shuffle": shuffle,
-            "sample_weight": sample_weight,
-            "class_weight": class_weight,
-            "validation_data": validation_data,
-            "validation_split": validation_split,
-            "l1": l1,
-            "l2": l2,
-            "clip_norm": clip_norm,
-            "clip_value": clip_value,
-            "threads": threads,
-            "deterministic": deterministic,
-            "seed": seed,
-            "epochs": epochs,
-            "callbacks": called,
-            "verbose": verbose,
-            "resume": resume,
-        }
-        if isinstance(optimizer, Solver):
-            from .solvers.fit import fit_full_batch
+        options = FitOptions(
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            callbacks=callbacks,
+            verbose=verbose,
+            threads=threads,
+            deterministic=deterministic,
+            seed=seed,
+            resume=resume,
+        )
+        if isinstance(options.optimizer, Solver):
+            from .solvers.fit import fit_full_batch  # SciPy is imported when it is used
 
-            return fit_full_batch(optimizer, self, X, y, **options)  # type: ignore[arg-type]
-        from .training import fit
-
-        return fit(self, X, y, optimizer=optimizer, **options)
+            return fit_full_batch(options.optimizer, self, X, y, options)  # type: ignore[arg-type]
+        return training.fit(self, X, y, options)
 
     def partial_fit(
         self,
@@ -252,9 +244,7 @@ class Sequential(Network):
         DivergenceError
             If the loss or the parameters stop being finite; the network has the parameters from before the call.
         """
-        from .training import partial_fit
-
-        return partial_fit(
+        return training.partial_fit(
             self,
             X,
             y,

@@ -18,7 +18,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import callbacks as callback_rules
 from .. import files, io, losses, optimizers, schedules
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
@@ -28,9 +27,12 @@ from ..plan import ACTIVATIONS
 from ..schedules import Schedule
 from ..sequential import Sequential, load
 from ..solvers import Newton
-from ..training import DivergenceError, EpochResult, call_callbacks, end_callbacks
+from ..training import DivergenceError, EpochResult, Trainer
+from ..training.callback_protocol import begin_callbacks, call_callbacks, check_callbacks, end_callbacks
+from ..training.options import TrainingOptions
+from ..training.passes import Conventions
 from ._curvature import CurvatureMethods
-from ._trainer import FaceTrainer, reported_loss, unit_weights
+from ._trainer import CumulativeOrder, ReportedLoss, reported_loss, unit_weights
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
 
@@ -337,12 +339,7 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         if not incremental or not hasattr(self, "_rate"):
             self._rate = float(self.learning_rate_init)
         n_rows = X.shape[0]
-        trainer = FaceTrainer(
-            net,
-            X,
-            y,
-            random_state=random_state,
-            rate_ahead=(lambda epochs: self._rate_after(epochs, n_rows)) if adapts else None,
+        options = TrainingOptions(
             optimizer=optimizer,
             batch_size=self._batch_size(n_rows),
             shuffle=self.shuffle,
@@ -350,19 +347,25 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
             validation_data=validation_data,
             l2=float(self.alpha) * power,
             threads=self._threads(),
+            seed=np.random.Generator(random_state._bit_generator),  # type: ignore[attr-defined]
         )
+        conventions = Conventions(
+            order=CumulativeOrder,
+            rate_ahead=(lambda epochs: self._rate_after(epochs, n_rows)) if adapts else None,
+            l2_over_weight_sum=True,
+            epoch_loss=ReportedLoss,
+        )
+        trainer = Trainer(net, X, y, options=options, conventions=conventions)
         if incremental and net.training_state is not None:
-            trainer._take_over(net.training_state)
+            trainer.continue_from(net.training_state)
         scored = None if validation_data is None else "val_accuracy" if net.loss_function.classifies else "val_r2"
         if "loss_curve_" not in vars(self):
             self.loss_curve_ = []
             self.validation_scores_ = None if scored is None else []
             self.best_validation_score_ = None if scored is None else -np.inf
             self.best_loss_ = None if early else np.inf
-        callbacks = callback_rules.check_callbacks(self.callbacks)
-        for callback in callbacks:
-            if hasattr(callback, "begin"):
-                callback.begin(trainer.history.keys())
+        callbacks = check_callbacks(self.callbacks)
+        begin_callbacks(callbacks, trainer.history.keys())
         best = (net.theta.copy(), net.state.copy()) if early else None
         self.n_iter_, limit = 0, 1 if incremental else self.max_iter
         stopping = False

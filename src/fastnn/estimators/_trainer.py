@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..network import Network
-from ..plan import TrainResult
-from ..training import Trainer
+from ..training.data import Dataset
+from ..training.order import RowOrder
 
-__all__ = ["FaceTrainer", "reported_loss", "unit_weights"]
+__all__ = ["CumulativeOrder", "ReportedLoss", "reported_loss", "unit_weights"]
 
 
 def unit_weights(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, float]:
@@ -43,123 +42,69 @@ def reported_loss(net: Network, loss: Any, penalty: Any, constant: Any) -> Any:
     return loss + constant
 
 
-class FaceTrainer(Trainer):
-    """A :class:`fastnn.Trainer` that goes through the data, and reports the loss, as scikit-learn's MLPs do.
+class CumulativeOrder(RowOrder):
+    """Each epoch shuffles the order of the epoch before, as scikit-learn does.
 
-    The rows are shuffled by `random_state` from the order of the epoch before, the penalty of each batch is l2 / Σw,
-    and an epoch's loss is the mean of its batches' losses weighted by their numbers of rows.
+    Reading the state of a Mersenne Twister takes as long as a small epoch, so the orders are kept instead: going back
+    hands them out again.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._last = np.arange(self.n_rows)
+        self._drawn = np.empty((0, self.n_rows), np.int64)  # the last ones that were drawn
+        self._next = 0  # of them
+
+    def draw(self, count: int) -> np.ndarray | None:
+        """See :class:`RowOrder`."""
+        if not self.shuffle:
+            return super().draw(count)
+        kept = self._drawn[self._next :]
+        if len(kept) < count:
+            orders = np.empty((count - len(kept), self.n_rows), np.int64)
+            self.kernels.shuffle(self._last, self.generator.bit_generator, orders)
+            self._drawn = orders if not len(kept) else np.concatenate([kept, orders])
+            self._next = 0
+        self._next += count
+        return self._drawn[self._next - count : self._next]
+
+    def position(self) -> tuple[np.ndarray, int]:
+        """See :class:`RowOrder`."""
+        return self._drawn, self._next
+
+    def go_back(self, position: tuple[np.ndarray, int]) -> None:
+        """See :class:`RowOrder`."""
+        drawn, start = position
+        if drawn is not self._drawn:  # what was left of them is the beginning of those that were drawn since
+            start = 0
+        self._next = start
+
+
+class ReportedLoss:
+    """The epoch's loss as scikit-learn's MLPs report it: the mean of the batches', each weighted by its number of rows.
 
     Parameters
     ----------
-    net, X, y
-        As for :class:`fastnn.Trainer`.
-    random_state : numpy.random.RandomState
-    rate_ahead : callable, optional
-        Gives the learning rate of the epoch that is so many epochs ahead, in the place of the optimizer's.
-    **options
-        Of :class:`fastnn.Trainer`.
+    data : Dataset
+        Of the training; its targets give the part of the Poisson deviance that does not depend on the parameters, which
+        the engine's objective leaves out.
     """
 
-    def __init__(
-        self,
-        net: Network,
-        X: Any,
-        y: Any,
-        *,
-        random_state: np.random.RandomState,
-        rate_ahead: Callable[[int], float] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(net, X, y, seed=np.random.Generator(random_state._bit_generator), **options)  # type: ignore[attr-defined]
-        self._random_state, self._rate_ahead = random_state, rate_ahead
-        self._orders: np.ndarray | None = None  # of the last epochs that were drawn, from this one on
-        self._drawn_from = 0
-        self._last = np.arange(self._n_rows)  # of them
-        self._constants = net.loss_function.deviance_constant(self._y)
+    def __init__(self, data: Dataset) -> None:
+        self.net, self._weight = data.net, data.weight
+        self._constants = self.net.loss_function.deviance_constant(data.y)
 
-    def _options(self) -> dict[str, Any]:
-        return {**super()._options(), "divide_l2": True}
-
-    # Reading the state of a Mersenne twister takes as long as a small epoch, so the orders are kept instead.
-
-    def _position(self) -> None:
-        return None
-
-    def _go_back(self, position: None) -> None:
-        pass
-
-    def _order(self, count: int) -> np.ndarray | None:
-        if not self._shuffle:
-            return super()._order(count)
-        start = self.state.epoch - self._drawn_from
-        if self._orders is not None and 0 <= start <= len(self._orders) - count:  # they are repeated
-            return self._orders[start : start + count]
-        orders = np.empty((count, self._n_rows), np.int64)
-        self.net.kernels.shuffle(self._last, self._random_state._bit_generator, orders)  # type: ignore[attr-defined]
-        self._orders, self._drawn_from = orders, self.state.epoch
-        return orders
-
-    def _rates(self, count: int, batches: int) -> np.ndarray | None:
-        if self._rate_ahead is None:
-            return super()._rates(count, batches)
-        return np.repeat([self._rate_ahead(epoch) for epoch in range(count)], batches)
-
-    def _pass(self, count: int) -> tuple[TrainResult, list[float], int]:
-        if self._w is not None:
-            return self._weighted_pass(count, self._w)
-        result, rates, batches = super()._pass(count)
+    def of_epochs(self, losses: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        """See :class:`fastnn.training.passes.EpochLoss`."""
         constant = 0.0 if self._constants is None else float(self._constants.mean())
-        losses = reported_loss(self.net, np.array(result.losses), np.array(result.penalties), constant)
-        return result._replace(losses=tuple(losses.tolist())), rates, batches
+        return reported_loss(self.net, losses, penalties, constant)
 
-    def _weighted_pass(self, count: int, weights: np.ndarray) -> tuple[TrainResult, list[float], int]:
-        """Epochs whose loss needs that of each batch: to the engine, each batch is an epoch."""
-        net, state, size = self.net, self.state, self._batch_size
-        assert size is not None
-        batches = -(-self._n_rows // size)
-        rates = self._rates(count, batches)
-        order = self._order(count)
-        if order is None:
-            order = np.arange(self._n_rows)[None]
-        losses: list[float] = []
-        hits: list[float] = []
-        steps = state.steps
-        for index, rows in enumerate(order):
-            whole = len(rows) // size * size
-            parts = [part for part in (rows[:whole].reshape(-1, size), rows[None, whole:]) if part.size]
-            total = counted = weight = right = 0.0
-            batch = index * batches
-            for part in parts:
-                result = net.plan.train(
-                    net.theta,
-                    state.slots,
-                    self._X,
-                    self._y,
-                    np.ascontiguousarray(part),
-                    part.shape[1],
-                    self._rule,
-                    steps,
-                    sample_weight=weights,
-                    learning_rates=None if rates is None else rates[batch : batch + len(part)],
-                    **self._options(),
-                )
-                batch, steps = batch + len(part), result.steps
-                if result.status != "ok":
-                    correct = None if result.correct is None else tuple(hits)
-                    return result._replace(losses=tuple(losses), correct=correct), [self._rule.learning_rate], batches
-                w = weights[part].astype(np.float64)
-                sums = w.sum(axis=1)
-                kept = sums > 0.0  # the others were skipped
-                constants = np.zeros(len(part))
-                if self._constants is not None:
-                    constants[kept] = (w * self._constants[part])[kept].sum(axis=1) / sums[kept]
-                values = reported_loss(net, np.array(result.losses), np.array(result.penalties), constants)
-                total += part.shape[1] * float(kept @ values)
-                counted += part.shape[1] * int(kept.sum())
-                weight += float(sums.sum())
-                right += 0.0 if result.correct is None else float(sums @ np.array(result.correct))
-            losses.append(total / counted if counted else 0.0)
-            hits.append(right / weight if weight else 0.0)
-        correct = tuple(hits) if net.loss_function.classifies else None
-        last = [self._rule.learning_rate] * count if rates is None else rates[batches - 1 :: batches].tolist()
-        return TrainResult(tuple(losses), correct, steps, "ok"), last, batches
+    def of_batches(self, rows: np.ndarray, losses: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        """See :class:`fastnn.training.passes.EpochLoss`."""
+        constants = np.zeros(len(rows))
+        if self._constants is not None and self._weight is not None:
+            w = self._weight[rows].astype(np.float64)
+            sums = w.sum(axis=1)
+            kept = sums > 0.0
+            constants[kept] = (w * self._constants[rows])[kept].sum(axis=1) / sums[kept]
+        return reported_loss(self.net, losses, penalties, constants)

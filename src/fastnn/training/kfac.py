@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .linalg.kronecker import damped_inverse, split_damping
-from .optimizers import KFAC
-from .plan import OpSpec
+from .._typing import Rows
+from ..linalg.kronecker import damped_inverse, split_damping
+from ..network import Network
+from ..optimizers import KFAC
+from ..plan import OpSpec
 
-if TYPE_CHECKING:
-    from .network import Network
+__all__ = ["Factors", "Inverses"]
 
-__all__ = ["Factors"]
+#: A⁻¹ and G⁻¹ of every op, None for one without factors.
+Inverses: TypeAlias = list[tuple[np.ndarray, np.ndarray] | None]
 
 #: Rows that an estimate is made of, at least, where the coming batches have so many.
 ROWS = 512
@@ -26,7 +28,7 @@ class Factors:
 
     Parameters
     ----------
-    net : Sequential
+    net : Network
     optimizer : KFAC
     l2 : float
         Joins the damping: it is part of the curvature.
@@ -62,14 +64,14 @@ class Factors:
         """Rows of an estimate."""
         return max(batch_size, ROWS)
 
+    @property
+    def update_every(self) -> int:
+        """Batches between two estimates."""
+        return self._optimizer.update_every
+
     def update(
-        self,
-        factors: np.ndarray,
-        X: Any,
-        y: np.ndarray,
-        w: np.ndarray | None,
-        generator: np.random.Generator,
-    ) -> list[tuple[np.ndarray, np.ndarray] | None] | None:
+        self, factors: np.ndarray, X: Rows, y: np.ndarray, w: np.ndarray | None, generator: np.random.Generator
+    ) -> Inverses | None:
         """Move the factors by an estimate on rows of data; returns A⁻¹ and G⁻¹ of every op, None where not finite.
 
         ::
@@ -96,7 +98,7 @@ class Factors:
         else:
             root = None if w is None else np.sqrt(w)
         total = float(len(lin.outputs)) if w is None else float(w.sum(dtype=np.float64)) or 1.0
-        inverses: list[tuple[np.ndarray, np.ndarray] | None] = []
+        inverses: Inverses = []
         for index, (op, place) in enumerate(zip(net.ops, self._places, strict=True)):
             if place is None:
                 inverses.append(None)

@@ -1,29 +1,40 @@
-"""What training is given: weights of classes, the split into training and validation rows, batches from an iterator."""
+"""What training is given: arrays or batches from an iterator, weights of classes, rows held out for validation."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._typing import Rows
-from .checks import check_number, check_rows, check_sample_weight
+from .._typing import ArrayLike, Data, Rows
+from ..checks import check_number, check_rows, check_sample_weight
+from ..network import Network
+from .options import TrainingOptions
 
-if TYPE_CHECKING:
-    from .network import Network
+__all__ = [
+    "Dataset",
+    "Stream",
+    "check_class_weight",
+    "class_labels",
+    "class_weights",
+    "stratified_split",
+    "training_data",
+]
 
-__all__ = ["Stream", "check_class_weight", "class_weights", "split_rows"]
+#: Weight of each class, or "balanced".
+ClassWeight: TypeAlias = dict[int, float] | str
 
 
-def _labels(net: Network, y: np.ndarray) -> np.ndarray | None:
+def class_labels(net: Network, y: np.ndarray) -> np.ndarray | None:
     """Class of each row of checked targets (soft ones: the likeliest); None where rows have no single class."""
     if not net.loss_function.has_one_class(net.n_outputs):
         return None
     return net.loss_function.labels(y)[:, 0].astype(np.int64, copy=False)
 
 
-def check_class_weight(net: Network, class_weight: Any) -> dict[int, float] | str | None:
+def check_class_weight(net: Network, class_weight: object) -> ClassWeight | None:
     """`class_weight` as ``fit`` uses it.
 
     Raises
@@ -59,7 +70,7 @@ def check_class_weight(net: Network, class_weight: Any) -> dict[int, float] | st
 
 
 def class_weights(
-    net: Network, y: np.ndarray, class_weight: dict[int, float] | str | None, sample_weight: np.ndarray | None
+    net: Network, y: np.ndarray, class_weight: ClassWeight | None, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:
     """Weight of each row: that of its class times that of the row.
 
@@ -68,7 +79,7 @@ def class_weights(
 
     Parameters
     ----------
-    net : Sequential
+    net : Network
     y : ndarray
         Checked targets.
     class_weight : dict, "balanced" or None
@@ -81,7 +92,7 @@ def class_weights(
     """
     if class_weight is None:
         return sample_weight
-    labels = _labels(net, y)
+    labels = class_labels(net, y)
     assert labels is not None
     per_class = np.ones(max(net.n_outputs, 2))
     if isinstance(class_weight, str):
@@ -96,44 +107,121 @@ def class_weights(
     return weights.astype(net.dtype)
 
 
-def split_rows(net: Network, y: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Random indices of training and of validation rows, both rising.
+def stratified_split(
+    labels: np.ndarray | None, n_rows: int, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random indices of the rows to keep and of those to hold out, both rising.
 
-    The rows of each class are divided alike (stratified); shares that are not whole go to the classes with the largest
-    remainders, and each class keeps a row to train on. Regressions and several yes/no outputs are divided as a whole.
+    round(`fraction` · n_rows) rows are held out, from each class alike; shares that are not whole go to the classes
+    with the largest remainders, and each class keeps a row.
 
     Parameters
     ----------
-    net : Sequential
-    y : ndarray
-        Checked targets.
+    labels : ndarray (N,) or None
+        Classes; None divides all rows as one class.
+    n_rows : int
+        N.
     fraction : float
-        Share of the validation rows.
+        In [0, 1].
     rng : numpy.random.Generator
 
     Returns
     -------
-    training, validation : ndarray of int64
-
-    Raises
-    ------
-    ValueError
-        If one of them would be empty.
+    kept, held_out : ndarray of int64
     """
-    n_rows = len(y)
-    labels = _labels(net, y)
     groups = [np.arange(n_rows)] if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
     shares = np.array([fraction * len(group) for group in groups])
     counts = np.floor(shares).astype(np.int64)
     missing = round(fraction * n_rows) - int(counts.sum())
     counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
     counts = np.minimum(counts, [len(group) - 1 for group in groups])
-    if counts.sum() == 0:
-        raise ValueError(f"validation_split: {fraction:g} of {n_rows} rows leaves none to validate on")
     chosen = np.zeros(n_rows, bool)
     for group, count in zip(groups, counts, strict=True):
         chosen[rng.permutation(group)[:count]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+class Dataset:
+    """Rows, targets and weights that a training or an evaluation is given, checked once.
+
+    Parameters
+    ----------
+    net : Network
+    X, y, sample_weight
+        As for :meth:`fastnn.Sequential.fit`.
+    class_weight : dict, "balanced" or None
+        As :func:`check_class_weight` returns it.
+
+    Attributes
+    ----------
+    X : ndarray or SparseRows (N, D)
+    y : ndarray
+    weight : ndarray (N,) or None
+        Σ of classes and rows: with `class_weight`.
+    rows : ndarray of int64 or None
+        Those to train on, where they are not all.
+    validation : Dataset or None
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        X: Data,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
+    ) -> None:
+        if y is None:
+            raise TypeError("y: expected targets, got None")
+        self.net = net
+        self.X, self.y, self._row_weight = net.check_data(X, y, sample_weight)
+        self.weight = self._row_weight
+        if class_weight is not None:
+            self.weight = class_weights(net, self.y, class_weight, self._row_weight)
+            if self.weight is not None and not self.weight.any():
+                raise ValueError("class_weight: expected a positive sum over the rows, got zeros only")
+        self.rows: np.ndarray | None = None
+        self.validation: Dataset | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows to train on."""
+        return len(self.X) if self.rows is None else len(self.rows)
+
+    def training_part(self) -> tuple[Rows, np.ndarray, np.ndarray | None]:
+        """X, y and weights of the rows to train on."""
+        if self.rows is None:
+            return self.X, self.y, self.weight
+        return self.X[self.rows], self.y[self.rows], None if self.weight is None else self.weight[self.rows]
+
+    def hold_out(self, fraction: float, rng: np.random.Generator) -> None:
+        """Hold out a share of the rows for validation, with their own weights: classes are weighted in training alone.
+
+        Raises
+        ------
+        ValueError
+            If one of the parts has no rows, or weights of 0 alone.
+        """
+        n_rows = len(self.X)
+        self.rows, held_out = stratified_split(class_labels(self.net, self.y), n_rows, fraction, rng)
+        if not len(held_out):
+            raise ValueError(f"validation_split: {fraction:g} of {n_rows} rows leaves none to validate on")
+        weight = None if self._row_weight is None else self._row_weight[held_out]
+        trained = self.weight is None or self.weight[self.rows].any()
+        if not trained or not (weight is None or weight.any()):
+            raise ValueError("sample_weight: expected a positive sum in both parts of validation_split")
+        part = copy.copy(self)
+        part.X, part.y, part.weight, part.rows = self.X[held_out], self.y[held_out], weight, None
+        self.validation = part
+
+    def evaluate(self, threads: int | None) -> dict[str, float]:
+        """What ``net.evaluate`` gives on all rows."""
+        return self.net.evaluate_checked(self.X, self.y, self.weight, threads)
 
 
 class Stream:
@@ -141,7 +229,7 @@ class Stream:
 
     Parameters
     ----------
-    net : Sequential
+    net : Network
     source : iterable or callable
         Gives (X, y) or (X, y, sample_weight); each is one batch. A function, or an iterable that is not an iterator,
         is started anew for each epoch.
@@ -153,12 +241,14 @@ class Stream:
         Whether there is one epoch only.
     length : int
         Batches of an epoch, where the source knows; else 0.
+    validation : Dataset or None
     """
 
-    def __init__(self, net: Network, source: Any, class_weight: dict[int, float] | str | None) -> None:
+    def __init__(self, net: Network, source: Any, class_weight: ClassWeight | None) -> None:
         if isinstance(class_weight, str):
             raise ValueError('class_weight: "balanced" needs all labels at once, not an iterator; give a dict')
         self._net, self._source, self._class_weight = net, source, class_weight
+        self.validation: Dataset | None = None
         self.once = isinstance(source, Iterator)
         self.length = len(source) if hasattr(source, "__len__") else 0
 
@@ -194,3 +284,38 @@ class Stream:
             yield X, y, w
         if number == 0:
             raise ValueError("X: expected at least one batch from the iterator, got none")
+
+
+def training_data(net: Network, X: Any, y: Any, options: TrainingOptions) -> Dataset | Stream:
+    """What a training is given, checked, with its validation data; rows are not yet held out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit.
+    """
+    class_weight = check_class_weight(net, options.class_weight)
+    if options.validation_data is not None and options.validation_split:
+        raise ValueError("validation_data and validation_split cannot both be given")
+    validation = None if options.validation_data is None else _validation_data(net, options.validation_data)
+    data: Dataset | Stream
+    if Stream.fits(X, y):
+        data = Stream(net, X, class_weight)
+        if options.sample_weight is not None:
+            raise ValueError("sample_weight: with an iterator, give batches (X, y, sample_weight)")
+        if options.validation_split:
+            raise ValueError("validation_split needs arrays, X is an iterator; use validation_data")
+    else:
+        data = Dataset(net, X, y, options.sample_weight, class_weight)
+    data.validation = validation
+    return data
+
+
+def _validation_data(net: Network, data: Any) -> Dataset:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        kind = f"{type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list)) else type(data).__name__
+        raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {kind}")
+    try:
+        return Dataset(net, *data)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation_data: {error}") from error

@@ -1,0 +1,109 @@
+"""The arguments of ``fit``, typed and checked in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from typing import Any
+
+import numpy as np
+
+from .. import optimizers
+from .._typing import ArrayLike, Data
+from ..checks import check_flag, check_integer, check_number, check_seed, check_threads
+from ..optimizers import Optimizer, Solver
+from .callback_protocol import check_callbacks
+from .history import Callback
+
+__all__ = ["FitOptions", "TrainingOptions", "signature_with"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingOptions:
+    """Arguments of a training run, as :meth:`fastnn.Sequential.fit` documents them, after their check.
+
+    A name of an optimizer becomes the optimizer. `sample_weight`, `class_weight` and `validation_data` are checked
+    against the network, by :func:`fastnn.training.data.training_data`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or of another type; the message names it.
+    """
+
+    optimizer: Optimizer | Solver | str = "adam"
+    batch_size: int | None = 64
+    shuffle: bool = True
+    sample_weight: ArrayLike | None = None
+    class_weight: Mapping[int, float] | str | None = None
+    validation_data: tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike | None] | None = None
+    validation_split: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    threads: int | None = None
+    deterministic: bool = False
+    seed: int | np.random.Generator | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        checked: dict[str, object] = {}
+        if not isinstance(self.optimizer, Solver):
+            checked["optimizer"] = optimizers.get(self.optimizer)
+        if self.batch_size is not None:
+            checked["batch_size"] = check_integer("batch_size", self.batch_size)
+        for name in ("l1", "l2"):
+            checked[name] = check_number(name, getattr(self, name), minimum=0.0)
+        for name in ("clip_norm", "clip_value"):
+            if (value := getattr(self, name)) is not None:
+                checked[name] = check_number(name, value, above=0.0)
+        for name in ("shuffle", "deterministic", "resume"):
+            checked[name] = check_flag(name, getattr(self, name))
+        checked["threads"] = check_threads(self.threads)
+        checked["validation_split"] = check_number("validation_split", self.validation_split, minimum=0.0, below=1.0)
+        if self.seed is not None:
+            check_seed(self.seed)
+        self._set(checked)
+
+    def _set(self, values: dict[str, object]) -> None:
+        self.__dict__.update(values)  # the fields are frozen once they are checked
+
+    def differs(self, name: str) -> bool:
+        """Whether an argument is not its default."""
+        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
+
+    def to_share(self) -> dict[str, Any]:
+        """Those that a resumed run must share with the run before, beside the optimizer and the data."""
+        names = ("batch_size", "shuffle", "l1", "l2", "clip_norm", "clip_value", "validation_split", "deterministic")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitOptions(TrainingOptions):
+    """All arguments of :meth:`fastnn.Sequential.fit` but the data; see :class:`TrainingOptions`."""
+
+    epochs: int = 10
+    callbacks: Iterable[Callback] = ()
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
+        checked: dict[str, object] = {"epochs": check_integer("epochs", self.epochs)}
+        checked["verbose"] = check_integer("verbose", verbose, minimum=0)
+        checked["callbacks"] = tuple(check_callbacks(self.callbacks))
+        self._set(checked)
+        super().__post_init__()
+
+
+def signature_with(options: type[TrainingOptions], *parameters: str) -> Signature:
+    """Signature of a callable of these positional parameters, of which the last is optional, and of the options."""
+    positional = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in parameters]
+    positional[-1] = positional[-1].replace(default=None)
+    keywords = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in dataclasses.fields(options)
+    ]
+    return Signature([*positional, *keywords])

@@ -1,0 +1,86 @@
+"""The progress of a training on the screen: of ``fit``, of the solvers, of the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+
+from .history import EpochResult
+
+__all__ = ["Progress"]
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """A tqdm bar where tqdm is installed, else lines on stderr.
+
+    Parameters
+    ----------
+    total : int
+        Epochs of the training.
+    done : int
+        Those that are finished.
+    unit : str
+        What an epoch is called.
+    lines : int, optional
+        Most lines to print where there is no bar; None prints one for each epoch.
+    terminal_only : bool
+        Whether to show no bar where stderr is not a terminal.
+    figures : callable
+        What to show of an epoch, as text by name.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        done: int = 0,
+        unit: str = "epoch",
+        *,
+        lines: int | None = None,
+        terminal_only: bool = False,
+        figures: Callable[[EpochResult], dict[str, str]] | None = None,
+    ) -> None:
+        self._total, self._unit, self._lines = total, unit, lines
+        self._figures = _default_figures if figures is None else figures
+        self._bar: Any = None
+        if terminal_only and not sys.stderr.isatty():
+            return
+        with suppress(ImportError):
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, initial=min(done, total), unit=unit)
+
+    def show(self, result: EpochResult) -> None:
+        """Show an epoch's figures."""
+        values = self._figures(result)
+        if self._bar is not None:
+            self._bar.set_postfix(values, refresh=False)
+            self._bar.update()
+        elif self._is_line(result.epoch):
+            text = "  ".join(f"{name} {value}" for name, value in values.items())
+            # A reader of stderr may have gone; the training goes on.
+            with suppress(OSError, ValueError):
+                line = f"{self._unit} {result.epoch}/{self._total}  {text}  {result.seconds:.3g} s"
+                print(line, file=sys.stderr, flush=True)
+
+    def _is_line(self, epoch: int) -> bool:
+        if self._lines is None or epoch in (1, self._total):
+            return True
+        return epoch * self._lines // self._total > (epoch - 1) * self._lines // self._total
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _default_figures(result: EpochResult) -> dict[str, str]:
+    values = {"loss": f"{result.loss:.4g}"}
+    if result.accuracy is not None:
+        values["accuracy"] = f"{result.accuracy:.4f}"
+    if "gradient_norm" in result.solver:
+        values["gradient"] = f"{result['gradient_norm']:.3g}"
+    for name in ("val_loss", "val_accuracy", "val_r2"):
+        if name in result.validation:
+            values[name] = f"{result[name]:.4f}" if name != "val_loss" else f"{result[name]:.4g}"
+    return values

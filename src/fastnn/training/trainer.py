@@ -1,0 +1,435 @@
+"""A training run, epoch by epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .._core.threads import blas_threads
+from ..checks import check_integer, check_seed
+from ..network import Network
+from ..optimizers import KFAC, Optimizer, Solver
+from ..plan import TrainResult
+from ..schedules import Schedule
+from .data import Dataset, Stream, training_data
+from .history import DivergenceError, EpochResult, History, check_monitor, rises, series_names
+from .kfac import Factors
+from .options import TrainingOptions, signature_with
+from .passes import (
+    USUAL,
+    ArrayPass,
+    BatchwisePass,
+    Conventions,
+    Engine,
+    LearningRates,
+    Pass,
+    PassResult,
+    PreconditionedPass,
+    StreamPass,
+)
+from .state import Snapshot, TrainingState
+
+__all__ = ["Trainer"]
+
+# Epochs of a small network are trained in blocks, one call of the engine for several epochs: the calls should be long
+# beside their overhead, and short enough that a progress line or a divergence does not wait.
+BLOCK_SECONDS = 0.05
+BLOCK_BYTES = 10_000_000
+
+
+@contextmanager
+def restored_if_refused(*generators: np.random.Generator) -> Iterator[None]:
+    """Put the generators back if what follows raises."""
+    before = [generator.bit_generator.state for generator in generators]
+    try:
+        yield
+    except BaseException:
+        for generator, saved in zip(generators, before, strict=True):
+            generator.bit_generator.state = saved
+        raise
+
+
+class Trainer:
+    """A training run of a network, epoch by epoch.
+
+    The arguments are those of :meth:`fastnn.Sequential.fit`; all are checked here, before anything changes. The
+    optimizer's state belongs to the trainer: several calls of :meth:`epochs` continue one run.
+
+    Parameters
+    ----------
+    net : Network
+    X, y : array_like
+        Or X an iterator of batches, without y.
+    optimizer : Optimizer or str, default="adam"
+    batch_size : int or None, default=64
+    shuffle : bool, default=True
+    sample_weight : array_like (N,), optional
+    class_weight : dict or "balanced", optional
+    validation_data : tuple, optional
+    validation_split : float, default=0.0
+    l1, l2 : float, default=0.0
+    clip_norm, clip_value : float, optional
+    threads : int, optional
+    deterministic : bool, default=False
+    seed : int, numpy.random.Generator or None, default=None
+    resume : bool, default=False
+
+    Attributes
+    ----------
+    history : History
+        One entry for each epoch that was yielded.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit; nothing has changed then.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X = np.linspace(-1.0, 1.0, 32)[:, None]
+    >>> net = fnn.Sequential([fnn.Dense(8, "tanh"), fnn.Dense(1)], input_size=1, loss="squared_error", seed=0)
+    >>> for result in fnn.Trainer(net, X, X[:, 0] ** 2, optimizer=fnn.Adam(0.01), batch_size=8).epochs(100):
+    ...     if result.loss < 1e-3:
+    ...         break
+    """
+
+    __signature__ = signature_with(TrainingOptions, "net", "X", "y")
+
+    def __init__(
+        self,
+        net: Network,
+        X: Any,
+        y: Any = None,
+        *,
+        options: TrainingOptions | None = None,
+        conventions: Conventions = USUAL,
+        **arguments: Any,
+    ) -> None:
+        if not isinstance(net, Network):
+            raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
+        options = TrainingOptions(**arguments) if options is None else options
+        if isinstance(options.optimizer, Solver):
+            name = type(options.optimizer).__name__
+            raise TypeError(f"optimizer: {name} is a full-batch solver; use it with net.fit")
+        assert isinstance(options.optimizer, Optimizer)
+        self.net, self.optimizer = net, options.optimizer
+        given = self.optimizer.learning_rate
+        self._schedule = given if isinstance(given, Schedule) else None
+        # One number for the whole run: the same number of threads gives the same bits.
+        self._threads = options.threads or blas_threads()
+        self._deterministic = options.deterministic
+        self._data = training_data(net, X, y, options)
+        previous = net.training_state if options.resume else None
+        shared = options.to_share()
+        if isinstance(self._data, Dataset):
+            shared["n_rows"] = len(self._data.X)
+        validated = self._data.validation is not None or options.validation_split
+        series = series_names(net.loss_function.classifies, net.score_names() if validated else ())
+        plateau = None if self._schedule is None else self._schedule.plateau
+        self._monitor = None if plateau is None else check_monitor(plateau.monitor, series)
+        if previous is not None:
+            _check_resumed(previous, self.optimizer, shared, series)
+            generator = previous.generator
+        else:
+            generator = net.generator if options.seed is None else check_seed(options.seed)
+        start = self._hold_out(options.validation_split, generator, None if previous is None else previous.start)
+        batch_size = self._check_batch_size(options.batch_size)
+        factors = None
+        if isinstance(self.optimizer, KFAC):
+            factors = Factors(net, self.optimizer, options.l2, self._threads)
+        self._choose_pass(options, conventions, batch_size, generator, factors)
+        self._seconds = float("inf")  # of an epoch, as last measured
+        self.state = previous or TrainingState(
+            optimizer=self.optimizer,
+            options=shared,
+            generator=generator,
+            own=options.seed is not None,
+            moments=np.zeros((self.optimizer.update_rule().n_moments, net.n_parameters), net.dtype),
+            history=History(series),
+            plateau=None if plateau is None else plateau.start(),
+            start=start,
+            factors=None if factors is None else factors.start(),
+        )
+
+    def _hold_out(self, fraction: float, generator: np.random.Generator, drawn_at: Any) -> Any:
+        """Hold the validation rows out, new ones or those drawn at a state; returns the state before."""
+        if not fraction:
+            return None
+        assert isinstance(self._data, Dataset)
+        with restored_if_refused(generator):
+            start = generator.bit_generator.state
+            if drawn_at is None:
+                self._data.hold_out(fraction, generator)
+                return start
+            try:
+                generator.bit_generator.state = drawn_at
+                self._data.hold_out(fraction, generator)
+            finally:
+                generator.bit_generator.state = start
+        return start
+
+    def _check_batch_size(self, batch_size: int | None) -> int:
+        """Rows of a batch; 0 where an iterator decides."""
+        if isinstance(self._data, Stream):
+            return 0
+        n_rows = self._data.n_rows
+        size = n_rows if batch_size is None else min(batch_size, n_rows)
+        if self.net.needs_batches and n_rows % size == 1 % size:
+            raise ValueError(
+                f"batch_size: expected batches of at least 2 rows for batch norm, but {n_rows} rows in batches of "
+                f"{size} leave one of 1 row"
+            )
+        return size
+
+    def _choose_pass(
+        self,
+        options: TrainingOptions,
+        conventions: Conventions,
+        batch_size: int,
+        generator: np.random.Generator,
+        factors: Factors | None,
+    ) -> None:
+        """The pass that goes over the data, the order of the rows, and whether epochs can be trained in blocks."""
+        net, data, rule = self.net, self._data, self.optimizer.update_rule()
+        engine = Engine(
+            net,
+            rule,
+            l1=options.l1,
+            l2=options.l2,
+            clip_norm=options.clip_norm,
+            clip_value=options.clip_value,
+            threads=self._threads,
+            deterministic=options.deterministic,
+            divide_l2=conventions.l2_over_weight_sum,
+        )
+        rates = LearningRates(rule, self._schedule, conventions.rate_ahead)
+        kernels = net.kernels
+        self._pass: Pass
+        # Where a batch may be skipped, only single epochs tell how many steps they took.
+        if isinstance(data, Stream):
+            self._order = conventions.order(0, None, generator, kernels, False)
+            self._pass = StreamPass(engine, data, rates, factors, net.needs_batches)
+            self._blocks = False
+            return
+        self._order = conventions.order(data.n_rows, data.rows, generator, kernels, options.shuffle)
+        arguments = engine, data, batch_size, self._order, rates
+        epoch_loss = None if conventions.epoch_loss is None else conventions.epoch_loss(data)
+        if factors is not None:
+            self._pass = PreconditionedPass(factors, *arguments)
+        elif epoch_loss is not None and data.weight is not None:
+            self._pass = BatchwisePass(*arguments, epoch_loss)
+        else:
+            self._pass = ArrayPass(*arguments, epoch_loss)
+        skips = data.weight is not None and not data.weight.all()
+        self._blocks = not (skips or factors) and data.validation is None
+
+    @property
+    def steps(self) -> int:
+        """Updates done so far."""
+        return self.state.steps
+
+    @property
+    def history(self) -> History:
+        """Record of the epochs that were yielded."""
+        return self.state.history
+
+    def continue_from(self, previous: TrainingState) -> None:
+        """Go on with the optimizer's state, the counters and the history of an earlier run, on these data."""
+        previous.take_over(self.state)
+        self.state = previous
+
+    def epochs(self, n: int, *, block: bool = False) -> Iterator[EpochResult]:
+        """Train for `n` more epochs, yielding each one's result; fewer, if :meth:`EpochResult.stop` is called.
+
+        Parameters
+        ----------
+        n : int
+            At least 1.
+        block : bool, default=False
+            False: the network is at the yielded epoch whenever the generator pauses. True: short epochs are trained
+            several at a time, faster, and their results are yielded when the network may be past them already. The
+            numbers are the same. With validation data, or a metric-driven schedule, nothing is blocked.
+
+        Yields
+        ------
+        EpochResult
+
+        Raises
+        ------
+        DivergenceError
+            If the loss or the parameters stop being finite. The network has the parameters of the end of the last good
+            epoch, and the trainer cannot go on usefully without a smaller learning rate.
+        ValueError, TypeError
+            If a batch of an iterator does not fit.
+        """
+        n = check_integer("n", n)
+        if isinstance(self._data, Stream) and self._data.once and n > 1:
+            raise ValueError(
+                f"epochs: an iterator lasts for one epoch, {n} were asked for; give a function that returns a new "
+                "iterator, or something that can be iterated over again"
+            )
+        return self._epochs(n, block)
+
+    # A run goes from one finished epoch to a later one, a block of epochs at a time. Whatever happens, what it goes on
+    # from is the end of a finished epoch:
+    #
+    #       ┌─────────── recorded as a whole, handed out ◄─────────────┐
+    #       ▼                                                          │ finished
+    #   snapshot ──► train a block, validate ──────────────────────────┤
+    #       ▲                                                          │ not finite: all goes back
+    #       ├─────────── of several epochs: each again, alone ◄────────┼────────► of one epoch: DivergenceError
+    #       │                                                          │ interrupted: all goes back ...
+    #       └─────────── after k > 0 epochs: these again, then raise ◄─┼────────► ... in its first epoch: raise
+    #                                                                  │ an exception: the run goes back, raise
+    #
+    # So where a diverging run ends does not depend on how its epochs were blocked, which depends on the clock. After an
+    # interruption the network is as of its last finished step, and `state.theta` as of its last finished epoch.
+
+    def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
+        state, net, order = self.state, self.net, self._order
+        net.training_state = state
+        state.begin_run(net)
+        if state.epoch == 0 and state.steps == 0:
+            rows = None if isinstance(self._data, Stream) else self._data.training_part()[0]
+            net.begin_training(rows, state.generator)
+        block = block and self._blocks and state.plateau is None
+        done = alone = 0  # epochs finished; those of a block that diverged, which are trained one at a time
+        interruption: _Interruption | None = None
+        while interruption is not None or (done < n and not state.stopped):
+            if interruption is not None:
+                count = interruption.finished
+            else:
+                count = self._block_size(n - done) if block and not alone else 1
+            start = Snapshot(net, state, order)
+            try:
+                passed, seconds = self._timed_pass(count)
+                what = self._not_finite(passed.result)
+                records = [] if what else self._record(passed, seconds, self._validate())
+            except BaseException as error:  # a signal's handler may raise between any two lines
+                start.restore_run(state, order)
+                state.theta, state.state = start.theta, start.buffers
+                if not isinstance(error, _Interruption):
+                    raise
+                if not error.finished:
+                    raise error.error from None
+                interruption = error
+                interruption.remember(net)
+                start.restore_network(net)
+                continue
+            if what:
+                start.restore_network(net)
+                start.restore_run(state, order)
+                if count == 1:
+                    raise self._divergence(what, passed.rates[0])
+                alone = count
+                continue
+            alone, done = max(0, alone - count), done + count
+            # Recorded as a whole before the first is handed out: whoever stops in between has a run to go on with.
+            yield from records
+            if interruption is not None:
+                state.theta, state.state = net.theta.copy(), net.state.copy()
+                interruption.restore(net)
+                raise interruption.error
+
+    def _block_size(self, left: int) -> int:
+        """Epochs of the next block."""
+        assert isinstance(self._data, Dataset)
+        limits = BLOCK_SECONDS / max(self._seconds, 1e-9), BLOCK_BYTES / (8 * self._data.n_rows)
+        return max(1, int(min(left, *limits)))
+
+    def _timed_pass(self, count: int) -> tuple[PassResult, float]:
+        """Train `count` epochs; what they gave, and the seconds of one."""
+        start = time.perf_counter()
+        passed = self._pass.run(self.state, count)
+        result = passed.result
+        if result.status == "interrupted":
+            raise _Interruption(result.error or KeyboardInterrupt(), len(result.losses))
+        return passed, (time.perf_counter() - start) / count
+
+    def _not_finite(self, result: TrainResult) -> str:
+        """What is not finite after a pass, or an empty string."""
+        if result.status != "ok":
+            return "loss"
+        return "" if np.isfinite(self.net.theta).all() else "parameters"
+
+    def _validate(self) -> dict[str, float]:
+        if self._data.validation is None:
+            return {}
+        # BLAS, where it makes the products, may round a row's otherwise in other company.
+        scores = self._data.validation.evaluate(1 if self._deterministic else self._threads)
+        return {f"val_{name}": value for name, value in scores.items()}
+
+    def _record(self, passed: PassResult, seconds: float, scores: dict[str, float]) -> list[EpochResult]:
+        """Count the epochs of one pass, and append them to the history."""
+        state, result = self.state, passed.result
+        self._seconds = seconds
+        count = len(result.losses)
+        correct = (None,) * count if result.correct is None else result.correct
+        figures = zip(result.losses, correct, passed.rates, result.penalties, strict=True)
+        records = [
+            EpochResult(
+                state.epoch + number,
+                loss,
+                accuracy,
+                rate,
+                seconds,
+                scores,
+                result.steps - passed.batches * (count - number),
+                self.net,
+                state.history,
+                penalty=penalty,
+                stop_flag=state.stop_flag,
+            )
+            for number, (loss, accuracy, rate, penalty) in enumerate(figures, 1)
+        ]
+        state.epoch += count
+        state.batches += passed.batches * count
+        state.steps = result.steps
+        state.history.append(*records)
+        if state.plateau is not None and self._schedule is not None:
+            name = self._monitor or "loss"
+            for epoch in records:
+                self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
+        return records
+
+    def _divergence(self, what: str, rate: float) -> DivergenceError:
+        return DivergenceError(
+            f"training diverged: the {what} stopped being finite in epoch {self.state.epoch + 1} "
+            f"(learning_rate={rate:g}); the network has the parameters from before that epoch. "
+            "Try a smaller learning_rate, clip_norm=1.0, or standardised inputs and targets"
+        )
+
+
+class _Interruption(Exception):
+    """A call of the engine was interrupted by `error` after so many epochs; theta is as of the last finished step."""
+
+    def __init__(self, error: BaseException, finished: int) -> None:
+        super().__init__(error)
+        self.error, self.finished = error, finished
+
+    def remember(self, net: Network) -> None:
+        """Keep the network's parameters and buffers."""
+        self._theta, self._buffers = net.theta.copy(), net.state.copy()
+
+    def restore(self, net: Network) -> None:
+        """Give them back to the network."""
+        net.theta[...], net.state[...] = self._theta, self._buffers
+
+
+def _check_resumed(
+    previous: TrainingState, optimizer: Optimizer, options: dict[str, Any], series: tuple[str, ...]
+) -> None:
+    """Refuse to go on with other arguments than those that the training began with."""
+    expected = {"optimizer": previous.optimizer, **previous.options, "series": list(previous.history.keys())}
+    got = {"optimizer": optimizer, **options, "series": list(series)}
+    for name in sorted(expected.keys() | got.keys()):
+        if expected.get(name) != got.get(name):
+            raise ValueError(
+                f"resume: expected {name}={expected.get(name)!r} as in the training to be resumed, "
+                f"got {got.get(name)!r}"
+            )
