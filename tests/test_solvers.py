@@ -662,7 +662,7 @@ def test_what_does_not_apply_is_refused(iris, options, message: str) -> None:
 def test_networks_that_do_not_fit_are_refused(iris) -> None:
     X, y = iris
     dropout = fnn.Sequential([fnn.Dense(5), fnn.Dropout(0.5), fnn.Dense(3)], input_size=4, loss="cross_entropy")
-    with pytest.raises(ValueError, match="needs an objective without chance, got a Dropout at position 1"):
+    with pytest.raises(ValueError, match="needs a deterministic objective, got a Dropout at position 1"):
         dropout.fit(X, y, optimizer=fnn.LBFGS())
     frozen = fnn.Sequential(
         [fnn.Dense(5, learning_rate_multiplier=0.0), fnn.Dense(3)], input_size=4, loss="cross_entropy"

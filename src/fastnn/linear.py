@@ -37,9 +37,9 @@ def least_squares(
 ) -> LinearFit:
     """Minimise Σ w ½ ‖y − x W − b‖² / Σ w + ½ l2 ‖W‖², the objective of ``Sequential([Dense(K)])`` with squared_error.
 
-    The objective is quadratic, so that one Newton step from anywhere ends at its minimum (seed 004). The step is taken
-    as the least-squares problem of the rows √w (x − x̄), and √(l2 Σ w) e_j for the penalty, by LAPACK's gelsd: the
-    condition of the normal equations, X'WX + l2 Σ w I, would be the square.
+    The objective is quadratic, so that one Newton step from anywhere ends at its minimum (docs/theory.md, section 10).
+    The step is taken as the least-squares problem of the rows √w (x − x̄), and √(l2 Σ w) e_j for the penalty, by
+    LAPACK's gelsd: the condition of the normal equations, X'WX + l2 Σ w I, would be the square.
 
     Parameters
     ----------

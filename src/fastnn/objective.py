@@ -60,7 +60,7 @@ class Objective:
     l2 : float, default=0.0
         Of the weights, not of the biases, γ and β.
     batches : iterable of integer arrays, optional
-        Rows of each of R fixed batches B_r. The objective is then the mean of theirs (seed 002, equation 28),
+        Rows of each of R fixed batches B_r. The objective is then the mean of theirs (docs/theory.md, eq. 2.4),
         J(θ) = 1/R Σ_r (Σ_{i∈B_r} w_i ℓ_i / Σ_{i∈B_r} w_i) + ½ l2 ‖W‖². A row may be in several batches; rows in none do
         not count, and are not evaluated.
     training : bool, default=False
@@ -92,8 +92,8 @@ class Objective:
     early; take ``dtype="float64"`` for a minimum of more than three or four digits. The gradients and products have the
     dtype of the theta that they are asked for.
 
-    Seed 002 finds that L-BFGS and non-linear conjugate gradients fail when the batches are drawn anew for each
-    evaluation: they are then no methods for one function. Hence the batches here are fixed.
+    The batches are fixed: L-BFGS and non-linear conjugate gradients compare gradients of successive points, which would
+    belong to different functions if batches were drawn anew for each evaluation.
 
     Examples
     --------

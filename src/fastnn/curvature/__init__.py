@@ -1,8 +1,8 @@
 """Exact curvature of networks: Hessians, Gauss-Newton and Fisher matrices, their blocks, diagonals and products.
 
-All functions take a network, data and what ``net.gradient`` takes, and speak of the same objective
-J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖². Matrices are in the layout of ``net.theta``; operators are those of SciPy. Functions per
-row speak of ℓ_i alone, without weights, 1/N and penalty.
+All functions take a network, data and the options of ``net.gradient``, and differentiate the same objective
+J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖². Matrices are in the layout of ``net.theta``; operators are those of SciPy. Per-sample
+functions differentiate ℓ_i itself: no sample weight, 1/N or penalty. docs/theory.md has the equations.
 
 ==================================  =================================================================================
 `hessian`, `ggn`,                   whole matrices (P, P)
@@ -14,7 +14,7 @@ row speak of ℓ_i alone, without weights, 1/N and penalty.
 `hessian_diagonal`, `ggn_diagonal`  exact diagonals
 `per_sample_hessian_blocks`         one layer's block for every row, or its two Kronecker factors
 `kfac_factors`                      Kronecker factors of dense layers, and their damped inverse
-`preconditioner`                    the diagonal one of seed 002, equation 14
+`preconditioner`                    the diagonal one of docs/theory.md, eq. 5.9
 `per_sample_gradients`              (N, P)
 `output_jacobian`                   (N, K, P), outputs by parameters
 `input_jacobian`, `input_hessian`   (N, K, D) and (N, K, D, D), outputs by inputs

@@ -41,8 +41,7 @@ def hessian_blocks(
 ) -> dict[int, np.ndarray]:
     """Diagonal blocks of the Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖², one for each layer with parameters.
 
-    Seed 002, algorithm 3, from its equation 83 on (its program starts from the diagonal of that, which is not the
-    Hessian); weight and bias of a layer stand in one block.
+    By Hessian backpropagation (docs/theory.md, eq. 5.3 and 5.7); weight and bias of a layer share a block.
 
     Parameters
     ----------
@@ -178,9 +177,9 @@ def hessian_diagonal(
 ) -> np.ndarray:
     """Diagonal of the Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖²; exact.
 
-    From the whole A_ll of every row: Σ x̃[k]² A_ll[j, j]. (Back-propagating diagonals alone, as seed 000 does, does not
-    give it.) With norm layers it takes P products, as much as the whole matrix: where the sum is enough, ``trace(net,
-    X, y, n_products=...)`` estimates it with few.
+    From the whole A_ll of every row: Σ x̃[k]² A_ll[j, j]. (Propagating the diagonals alone is not exact:
+    docs/theory.md, section 5.) With norm layers it takes P products, as much as the whole matrix: where the sum is
+    enough, ``trace(net, X, y, n_products=...)`` estimates it with few.
 
     Parameters
     ----------
@@ -297,10 +296,10 @@ def preconditioner(
     threads: int | None = None,
     damping: float = 1e-8,
 ) -> Preconditioner:
-    """Diagonal preconditioner H = Diag(Σ_i w_i g_i g_iᵀ)^½ (seed 002, equation 14), g_i = ∂ℓ_i/∂θ of each row.
+    """Diagonal preconditioner H = Diag(Σ_i w_i g_i g_iᵀ)^½, g_i = ∂ℓ_i/∂θ of each row (docs/theory.md, eq. 5.9).
 
-    The sum is over the rows, without 1/N, as in the document. The squares of gradients of dense layers are summed as
-    Σ x̃[k]² δ[j]², without the gradients themselves.
+    The sum is over the rows, without 1/N: the matrix of AdaGrad (Duchi, Hazan & Singer 2011) for one pass. The squares
+    of gradients of dense layers are summed as Σ x̃[k]² δ[j]², without the gradients themselves.
 
     Parameters
     ----------

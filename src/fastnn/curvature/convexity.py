@@ -120,11 +120,10 @@ def convexity_report(
 ) -> ConvexityReport:
     """Where the objective is convex around the present parameters, layer by layer and as a whole.
 
-    All terms of a layer's block are positive semi-definite but diag(σ''(z) ⊙ ∂ℓ/∂a) (seed 002, appendix C, equation 87,
-    the red term of its equation 82). The report has the share of rows and units in which that term is negative and the
-    extreme eigenvalues of each block. Blocks without negative eigenvalues do not make the objective convex, as the
-    appendix has it: the smallest eigenvalue of the whole Hessian decides, with the gradient, between a minimum and a
-    saddle.
+    All terms of a layer's block are positive semi-definite but diag(σ''(z) ⊙ ∂ℓ/∂a) (docs/theory.md, eq. 12.1). The
+    report has the share of rows and units in which that term is negative, and the extreme eigenvalues of each block.
+    Blocks without negative eigenvalues do not make the objective convex: the smallest eigenvalue of the whole Hessian
+    decides, with the gradient, between a minimum and a saddle.
 
     Parameters
     ----------
@@ -159,8 +158,7 @@ def convexity_report(
     Eigenvalues of matrices of up to 2,000 rows are LAPACK's. Those of larger ones are Lanczos's, by up to 300 products
     (fewer where the vectors would take more than 1 GiB), which end early when the residuals are within 1e-8 (float32:
     1e-5) of the largest eigenvalue by size; where they are not in the end, the report's `residual` tells. Eigenvalues
-    within 100 √P ε times the largest one count as zero. Equations 88 and 89 of the document have the sign of z wrong
-    for sigmoid and tanh: their σ'' is positive for z < 0.
+    within 100 √P ε times the largest one count as zero.
     """
     limit = check_number("gradient_tolerance", gradient_tolerance, above=0.0)
     rng = check_seed(seed)

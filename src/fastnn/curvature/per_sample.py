@@ -125,7 +125,7 @@ def per_sample_hessian_blocks(
     """Hessian of every row's loss alone with respect to one layer's parameters: no weights, no 1/N, no penalty.
 
     For a dense layer in a chain of dense and element-wise ones it is (x̃ x̃ᵀ) ⊗ A, with x̃ = (x, 1) what the layer reads
-    and A = ∂²ℓ/∂z² (seed 002, equations 66 to 70)::
+    and A = ∂²ℓ/∂z² (docs/theory.md, eq. 5.7)::
 
         H[k n_out + j, k' n_out + j'] = x̃[k] x̃[k'] A[j, j']
 

@@ -1,7 +1,7 @@
 """Whole curvature matrices: Hessian, Gauss-Newton and empirical Fisher.
 
 A chain of dense layers and element-wise ops has them by blocks. With A_lm = ∂²L/∂z_l ∂z_m of a row and f_l what stands
-between the pre-activations z_l and the next dense layer (seed 002, equations 66-70 and 78-83 are the diagonal blocks)::
+between the pre-activations z_l and the next dense layer (docs/theory.md, section 5)::
 
     A_LL = f_L' H_ℓ f_L' + diag(f_L'' ⊙ ∂L/∂x_L)       A_lm = diag(f_l') W_{l+1} A_{l+1,m}              (l < m)
     A_ll = diag(f_l') W_{l+1} A_{l+1,l+1} W_{l+1}ᵀ diag(f_l') + diag(f_l'' ⊙ ∂L/∂x_l)

@@ -1,4 +1,4 @@
-"""Steps of quadratic and cubic models with an exact matrix, by eigenvalues or by Cholesky factors.
+"""Minima of quadratic and cubic models with an exact matrix, by eigenvalues or by Cholesky factors.
 
 Both classes hold the symmetric matrix B of a model m(p) = g·p + ½ p·B p and give, whether B is definite or not,
 
@@ -19,9 +19,10 @@ from scipy.linalg import cho_solve, eigh, get_lapack_funcs, solve_triangular
 
 __all__ = ["BlockModel", "CholeskyModel", "QuadraticModel", "SpectralModel", "quadratic_model"]
 
-# Parameters of a block up to which eigenvalues cost less than the several factorizations of a step would.
+#: Parameters of a block up to which its eigenvalues cost less than the several factorizations of a step would.
 EIGEN_LIMIT = 600
-ROUNDING = 1e-12  # relative, of an eigenvalue
+#: Relative rounding error of an eigenvalue.
+ROUNDING = 1e-12
 
 
 class SpectralModel:
@@ -184,60 +185,60 @@ class CholeskyModel:
 
     def trust_step(self, g: np.ndarray, radius: float, guess: float = 0.0) -> tuple[np.ndarray, float]:
         """The step, its length within a tenth of the radius where it is not shorter, and μ; `guess` is tried first."""
-        norm = float(np.linalg.norm(g))
-        return self._search(g, lambda mu: radius, 0.0, guess, norm / radius + self.scale)
+        # ‖p‖ ≤ ‖g‖ / (μ − ‖B‖): an upper bound of μ (Conn, Gould & Toint 2000, section 7.3.8, p. 192).
+        high = float(np.linalg.norm(g)) / radius + self.scale
+        return self._search(g, lambda mu: radius, 0.0, guess, self._low(), high)
 
     def cubic_step(self, g: np.ndarray, sigma: float, guess: float = 0.0) -> tuple[np.ndarray, float]:
         """The step and μ, within a tenth of σ ‖p‖; `guess` is tried first."""
         norm = float(np.linalg.norm(g))
-        return self._search(g, lambda mu: mu / sigma, 1.0 / sigma, guess, math.sqrt(sigma * norm) + self.scale)
+        low, high = self._low(), math.sqrt(sigma * norm) + self.scale
+        # ‖g‖ / (‖B‖ + μ) ≤ ‖p‖ = μ / σ: a lower bound of μ.
+        rate = 1.0 / sigma
+        low = max(low, 2.0 * norm / rate / (self.scale + math.sqrt(self.scale**2 + 4.0 * norm / rate)))
+        return self._search(g, lambda mu: mu / sigma, rate, guess, low, high)
+
+    def _low(self) -> float:
+        """A lower bound of μ: B + μ I ⪰ 0 has a diagonal of at least 0 (Conn, Gould & Toint 2000, p. 192)."""
+        return max(0.0, -float(self.diagonal.min()))
 
     def _search(
-        self, g: np.ndarray, length: Callable[[float], float], rate: float, guess: float, high: float
+        self, g: np.ndarray, length: Callable[[float], float], rate: float, guess: float, low: float, high: float
     ) -> tuple[np.ndarray, float]:
-        norm = float(np.linalg.norm(g))
-        low = max(0.0, -float(self.diagonal.min()))
-        if rate:  # ‖p‖ is at least ‖g‖ / (scale + μ)
-            low = max(low, 2.0 * norm / rate / (self.scale + math.sqrt(self.scale**2 + 4.0 * norm / rate)))
+        """Find μ in [low, high] with ‖p(μ)‖ = length(μ) to a tenth, where B + μ I is definite; p(μ) and μ.
+
+        p(μ) = −(B + μ I)⁻¹ g; `rate` is the derivative of length(μ). Bracketed Newton's method, one Cholesky factor for
+        each μ (Conn, Gould & Toint 2000, algorithm 7.3.4, p. 194):
+
+        - B + μ I is not definite: μ is too small;
+        - ‖p‖ > length: μ is too small, and a Newton step of the secular equation goes on;
+        - ‖p‖ < length: μ is too large, or the hard case: see :meth:`_extend`.
+        """
         mu = guess if low <= guess <= high else low
         best: tuple[np.ndarray, float] | None = None
         for _ in range(30):
             factor = self.factor(mu)
             if factor is None:
                 low = max(low, mu)
-                mu = max(math.sqrt(low * high), low + 0.01 * (high - low)) if low else 1e-3 * high
-                mu = min(mu, 10.0 * low) if low > 1e-6 * high else mu
+                mu = _beyond_indefinite(low, high)
                 continue
             p = -cho_solve((factor, True), g, check_finite=False)
             size, target = float(np.linalg.norm(p)), length(mu)
             if abs(size - target) <= 0.1 * target or (size <= target and mu == 0.0):
                 return p, mu
-            w = solve_triangular(factor, p, lower=True, check_finite=False)
-            slope = float(np.dot(w, w)) / size**3 + (rate / target**2 if target else 0.0)
-            proposal = mu - (1.0 / size - (1.0 / target if target else math.inf)) / slope
+            proposal = _secular_step(factor, p, size, target, rate, mu)
             if size < target:
                 high = mu
                 best = p, mu
-                # the hard case: towards the boundary along an almost lowest eigenvector
-                z = np.random.default_rng(0).standard_normal(len(g))
-                for _ in range(3):
-                    z = cho_solve((factor, True), z / np.linalg.norm(z), check_finite=False)
-                z /= np.linalg.norm(z)
-                curvature = float(np.dot(z, self.B @ z))
-                rest = target**2 - size**2
-                along = float(np.dot(p, z))
-                t = rest / (along + math.copysign(math.sqrt(along**2 + rest), along or 1.0))
-                # It costs little against what the model gains (Conn, Gould and Toint 2000, section 7.3.8).
-                if t * t * (mu + curvature) <= 0.1 * (mu * target**2 - float(np.dot(g, p))) and (
-                    not rate or high - low <= 1e-3 * high
-                ):
-                    return p + t * z, mu
-                low = max(low, -curvature)
+                extended, t, curvature = self._extend(factor, p, size, target)
+                # The extension costs the model little against what p gains (the same, pp. 194-197).
+                cheap = t * t * (mu + curvature) <= 0.1 * (mu * target**2 - float(np.dot(g, p)))
+                if cheap and (not rate or high - low <= 1e-3 * high):
+                    return extended, mu
+                low = max(low, -curvature)  # λ_min ≤ z·B z
             else:
                 low = mu
-            if not low < proposal < high:
-                proposal = max(math.sqrt(low * high), low + 0.01 * (high - low))
-            mu = proposal
+            mu = proposal if low < proposal < high else _between(low, high)
             if high - low <= 1e-12 * high:
                 break
         if best is not None:
@@ -247,6 +248,45 @@ class CholeskyModel:
             high *= 2.0
             factor = self.factor(high)
         return -cho_solve((factor, True), g, check_finite=False), high
+
+    def _extend(self, factor: np.ndarray, p: np.ndarray, size: float, target: float) -> tuple[np.ndarray, float, float]:
+        """The hard case: p + t z of the target's length along an almost lowest eigenvector z, ‖z‖ = 1.
+
+        z by three steps of inverse iteration with the factor at hand; t is the root of ‖p + t z‖ = target of the
+        smaller size. Also t, and z·B z.
+        """
+        z = np.random.default_rng(0).standard_normal(len(p))
+        for _ in range(3):
+            z = cho_solve((factor, True), z / np.linalg.norm(z), check_finite=False)
+        z /= np.linalg.norm(z)
+        curvature = float(np.dot(z, self.B @ z))
+        rest = target**2 - size**2
+        along = float(np.dot(p, z))
+        t = rest / (along + math.copysign(math.sqrt(along**2 + rest), along or 1.0))
+        return p + t * z, t, curvature
+
+
+def _secular_step(factor: np.ndarray, p: np.ndarray, size: float, target: float, rate: float, mu: float) -> float:
+    """Newton's μ for 1/‖p(μ)‖ − 1/length(μ) = 0, which is almost linear in μ (Nocedal & Wright 2006, eq. 4.44).
+
+    With B + μ I = L Lᵀ and L w = p, the derivative of 1/‖p‖ is ‖w‖² / ‖p‖³. NaN where p = 0.
+    """
+    if size == 0.0:
+        return math.nan
+    w = solve_triangular(factor, p, lower=True, check_finite=False)
+    slope = float(np.dot(w, w)) / size**3 + (rate / target**2 if target else 0.0)
+    return mu - (1.0 / size - (1.0 / target if target else math.inf)) / slope
+
+
+def _between(low: float, high: float) -> float:
+    """A μ between bounds: Conn, Gould & Toint 2000, eq. 7.3.14, p. 190, with θ = 0.01 as they recommend."""
+    return max(math.sqrt(low * high), low + 0.01 * (high - low))
+
+
+def _beyond_indefinite(low: float, high: float) -> float:
+    """A μ above `low`, where B + μ I is not definite; at most ten times as large unless `low` is negligible."""
+    larger = _between(low, high) if low else 1e-3 * high
+    return min(larger, 10.0 * low) if low > 1e-6 * high else larger
 
 
 class BlockModel:

@@ -109,9 +109,7 @@ def _refuse(name: str, net: Any, X: Any, y: Any, options: FitOptions) -> None:
             raise ValueError(f"callbacks: Checkpoint saves trainings to be resumed, those of {name} cannot be")
     for index, op in enumerate(net.ops):
         if op.kind == "dropout" and op.dropout_rate > 0.0:
-            raise ValueError(
-                f"{name} needs an objective without chance, got a Dropout at position {index} of the layers"
-            )
+            raise ValueError(f"{name} needs a deterministic objective, got a Dropout at position {index} of the layers")
         if op.lr_multiplier != 1.0:
             raise ValueError(
                 f"{name} has no learning rate, got learning_rate_multiplier={op.lr_multiplier:g} of layer {index}"

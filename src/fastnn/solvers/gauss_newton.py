@@ -34,15 +34,15 @@ class GaussNewtonCG(FullBatchSolver):
     Parameters
     ----------
     preconditioner : {"fisher", "kfac", None}, default="fisher"
-        "fisher": division by (Σ_i w_i² g_i ⊙ g_i)^½ / Σ w + λ, the diagonal of seed 002's equation 14 for the terms
-        w_i g_i / Σ w of the mean. "kfac": Kronecker factors of G, damped with λ.
+        "fisher": division by (Σ_i w_i² g_i ⊙ g_i)^½ / Σ w + λ, docs/theory.md, eq. 10.20. "kfac": Kronecker factors of
+        G, damped with λ.
     curvature_rows : int or None, default=None
         Rows, drawn anew for each iteration, on which G and the preconditioner are taken; None is all. Values and
         gradients are always of all rows.
     cg_iterations : int, default=50
         Most products of one iteration.
     damping : float, default=0.1
-        λ at the start, above 0.
+        λ of G + λ I at the start, above 0; absolute, in units of the curvature.
     decay : float, default=0.95
         In [0, 1].
     seed : int or None, default=0

@@ -40,7 +40,7 @@ class GradientDescent(_GradientSolver):
 
     Notes
     -----
-    Nocedal and Wright 2006, sections 3.1 and 3.5. Seed 002, figures 1 and 2, compares both forms with Newton's method.
+    Nocedal and Wright 2006, sections 3.1 and 3.5.
     """
 
     line_search: str | None = field(default="wolfe", kw_only=True)

@@ -36,7 +36,7 @@ class LevenbergMarquardt(FullBatchSolver):
     Parameters
     ----------
     damping : float, default=1e-3
-        μ at the start, above 0.
+        μ of A + μ D at the start, above 0; a multiple of D, so that it has no unit.
     max_iter, tol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`. Steps that are refused are part of the
         iteration.

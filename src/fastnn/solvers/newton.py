@@ -28,8 +28,8 @@ class Newton(HessianSolver):
     search, `updates` times, M being H made positive definite and after each step corrected by a BFGS update with what
     the gradients tell of the curvature there::
 
-        up to 600 parameters, and diagonals:       M = Q max(|Λ|, damping) Qᵀ,  H = Q Λ Qᵀ;  M = H where Λ > 0
-        beyond, for a whole H or a block:          M = H + τ I, τ = 0 or about as small as makes it definite
+        up to 600 parameters, and diagonals:   M = Q max(|Λ|, damping max|Λ|) Qᵀ,  H = Q Λ Qᵀ;  M = H where Λ > 0
+        beyond, for a whole H or a block:      M = H + τ I, τ = 0 or about as small as makes it definite
 
     With ``globalization="trust_region"`` a step is the minimum of the quadratic model within a radius (Moré and
     Sorensen 1983), negative curvature included; the radius follows the ratio of the real to the promised decrease.
@@ -46,7 +46,8 @@ class Newton(HessianSolver):
     updates : int, default=20
         Steps of an iteration, at least 1; 1 is Newton's method proper. Only with a line search.
     damping : float, default=1e-4
-        Least eigenvalue of M, relative to the largest of |H|; above 0.
+        Least eigenvalue of M where H is not positive definite, as a multiple of H's largest by size: |λ_j| becomes
+        max(|λ_j|, damping · max |λ|). Relative, in (0, 1).
     radius : float, default=1.0
         Of the trust region at the start.
     escape : bool, default=True
@@ -67,9 +68,6 @@ class Newton(HessianSolver):
     and its factorization that steps between two Hessians pay: 4-10-10-3 with tanh on iris comes to ‖g‖ < 1e-8 with 6 to
     11 Hessians and about 230 gradients, where single steps need 40 to 110 Hessians. Its neighbours in print are
     Shamanskii's method and the preconditioned L-BFGS of Jiang, Byrd, Eskow and Schnabel 2004.
-
-    Seed 000 inverts indefinite matrices that are not second derivatives either, without damping or line search, and
-    does not learn; its networks do with all three matrices of this class.
     """
 
     matrix: str = field(default="full", kw_only=True)

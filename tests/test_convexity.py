@@ -1,4 +1,4 @@
-"""Convexity, spectrum, trace, the check of Hessians, memory, and the worked chain of document 000."""
+"""Convexity reports, the check of Hessians, memory of the Hessian, and a chain worked by hand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ import pytest
 from curvature_cases import BACKENDS, N_CASES, case
 from jets import Oracle
 from scipy.linalg import eigvalsh
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import fastnn as fnn
 from fastnn import curvature as cv
-from fastnn.linalg import lanczos as lanczos_module
 from fastnn.linalg import memory
-from fastnn.linalg.lanczos import extreme_eigenvalues, lanczos
 
 
 @pytest.fixture(params=BACKENDS)
@@ -202,41 +199,6 @@ def test_shares_of_negative_terms(backend):
     assert report.layers[2].negative is None
 
 
-def test_extremes_by_lanczos_are_those_of_lapack():
-    rng = np.random.default_rng(0)
-    A = rng.standard_normal((450, 450))
-    A = A + A.T
-    low, high, residual = extreme_eigenvalues(aslinearoperator(A), rng)
-    values = np.linalg.eigvalsh(A)
-    np.testing.assert_allclose((low, high), (values[0], values[-1]), rtol=1e-7)
-    assert 0.0 < residual < 1e-7 * values[-1]
-    assert extreme_eigenvalues(A, rng) == (pytest.approx(values[0]), pytest.approx(values[-1]), 0.0)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rank", [0, 1, 40])
-def test_extremes_of_a_matrix_without_full_rank(rank, dtype):
-    # The smallest eigenvalue is 0: no tolerance relative to it can be met.
-    rng = np.random.default_rng(0)
-    B = rng.standard_normal((2500, rank)).astype(dtype)
-    operator = LinearOperator((2500, 2500), matvec=lambda v: B @ (B.T @ v.ravel()), dtype=dtype)
-    top = np.linalg.norm(B, 2) ** 2 if rank else 0.0
-    low, high, residual = extreme_eigenvalues(operator, rng)
-    assert high == pytest.approx(top, rel=1e-5)
-    assert abs(low) <= max(residual, 1e-5 * top)
-    assert residual <= 1e-4 * top
-
-
-def test_extremes_tell_when_they_are_not_exact(monkeypatch):
-    monkeypatch.setattr(lanczos_module, "STEPS", 10)
-    values = np.linspace(0.0, 1.0, 3000)
-    operator = LinearOperator((3000, 3000), matvec=lambda v: values * v.ravel(), dtype=np.float64)
-    low, high, residual = extreme_eigenvalues(operator, np.random.default_rng(0))
-    assert residual > 1e-3
-    assert 0.0 < low < residual
-    assert 1.0 - residual < high < 1.0
-
-
 def test_convexity_of_softmax_regression_on_digits(backend):
     X, y = fnn.datasets.load_digits()
     net = network(backend, fnn.Dense(10), input_size=64, dtype="float32")
@@ -307,96 +269,6 @@ def test_a_maximum(backend):
     net.theta[...] = -1.2784645427610738, 0.0
     report = cv.convexity_report(net, np.array([[1.0, 0.0]]), [1.0])
     assert report.verdict == "no positive curvature (degenerate)"
-
-
-# Spectrum and trace.
-
-
-def test_lanczos_in_full_is_exact():
-    rng = np.random.default_rng(0)
-    A = rng.standard_normal((30, 30))
-    A = A + A.T
-    alpha, beta = lanczos(aslinearoperator(A), rng.standard_normal(30), 30)
-    T = np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1)
-    np.testing.assert_allclose(np.linalg.eigvalsh(T), np.linalg.eigvalsh(A), atol=1e-10)
-    # A matrix with three eigenvalues ends it after three steps.
-    alpha, beta = lanczos(aslinearoperator(np.diag(np.repeat([1.0, 2.0, 5.0], 10))), rng.standard_normal(30), 30)
-    assert (len(alpha), len(beta)) == (3, 2)
-
-
-def test_spectrum(backend):
-    X, y = iris()
-    net = network(backend, fnn.Dense(8, "tanh"), fnn.Dense(3))
-    values = np.linalg.eigvalsh(cv.hessian(net, X, y))
-    found = cv.spectrum(net, X, y, n_steps=60, n_vectors=10, seed=1)
-    np.testing.assert_allclose((found.smallest, found.largest), (values[0], values[-1]), rtol=1e-6)
-    assert found.n_parameters == net.n_parameters
-    assert found.weights.sum() == pytest.approx(1.0)
-    assert (found.weights >= 0.0).all()
-    # Moments, and the share below a point, against the true ones.
-    for power in (1, 2):
-        assert found.weights @ found.nodes**power == pytest.approx(np.mean(values**power), rel=0.25)
-    assert found.weights[found.nodes < 0.05].sum() == pytest.approx(np.mean(values < 0.05), abs=0.1)
-    at, density = found.density()
-    assert np.trapezoid(density, at) == pytest.approx(1.0, abs=1e-2)
-    again = cv.spectrum(cv.hessian_operator(net, X, y), n_steps=60, n_vectors=10, seed=1)
-    np.testing.assert_array_equal(again.nodes, found.nodes)
-    with pytest.raises(ValueError, match="width must be a finite number > 0"):
-        found.density(width=0.0)
-    with pytest.raises(TypeError, match="for networks only: X, y; got an operator"):
-        cv.spectrum(cv.hessian_operator(net, X, y), X, y)
-
-
-def test_the_spectrum_can_be_drawn(backend, tmp_path):
-    pytest.importorskip("matplotlib")
-    X, y = iris()
-    found = cv.spectrum(network(backend, fnn.Dense(3)), X, y, kind="ggn")
-    figure = found.plot(tmp_path / "spectrum.png", title="iris")
-    assert (tmp_path / "spectrum.png").read_bytes().startswith(b"\x89PNG")
-    axis = figure.axes[0]
-    assert axis.get_title() == "iris"
-    assert axis.get_yscale() == "log"
-    assert len(axis.lines) == 3
-    assert fnn.plotting.plot_spectrum(found, ax=axis) is figure if hasattr(fnn, "plotting") else True
-
-
-@pytest.mark.parametrize("kind", ["hessian", "ggn", "fisher"])
-def test_trace(kind, backend):
-    for number in (0, 6, 17, 27):
-        made = case(number, backend)
-        expected = np.trace(getattr(Oracle(made.net, made.X, made.y, **made.options), kind))
-        assert cv.trace(made.net, made.X, made.y, kind=kind, **made.options) == pytest.approx(expected, rel=1e-9)
-
-
-def test_estimated_trace(backend):
-    X, y = iris()
-    net = network(backend, fnn.Dense(40, "tanh"), fnn.Dense(3))
-    exact = cv.trace(net, X, y)
-    assert exact == pytest.approx(np.trace(cv.hessian(net, X, y)), rel=1e-12)
-    estimate = cv.trace(net, X, y, n_products=90)
-    assert estimate != exact
-    assert estimate == pytest.approx(exact, rel=0.02)
-    # Hutch++ is exact for a matrix of a rank that its sketch spans.
-    rng = np.random.default_rng(0)
-    B = rng.standard_normal((200, 5))
-    assert cv.trace(aslinearoperator(B @ B.T), n_products=30) == pytest.approx(np.sum(B**2), rel=1e-10)
-    with pytest.raises(ValueError, match="target: expected a square operator"):
-        cv.trace(LinearOperator((2, 3), matvec=lambda v: v[:2], dtype=float))
-    with pytest.raises(TypeError, match=r"target must be a Sequential or a LinearOperator, got int$"):
-        cv.trace(3, X, y)
-
-
-@pytest.mark.parametrize("function", [cv.trace, cv.spectrum])
-def test_what_is_for_networks_is_refused_with_operators(function):
-    operator = aslinearoperator(np.eye(5))
-    for name, value in {"kind": "ggn", "l2": 0.1, "training": True, "threads": 2, "sample_weight": np.ones(3)}.items():
-        with pytest.raises(TypeError, match=f"for networks only: {name}; got an operator"):
-            function(operator, **{name: value})
-    message = r"got ndarray \(use scipy.sparse.linalg.aslinearoperator\)"
-    with pytest.raises(TypeError, match=message):
-        function(np.eye(5))
-    with pytest.raises(TypeError, match="expected an operator of float32 or float64, got dtype int64"):
-        function(aslinearoperator(np.eye(5, dtype=np.int64)))
 
 
 # Memory.
