@@ -11,6 +11,8 @@ import knobs
 import numpy as np
 import pytest
 
+import fastnn as fnn
+
 BACKENDS = ["compiled", "reference"]
 
 
@@ -58,6 +60,21 @@ def dtype(request: pytest.FixtureRequest) -> str:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def iris() -> tuple[np.ndarray, np.ndarray]:
+    """The iris data, standardised."""
+    X, y = fnn.datasets.load_iris()
+    return (X - X.mean(axis=0)) / X.std(axis=0), y
+
+
+@pytest.fixture
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's diabetes data, all of it standardised but the means of X."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    X, y = datasets.load_diabetes(return_X_y=True)
+    return X / X.std(axis=0), (y - y.mean()) / y.std()
 
 
 @pytest.fixture

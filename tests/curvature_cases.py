@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
+from jets import Oracle
 
 import fastnn as fnn
+from fastnn import curvature as cv
 
 BACKENDS = ["compiled", "reference"]
 SMOOTH = ("tanh", "sigmoid", "softplus", "elu", "gelu", "silu")
@@ -94,3 +98,37 @@ def case(number: int, backend: str = "reference", dtype: str = "float64") -> Cas
         "training": normed and number % 2 == 0,
     }
     return Case(f"{number}-{loss}", net, X, y, options)
+
+
+NUMBERS = range(N_CASES)
+SEPARATE = [number for number in NUMBERS if not case(number).whole]
+WHOLE = [number for number in NUMBERS if case(number).whole]
+TOLERANCE = 1e-9
+
+every_separate_case = pytest.mark.parametrize("number", SEPARATE)
+
+
+@functools.cache
+def oracle(number: int) -> Oracle:
+    made = case(number)
+    return Oracle(made.net, made.X, made.y, **made.options)
+
+
+def error(ours: Any, theirs: Any) -> float:
+    """The largest difference, relative to the largest value."""
+    ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-12))
+
+
+def places(net: fnn.Sequential) -> dict[int, slice]:
+    """Where each layer's parameters are in theta."""
+    found: dict[int, slice] = {}
+    for name, offset, shape in net.layout:
+        layer, stop = int(name.split(".")[0]), offset + int(np.prod(shape))
+        found[layer] = slice(found[layer].start if layer in found else offset, stop)
+    return found
+
+
+SECOND_ORDER = [cv.hessian, cv.ggn, cv.hessian_operator, cv.ggn_operator, cv.hessian_blocks, cv.ggn_blocks]
+SECOND_ORDER += [cv.hessian_diagonal, cv.ggn_diagonal, cv.kfac_factors, cv.convexity_report, cv.trace, cv.spectrum]

@@ -3,58 +3,44 @@
 from __future__ import annotations
 
 import copy
-import functools
 import pickle
-import subprocess
-import sys
-import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from curvature_cases import BACKENDS, N_CASES, Case, case
+from curvature_cases import (
+    NUMBERS,
+    SECOND_ORDER,
+    TOLERANCE,
+    WHOLE,
+    Case,
+    case,
+    error,
+    every_separate_case,
+    oracle,
+    places,
+)
 from jets import Oracle, inputs
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
 import fastnn as fnn
 from fastnn import curvature as cv
-from fastnn.linalg import memory
 
 pytestmark = pytest.mark.every_simd
 
-NUMBERS = range(N_CASES)
+
 CHAINS = [number for number in NUMBERS if case(number).chain]
-SEPARATE = [number for number in NUMBERS if not case(number).whole]
-WHOLE = [number for number in NUMBERS if case(number).whole]
-TOLERANCE = 1e-9
+
 
 with np.load(Path(__file__).with_name("golden") / "curvature.npz") as _file:
     GOLDEN = dict(_file)  # made by make_curvature.py beside it
 
+
 every_case = pytest.mark.parametrize("number", NUMBERS)
-every_separate_case = pytest.mark.parametrize("number", SEPARATE)
+
+
 every_chain = pytest.mark.parametrize("number", CHAINS)
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """Name of a backend that has `linearize`."""
-    return request.param
-
-
-@functools.cache
-def oracle(number: int) -> Oracle:
-    made = case(number)
-    return Oracle(made.net, made.X, made.y, **made.options)
-
-
-def error(ours: Any, theirs: Any) -> float:
-    """The largest difference, relative to the largest value."""
-    ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-12))
 
 
 def full(upper: np.ndarray) -> np.ndarray:
@@ -63,15 +49,6 @@ def full(upper: np.ndarray) -> np.ndarray:
     H = np.zeros((n, n))
     H[np.triu_indices(n)] = upper
     return H + np.triu(H, 1).T
-
-
-def places(net: fnn.Sequential) -> dict[int, slice]:
-    """Where each layer's parameters are in theta."""
-    found: dict[int, slice] = {}
-    for name, offset, shape in net.layout:
-        layer, stop = int(name.split(".")[0]), offset + int(np.prod(shape))
-        found[layer] = slice(found[layer].start if layer in found else offset, stop)
-    return found
 
 
 # Against the oracles.
@@ -261,154 +238,6 @@ def test_preconditioner(number, backend):
         assert error(scaled.diagonal, np.sqrt(factor) * plain.diagonal) < TOLERANCE
 
 
-SECOND_ORDER = [cv.hessian, cv.ggn, cv.hessian_operator, cv.ggn_operator, cv.hessian_blocks, cv.ggn_blocks]
-SECOND_ORDER += [cv.hessian_diagonal, cv.ggn_diagonal, cv.kfac_factors, cv.convexity_report, cv.trace, cv.spectrum]
-
-
-# K-FAC by its definition.
-
-
-def brute_force_factors(number: int, layer: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A and G of a dense layer from the oracle's per-row derivatives alone: those with respect to its bias are those
-    with respect to z."""
-    made = case(number)
-    made = made._replace(net=with_biases(made.net))
-    truth = Oracle(made.net, made.X, made.y)
-    slot = {name: slice(at, at + int(np.prod(shape))) for name, at, shape in made.net.layout}
-    bias = slot[f"{layer}.bias"]
-    w = made.options["sample_weight"]
-    w = np.ones(len(made.X)) if w is None else w
-    w = w / w.sum()
-    if kind == "ggn":
-        J = truth.jacobian[:, :, bias]
-        G = np.einsum("n,nkp,nkm,nmq->pq", w, J, truth.loss_hessians, J)
-    else:
-        D = truth.gradients[:, bias]
-        G = np.einsum("n,np,nq->pq", w, D, D)
-    # What the layer reads: the outputs of the network cut off before it.
-    layers = made.net.layers[:layer]
-    x = made.X if made.net.input_scale is None else made.X * made.net.input_scale
-    if layers:
-        net = fnn.Sequential(
-            [*layers, fnn.Dense(1)], input_size=made.net.input_size, loss="squared_error", dtype="float64",
-            input_scale=made.net.input_scale, backend="reference",
-        )  # fmt: skip
-        net.theta[: slot[f"{layer}.weight"].start] = made.net.theta[: slot[f"{layer}.weight"].start]
-        net.state[...] = made.net.state[: len(net.state)]
-        W = net.parameters[f"{layer}.weight"]
-        net.parameters[f"{layer}.bias"][...] = 0.0
-        columns = []
-        for k in range(len(W)):
-            W[...] = 0.0
-            W[k] = 1.0
-            columns.append(net.decision_function(made.X).ravel())
-        x = np.stack(columns, axis=1)
-    if case(number).net.layers[layer].bias:
-        x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
-    return np.einsum("n,np,nq->pq", w, x, x), G
-
-
-def with_biases(net: fnn.Sequential) -> fnn.Sequential:
-    """The same function with a bias, of 0 where there was none, in every dense layer."""
-    from dataclasses import replace
-
-    layers = [replace(layer, bias=True) if isinstance(layer, fnn.Dense) else layer for layer in net.layers]
-    other = fnn.Sequential(
-        layers, input_size=net.input_size, loss=net.loss_function, dtype="float64", input_scale=net.input_scale,
-        backend="reference",
-    )  # fmt: skip
-    other.theta[...] = 0.0
-    for name, value in net.parameters.items():
-        other.parameters[name] = value
-    other.state[...] = net.state
-    return other
-
-
-@every_separate_case
-@pytest.mark.parametrize("kind", ["ggn", "empirical"])
-def test_kfac_factors(number, kind, backend):
-    made = case(number, backend)
-    factors = cv.kfac_factors(made.net, made.X, made.y, kind=kind, sample_weight=made.options["sample_weight"])
-    assert list(factors) == [i for i, layer in enumerate(made.net.layers) if isinstance(layer, fnn.Dense)]
-    for layer, (A, G) in factors.items():
-        expected_A, expected_G = brute_force_factors(number, layer, kind)
-        assert error(A, expected_A) < TOLERANCE
-        assert error(G, expected_G) < TOLERANCE
-        np.testing.assert_array_equal(A, A.T)
-        np.testing.assert_array_equal(G, G.T)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2, 9])
-def test_drawn_kfac_factors_have_the_exact_ones_as_their_mean(number, backend):
-    made = case(number, backend)
-    options = {"kind": "mc", "sample_weight": made.options["sample_weight"]}
-    exact = cv.kfac_factors(made.net, made.X, made.y, sample_weight=made.options["sample_weight"])
-    n, rng = 4000, np.random.default_rng(0)
-    X, y = np.tile(made.X, (n, 1)), np.tile(made.y, (n,) + (1,) * (made.y.ndim - 1))
-    if options["sample_weight"] is not None:
-        options["sample_weight"] = np.tile(options["sample_weight"], n)
-    drawn = cv.kfac_factors(made.net, X, y, seed=rng, **options)
-    for layer, (A, G) in drawn.items():
-        assert error(A, exact[layer][0]) < 1e-12
-        assert error(G, exact[layer][1]) < 0.06
-    once, again = (cv.kfac_factors(made.net, made.X, made.y, kind="mc", seed=3) for _ in range(2))
-    last = len(made.net.layers) - 1 if isinstance(made.net.layers[-1], fnn.Dense) else max(once)
-    np.testing.assert_array_equal(once[last][1], again[last][1])
-
-
-def test_kfac_is_exact_for_one_linear_layer_and_one_row(backend):
-    net = fnn.Sequential([fnn.Dense(3)], input_size=2, loss="cross_entropy", dtype="float64", seed=0, backend=backend)
-    X, y = np.array([[0.5, -1.0]]), np.array([1])
-    A, G = cv.kfac_factors(net, X, y)[0]
-    assert error(np.kron(A, G), cv.ggn(net, X, y)) < 1e-12
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_penalty_of_kfac_is_on_weights_only(bias, backend):
-    net = fnn.Sequential(
-        [fnn.Dense(3, bias=bias)], input_size=2, loss="cross_entropy", dtype="float64", seed=0, backend=backend
-    )
-    X, y = np.array([[0.5, -1.0]]), np.array([1])
-    P = net.n_parameters
-    K = cv.kfac_factors(net, X, y, l2=0.5)
-    assert error(K.operator() @ np.eye(P), cv.ggn(net, X, y, l2=0.5)) < 1e-12
-    assert error(K.operator(0.1) @ np.eye(P), cv.ggn(net, X, y, l2=0.5) + 0.1 * np.eye(P)) < 1e-12
-
-
-@pytest.mark.parametrize("number", [0, 6, 17, 21])
-def test_kfac_operators(number, backend):
-    made = case(number, backend)
-    if made.whole:
-        made.options["training"] = False
-    factors = cv.kfac_factors(made.net, made.X, made.y, l2=0.05)
-    P, damping = made.net.n_parameters, 0.15
-    whole, inverse = 0.1 * np.eye(P), np.eye(P) / damping
-    whole[np.diag_indices(P)] += cv.hessian_diagonal(made.net, made.X, made.y, l2=0.05)
-    whole[np.diag_indices(P)] -= cv.hessian_diagonal(made.net, made.X, made.y)
-    for layer, at in places(made.net).items():
-        if layer not in factors:
-            continue
-        A, G = factors[layer]
-        whole[at, at] += np.kron(A, G)
-        pi = np.sqrt((np.trace(A) / len(A)) / (np.trace(G) / len(G)))
-        root = np.sqrt(damping + 0.05)
-        damped = np.kron(A + pi * root * np.eye(len(A)), G + root / pi * np.eye(len(G)))
-        inverse[at, at] = np.linalg.inv(damped)
-    v = np.random.default_rng(number).standard_normal(P)
-    assert error(factors.operator(0.1) @ v, whole @ v) < 1e-10
-    assert error(factors.inverse(damping) @ v, inverse @ v) < 1e-9
-    with pytest.raises(ValueError, match="damping must be a finite number > 0"):
-        factors.inverse(0.0)
-
-
-def test_too_little_damping_is_said(backend):
-    net = fnn.Sequential([fnn.Dense(3)], input_size=20, loss="cross_entropy", seed=0, backend=backend)
-    rng = np.random.default_rng(0)
-    factors = cv.kfac_factors(net, 1e3 * rng.standard_normal((4, 20)), rng.integers(0, 3, 4))
-    with pytest.raises(ValueError, match="damping: 1e-30 is too small for float32: with it a factor of layer 0 is not"):
-        factors.inverse(1e-30)
-
-
 @pytest.mark.parametrize("function", [*SECOND_ORDER, cv.per_sample_gradients, cv.preconditioner, cv.empirical_fisher])
 def test_parameters_and_losses_that_are_not_finite(function, backend):
     net = fnn.Sequential([fnn.Dense(2, "relu"), fnn.Dense(1)], input_size=2, loss="squared_error", backend=backend)
@@ -584,212 +413,6 @@ def test_scipy_takes_the_operators(backend):
     assert error(step, np.linalg.solve(G + 0.1 * np.eye(len(G)), g)) < 1e-7
     values = eigsh(operator, k=3, which="LA", return_eigenvectors=False)
     np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(G)[-3:], rtol=1e-8)
-
-
-# What is refused.
-
-PER_ROW = {
-    "empirical_fisher": lambda net, X, y: cv.empirical_fisher(net, X, y, training=True),
-    "empirical_fisher_operator": lambda net, X, y: cv.empirical_fisher_operator(net, X, y, training=True),
-    "kfac_factors": lambda net, X, y: cv.kfac_factors(net, X, y, training=True),
-    "per_sample_gradients": lambda net, X, y: cv.per_sample_gradients(net, X, y, training=True),
-    "per_sample_hessian_blocks": lambda net, X, y: cv.per_sample_hessian_blocks(net, X, y, layer=0, training=True),
-    "preconditioner": lambda net, X, y: cv.preconditioner(net, X, y, training=True),
-}
-
-
-@pytest.mark.parametrize("what", PER_ROW)
-def test_rows_that_depend_on_each_other_have_no_quantities_of_their_own(what, backend):
-    made = case(WHOLE[0], backend)
-    message = rf"{what} is not defined with training=True and batch norm: by the statistics of the batch every row's"
-    with pytest.raises(ValueError, match=message):
-        PER_ROW[what](made.net, made.X, made.y)
-    with pytest.raises(ValueError, match="at least 2 rows"):
-        cv.hessian(made.net, made.X[:1], made.y[:1], training=True)
-
-
-@pytest.mark.parametrize("function", SECOND_ORDER, ids=lambda f: f.__name__)
-def test_curvature_that_is_not_defined(function, backend):
-    options: dict[str, Any] = {"input_size": 2, "dtype": "float64", "backend": backend}
-    X, y = np.ones((3, 2)), np.zeros(3)
-    absolute = fnn.Sequential([fnn.Dense(1)], loss="absolute_error", **options)
-    with pytest.raises(ValueError, match="curvature is not defined for loss 'absolute_error'"):
-        function(absolute, X, y)
-    sign = fnn.Sequential([fnn.Dense(2, "sign"), fnn.Dense(1)], loss="squared_error", **options)
-    with pytest.raises(ValueError, match="curvature is not defined for activation 'sign'"):
-        function(sign, X, y)
-    assert cv.per_sample_gradients(absolute, X, y).shape == (3, 3)
-    with pytest.raises(ValueError, match="'mc' needs a loss that is a log-likelihood, got 'huber'"):
-        cv.kfac_factors(fnn.Sequential([fnn.Dense(1)], loss="huber", **options), X, y, kind="mc")
-
-
-@pytest.mark.parametrize("function", [*SECOND_ORDER, cv.per_sample_gradients, cv.preconditioner, cv.empirical_fisher])
-def test_targets_are_needed(function, backend):
-    options: dict[str, Any] = {"input_size": 2, "dtype": "float64", "backend": backend}
-    net = fnn.Sequential([fnn.Dense(1)], loss="squared_error", **options)
-    with pytest.raises(TypeError, match="y: expected") as gradient:
-        net.gradient(np.ones((3, 2)), None)
-    with pytest.raises(TypeError, match="y: expected") as found:
-        function(net, np.ones((3, 2)), None)
-    assert str(found.value) == str(gradient.value)
-    if function in SECOND_ORDER:
-        absolute = fnn.Sequential([fnn.Dense(1)], loss="absolute_error", **options)
-        with pytest.raises(ValueError, match="curvature is not defined for loss 'absolute_error'"):
-            function(absolute, np.ones((3, 2)), None)
-
-
-LARGE = {
-    "hessian": (lambda *a, **k: cv.hessian(*a, **k), "238,510 x 238,510", "hessian_operator"),
-    "ggn": (lambda *a, **k: cv.ggn(*a, **k), "238,510 x 238,510", "ggn_operator"),
-    "empirical_fisher": (lambda *a, **k: cv.empirical_fisher(*a, **k), "238,510", "empirical_fisher_operator"),
-    "hessian_blocks": (lambda *a, **k: cv.hessian_blocks(*a, **k), "55,469,310,100", "hessian_operator"),
-}
-
-
-@pytest.mark.parametrize("what", LARGE)
-def test_what_is_too_large_is_refused_before_it_is_allocated(what, backend):
-    # The network of seed 002, whose Hessian is 455 GB in float64.
-    net = fnn.Sequential(
-        [fnn.Dense(300, "tanh"), fnn.Dense(10)], input_size=784, loss="cross_entropy", dtype="float64", backend=backend
-    )
-    X, y = np.zeros((2, 784)), np.array([0, 1])
-    function, size, instead = LARGE[what]
-    tracemalloc.start()
-    with pytest.raises(MemoryError, match=rf"{what}: .*{size}.* bytes, more than the .*{instead}"):
-        function(net, X, y)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 50e6
-    if what == "hessian":
-        with pytest.raises(MemoryError, match=r"455,096,160,800 bytes, more than the 1,000 of max_bytes"):
-            function(net, X, y, max_bytes=1000)
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (lambda net, X: cv.per_sample_gradients(net, X, [0] * len(X), max_bytes=10), "per_sample_gradients: 4 x 13"),
-        (lambda net, X: cv.output_jacobian(net, X, max_bytes=10), "output_jacobian: 4 x 3 x 13"),
-        (lambda net, X: cv.input_jacobian(net, X, max_bytes=10), "input_jacobian: 4 x 3 x 2"),
-        (lambda net, X: cv.input_hessian(net, X, max_bytes=10), "input_hessian: 4 x 3 x 2 x 2"),
-        (
-            lambda net, X: cv.per_sample_hessian_blocks(net, X, [0] * len(X), layer=-1, max_bytes=10),
-            "per_sample_hessian_blocks: 4 x 9 x 9",
-        ),
-    ],
-)
-def test_large_arrays_are_refused(function, message, backend):
-    net = fnn.Sequential(
-        [fnn.Dense(2, "tanh", bias=False), fnn.Dense(3)],
-        input_size=2,
-        loss="cross_entropy",
-        dtype="float64",
-        backend=backend,
-    )
-    with pytest.raises(MemoryError, match=f"{message} values of float64 are .* bytes, more than the 10 of max_bytes"):
-        function(net, np.ones((4, 2)))
-
-
-def test_working_memory_counts(backend, monkeypatch):
-    net = fnn.Sequential(
-        [fnn.Dense(30), fnn.BatchNorm(), fnn.Dense(3)], input_size=10, loss="cross_entropy", backend=backend
-    )
-    X, y = np.random.default_rng(0).standard_normal((3000, 10)), np.arange(3000) % 3
-    size = 4 * net.n_parameters**2
-    monkeypatch.setattr(memory, "available_memory", lambda: int(1.3 * size) + memory.WORKSPACE + 1)
-    cv.hessian(net, X, y)
-    with pytest.raises(MemoryError, match=r"for all rows at once, as training-mode batch statistics need them, more"):
-        cv.hessian(net, X, y, training=True)
-    monkeypatch.setattr(memory, "available_memory", lambda: int(1.2 * size) + memory.WORKSPACE)
-    with pytest.raises(MemoryError, match=r"hessian: 483 x 483 .* bytes, .* with working memory, more than the"):
-        cv.hessian(net, X, y)
-    monkeypatch.setattr(memory, "available_memory", lambda: 100)
-    monkeypatch.setattr(cv.products, "available_memory", lambda: 100)
-    with pytest.raises(MemoryError, match=r"hessian_operator: keep=True: 3,000 x \d+ values .*; use keep=False"):
-        cv.hessian_operator(net, X, y, keep=True)
-    assert not cv.hessian_operator(net, X, y).kept
-
-
-def test_limits_of_memory(tmp_path):
-    deep = tmp_path / "a" / "b"
-    deep.mkdir(parents=True)
-    proc = tmp_path / "cgroup"
-    proc.write_text("0::/a/b\n")
-    found = memory._control_groups(str(proc), str(tmp_path))
-    assert found is None
-    for place, limit in ((deep, "max"), (tmp_path / "a", "1000")):
-        (place / "memory.max").write_text(limit + "\n")
-        (place / "memory.current").write_text("700\n")
-        (place / "memory.stat").write_text("anon 400\nfile 300\n")
-    assert memory._control_groups(str(proc), str(tmp_path)) == 600
-    (deep / "memory.max").write_text("500\n")
-    assert memory._control_groups(str(proc), str(tmp_path)) == 100
-    old = tmp_path / "memory" / "c"
-    old.mkdir(parents=True)
-    proc.write_text("3:cpu:/c\n4:memory:/c\n")
-    (old / "memory.limit_in_bytes").write_text("90\n")
-    (old / "memory.usage_in_bytes").write_text("50\n")
-    (old / "memory.stat").write_text("cache 10\nrss 40\n")
-    assert memory._control_groups(str(proc), str(tmp_path)) == 50
-    script = """
-import resource, fastnn.linalg.memory
-before = fastnn.linalg.memory.available_memory()
-resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
-assert 0 < fastnn.linalg.memory._address_space() < 4 << 30
-assert fastnn.linalg.memory.available_memory() <= fastnn.linalg.memory._address_space()
-"""
-    if sys.platform == "linux":
-        subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_arguments_are_checked(backend):
-    made = case(0, backend)
-    net, X, y = made.net, made.X, made.y
-    with pytest.raises(TypeError, match=r"net must be a Sequential, got str"):
-        cv.hessian("net", X, y)
-    with pytest.raises(TypeError, match="training must be True or False, got 1"):
-        cv.hessian(net, X, y, training=1)
-    with pytest.raises(ValueError, match="l2 must be a finite number >= 0, got -1"):
-        cv.ggn(net, X, y, l2=-1)
-    with pytest.raises(ValueError, match=r"X: expected .* features"):
-        cv.hessian_operator(net, np.ones((3, 9)), [0, 0, 0])
-    with pytest.raises(ValueError, match="X: expected at least one row"):
-        cv.output_jacobian(net, X[:0])
-    with pytest.raises(ValueError, match="sample_weight"):
-        cv.hessian(net, X, y, sample_weight=-np.ones(len(X)))
-    with pytest.raises(ValueError, match="keep must be True, False or 'auto', got 'yes'"):
-        cv.hessian_operator(net, X, y, keep="yes")
-    operator = cv.hessian_operator(net, X, y)
-    with pytest.raises(ValueError, match="dimension mismatch"):
-        operator @ np.ones(3)
-    with pytest.raises(TypeError, match="expected a real vector, got dtype complex128"):
-        operator @ np.ones(net.n_parameters, complex)
-    with pytest.raises(ValueError, match="kind must be one of 'ggn', 'mc', 'empirical', got 'exact'"):
-        cv.kfac_factors(net, X, y, kind="exact")
-    with pytest.raises(ValueError, match="kind must be one of 'hessian', 'ggn', 'fisher', got 'exact'"):
-        cv.trace(net, X, y, kind="exact")
-    with pytest.raises(ValueError, match=r"layer: expected an index below \d, got 99"):
-        cv.per_sample_hessian_blocks(net, X, y, layer=99)
-    with pytest.raises(TypeError, match="layer must be an integer"):
-        cv.per_sample_hessian_blocks(net, X, y, layer="0")
-    with pytest.raises(TypeError, match="out: expected an array of float64, got float32"):
-        cv.per_sample_gradients(net, X, y, out=np.empty((len(X), net.n_parameters), np.float32))
-    with pytest.raises(ValueError, match="out: expected shape"):
-        cv.per_sample_gradients(net, X, y, out=np.empty((1, 1)))
-    size = len(cv.hessian_blocks(net, X, y)[0])
-    with pytest.raises(ValueError, match="out: expected a writable array in C order"):
-        cv.per_sample_hessian_blocks(net, X, y, layer=0, out=np.empty((len(X), size, 2 * size))[:, :, :size])
-    with pytest.raises(ValueError, match="out: the two factors"):
-        cv.per_sample_hessian_blocks(net, X, y, layer=0, kronecker=True, out=np.empty((len(X), size, size)))
-    with pytest.raises(ValueError, match="out: expected shape"):
-        cv.input_hessian(net, X, out=np.empty((1, 1)))
-    with pytest.raises(ValueError, match="out: expected a writable array without gaps"):
-        cv.per_sample_gradients(net, X, y, out=np.empty((len(X), 2 * net.n_parameters))[:, ::2])
-    without = fnn.Sequential(
-        [fnn.Dense(2), fnn.Activation("tanh"), fnn.Dense(1)], input_size=2, loss="squared_error", backend=backend
-    )
-    with pytest.raises(ValueError, match=r"layer: expected a layer with parameters \(0, 2\), got 1"):
-        cv.per_sample_hessian_blocks(without, np.ones((1, 2)), [0.0], layer=1)
 
 
 def test_linearize_takes_either_targets_or_a_cotangent(backend):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import multiprocessing
 import pickle
 import signal
@@ -18,12 +17,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 from counting import Counting
+from estimator_cases import FACES, quick
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -31,26 +29,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.multiclass import unique_labels
 
 import fastnn as fnn
-
-FACES = (fnn.MLPClassifier, fnn.MLPRegressor, fnn.SoftmaxRegression, fnn.LinearRegression)
-
-
-@pytest.fixture(scope="module")
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return (X - X.mean(axis=0)) / X.std(axis=0), y
-
-
-@pytest.fixture(scope="module")
-def diabetes():
-    X, y = load_diabetes(return_X_y=True)
-    return X / X.std(axis=0), (y - y.mean()) / y.std()
-
-
-def quick(face=fnn.MLPClassifier, **options):
-    """An estimator that converges on a small task before its last epoch."""
-    return face(hidden_layer_sizes=(16,), learning_rate_init=0.02, max_iter=500, random_state=0, **options)
-
 
 # ------------------------------------------------------------------ scikit-learn's checks
 
@@ -538,186 +516,3 @@ def test_verbose_prints_what_scikit_learn_prints(iris, capsys) -> None:
     assert lines[0] == f"Iteration 1, loss = {model.loss_curve_[0]:.8f}"
     assert lines[1] == f"Validation score: {model.validation_scores_[0]:f}"
     assert lines[-1].startswith("Validation score did not improve more than tol=0.000100 for 10 consecutive epochs.")
-
-
-# ------------------------------------------------------------------ files
-
-
-@pytest.mark.parametrize("face", FACES)
-def test_pickle_and_joblib(face, iris) -> None:
-    X, y = iris
-    options = {"random_state": 0, "max_iter": 1000} if "random_state" in face().get_params() else {}
-    model = face(**options).fit(X, y)
-    buffer = io.BytesIO()
-    joblib.dump(model, buffer)
-    buffer.seek(0)
-    for again in (pickle.loads(pickle.dumps(model)), joblib.load(buffer)):
-        np.testing.assert_array_equal(again.predict(X), model.predict(X))
-        assert np.shares_memory(again.coefs_[0], again.network_.theta)
-
-
-def test_a_memory_mapped_estimator_predicts(iris, tmp_path) -> None:
-    X, y = iris
-    model = quick(batch_norm=True, batch_size=50).fit(X, y)
-    joblib.dump(model, tmp_path / "model")
-    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
-    assert not mapped.network_.theta.flags.writeable
-    np.testing.assert_array_equal(mapped.predict_proba(X), model.predict_proba(X))
-
-
-@pytest.mark.parametrize(
-    ("labels", "options"),
-    [
-        (lambda y: np.array(["a", "b", "c"], dtype=object)[y], {"optimizer": fnn.AdamW(fnn.CosineDecay(0.05, 40))}),
-        (lambda y: np.array(["a", "b", "c"])[y], {"class_weight": {"a": 2.0, "b": 1, "c": 1}, "callbacks": [print]}),
-        (lambda y: y == 1, {"early_stopping": True, "n_iter_no_change": np.inf, "max_iter": 3}),
-        (lambda y: np.c_[y == 1, y > 0].astype(int), {"batch_norm": True, "hidden_layer_sizes": np.array([8])}),
-    ],
-    ids=["objects", "strings", "bool", "several"],
-)
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_safe_file(labels, options, iris, tmp_path, capsys) -> None:
-    X, y = iris
-    model = quick().set_params(**options).fit(X, labels(y))
-    model.save(tmp_path / "model.safetensors")
-    again = fnn.MLPClassifier.load(tmp_path / "model.safetensors")
-    np.testing.assert_array_equal(again.predict(X), model.predict(X))
-    np.testing.assert_array_equal(again.predict_log_proba(X), model.predict_log_proba(X))
-    assert again.classes_.dtype == model.classes_.dtype
-    for name in ("loss_curve_", "n_iter_", "t_", "best_loss_", "validation_scores_", "out_activation_", "n_layers_"):
-        assert getattr(again, name) == getattr(model, name), name
-    kept = again.get_params()
-    for name, value in model.get_params().items():
-        if name == "hidden_layer_sizes":
-            assert tuple(kept[name]) == tuple(value)
-        elif name != "callbacks":
-            assert kept[name] == value, name
-    assert kept["callbacks"] == ()
-    again.set_params(warm_start=True, max_iter=2).fit(X, labels(y))
-    assert isinstance(fnn.load(tmp_path / "model.safetensors"), fnn.Sequential)
-    with pytest.raises(ValueError, match="expected MLPRegressor, got 'MLPClassifier'"):
-        fnn.MLPRegressor.load(tmp_path / "model.safetensors")
-
-
-def test_the_safe_file_of_regressions(diabetes, tmp_path) -> None:
-    X, y = diabetes
-    for model in (quick(fnn.MLPRegressor, alpha=1.0, loss="huber"), fnn.LinearRegression()):
-        model.fit(X, y).save(tmp_path / "model.safetensors")
-        again = type(model).load(tmp_path / "model.safetensors")
-        np.testing.assert_array_equal(again.predict(X), model.predict(X))
-    np.testing.assert_array_equal(again.singular_, model.singular_)
-    assert again.rank_ == 10
-
-
-def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
-    X, y = iris
-    model = quick().fit(X, y)
-    fnn.io.save(model.network_, tmp_path / "a", metadata={"estimator": "MLPClassifier", "params": {"alpha": -1}})
-    fnn.io.save(
-        model.network_,
-        tmp_path / "b",
-        metadata={"estimator": "MLPClassifier", "params": {}, "fitted": {"n_features_in_": 9, "n_outputs_": 3}},
-    )
-    fnn.io.save(
-        model.network_,
-        tmp_path / "c",
-        metadata={
-            "estimator": "MLPClassifier",
-            "params": {},
-            "fitted": {"n_features_in_": 4, "n_outputs_": 3, "fit": 1},
-        },
-    )
-    model.network_.save(tmp_path / "d")
-    fitted = {"n_features_in_": 4, "n_outputs_": 3, "_kind": "multiclass", "classes_": {"dtype": "<i8", "items": [0]}}
-    fnn.io.save(model.network_, tmp_path / "f", metadata={"estimator": "MLPClassifier", "params": {}, "fitted": fitted})
-    for name, message in (
-        ("a", "alpha"),
-        ("b", "sizes"),
-        ("c", "fit"),
-        ("d", "expected MLPClassifier, got None"),
-        ("f", "classes"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            fnn.MLPClassifier.load(tmp_path / name)
-    model.classes_ = np.array([1, "two", None], dtype=object)
-    with pytest.raises(TypeError, match="expected an array of numbers or str"):
-        model.save(tmp_path / "e")
-
-
-# ------------------------------------------------------------------ linear models
-
-
-@pytest.mark.parametrize("C", [0.1, 1.0, 10.0])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_softmax_regression_is_logistic_regression(C, weighted, iris, rng) -> None:
-    X, y = iris
-    w = rng.random(150) * 3 if weighted else None
-    for labels in (y, y == 1):
-        theirs = LogisticRegression(C=C, tol=1e-10, max_iter=10000).fit(X, labels, w)
-        ours = fnn.SoftmaxRegression(1 / C, tol=1e-9, max_iter=10000).fit(X, labels, w)
-        np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
-        # The intercepts of a softmax are free up to a constant.
-        shift = theirs.intercept_.mean() - ours.intercept_.mean() if len(ours.intercept_) > 1 else 0.0
-        np.testing.assert_allclose(ours.intercept_ + shift, theirs.intercept_, atol=1e-5)
-        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
-    assert np.shares_memory(ours.coef_, ours.network_.theta)
-
-
-def test_softmax_regression_by_other_solvers(iris) -> None:
-    X, y = iris
-    exact = fnn.SoftmaxRegression(tol=1e-8).fit(X, y)
-    adam = fnn.SoftmaxRegression(optimizer=fnn.Adam(0.05), batch_size=150, tol=1e-9, random_state=0).fit(X, y)
-    np.testing.assert_allclose(adam.coef_, exact.coef_, atol=1e-2)
-    bare = fnn.SoftmaxRegression(fit_intercept=False).fit(X, y)
-    np.testing.assert_array_equal(bare.intercept_, 0.0)
-    assert bare.intercepts_ == []
-    assert bare.decision_function(X).shape == (150, 3)
-    assert not hasattr(exact, "partial_fit")
-    going = fnn.SoftmaxRegression(solver="sgd", learning_rate_init=0.1, random_state=0)
-    for _ in range(50):
-        going.partial_fit(X, y, classes=[0, 1, 2])
-    assert going.score(X, y) > 0.9
-
-
-def test_linear_regression_is_lstsq(rng) -> None:
-    X, Y = rng.standard_normal((40, 6)), rng.standard_normal((40, 2))
-    X[:, 5] = X[:, 0] - 2 * X[:, 1]  # rank 5: the solution of the smallest norm
-    expected, _, rank, singular = np.linalg.lstsq(X, Y, rcond=None)
-    model = fnn.LinearRegression(fit_intercept=False).fit(X, Y)
-    np.testing.assert_allclose(model.coef_, expected.T, atol=1e-13)
-    np.testing.assert_allclose(model.singular_, singular, atol=1e-13)
-    assert model.rank_ == rank == 5
-    wide = rng.standard_normal((5, 9))
-    expected = np.linalg.lstsq(wide, Y[:5, 0], rcond=None)[0]
-    np.testing.assert_allclose(
-        fnn.LinearRegression(fit_intercept=False).fit(wide, Y[:5, 0]).coef_, expected, atol=1e-13
-    )
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 50.0])
-def test_linear_regression_is_ridge(alpha, rng) -> None:
-    X, y, w = rng.standard_normal((40, 6)) + 3, rng.standard_normal(40), rng.random(40)
-    theirs = Ridge(alpha, solver="svd").fit(X, y, w)
-    ours = fnn.LinearRegression(alpha).fit(X, y, w)
-    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-12)
-    assert ours.intercept_ == pytest.approx(theirs.intercept_, abs=1e-12)
-    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=1e-12)
-    sparse = fnn.LinearRegression(alpha).fit(scipy.sparse.csr_matrix(X), y, w)
-    np.testing.assert_array_equal(sparse.coef_, ours.coef_)
-
-
-def test_linear_regression_is_at_the_minimum_of_its_objective(rng) -> None:
-    """Where the network's own gradient is 0: one Newton step has reached it."""
-    X, Y, w = rng.standard_normal((40, 6)), rng.standard_normal((40, 2)), rng.random(40)
-    model = fnn.LinearRegression(0.7).fit(X, Y, w)
-    gradient = model.network_.gradient(X, Y, sample_weight=w, l2=0.7 / w.sum())
-    assert abs(gradient).max() < 1e-13
-    with pytest.raises(ValueError, match="sample_weight: expected values >= 0"):
-        fnn.LinearRegression().fit(X, Y, -w)
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_digits_by_default() -> None:
-    X, y = load_digits(return_X_y=True)
-    model = fnn.MLPClassifier(random_state=0).fit(X[::2] / 16, y[::2])
-    assert model.score(X[1::2] / 16, y[1::2]) > 0.96

@@ -10,12 +10,6 @@ import scipy.sparse
 import fastnn as fnn
 
 
-@pytest.fixture
-def iris() -> tuple[np.ndarray, np.ndarray]:
-    X, y = fnn.datasets.load_iris()
-    return (X - X.mean(axis=0)) / X.std(axis=0), y
-
-
 def network(dtype: str = "float64", backend: str = "compiled", seed: int = 0, **options) -> fnn.Sequential:
     layers = [fnn.Dense(5, "tanh"), fnn.Dense(3)]
     options = {"input_size": 4, "loss": "cross_entropy", "dtype": dtype, "seed": seed, "backend": backend, **options}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 
 import fastnn as fnn
 from fastnn.linalg import quadratic_models
-from fastnn.linalg.quadratic_models import CholeskyModel, SpectralModel
-from fastnn.solvers.line_search import Point, search
 
 SOLVERS = [
     fnn.GradientDescent(),
@@ -48,12 +45,6 @@ def ident(solver) -> str:
 
 def with_limits(solver, max_iter: int, tol: float):
     return type(solver)(**{**vars(solver), "max_iter": max_iter, "tol": tol})
-
-
-@pytest.fixture
-def iris() -> tuple[np.ndarray, np.ndarray]:
-    X, y = fnn.datasets.load_iris()
-    return (X - X.mean(axis=0)) / X.std(axis=0), y
 
 
 def softmax_regression(dtype: str = "float64") -> fnn.Sequential:
@@ -304,79 +295,6 @@ def test_too_many_parameters_are_refused() -> None:
             solver.minimize(objective, net.theta)
 
 
-# -- models
-# --------------------------------------------------------------------------------------------------------------
-
-
-def models(B: np.ndarray):
-    n = len(B)
-    return [SpectralModel([(slice(0, n), B)], n), CholeskyModel(B)]
-
-
-@pytest.mark.parametrize("lowest", [-2.0, -1e-3, 0.0, 0.5])
-@pytest.mark.parametrize("radius", [1e-3, 0.3, 5.0, 1e4])
-@pytest.mark.parametrize("hard", [False, True])
-def test_trust_steps_are_the_minimum_in_the_ball(rng, lowest: float, radius: float, hard: bool) -> None:
-    n = 30
-    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
-    values = np.concatenate([[lowest], rng.uniform(max(lowest, 0.0) + 0.1, 10.0, n - 1)])
-    B = (Q * values) @ Q.T
-    B = 0.5 * (B + B.T)
-    g = Q @ (np.where(np.arange(n) == 0, 0.0, 1.0) * rng.normal(size=n)) if hard else rng.normal(size=n)
-    exact = None
-    for current in models(B):
-        p, mu = current.trust_step(g, radius)
-        length = np.linalg.norm(p)
-        value = g @ p + 0.5 * p @ B @ p
-        assert value == pytest.approx(g @ p + 0.5 * current.quadratic(p), rel=1e-9, abs=1e-14 * length**2)
-        assert length <= 1.1001 * radius
-        if isinstance(current, SpectralModel):
-            exact = value
-            assert length <= radius * 1.0011
-            assert mu >= -min(lowest, 0.0) - 1e-9
-            np.testing.assert_allclose(B @ p + mu * p, -g, atol=1e-6 * (1.0 + radius))
-            for _ in range(200):  # nothing in the ball lies lower
-                q = rng.normal(size=n)
-                q *= radius * rng.random() / np.linalg.norm(q)
-                assert g @ q + 0.5 * q @ B @ q >= value - 2e-3 * abs(value)
-        else:
-            assert value <= 0.75 * exact
-
-
-@pytest.mark.parametrize("lowest", [-2.0, 0.5])
-@pytest.mark.parametrize("sigma", [1e-3, 1.0, 1e3])
-def test_cubic_steps(rng, lowest: float, sigma: float) -> None:
-    n = 30
-    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
-    B = (Q * np.concatenate([[lowest], rng.uniform(0.6, 10.0, n - 1)])) @ Q.T
-    B, g = 0.5 * (B + B.T), rng.normal(size=n)
-    lengths = []
-    for current in models(B):
-        p, mu = current.cubic_step(g, sigma)
-        np.testing.assert_allclose(B @ p + mu * p, -g, atol=1e-6)
-        lengths.append(np.linalg.norm(p))
-        assert mu == pytest.approx(sigma * lengths[-1], rel=0.12)
-    assert lengths[1] == pytest.approx(lengths[0], rel=0.12)
-
-
-@pytest.mark.parametrize("definite", [True, False])
-def test_inverses(rng, definite: bool) -> None:
-    n = 20
-    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
-    values = np.geomspace(1e-6, 1.0, n) if definite else np.linspace(-1.0, 2.0, n)
-    B, v = (Q * values) @ Q.T, rng.normal(size=n)
-    B = 0.5 * (B + B.T)
-    spectral, cholesky = (current.inverse(1e-3) for current in models(B))
-    if definite:
-        for solve, shift in (spectral, cholesky):
-            np.testing.assert_allclose(B @ solve(v), v, rtol=1e-7, atol=1e-8)
-            assert shift == 0.0
-        return
-    np.testing.assert_allclose(spectral[0](v), Q @ ((Q.T @ v) / np.maximum(np.abs(values), 1e-3)), rtol=1e-9)
-    assert cholesky[1] > 1.0
-    np.testing.assert_allclose(B @ cholesky[0](v) + cholesky[1] * cholesky[0](v), v, rtol=1e-8, atol=1e-10)
-
-
 def test_blocks_and_diagonals_are_those_of_the_hessian(iris) -> None:
     X, y = iris
     net = deep()
@@ -392,50 +310,6 @@ def test_blocks_and_diagonals_are_those_of_the_hessian(iris) -> None:
     spectral, _ = current.inverse(1e-3)
     last = slice(160, 193)  # the others are not definite alike
     np.testing.assert_allclose(inverse(v)[last], spectral(v)[last], rtol=1e-6)
-
-
-# -- line search
-# ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("step", [1e-4, 0.1, 1.0, 10.0, 1e4])
-@pytest.mark.parametrize("curvature", [0.1, 0.9])
-def test_line_search_meets_the_wolfe_conditions(step: float, curvature: float) -> None:
-    for f, df in (
-        (lambda a: (a - 2.0) ** 4, lambda a: 4.0 * (a - 2.0) ** 3),
-        (lambda a: -a / (a * a + 2.0), lambda a: (a * a - 2.0) / (a * a + 2.0) ** 2),  # Moré and Thuente 1994
-        (lambda a: math.cosh(min(a, 700.0)) - 3.0 * a, lambda a: math.sinh(min(a, 700.0)) - 3.0),
-    ):
-        start = Point(0.0, np.zeros(1), f(0.0), np.array([df(0.0)]), df(0.0))
-        point = search(
-            lambda x, f=f, df=df: (f(x[0]), np.array([df(x[0])])),
-            start,
-            np.ones(1),
-            step,
-            curvature=curvature,
-            max_evaluations=60,
-        )
-        assert point is not None
-        assert point.value <= start.value + 1e-4 * point.step * start.slope
-        assert abs(point.slope) <= -curvature * start.slope
-        assert (point.theta, point.gradient) == (point.step, point.slope)
-
-
-def test_line_search_steps_back_from_what_is_not_finite() -> None:
-    def f(x: np.ndarray) -> tuple[float, np.ndarray]:
-        if x[0] >= 1e-3:
-            return math.nan, np.array([math.nan])
-        return -math.log(1e-3 - x[0]) - 2000.0 * x[0], 1.0 / (1e-3 - x) - 2000.0
-
-    value, gradient = f(np.zeros(1))
-    point = search(f, Point(0.0, np.zeros(1), value, gradient, gradient[0]), np.ones(1), 1.0)
-    assert point is not None
-    assert abs(point.slope) <= 0.9 * abs(gradient[0])
-
-
-def test_line_search_without_a_lower_point() -> None:
-    start = Point(0.0, np.zeros(1), 1.0, np.array([-1.0]), -1.0)  # a wrong gradient
-    assert search(lambda x: (1.0 + x[0], np.ones(1)), start, np.ones(1), 1.0) is None
 
 
 # -- least squares

@@ -1,0 +1,12 @@
+"""Estimators for their tests."""
+
+from __future__ import annotations
+
+import fastnn as fnn
+
+FACES = (fnn.MLPClassifier, fnn.MLPRegressor, fnn.SoftmaxRegression, fnn.LinearRegression)
+
+
+def quick(face=fnn.MLPClassifier, **options):
+    """An estimator that converges on a small task before its last epoch."""
+    return face(hidden_layer_sizes=(16,), learning_rate_init=0.02, max_iter=500, random_state=0, **options)

@@ -1,0 +1,116 @@
+"""Pickles and safe files of estimators."""
+
+from __future__ import annotations
+
+import io
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+from estimator_cases import FACES, quick
+
+import fastnn as fnn
+
+# ------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_pickle_and_joblib(face, iris) -> None:
+    X, y = iris
+    options = {"random_state": 0, "max_iter": 1000} if "random_state" in face().get_params() else {}
+    model = face(**options).fit(X, y)
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer)
+    buffer.seek(0)
+    for again in (pickle.loads(pickle.dumps(model)), joblib.load(buffer)):
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+        assert np.shares_memory(again.coefs_[0], again.network_.theta)
+
+
+def test_a_memory_mapped_estimator_predicts(iris, tmp_path) -> None:
+    X, y = iris
+    model = quick(batch_norm=True, batch_size=50).fit(X, y)
+    joblib.dump(model, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert not mapped.network_.theta.flags.writeable
+    np.testing.assert_array_equal(mapped.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        (lambda y: np.array(["a", "b", "c"], dtype=object)[y], {"optimizer": fnn.AdamW(fnn.CosineDecay(0.05, 40))}),
+        (lambda y: np.array(["a", "b", "c"])[y], {"class_weight": {"a": 2.0, "b": 1, "c": 1}, "callbacks": [print]}),
+        (lambda y: y == 1, {"early_stopping": True, "n_iter_no_change": np.inf, "max_iter": 3}),
+        (lambda y: np.c_[y == 1, y > 0].astype(int), {"batch_norm": True, "hidden_layer_sizes": np.array([8])}),
+    ],
+    ids=["objects", "strings", "bool", "several"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_safe_file(labels, options, iris, tmp_path, capsys) -> None:
+    X, y = iris
+    model = quick().set_params(**options).fit(X, labels(y))
+    model.save(tmp_path / "model.safetensors")
+    again = fnn.MLPClassifier.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    np.testing.assert_array_equal(again.predict_log_proba(X), model.predict_log_proba(X))
+    assert again.classes_.dtype == model.classes_.dtype
+    for name in ("loss_curve_", "n_iter_", "t_", "best_loss_", "validation_scores_", "out_activation_", "n_layers_"):
+        assert getattr(again, name) == getattr(model, name), name
+    kept = again.get_params()
+    for name, value in model.get_params().items():
+        if name == "hidden_layer_sizes":
+            assert tuple(kept[name]) == tuple(value)
+        elif name != "callbacks":
+            assert kept[name] == value, name
+    assert kept["callbacks"] == ()
+    again.set_params(warm_start=True, max_iter=2).fit(X, labels(y))
+    assert isinstance(fnn.load(tmp_path / "model.safetensors"), fnn.Sequential)
+    with pytest.raises(ValueError, match="expected MLPRegressor, got 'MLPClassifier'"):
+        fnn.MLPRegressor.load(tmp_path / "model.safetensors")
+
+
+def test_the_safe_file_of_regressions(diabetes, tmp_path) -> None:
+    X, y = diabetes
+    for model in (quick(fnn.MLPRegressor, alpha=1.0, loss="huber"), fnn.LinearRegression()):
+        model.fit(X, y).save(tmp_path / "model.safetensors")
+        again = type(model).load(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    np.testing.assert_array_equal(again.singular_, model.singular_)
+    assert again.rank_ == 10
+
+
+def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
+    X, y = iris
+    model = quick().fit(X, y)
+    fnn.io.save(model.network_, tmp_path / "a", metadata={"estimator": "MLPClassifier", "params": {"alpha": -1}})
+    fnn.io.save(
+        model.network_,
+        tmp_path / "b",
+        metadata={"estimator": "MLPClassifier", "params": {}, "fitted": {"n_features_in_": 9, "n_outputs_": 3}},
+    )
+    fnn.io.save(
+        model.network_,
+        tmp_path / "c",
+        metadata={
+            "estimator": "MLPClassifier",
+            "params": {},
+            "fitted": {"n_features_in_": 4, "n_outputs_": 3, "fit": 1},
+        },
+    )
+    model.network_.save(tmp_path / "d")
+    fitted = {"n_features_in_": 4, "n_outputs_": 3, "_kind": "multiclass", "classes_": {"dtype": "<i8", "items": [0]}}
+    fnn.io.save(model.network_, tmp_path / "f", metadata={"estimator": "MLPClassifier", "params": {}, "fitted": fitted})
+    for name, message in (
+        ("a", "alpha"),
+        ("b", "sizes"),
+        ("c", "fit"),
+        ("d", "expected MLPClassifier, got None"),
+        ("f", "classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fnn.MLPClassifier.load(tmp_path / name)
+    model.classes_ = np.array([1, "two", None], dtype=object)
+    with pytest.raises(TypeError, match="expected an array of numbers or str"):
+        model.save(tmp_path / "e")
