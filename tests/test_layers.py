@@ -3,10 +3,13 @@ from __future__ import annotations
 import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 
 import fastnn as fnn
 from fastnn import layers, plan, reference
+from fastnn.layout import Builder, initial_parameters, initial_state
+from fastnn.lowering import lower
 
 
 def test_defaults() -> None:
@@ -53,3 +56,32 @@ def test_activations_are_those_of_the_kernels() -> None:
 def test_bad_argument(arguments: tuple, options: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fnn.Dense(*arguments, **options)
+
+
+def test_a_layer_describes_itself() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Twice(layers.Layer):
+        """Two dropouts' worth of buffers, and a dense operation of its own."""
+
+        def describe(self, builder: Builder) -> None:
+            weight = builder.parameter("weight", (builder.n_in, 2), lambda generator: 0.5)
+            builder.buffer(2, 3.0)
+            builder.op("dense", 2, weight=weight, lr_multiplier=0.5)
+
+    layout = layers.lay_out([fnn.Dense(3), fnn.Dropout(0.5), Twice(), fnn.Dropout(0.1)], 4)
+    assert [(part.name, part.offset, part.shape) for part in layout.parameters] == [
+        ("0.weight", 0, (4, 3)),
+        ("0.bias", 12, (3,)),
+        ("2.weight", 15, (3, 2)),
+    ]
+    assert [(op.kind, op.input, op.n_in, op.n_out) for op in layout.ops] == [
+        ("dense", -1, 4, 3),
+        ("dropout", 0, 3, 3),
+        ("dense", 1, 3, 2),
+        ("dropout", 2, 2, 2),
+    ]
+    assert [op.buffer for op in layout.ops] == [-1, 0, -1, 0]  # the dropouts share a seed
+    assert (layout.n_parameters, layout.n_state) == (21, 3)
+    assert initial_state(layout, np.dtype("f")).tolist() == [0.0, 3.0, 3.0]
+    assert initial_parameters(layout, np.dtype("d"), np.random.default_rng(0))[15:].tolist() == [0.5] * 6
+    lower(layout.ops, layout.n_parameters, "squared_error", "float32")

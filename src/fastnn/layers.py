@@ -1,12 +1,22 @@
-"""Layers: small immutable descriptions, without parameters. The network that holds them owns the numbers."""
+"""Layers: small immutable descriptions, without parameters. The network that holds them owns the numbers.
+
+A layer says of itself which parameters and buffers it needs and which operation it is (:meth:`Layer.describe`): to add
+one, write a class here; the operation itself is a matter of the backends.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
 
 from . import initializers
-from .checks import check_integer, check_number
+from ._typing import Rows
+from .checks import check_integer, check_number, moments
+from .layout import Builder, Layout
 from .plan import ACTIVATIONS
 
 __all__ = [
@@ -19,11 +29,35 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Standardize",
+    "check_layers",
+    "lay_out",
 ]
 
 
+class Layer:
+    """What every layer offers: an immutable description and :meth:`describe`.
+
+    Attributes
+    ----------
+    first_only : bool
+        Whether it must be the first layer.
+    """
+
+    first_only: ClassVar[bool] = False
+
+    def describe(self, builder: Builder) -> None:
+        """Ask for parameters and buffers, and name the operation.
+
+        Parameters
+        ----------
+        builder : Builder
+            Its ``n_in`` is the width of the layer before.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Dense:
+class Dense(Layer):
     """A fully connected layer, A = σ(X W + b).
 
     X is (N, n_in), W (n_in, units), b (units,), A (N, units); n_in is the width of the layer before.
@@ -76,9 +110,25 @@ class Dense:
         name = "learning_rate_multiplier"
         object.__setattr__(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
 
+    def describe(self, builder: Builder) -> None:
+        """W (n_in, units) and b (units,), as their initializers draw them."""
+        n_in, n_out, bias = builder.n_in, self.units, -1
+        draw = partial(_draw, n_in=n_in, n_out=n_out)
+        weight = builder.parameter("weight", (n_in, n_out), draw(self.init, (n_in, n_out), "init"))
+        if self.bias:
+            bias = builder.parameter("bias", (n_out,), draw(self.bias_init, (n_out,), "bias_init"))
+        builder.op(
+            "dense",
+            n_out,
+            weight=weight,
+            bias=bias,
+            activation=self.activation,
+            lr_multiplier=self.learning_rate_multiplier,
+        )
+
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Layer):
     """An activation as a layer of its own, A = σ(X), for instance after a normalisation.
 
     Parameters
@@ -100,9 +150,13 @@ class Activation:
         if self.name not in ACTIVATIONS:
             raise ValueError(f"name: unknown activation {self.name!r}; known: {', '.join(ACTIVATIONS)}")
 
+    def describe(self, builder: Builder) -> None:
+        """No parameters."""
+        builder.op("activation", activation=self.name)
+
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Layer):
     """Batch normalisation, A = γ û + β with û = (X − μ) / √(σ² + ε), feature by feature.
 
     In training μ and σ² (with 1/N, not weighted) are those of the batch, of all its rows however many threads share
@@ -140,9 +194,22 @@ class BatchNorm:
         name = "learning_rate_multiplier"
         _set(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
 
+    def describe(self, builder: Builder) -> None:
+        """γ and β; buffers for the running mean, the running variance, and their count, all 0."""
+        gamma, beta = _gamma_beta(builder)
+        builder.op(
+            "batch_norm",
+            weight=gamma,
+            bias=beta,
+            buffer=builder.buffer(2 * builder.n_in + 1),
+            lr_multiplier=self.learning_rate_multiplier,
+            epsilon=self.epsilon,
+            momentum=self.momentum,
+        )
+
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerNorm(Layer):
     """Layer normalisation, A = γ û + β with û = (X − μ) / √(σ² + ε), row by row, in training and outside of it.
 
     Parameters
@@ -170,9 +237,20 @@ class LayerNorm:
         name = "learning_rate_multiplier"
         _set(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
 
+    def describe(self, builder: Builder) -> None:
+        """γ and β."""
+        gamma, beta = _gamma_beta(builder)
+        builder.op(
+            "layer_norm",
+            weight=gamma,
+            bias=beta,
+            lr_multiplier=self.learning_rate_multiplier,
+            epsilon=self.epsilon,
+        )
+
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(Layer):
     """Inverted dropout: in training, each element is 0 with probability `rate`, else x / (1 − rate).
 
     The mask comes from a counter-based generator of (seed, step, layer, element): every step has another one, and it
@@ -199,15 +277,50 @@ class Dropout:
     def __post_init__(self) -> None:
         _set(self, "rate", check_number("rate", self.rate, minimum=0.0, below=1.0))
 
+    def describe(self, builder: Builder) -> None:
+        """One seed for all dropouts, drawn when a training begins; float32 holds it exactly."""
+        seed = builder.buffer(1, begin=lambda X, scale, generator: int(generator.integers(2**24)), shared="seed")
+        builder.op("dropout", buffer=seed, dropout_rate=self.rate)
+
 
 @dataclass(frozen=True)
-class Standardize:
+class Standardize(Layer):
     """A first layer that standardises its input, (x − mean) / scale, with what it learns from the training data.
 
     :meth:`Sequential.fit` sets mean and scale (the standard deviation, with 1/N; 1 for a constant feature) from all
     rows that it trains on, before its first step; they are saved with the network, in its ``state``. Batches from an
     iterator do not change them.
     """
+
+    first_only: ClassVar[bool] = True
+
+    def describe(self, builder: Builder) -> None:
+        """Buffers for the mean and 1/scale: 0 and 1 before a training."""
+        n = builder.n_in
+        initial = np.repeat([0.0, 1.0], n)
+        builder.op("standardize", buffer=builder.buffer(2 * n, initial, begin=_mean_and_inverse_scale))
+
+
+def _draw(
+    init: Any, shape: tuple[int, ...], name: str, *, n_in: int, n_out: int
+) -> Callable[[np.random.Generator], np.ndarray]:
+    """An initializer as a function of the generator alone."""
+    return lambda generator: initializers.draw(init, n_in, n_out, shape, generator, name)
+
+
+def _gamma_beta(builder: Builder) -> tuple[int, int]:
+    """Offsets of γ, initially 1, and β, initially 0, of a norm."""
+    shape = (builder.n_in,)
+    return builder.parameter("gamma", shape, lambda _: 1.0), builder.parameter("beta", shape, lambda _: 0.0)
+
+
+def _mean_and_inverse_scale(X: Rows | None, scale: float, generator: np.random.Generator) -> np.ndarray | None:
+    """Mean of scale · X, and the inverse of its standard deviation; 1 for a constant feature."""
+    if X is None:
+        return None
+    mean, deviation = moments(X)
+    deviation[deviation == 0.0] = 1.0 / scale
+    return np.concatenate([mean * scale, 1.0 / (deviation * scale)])
 
 
 def _set(layer: Any, name: str, value: float) -> None:
@@ -216,4 +329,36 @@ def _set(layer: Any, name: str, value: float) -> None:
 
 #: What a list of layers may hold.
 LAYERS = (Dense, Activation, BatchNorm, LayerNorm, Dropout, Standardize)
-Layer = Dense | Activation | BatchNorm | LayerNorm | Dropout | Standardize
+
+
+def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Layers as a tuple, or an error that says which one does not fit where it stands."""
+    if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be a list of layers, got {layers!r}")
+    checked = tuple(layers)
+    if not checked:
+        raise ValueError("layers: expected at least one layer, got none")
+    for index, layer in enumerate(checked):
+        if not isinstance(layer, Layer):
+            names = ", ".join(kind.__name__ for kind in LAYERS)
+            raise TypeError(f"layers: expected a layer ({names}) at position {index}, got {layer!r}")
+        if layer.first_only and index > 0:
+            raise ValueError(f"layers: {type(layer).__name__} must be the first layer, got it at position {index}")
+    return checked
+
+
+def lay_out(layers: Iterable[Layer], n_inputs: int) -> Layout:
+    """Operations of layers with the places of their parameters in θ and of their buffers, in list order.
+
+    Raises
+    ------
+    ValueError
+        If no layer has a weight.
+    """
+    builder = Builder(n_inputs)
+    for layer in layers:
+        layer.describe(builder)
+    layout = builder.layout()
+    if not any(op.facts.has_weight for op in layout.ops):
+        raise ValueError("layers: expected at least one Dense layer, got none")
+    return layout

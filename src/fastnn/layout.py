@@ -1,131 +1,162 @@
-"""From layers to operations: where parameters and buffers stand in their flat vectors, and what they start from."""
+"""Where parameters and buffers stand in their flat vectors, and what they start from: collected layer by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import initializers
-from ._typing import DType
-from .layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Standardize
+from ._typing import DType, Rows
 from .losses import Loss
 from .plan import OpSpec
 
-__all__ = ["Layout", "check_layers", "check_output", "initial_parameters", "initial_state", "lay_out"]
+__all__ = ["Begin", "Buffer", "Builder", "Layout", "Parameter", "check_output", "initial_parameters", "initial_state"]
+
+#: Values of a buffer before the first step of a training, from the rows X (or None), their scale and a generator; None
+#: keeps those that it has.
+Begin = Callable[[Rows | None, float, np.random.Generator], np.ndarray | int | None]
+
+
+class Parameter(NamedTuple):
+    """An array within θ.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the network, such as "0.weight".
+    offset : int
+    shape : tuple of int
+    draw : callable
+        Its initial values, of a generator.
+    """
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+    draw: Callable[[np.random.Generator], np.ndarray | float]
+
+
+class Buffer(NamedTuple):
+    """A part of the network's buffers, what is learnt but not optimised.
+
+    Attributes
+    ----------
+    offset, size : int
+    initial : ndarray (size,) or float
+    begin : Begin or None
+        What a training sets before its first step.
+    """
+
+    offset: int
+    size: int
+    initial: np.ndarray | float
+    begin: Begin | None
 
 
 class Layout(NamedTuple):
     """Where everything is that a list of layers needs."""
 
     ops: tuple[OpSpec, ...]
-    parameters: list[tuple[str, int, tuple[int, ...]]]
+    parameters: tuple[Parameter, ...]
+    buffers: tuple[Buffer, ...]
     n_parameters: int
     n_state: int
 
 
-def lay_out(layers: tuple[Layer, ...], input_size: int) -> Layout:
-    """Operations of layers with the places of their parameters in θ and of their buffers, both in list order."""
-    ops: list[OpSpec] = []
-    parameters: list[tuple[str, int, tuple[int, ...]]] = []
-    offset, n, n_state = 0, input_size, 0
-    seed = -1  # all dropouts share one
-    for index, layer in enumerate(layers):
-        source = index - 1
-        rate = getattr(layer, "learning_rate_multiplier", 1.0)
-        if isinstance(layer, Dense):
-            weight, bias = offset, -1
-            parameters.append((f"{index}.weight", offset, (n, layer.units)))
-            offset += n * layer.units
-            if layer.bias:
-                bias = offset
-                parameters.append((f"{index}.bias", offset, (layer.units,)))
-                offset += layer.units
-            ops.append(OpSpec("dense", source, n, layer.units, weight, bias, layer.activation, rate))
-            n = layer.units
-        elif isinstance(layer, (BatchNorm, LayerNorm)):
-            parameters += [(f"{index}.gamma", offset, (n,)), (f"{index}.beta", offset + n, (n,))]
-            gamma, offset = offset, offset + 2 * n
-            op = OpSpec("layer_norm", source, n, n, gamma, gamma + n, "linear", rate, epsilon=layer.epsilon)
-            if isinstance(layer, BatchNorm):
-                op = op._replace(kind="batch_norm", buffer=n_state, momentum=layer.momentum)
-                n_state += 2 * n + 1
-            ops.append(op)
-        elif isinstance(layer, Dropout):
-            if seed < 0:
-                seed, n_state = n_state, n_state + 1
-            ops.append(OpSpec("dropout", source, n, n, -1, -1, "linear", buffer=seed, dropout_rate=layer.rate))
-        elif isinstance(layer, Standardize):
-            ops.append(OpSpec("standardize", source, n, n, -1, -1, "linear", buffer=n_state))
-            n_state += 2 * n
-        else:
-            ops.append(OpSpec("activation", source, n, n, -1, -1, layer.name))
-    return Layout(tuple(ops), parameters, offset, n_state)
+class Builder:
+    """Takes down what each layer says of itself: its parameters, its buffers, then its operation.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Of the network.
+
+    Attributes
+    ----------
+    n_in : int
+        Inputs of the layer that is being described: outputs of the one before.
+    """
+
+    def __init__(self, n_inputs: int) -> None:
+        self.n_in = n_inputs
+        self._ops: list[OpSpec] = []
+        self._parameters: list[Parameter] = []
+        self._buffers: list[Buffer] = []
+        self._shared: dict[str, int] = {}
+        self._n_parameters = self._n_state = 0
+
+    def parameter(
+        self, name: str, shape: tuple[int, ...], draw: Callable[[np.random.Generator], np.ndarray | float]
+    ) -> int:
+        """Offset of a new parameter in θ; `name` is unique in its layer."""
+        offset = self._n_parameters
+        self._parameters.append(Parameter(f"{len(self._ops)}.{name}", offset, shape, draw))
+        self._n_parameters += math.prod(shape)
+        return offset
+
+    def buffer(
+        self, size: int, initial: np.ndarray | float = 0.0, *, begin: Begin | None = None, shared: str | None = None
+    ) -> int:
+        """Offset of a new part of the buffers; with `shared`, of the one that all layers with this word have."""
+        if shared in self._shared:
+            return self._shared[shared]
+        offset = self._n_state
+        self._buffers.append(Buffer(offset, size, initial, begin))
+        self._n_state += size
+        if shared is not None:
+            self._shared[shared] = offset
+        return offset
+
+    def op(self, kind: str, n_out: int | None = None, **fields: Any) -> None:
+        """The layer's operation, which ends its description; it has n_in outputs where nothing else is said.
+
+        `fields` are those of :class:`~fastnn.plan.OpSpec`, without the parameters and activation that it does not have.
+        """
+        n_out = self.n_in if n_out is None else n_out
+        fields = {"weight": -1, "bias": -1, "activation": "linear", **fields}
+        self._ops.append(OpSpec(kind, len(self._ops) - 1, self.n_in, n_out, **fields))
+        self.n_in = n_out
+
+    def layout(self) -> Layout:
+        """All that was taken down."""
+        parts = tuple(self._ops), tuple(self._parameters), tuple(self._buffers)
+        return Layout(*parts, self._n_parameters, self._n_state)
 
 
-def initial_parameters(
-    layers: tuple[Layer, ...], layout: Layout, dtype: DType, generator: np.random.Generator
-) -> np.ndarray:
-    """θ as the layers' initializers draw it, in list order; γ is 1 and β 0."""
+def initial_parameters(layout: Layout, dtype: DType, generator: np.random.Generator) -> np.ndarray:
+    """θ as the layers draw it, in list order."""
     theta = np.empty(layout.n_parameters, dtype)
-    for layer, op in zip(layers, layout.ops, strict=True):
-        if isinstance(layer, Dense):
-            n_in, n_out = op.n_in, op.n_out
-            W = initializers.draw(layer.init, n_in, n_out, (n_in, n_out), generator, "init")
-            theta[op.weight : op.weight + W.size] = W.ravel()
-            if layer.bias:
-                b = initializers.draw(layer.bias_init, n_in, n_out, (n_out,), generator, "bias_init")
-                theta[op.bias : op.bias + n_out] = b
-        elif op.weight >= 0:
-            theta[op.weight : op.weight + op.n_out] = 1.0
-            theta[op.bias : op.bias + op.n_out] = 0.0
+    for parameter in layout.parameters:
+        part = theta[parameter.offset : parameter.offset + math.prod(parameter.shape)]
+        part.reshape(parameter.shape)[...] = parameter.draw(generator)
     return theta
 
 
 def initial_state(layout: Layout, dtype: DType) -> np.ndarray:
-    """Buffers before training: running statistics and their counts 0, a standardisation that changes nothing."""
+    """Buffers before any training."""
     state = np.zeros(layout.n_state, dtype)
-    for op in layout.ops:
-        if op.kind == "standardize":
-            state[op.buffer + op.n_out : op.buffer + 2 * op.n_out] = 1.0
+    for buffer in layout.buffers:
+        state[buffer.offset : buffer.offset + buffer.size] = buffer.initial
     return state
 
 
-def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """Layers as a tuple, or an error that says which one does not fit where it stands."""
-    if isinstance(layers, LAYERS) or not isinstance(layers, Iterable):
-        raise TypeError(f"layers must be a list of layers, got {layers!r}")
-    checked = tuple(layers)
-    if not checked:
-        raise ValueError("layers: expected at least one layer, got none")
-    for index, layer in enumerate(checked):
-        if not isinstance(layer, LAYERS):
-            names = ", ".join(kind.__name__ for kind in LAYERS)
-            raise TypeError(f"layers: expected a layer ({names}) at position {index}, got {layer!r}")
-        if isinstance(layer, Standardize) and index > 0:
-            raise ValueError(f"layers: Standardize must be the first layer, got it at position {index}")
-    if not any(isinstance(layer, Dense) for layer in checked):
-        raise ValueError("layers: expected at least one Dense layer, got none")
-    return checked
-
-
-def check_output(layer: Layer, loss: Loss) -> None:
-    """Refuse a last layer whose outputs the loss cannot take."""
+def check_output(layer: object, op: OpSpec, loss: Loss) -> None:
+    """Refuse a last layer, with this operation, whose outputs the loss cannot take."""
     plain = loss.inverse_link == "identity"
-    if not isinstance(layer, (Dense, Activation)) or not (plain or isinstance(layer, Dense)):
+    if not (op.facts.has_weight or (plain and op.facts.activates)):
         raise ValueError(f"layers: expected a Dense layer as the last one, got {layer!r}")
     if plain:
         return
-    assert isinstance(layer, Dense)
-    if layer.activation != "linear":
+    if op.activation != "linear":
         inside = "exponential" if loss.inverse_link == "exp" else loss.inverse_link
         raise ValueError(
             f"layers: expected a linear last layer for loss {loss.name!r}, whose {inside} is inside the loss, "
-            f"got activation {layer.activation!r}"
+            f"got activation {op.activation!r}"
         )
-    if loss.couples_outputs and layer.units == 1:
+    if loss.couples_outputs and op.n_out == 1:
         raise ValueError(
-            "layers: expected at least 2 units in the last layer for loss 'cross_entropy', got 1; "
+            f"layers: expected at least 2 units in the last layer for loss {loss.name!r}, got 1; "
             "use loss='binary_cross_entropy' for one output"
         )

@@ -27,10 +27,9 @@ from .checks import (
     check_sample_weight,
     check_seed,
     check_threads,
-    moments,
 )
-from .layers import Activation, Dense, Layer
-from .layout import Layout, check_layers, check_output, initial_parameters, initial_state, lay_out
+from .layers import Layer, check_layers, lay_out
+from .layout import Layout, check_output, initial_parameters, initial_state
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
 
@@ -165,16 +164,18 @@ class Network:
         if not isinstance(backend, str) or backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
         self.backend = backend
-        check_output(self.layers[-1], self.loss_function)
+        layout = lay_out(self.layers, self.input_size)
+        check_output(self.layers[-1], layout.ops[-1], self.loss_function)
         self.history: Any = None  # modules above define the types of these two
         self.training_state: Any = None
-        layout = lay_out(self.layers, self.input_size)
-        theta = initial_parameters(self.layers, layout, self.dtype, self.generator)
+        theta = initial_parameters(layout, self.dtype, self.generator)
         self._build(layout, theta, initial_state(layout, self.dtype))
 
     def _build(self, layout: Layout, theta: np.ndarray, state: np.ndarray) -> None:
         """Take these arrays as parameters and buffers, and make the plan."""
-        self.ops, self.layout, self.n_parameters = layout.ops, layout.parameters, layout.n_parameters
+        self.ops, self.n_parameters = layout.ops, layout.n_parameters
+        self.layout = [(name, offset, shape) for name, offset, shape, _ in layout.parameters]
+        self._buffers = layout.buffers
         self.n_outputs = layout.ops[-1].n_out
         self._theta, self._state = _aligned(theta), state
         backend = _backend(self.backend)
@@ -198,21 +199,16 @@ class Network:
         generator : numpy.random.Generator
             Draws the seed of dropout.
         """
-        for op in self.ops:
-            if op.kind == "standardize" and X is not None:
-                scale = 1.0 if self.input_scale is None else self.input_scale
-                mean, deviation = moments(X)
-                deviation[deviation == 0.0] = 1.0 / scale
-                self._state[op.buffer : op.buffer + op.n_out] = mean * scale
-                self._state[op.buffer + op.n_out : op.buffer + 2 * op.n_out] = 1.0 / (deviation * scale)
-        dropouts = [op for op in self.ops if op.kind == "dropout"]
-        if dropouts:
-            self._state[dropouts[0].buffer] = generator.integers(2**24)  # float32 holds it exactly
+        scale = 1.0 if self.input_scale is None else self.input_scale
+        for buffer in self._buffers:
+            values = None if buffer.begin is None else buffer.begin(X, scale, generator)
+            if values is not None:
+                self._state[buffer.offset : buffer.offset + buffer.size] = values
 
     @property
     def needs_batches(self) -> bool:
         """Whether training needs batches of at least two rows, as batch norm does."""
-        return any(op.kind == "batch_norm" for op in self.ops)
+        return any(op.facts.couples_rows for op in self.ops)
 
     # Parameters.
 
@@ -498,7 +494,7 @@ class Network:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = ("plan", "kernels", "layout", "ops", "n_parameters", "n_outputs")
+        derived = ("plan", "kernels", "layout", "ops", "n_parameters", "n_outputs", "_buffers")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -513,7 +509,7 @@ class Network:
         for index, (layer, op) in enumerate(zip(self.layers, self.ops, strict=True)):
             prefix = f"{index}."
             count = sum(math.prod(shape) for name, _, shape in self.layout if name.startswith(prefix))
-            activation = op.activation if isinstance(layer, (Dense, Activation)) else ""
+            activation = op.activation if op.facts.activates else ""
             rows.append((f"{index} {type(layer).__name__}", activation, f"(N, {op.n_out})", f"{count:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
@@ -526,9 +522,7 @@ class Network:
         return "\n".join([*lines, rule, total, f"loss: {self.loss_function.shorthand}; backend: {self.backend}"])
 
     def __repr__(self) -> str:
-        sizes = "-".join(
-            str(size) for size in [self.input_size, *(layer.units for layer in self.layers if isinstance(layer, Dense))]
-        )
+        sizes = "-".join(str(size) for size in [self.input_size, *(op.n_out for op in self.ops if op.facts.has_weight)])
         count = f"{self.n_parameters:,} parameters"
         return (
             f"{type(self).__name__}({sizes}, loss={self.loss_function.shorthand!r}, dtype={self.dtype.name!r}, {count})"
