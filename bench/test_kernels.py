@@ -212,7 +212,7 @@ def test_batch_norm_beside_copyto(benchmark, direction, dtype, engine):
 
 
 def four_fold_loop(Z, delta, epsilon=1e-5):
-    """Return the reverse differential of the normalisation applied to delta, by document 003's loop over its tensor."""
+    """Reverse differential of the normalisation applied to delta, by a loop over its tensor of derivatives."""
     u, zeta = Z.T, delta.T
     m, n = u.shape
     theta = 1 / np.sqrt(u.var(axis=1, keepdims=True) + epsilon)

@@ -35,13 +35,13 @@ def iris() -> tuple[np.ndarray, np.ndarray]:
 
 
 def chain(backend: str) -> tuple[fnn.Sequential, np.ndarray, np.ndarray]:
-    """Document 000, section 5.4."""
+    """A chain 1-1-1-1-1 with tanh, whose gradient and Hessian are worked by hand."""
     net = network(backend, *(fnn.Dense(1, "tanh", bias=False) for _ in range(4)), loss="squared_error", input_size=1)
     net.theta[...] = 0.460, 0.500, -0.139, 0.496
     return net, np.array([[2.0]]), np.array([4.0])
 
 
-# The chain of document 000.
+# The chain of examples/document_000.py.
 
 
 def test_the_worked_chain(backend):
@@ -56,7 +56,7 @@ def test_the_worked_chain(backend):
     np.testing.assert_allclose(net.gradient(X, y), gradient, atol=5e-9)
     H = cv.hessian(net, X, y)
     np.testing.assert_allclose(H, hessian, atol=5e-5)
-    assert abs(H[1, 3] - 2.449) > 2.0  # what the document prints
+    assert abs(H[1, 3] - 2.449) > 2.0  # which a slip of the derivation by hand gives
     assert abs(H[3, 3] - 0.0004) > 0.001
     np.testing.assert_allclose(H, Oracle(net, X, y).hessian, rtol=1e-12)
     np.testing.assert_allclose(cv.hessian_operator(net, X, y) @ np.eye(4), H, rtol=1e-12)

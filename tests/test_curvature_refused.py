@@ -79,7 +79,7 @@ LARGE = {
 
 @pytest.mark.parametrize("what", LARGE)
 def test_what_is_too_large_is_refused_before_it_is_allocated(what, backend):
-    # The network of seed 002, whose Hessian is 455 GB in float64.
+    # 784-300-10, whose Hessian is 455 GB in float64.
     net = fnn.Sequential(
         [fnn.Dense(300, "tanh"), fnn.Dense(10)], input_size=784, loss="cross_entropy", dtype="float64", backend=backend
     )

@@ -102,7 +102,7 @@ def test_a_kink_close_by_is_stepped_over(backend) -> None:
     assert report.kinks == ()
 
 
-# Functions; the examples are seed 003's.
+# Functions.
 
 
 def sigmoid(x):

@@ -67,7 +67,7 @@ def test_bad_arguments() -> None:
 
 
 def test_hessian_of_logistic_regression(rng) -> None:
-    """Seed 002, equation 18: ∇²L = Xᵀ diag(h (1 − h)) X / m."""
+    """Newton's matrix of logistic regression: ∇²L = Xᵀ diag(h (1 − h)) X / m."""
     X, y = rng.normal(size=(60, 4)), rng.integers(0, 2, 60)
     net = fnn.Sequential([fnn.Dense(1, bias=False)], input_size=4, loss="binary_cross_entropy", dtype="float64", seed=0)
     h = 1.0 / (1.0 + np.exp(-X @ net.theta))

@@ -152,7 +152,7 @@ def test_twin_against_finite_differences(kind, rng, numerical_gradient) -> None:
 
 
 def four_fold_loop(U: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Reverse differential of the normalisation, component by component as seed 003 (section 9) fills it; features in
+    """Reverse differential of the normalisation, component by component as a loop fills it; features in
     rows, examples in columns."""
     m, n = U.shape
     tensor = np.zeros((m, n, m, n))

@@ -145,8 +145,7 @@ def check_gradient(
 
     Notes
     -----
-    Seed 003, section 6, which has differences of the second order with one step for matrices at most, and one number as
-    the result. Nothing is changed: a network is copied.
+    The differences are those of docs/theory.md, eq. 14.1. Nothing is changed: a network is copied.
 
     Examples
     --------

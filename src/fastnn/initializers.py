@@ -14,16 +14,16 @@ name                    distribution
 ``"he_normal"``         N(0, σ²), σ = √(2 / fan_in)
 ``"lecun_uniform"``     U(-a, a), a = √(3 / fan_in)
 ``"lecun_normal"``      N(0, σ²), σ = √(1 / fan_in)
-``"xavier_half"``       U(-a, a), a = √(0.5 / (fan_in + fan_out)), the "Xavier" of seed 000
-``"uniform_half"``      U(-0.5, 0.5), the "uniform" of seed 000
+``"xavier_half"``       U(-a, a), a = √(0.5 / (fan_in + fan_out)), Glorot's limit / √12
+``"uniform_half"``      U(-0.5, 0.5)
 ``"uniform"``           ``Uniform()``: U(-0.05, 0.05)
 ``"normal"``            ``Normal()``: N(0, 0.05²)
 ``"zeros"``             0
 ======================  ==========================================================================================
 
 The normal distributions are not truncated (torch's are not either; Keras truncates its at two standard deviations).
-The two of seed 000 draw the bias from the same distribution as the weight there, with a fan_in that excludes the
-bias: ``Dense(n, init="xavier_half", bias_init="xavier_half")`` is that layer.
+Some programs draw the bias from the distribution of the weight: ``Dense(n, init="xavier_half",
+bias_init="xavier_half")`` does.
 """
 
 from __future__ import annotations
@@ -94,15 +94,15 @@ def lecun_normal(fan_in: int, fan_out: int, shape: Shape, rng: np.random.Generat
 
 
 def xavier_half(fan_in: int, fan_out: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """U(-a, a) with a = √(0.5 / (fan_in + fan_out)), the "Xavier" of seed 000, section 2; Glorot's limit is √12 wider.
+    """U(-a, a) with a = √(0.5 / (fan_in + fan_out)), variance 1 / (6 (fan_in + fan_out)). Returns float64 `shape`.
 
-    Its fan_in excludes the bias and its bias comes from the same distribution. Returns float64 `shape`.
+    A narrow variant that goes by the name "Xavier" in some programs; Glorot's limit is √12 times as wide.
     """
     return _uniform(math.sqrt(0.5 / (fan_in + fan_out)), shape, rng)
 
 
 def uniform_half(fan_in: int, fan_out: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """U(-0.5, 0.5), whatever the fans: the "uniform" of seed 000, section 2. Returns float64 `shape`."""
+    """U(-0.5, 0.5), whatever the fans; variance 1/12. Returns float64 `shape`."""
     return _uniform(0.5, shape, rng)
 
 

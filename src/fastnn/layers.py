@@ -180,8 +180,8 @@ class BatchNorm(Layer):
 
     Notes
     -----
-    Ioffe and Szegedy 2015; the reverse differential is that of seed 003, appendix B (with a minus in its last line). It
-    stands between a ``Dense`` without activation and an ``Activation``. A batch of one row cannot be normalised.
+    Ioffe and Szegedy 2015; the derivatives are those of docs/theory.md, eq. 6.1 to 6.6. It stands between a ``Dense``
+    without activation and an ``Activation``. A batch of one row cannot be normalised.
     """
 
     epsilon: float = 1e-5

@@ -77,8 +77,7 @@ class SGD(Optimizer):
     Notes
     -----
     Sutskever et al. 2013, equations 1-4. torch keeps v/(−η), which gives the same θ as long as η is constant; Keras'
-    formula is this one. Seed 000 evaluates the backward pass of its Nesterov step with the old weights, which is
-    neither of these.
+    formula is this one (docs/theory.md, eq. 8.3 and 8.4).
     """
 
     rule: ClassVar[str] = "sgd"
@@ -119,13 +118,13 @@ class NAG(Optimizer):
     -----
     Nesterov 1983. ``net.theta`` is the extrapolated point θ, while training and at its end, and not the iterate x: what
     the history's losses were measured at is then what the network is, training can go on from it, and where the two
-    were compared (seed 001's network on iris, ten seeds) its loss was the lower one. They meet as the steps get small;
-    x is θ minus the optimizer's one state vector.
+    were compared (4-16-3 with softplus on iris, ten seeds) its loss was the lower one. They meet as the steps get
+    small; x is θ minus the optimizer's one state vector.
 
     The momentum is 0 at the first update and tends to 1 as 1 − 3/k, so that it comes to average noise over ever more
     steps: for many small batches take ``SGD(momentum=0.9, nesterov=True)``, the only form that torch and Keras have.
-    Seed 001 takes the gradient at the iterate instead of at the extrapolated point, as its marker's comment 8.1 says;
-    that is another method, without the bound.
+    A gradient at the iterate x instead of at the extrapolated point makes another method, without the bound
+    (docs/theory.md, eq. 8.5 and 8.16).
     """
 
     rule: ClassVar[str] = "nag"
@@ -206,9 +205,9 @@ class RMSProp(Optimizer):
     the velocity too; Keras' defaults are ρ = 0.9, ε = 1e-7. s is not corrected for its start at zero, so the first
     steps are about 1/√(1 − ρ) times larger.
 
-    Two conventions are in use for ε: √s + ε, which is torch's and the one here, and √(s + ε), which Keras, Graves and
-    seed 003 have, and whose ε is the square of ours (1e-4 there bounds the divisor as 1e-2 here). The centred form
-    needs an ε that counts: where a gradient stays the same, its variance s − m² tends to 0 and the step to η g / ε.
+    Two conventions are in use for ε: √s + ε, which is torch's and the one here, and √(s + ε), which Keras and
+    Graves have, and whose ε is the square of ours (1e-4 there bounds the divisor as 1e-2 here). The centred form needs
+    an ε that counts: where a gradient stays the same, its variance s − m² tends to 0 and the step to η g / ε.
     """
 
     rule: ClassVar[str] = "rmsprop"
@@ -261,7 +260,7 @@ class Adam(Optimizer):
     -----
     Kingma and Ba 2015, algorithm 1; as torch. The form with ε̂ is that of the end of their section 2, which differs in
     the first steps: its ε acts as ε / √(1 − β₂ᵗ) in the other. AMSGrad is Reddi, Kale and Kumar 2018, algorithm 2, with
-    the corrections of the bias that torch and Keras keep. Seed 000 corrects the bias twice and never advances t.
+    the corrections of the bias that torch and Keras keep (docs/theory.md, eq. 8.10 to 8.14).
     """
 
     rule: ClassVar[str] = "adam"

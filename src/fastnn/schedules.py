@@ -101,7 +101,7 @@ class RationalDecay(Schedule):
 
     Notes
     -----
-    Seed 003, learning-rate decay, its first formula. Keras' InverseTimeDecay; torch has none.
+    docs/theory.md, eq. 13.1. Keras' InverseTimeDecay; torch has none.
     """
 
     learning_rate: float
@@ -137,8 +137,8 @@ class ExponentialDecay(Schedule):
 
     Notes
     -----
-    Seed 003, learning-rate decay, its second formula; torch's ExponentialLR. The rate never falls below 1e-300, where
-    it would stop being a number above 0.
+    docs/theory.md, eq. 13.2; torch's ExponentialLR. The rate never falls below 1e-300, where it would stop being a
+    number above 0.
     """
 
     learning_rate: float
@@ -174,7 +174,7 @@ class RootDecay(Schedule):
 
     Notes
     -----
-    Seed 003, learning-rate decay, its third formula, with t counted from 0 as in its code.
+    docs/theory.md, eq. 13.3.
     """
 
     learning_rate: float

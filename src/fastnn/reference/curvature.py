@@ -185,8 +185,8 @@ def per_sample_hessian_blocks(
     Returns
     -------
     ndarray (N, P, P), same dtype
-        ``out`` where it was given. Element [k n_out + j, k' n_out + j'] of sample i is x̃_k x̃_k' A_i[j, j'] (seed 002,
-        equations 66 to 70; with the bias as the weight of an input that is 1).
+        ``out`` where it was given. Element [k n_out + j, k' n_out + j'] of sample i is x̃_k x̃_k' A_i[j, j']
+        (docs/theory.md, eq. 5.7; the bias is the weight of an input that is 1).
 
     Raises
     ------
@@ -283,7 +283,7 @@ def curvature_backward(
 
     Notes
     -----
-    Seed 002, algorithm 3 (its equations 78 to 83) is this recursion.
+    docs/theory.md, eq. 5.3: Hessian backpropagation (Botev, Ritter & Barber 2017; Dangel, Harmeling & Hennig 2020).
     """
     result = W @ (A @ W.T)
     if slope is not None:

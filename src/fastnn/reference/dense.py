@@ -99,7 +99,7 @@ def dense_backward(
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Reverse pass of :func:`dense_forward`.
 
-    With δ = dA ⊙ σ'(Z) (the δ_l of seed 002, appendix B, in rows)::
+    With δ = dA ⊙ σ'(Z) (docs/theory.md, eq. 3.1 to 3.3)::
 
         dW = Xᵀ δ        db = Σ_n δ_n        dX = δ Wᵀ
 

@@ -82,7 +82,7 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
 
         out_nd = x_nd / (1 − rate) if m_nd else 0        P(m_nd = 1) = 1 − rate        E out = x
 
-    (Srivastava et al. 2014; seed 003, section 5.1). For a given mask it is linear and its own transpose: applied to
+    (Srivastava et al. 2014; docs/theory.md, eq. 7.1). For a given mask it is linear and its own transpose: applied to
     ∂L/∂out with the same arguments it gives ∂L/∂X, so no mask is stored.
 
     The mask of an element is a function of (seed, step, layer, element) alone, where element =
@@ -119,8 +119,7 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
 
     Notes
     -----
-    Seed 003 seeds its generator anew at every step, so that all its masks are the same, and drops outputs of the
-    last layer; `step` is there against the first, and no layer of fastnn does the second.
+    Every `step` has another mask. A generator that is seeded alike at every step would drop the same elements always.
 
     References
     ----------

@@ -27,8 +27,8 @@ def batch_norm_forward(
         μ_d = (1/N) Σ_n z_nd        σ²_d = (1/N) Σ_n (z_nd − μ_d)²        θ_d = (σ²_d + ε)^(-1/2)
         û_nd = (z_nd − μ_d) θ_d     out_nd = γ_d û_nd + β_d
 
-    (Ioffe & Szegedy 2015, algorithm 1; seed 003, section 9). The statistics are computed from differences to a row of
-    the batch, so that columns far from zero lose no digits by that and a constant column has variance 0 exactly.
+    (Ioffe & Szegedy 2015, algorithm 1; docs/theory.md, eq. 6.1). The statistics are computed from differences to a row
+    of the batch, so that columns far from zero lose no digits by that and a constant column has variance 0 exactly.
 
     Parameters
     ----------
@@ -94,9 +94,8 @@ def batch_norm_backward(
         ∂β_d = Σ_n δ_nd        ∂γ_d = Σ_n δ_nd û_nd
         ∂z_nd = γ_d θ_d (δ_nd − ∂β_d / N − û_nd ∂γ_d / N)
 
-    It is the reverse differential of seed 003, appendix B, with the components
-    ∂û_m/∂z_n = θ ([m = n] − (1 + û_m û_n) / N). The appendix's closing formula has a plus where this minus is right
-    (its program has the minus). Its (D, N, D, N) tensor is not needed: two sums per feature are all that enters.
+    (docs/theory.md, eq. 6.4). The components are ∂û_m/∂z_n = θ ([m = n] − (1 + û_m û_n) / N); the (N, N) matrix of a
+    feature is not needed: two sums per feature are all that enters.
 
     Parameters
     ----------

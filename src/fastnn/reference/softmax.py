@@ -16,8 +16,8 @@ LOGITS = Read("N", "K", least=(0, 1))
 def softmax(Z: np.ndarray) -> np.ndarray:
     """Softmax of every row, p_k = exp(z_k − m) / Σ_j exp(z_j − m) with m = max_j z_j.
 
-    Subtracting the maximum leaves the value as it is and keeps the exponentials from overflowing (seed 004,
-    section on softmax regression).
+    Subtracting the maximum leaves the value as it is and keeps the exponentials from overflowing (docs/theory.md,
+    eq. 2.6).
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def log_softmax(Z: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Seed 000 leaves out the m that it subtracted; with it the values are exact for logits of any size.
+    Values are accurate for logits of any size (docs/theory.md, eq. 2.6).
     """
     shifted = Z - Z.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
