@@ -1,0 +1,205 @@
+"""`fastnn predict`, `fastnn info`, and the whole program."""
+
+import csv
+import io as text_io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_cases import flowers, line_data, write_csv
+
+import fastnn as fnn
+from fastnn import cli
+from fastnn.io import save
+from fastnn.sequential import load
+
+# ------------------------------------------------------------------ predict
+
+
+@pytest.fixture
+def model(run):
+    write_csv("t.csv", *flowers())
+    assert run("train", "t.csv", "--epochs", 60, "--save", "m")[0] == 0
+    return "m"
+
+
+def test_predict_matches_columns_by_name(run, model):
+    header, rows = flowers()
+    _, expected, _ = run("predict", model, "t.csv")
+    order = [3, 1, 0, 2]
+    write_csv("u.csv", [*(header[i] for i in order), "remark"], [[*(row[i] for i in order), "text"] for row in rows])
+    assert run("predict", model, "u.csv")[1] == expected
+    write_csv("v.csv", header[:3], [row[:3] for row in rows])
+    code, out, err = run("predict", model, "v.csv")
+    assert (code, out, err) == (0, expected, "")
+
+
+def test_predict_probabilities(run, model):
+    code, out, _ = run("predict", model, "t.csv", "--proba", "--threads", 1)
+    assert code == 0
+    records = list(csv.reader(text_io.StringIO(out)))
+    assert records[0] == ["prediction", "probability_no", "probability_yes"]
+    values = np.array([record[1:] for record in records[1:]], dtype=float)
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=2e-6)
+    assert [record[0] for record in records[1:]] == [["no", "yes"][k] for k in values.argmax(axis=1)]
+
+
+def test_predict_to_a_file(run, model, tmp_path):
+    _, expected, _ = run("predict", model, "t.csv")
+    code, out, err = run("predict", model, "t.csv", "--output", "out.csv")
+    assert (code, out) == (0, "")
+    assert "blooms: accuracy" in err
+    assert (tmp_path / "out.csv").read_text() == expected
+
+
+def test_predict_with_gaps_in_the_target(run, model):
+    header, rows = flowers()
+    rows[3][3] = ""
+    write_csv("t.csv", header, rows)
+    code, out, err = run("predict", model, "t.csv")
+    assert code == 0
+    assert len(out.splitlines()) == 61
+    assert err == "fastnn: target 'blooms' has missing values: no score\n"
+
+
+def test_predict_refuses(run, refused, model, tmp_path):
+    header, rows = flowers()
+    write_csv("u.csv", ["length", "breadth", "constant"], [row[:3] for row in rows])
+    assert "u.csv: 1 missing column(s) that m needs: width" in refused("predict", model, "u.csv")
+    write_csv("u.csv", header[:3], [["x", *row[1:3]] for row in rows])
+    assert "column 'length' has 'x' in data row 1" in refused("predict", model, "u.csv")
+    np.savez("u.npz", X=np.ones((3, 5)))
+    assert "array 'x' has 5 features, m expects 3" in refused("predict", model, "u.npz")
+    assert "does not have the features that m was trained on" in refused("predict", model, "iris")
+    assert refused("predict", "absent", "t.csv") == "absent: no such file"
+    assert "absent.csv: no such file" in refused("predict", model, "absent.csv")
+    assert "m would overwrite an input" in refused("predict", model, "t.csv", "--output", model)
+    assert "the folder" in refused("predict", model, "t.csv", "--output", "absent/x.csv")
+    assert ". is a folder" in refused("predict", ".", "t.csv").replace(":", "")
+    (tmp_path / "bad").write_bytes((tmp_path / model).read_bytes()[:-3])
+    assert refused("predict", "bad", "t.csv").startswith("bad: not a readable safetensors file")
+    write_csv("r.csv", *line_data())
+    assert run("train", "r.csv", "--epochs", 1, "--save", "r")[0] == 0
+    assert "--proba is for classification, r is a regression" in refused("predict", "r", "r.csv", "--proba")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "magic"},
+        {"classes": ["one"]},
+        {"classes": None},
+        {"classes": [1, 2]},
+        {"features": ["a"]},
+        {"feature_mean": [1.0]},
+        {"feature_mean": ["a", "b", "c"]},
+        {"feature_mean": None},
+        {"feature_scale": [1.0, 0.0, 1.0]},
+        {"target": 3},
+        {"target_scale": "x"},
+        {"target_mean": None},
+    ],
+)
+def test_damaged_description(refused, model, change):
+    net, metadata = load(model, return_metadata=True)
+    save(net, model, metadata={**metadata, **change})
+    for args in (("predict", model, "t.csv"), ("info", model)):
+        assert refused(*args).startswith("m: damaged description of its data")
+
+
+def test_model_of_the_library(refused, run):
+    fnn.Sequential([fnn.Dense(2)], input_size=3, loss="cross_entropy", seed=0).save("plain")
+    assert "only networks saved by fastnn train" in refused("predict", "plain", "iris")
+    code, out, _ = run("info", "plain")
+    assert code == 0
+    assert "Dense" in out
+
+
+def test_a_class_that_the_model_does_not_know_counts_as_wrong(run, model):
+    header, rows = flowers()
+    write_csv("u.csv", header, [[*row[:3], "perhaps"] for row in rows])
+    assert "accuracy 0.00 % (0 of 60)" in run("predict", model, "u.csv")[2]
+
+
+def test_whole_number_classes_written_as_decimals(run):
+    rng = np.random.default_rng(0)
+    rows = [[f"{rng.normal(4 * (i % 2)):.4f}", i % 2] for i in range(60)]
+    write_csv("t.csv", ["x", "y"], rows)
+    assert run("train", "t.csv", "--epochs", 80, "--save", "m")[0] == 0
+    _, _, before = run("predict", "m", "t.csv")
+    write_csv("t.csv", ["x", "y"], [[x, f"{y}.0"] for x, y in rows])
+    assert run("predict", "m", "t.csv")[2] == before
+    code, out, _ = run("train", "t.csv", "--epochs", 1)
+    assert code == 0
+    assert "task: classification, 2 classes (0, 1); the target has 2 different whole numbers" in out
+    np.savez("t.npz", X=np.array([[float(x)] for x, _ in rows]), y=np.array([float(y) for _, y in rows]))
+    assert "task: classification, 2 classes (0, 1)" in run("train", "t.npz", "--epochs", 1)[1]
+
+
+# ------------------------------------------------------------------ info, whole program
+
+
+def test_info(run, model):
+    code, out, _ = run("info")
+    assert code == 0
+    assert fnn.__version__ in out
+    code, out, _ = run("info", model)
+    assert code == 0
+    for text in ("Dense", "task            classification", "target          blooms", "classes         2: no, yes"):
+        assert text in out
+    assert "features        3: length, width, constant" in out
+    assert "data t.csv, epochs 60, optimizer adam, seed 0" in out
+
+
+def test_as_a_program(tmp_path):
+    def call(*args):
+        return subprocess.run([sys.executable, "-m", "fastnn", *args], capture_output=True, text=True, encoding="utf-8")
+
+    done = call("train", "iris", "--epochs", "3", "--save", "m")
+    assert done.returncode == 0
+    assert "saved to        m" in done.stdout
+    assert "Warning" not in done.stderr
+    done = call("train", "nothing.csv")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "fastnn: error: nothing.csv: no such file\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_closed_pipe_is_quiet(run, model):
+    header, rows = flowers()
+    write_csv("big.csv", header, rows * 3000)  # more than a pipe holds
+    command = f"{sys.executable} -m fastnn predict m big.csv --proba | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout == "prediction,probability_no,probability_yes\n"
+    assert done.stderr == ""
+
+
+def test_output_that_cannot_show_a_character(tmp_path):
+    write_csv("t.csv", *line_data())
+    done = subprocess.run(
+        [sys.executable, "-m", "fastnn", "train", "t.csv", "--epochs", "2"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"R\\xb2" in done.stdout
+
+
+class Terminal(text_io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_progress_on_a_terminal(monkeypatch, installed):
+    pytest.importorskip("tqdm")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert cli.main(["train", "iris", "--epochs", "3"]) == 0
+    assert ("3/3 [" in screen.getvalue()) == installed  # a bar
+    assert ("epoch 3/3  loss" in screen.getvalue()) != installed  # or plain lines
+    assert "accuracy" in screen.getvalue()
