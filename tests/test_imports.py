@@ -38,8 +38,7 @@ LEVELS = [
     {"solvers"},
     {"io"},
     {"sequential"},
-    {"datasets", "build_info", "estimators", "interop", "tables"},
-    {"problem"},
+    {"datasets", "build_info", "estimators", "interop"},
     {"cli", "__main__"},
     {"__init__"},
 ]

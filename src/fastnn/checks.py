@@ -201,7 +201,10 @@ def check_threads(threads: int | None) -> int | None:
 
 
 def moments(X: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (1/N) of the columns of checked rows, in float64, a block of rows at a time."""
+    """Mean and standard deviation (1/N) of the columns of checked rows, in float64, a block of rows at a time.
+
+    A deviation that is no more than rounding is 0.
+    """
     mean, squares, count = np.zeros(X.shape[1]), np.zeros(X.shape[1]), 0
     for start in range(0, len(X), 4096):
         block = X[start : start + 4096]
@@ -211,7 +214,10 @@ def moments(X: Rows) -> tuple[np.ndarray, np.ndarray]:
         squares += ((block - centre) ** 2).sum(axis=0) + step**2 * (count * len(block) / total)
         mean += step * (len(block) / total)
         count = total
-    return mean, np.sqrt(squares / count)
+    deviation = np.sqrt(squares / count)
+    # The mean of equal values is off by rounding, which must not become a deviation.
+    deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
+    return mean, deviation
 
 
 def check_dtype(dtype: DTypeLike) -> DType:

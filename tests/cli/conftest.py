@@ -10,7 +10,6 @@ from fastnn import cli
 @pytest.fixture(autouse=True)
 def in_tmp_path(monkeypatch, tmp_path, request, compiled):
     """Run in an empty folder, with no data and no cache of the user's."""
-    pytest.importorskip("sklearn")
     pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTNN_CACHE", str(tmp_path / "cache"))

@@ -11,7 +11,8 @@ import pytest
 from cli_cases import flowers, line_data, table, write_csv
 
 import fastnn as fnn
-from fastnn import cli, tables
+from fastnn import cli
+from fastnn.cli import tables
 from fastnn.sequential import load
 
 # ------------------------------------------------------------------ options
@@ -89,7 +90,6 @@ def test_outputs_are_checked_before_training(refused, monkeypatch, tmp_path):
     ("module", "args", "what"),
     [
         ("pandas", ["train", "t.csv"], "reading a .csv needs pandas"),
-        ("sklearn.model_selection", ["train", "iris"], "splitting the rows needs scikit-learn"),
         ("matplotlib", ["train", "iris", "--plot", "x.png"], "--plot needs matplotlib"),
     ],
 )

@@ -5,6 +5,7 @@ import io as text_io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +105,7 @@ def test_predict_refuses(run, refused, model, tmp_path):
 )
 def test_damaged_description(refused, model, change):
     net, metadata = load(model, return_metadata=True)
+    metadata |= {"feature_mean": [0.0] * 3, "feature_scale": [1.0] * 3, "target_mean": 0.0, "target_scale": 1.0}
     save(net, model, metadata={**metadata, **change})
     for args in (("predict", model, "t.csv"), ("info", model)):
         assert refused(*args).startswith("m: damaged description of its data")
@@ -136,6 +138,27 @@ def test_whole_number_classes_written_as_decimals(run):
     assert "task: classification, 2 classes (0, 1); the target has 2 different whole numbers" in out
     np.savez("t.npz", X=np.array([[float(x)] for x, _ in rows]), y=np.array([float(y) for _, y in rows]))
     assert "task: classification, 2 classes (0, 1)" in run("train", "t.npz", "--epochs", 1)[1]
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.mark.parametrize("what", ["classes", "values"])
+def test_files_with_their_standardisation_in_the_metadata_still_predict(run, what):
+    """Written by version 0.1.0 as it was before networks standardised their inputs, and trained on such data."""
+    file = GOLDEN / f"cli_{what}_0.1.safetensors"
+    rng = np.random.default_rng(0)
+    X = [[f"{rng.normal(100, 20):.3f}", f"{rng.normal():.3f}", 7] for _ in range(60)]
+    write_csv("x.csv", ["length", "width", "constant"], X)
+    code, out, _ = run("predict", file, "x.csv")
+    assert code == 0
+    expected = {"classes": ["yes", "no"], "values": ["12939.1325", "13062.4306"]}[what]
+    if what == "classes":
+        assert out.splitlines()[1:3] == expected
+    else:
+        found = np.array(out.splitlines()[1:3], dtype=float)
+        np.testing.assert_allclose(found, np.array(expected, dtype=float), rtol=1e-5)
+    assert "inputs          standardised" in run("info", file)[1]
 
 
 # ------------------------------------------------------------------ info, whole program

@@ -47,9 +47,9 @@ class Progress(AbstractContextManager["Progress"]):
         if terminal_only and not sys.stderr.isatty():
             return
         with suppress(ImportError):
-            from tqdm.auto import tqdm
+            from tqdm import auto
 
-            self._bar = tqdm(total=total, initial=min(done, total), unit=unit)
+            self._bar = auto.tqdm(total=total, initial=min(done, total), unit=unit)
 
     def show(self, result: EpochResult) -> None:
         """Show an epoch's figures."""

@@ -1,21 +1,19 @@
-"""What is to be learnt: the task, the classes, and how columns become a network's inputs and its outputs answers."""
+"""Encoding of a table: task, class labels, and the split into rows to train on and rows to test."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
-from .files import need
+from ..network import Network
+from ..training.data import stratified_split
 from .tables import Table, listed
 
-if TYPE_CHECKING:
-    from .sequential import Sequential
-
-__all__ = ["TASKS", "Problem", "Split", "prepare"]
+__all__ = ["TASKS", "Encoding", "OutsideScaling", "Split", "prepare"]
 
 TASKS = ("classification", "regression")
 #: A whole-number target with more different values than this is a quantity, not a class.
@@ -23,32 +21,42 @@ MAX_INTEGER_CLASSES = 20
 
 
 @dataclass
-class Problem:
-    """How raw columns become the network's inputs, and its outputs become answers. Saved with the network."""
+class OutsideScaling:
+    """Standardisation beside the network, in files written before networks standardised their inputs themselves."""
+
+    mean: np.ndarray | None  # (D,); None: the inputs stay as they are (pixels)
+    scale: np.ndarray | None
+    target_mean: float
+    target_scale: float
+
+
+@dataclass
+class Encoding:
+    """What the columns of a table and the outputs of a network mean. Saved with the network."""
 
     task: str
     target: str | None
     features: list[str] | None
     classes: list[str] | None = None
-    mean: np.ndarray | None = None  # (D,); None: the inputs stay as they are (pixels)
-    scale: np.ndarray | None = None
-    target_mean: float = 0.0
-    target_scale: float = 1.0
+    scaling: OutsideScaling | None = None
 
     def inputs(self, X: np.ndarray, dtype: Any) -> np.ndarray:
-        """What the network is given, in its dtype; pixels stay as they are, the network scales them."""
-        if self.mean is None or self.scale is None:
+        """What the network is given."""
+        if self.scaling is None or self.scaling.mean is None or self.scaling.scale is None:
             return X
         with np.errstate(over="ignore"):  # the network refuses infinities
-            return ((X - self.mean) / self.scale).astype(dtype)
-
-    def outputs(self, y: np.ndarray) -> np.ndarray:
-        """What the network is to learn: codes of classes, or standardised values."""
-        return y if self.classes is not None else (y - self.target_mean) / self.target_scale
+            return ((X - self.scaling.mean) / self.scaling.scale).astype(dtype)
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """A regression's outputs in the target's units, float64 (N,)."""
-        return outputs.astype(np.float64).reshape(len(outputs)) * self.target_scale + self.target_mean
+        values = outputs.astype(np.float64).reshape(len(outputs))
+        return values if self.scaling is None else values * self.scaling.target_scale + self.scaling.target_mean
+
+    def scores(self, net: Network, inputs: np.ndarray, y: np.ndarray, threads: int | None) -> tuple[float, float]:
+        """R² of a regression, and the root of its mean squared error in the target's units."""
+        mean, scale = (0.0, 1.0) if self.scaling is None else (self.scaling.target_mean, self.scaling.target_scale)
+        values = net.evaluate(inputs, (y - mean) / scale, threads=threads)
+        return values["r2"], math.sqrt(values["mse"]) * scale
 
     def labels(self, y: np.ndarray) -> np.ndarray:
         """Raw values of a target as names of classes, object (N,); among them may be classes that are not known."""
@@ -56,97 +64,91 @@ class Problem:
 
     def to_metadata(self) -> dict[str, Any]:
         """Everything, as JSON can hold it."""
-
-        def numbers(values: np.ndarray | None) -> list[float] | None:
-            return None if values is None else [float(value) for value in values]
-
-        return {
-            "task": self.task,
-            "target": self.target,
-            "features": self.features,
-            "classes": self.classes,
-            "feature_mean": numbers(self.mean),
-            "feature_scale": numbers(self.scale),
-            "target_mean": self.target_mean,
-            "target_scale": self.target_scale,
-        }
+        return {"task": self.task, "target": self.target, "features": self.features, "classes": self.classes}
 
     @classmethod
-    def from_metadata(cls, path: str, net: Sequential, metadata: dict[str, Any]) -> Problem:
+    def from_metadata(cls, path: str, net: Network, metadata: dict[str, Any]) -> Encoding:
         """Rebuild from the metadata of the file `path`; a ValueError if they do not fit the network."""
         if "task" not in metadata:
             raise ValueError(
                 f"{path}: has no description of its data; only networks saved by fastnn train can be used here"
             )
-
-        def wrong(name: str) -> NoReturn:
-            raise ValueError(f"{path}: damaged description of its data: {name}")
-
-        def names(key: str, count: int | None) -> list[str] | None:
-            values = metadata.get(key)
-            if values is None:
-                return None
-            fits = isinstance(values, list) and all(isinstance(value, str) for value in values)
-            if not fits or (count is not None and len(values) != count):
-                wrong(key)
-            return values
-
-        def numbers(key: str) -> np.ndarray | None:
-            values = metadata.get(key)
-            if values is None:
-                return None
-            try:
-                array = np.array(values, dtype=np.float64)
-            except (TypeError, ValueError):
-                wrong(key)
-            if array.shape != (net.input_size,) or not np.isfinite(array).all():
-                wrong(key)
-            return array
-
-        def number(key: str) -> float:
-            value = metadata.get(key)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                wrong(key)
-            return float(value)
-
+        read = _Reader(path, metadata)
         task, target = metadata["task"], metadata.get("target")
         if task not in TASKS:
-            wrong("task")
+            read.refuse("task")
         if target is not None and not isinstance(target, str):
-            wrong("target")
-        n_outputs = net.n_outputs
-        classes = names("classes", n_outputs if task == "classification" else None)
+            read.refuse("target")
+        classes = read.names("classes", net.n_outputs if task == "classification" else None)
         if task == "classification" and classes is None:
-            wrong("classes")
-        mean, scale = numbers("feature_mean"), numbers("feature_scale")
+            read.refuse("classes")
+        return cls(task, target, read.names("features", net.input_size), classes, read.scaling(net.input_size))
+
+
+class _Reader:
+    """Checks entries of the metadata of a file."""
+
+    def __init__(self, path: str, metadata: dict[str, Any]) -> None:
+        self.path, self.metadata = path, metadata
+
+    def refuse(self, name: str) -> NoReturn:
+        raise ValueError(f"{self.path}: damaged description of its data: {name}")
+
+    def names(self, key: str, count: int | None) -> list[str] | None:
+        values = self.metadata.get(key)
+        if values is None:
+            return None
+        fits = isinstance(values, list) and all(isinstance(value, str) for value in values)
+        if not fits or (count is not None and len(values) != count):
+            self.refuse(key)
+        return values
+
+    def scaling(self, n_features: int) -> OutsideScaling | None:
+        if not self.metadata.keys() & {"feature_mean", "feature_scale", "target_mean", "target_scale"}:
+            return None
+        mean, scale = self._numbers("feature_mean", n_features), self._numbers("feature_scale", n_features)
         if (mean is None) != (scale is None) or (scale is not None and not (scale > 0).all()):
-            wrong("feature_scale")
-        return cls(
-            task,
-            target,
-            names("features", net.input_size),
-            classes,
-            mean,
-            scale,
-            number("target_mean"),
-            number("target_scale"),
-        )
+            self.refuse("feature_scale")
+        return OutsideScaling(mean, scale, self._number("target_mean"), self._number("target_scale"))
+
+    def _numbers(self, key: str, count: int) -> np.ndarray | None:
+        values = self.metadata.get(key)
+        if values is None:
+            return None
+        try:
+            array = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            self.refuse(key)
+        if array.shape != (count,) or not np.isfinite(array).all():
+            self.refuse(key)
+        return array
+
+    def _number(self, key: str) -> float:
+        value = self.metadata.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            self.refuse(key)
+        return float(value)
 
 
 @dataclass
 class Split:
-    """Rows to train and to test, raw; y as codes (classification) or float64 (regression)."""
+    """Rows to train and to test, raw; y as codes (classification) or float64 (regression).
+
+    `target_mean` and `target_scale` are those of a regression's rows to train on.
+    """
 
     X: np.ndarray
     y: np.ndarray
     X_test: np.ndarray
     y_test: np.ndarray
+    target_mean: float = 0.0
+    target_scale: float = 1.0
 
 
 def prepare(
     table: Table, task: str = "auto", *, test_fraction: float | None = None, seed: int = 0
-) -> tuple[Problem, Split, str]:
-    """Recognise the task, encode the target, split, and learn means and scales from the training rows.
+) -> tuple[Encoding, Split, str]:
+    """Recognise the task, encode the target, and split.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def prepare(
 
     Returns
     -------
-    problem : Problem
+    encoding : Encoding
     split : Split
     why : str
         Why it is that task, where this was recognised; else empty.
@@ -171,8 +173,6 @@ def prepare(
     ------
     ValueError
         If the task does not fit the target, or there is nothing to learn, or there are too few rows.
-    MissingPackageError
-        If the rows are to be split and scikit-learn is not installed.
     """
     if table.y is None:
         raise ValueError(f"{table.title}: no target")
@@ -186,19 +186,14 @@ def prepare(
         raise ValueError(f"a test fraction does not apply: {table.title} has its own test part")
     else:
         split = Split(table.X, y, table.X_test, y_test)
-    problem = Problem(task, table.target, table.features, classes)
     if table.X.dtype != np.uint8:
-
-        def column(index: int) -> str:
-            return f"{table.title}: column {table.features[index] if table.features else index!r}"
-
-        problem.mean, problem.scale = _mean_and_scale(split.X, column)
+        _mean_and_scale(split.X, lambda i: f"{table.title}: column {table.features[i] if table.features else i!r}")
     if task == "regression":
         mean, scale = _mean_and_scale(split.y[:, None], lambda _: name)
-        problem.target_mean, problem.target_scale = float(mean[0]), float(scale[0])
+        split.target_mean, split.target_scale = float(mean[0]), float(scale[0])
         if split.y.min() == split.y.max():
             raise ValueError(f"{name} is {split.y[0]:g} in all rows: nothing to learn")
-    return problem, split, why
+    return Encoding(task, table.target, table.features, classes), split, why
 
 
 def _encode(table: Table, y: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray | None, list[str] | None, str, str]:
@@ -241,14 +236,14 @@ def _split(table: Table, y: np.ndarray, classes: list[str] | None, fraction: flo
             f"{table.title}: too few rows: {len(y)} make {len(y) - n_test} to train and {n_test} to test, and each "
             f"part needs {needed}"
         )
-    selection = need("sklearn.model_selection", "splitting the rows")
-    train, test = selection.train_test_split(
-        np.arange(len(y)),
-        test_size=n_test,
-        random_state=seed % 2**32,
-        stratify=None if classes is None else y,
-    )
+    labels = None if classes is None else y
+    train, test = stratified_split(labels, len(y), n_test / len(y), _generator(seed))
     return Split(table.X[train], y[train], table.X[test], y[test])
+
+
+def _generator(seed: int) -> np.random.Generator:
+    """Of the split: independent of the network's, which has the same seed."""
+    return np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
 
 
 def _recognise(y: np.ndarray, task: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Reading data: built-in sets by name, .csv and .npz files by path.
 
-Nothing is scaled or split here; :mod:`fastnn.problem` does that. Complaints are ValueErrors (OSErrors for a path) that
-begin with the path and say where in the file the fault is.
+Nothing is scaled or split here; :mod:`fastnn.cli.encoding` does that. Complaints are ValueErrors (OSErrors for a path)
+that begin with the path and say where in the file the fault is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import need
+from ..files import need
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +158,7 @@ def read_features(spec: str, features: list[str] | None, target: str | None, n_f
 
 
 def _built_in(spec: str) -> Table:
-    from . import datasets
+    from .. import datasets
 
     name = spec.replace("-", "_").lower()
     if name in ("digits", "iris"):

@@ -1,4 +1,4 @@
-"""Tables and problems as a library: what the command line does, without it."""
+"""Tables and their encoding as a library: what the command line does, without it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import tables
-from fastnn.problem import Problem, prepare
-from fastnn.tables import Table
-
-pytest.importorskip("sklearn")
+from fastnn.cli import tables
+from fastnn.cli.encoding import Encoding, prepare
+from fastnn.cli.tables import Table
 
 
 def table(y: np.ndarray, **options) -> Table:
@@ -20,33 +18,54 @@ def table(y: np.ndarray, **options) -> Table:
     return Table("t", X, np.asarray(y), ["a", "b", "c"], "y", **options)
 
 
-def net_for(found: Problem) -> fnn.Sequential:
+def net_for(found: Encoding) -> fnn.Sequential:
     n_outputs = len(found.classes) if found.classes else 1
     loss = "cross_entropy" if found.classes else "squared_error"
     return fnn.Sequential([fnn.Dense(n_outputs)], input_size=3, loss=loss, backend="reference")
 
 
 @pytest.mark.parametrize("y", [["no", "yes", "perhaps"] * 10, np.linspace(-3, 7, 30)], ids=["classes", "quantity"])
-def test_a_problem_survives_its_metadata(y) -> None:
+def test_an_encoding_survives_its_metadata(y) -> None:
     found, _, _ = prepare(table(y))
     metadata = json.loads(json.dumps(found.to_metadata()))
-    again = Problem.from_metadata("file", net_for(found), metadata)
+    again = Encoding.from_metadata("file", net_for(found), metadata)
     assert again.to_metadata() == found.to_metadata()
-    X = np.ones((2, 3))
-    np.testing.assert_array_equal(again.inputs(X, "float64"), found.inputs(X, "float64"))
+    assert again == found
 
 
-def test_inputs_and_outputs_are_standardised_on_the_training_rows() -> None:
+def test_a_quantity_is_split_and_measured_on_the_training_rows() -> None:
     data = table(np.linspace(-3, 7, 40))
     found, split, why = prepare(data, test_fraction=0.25, seed=3)
     assert (found.task, why) == ("regression", "the target has decimal numbers")
     assert (len(split.X), len(split.X_test)) == (30, 10)
-    Z = found.inputs(split.X, np.float64)
-    np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-13)
-    np.testing.assert_allclose(Z.std(axis=0), 1)
-    outputs = found.outputs(split.y)
-    np.testing.assert_allclose([outputs.mean(), outputs.std()], [0, 1], atol=1e-13)
-    np.testing.assert_allclose(found.answers(outputs[:, None]), split.y)
+    np.testing.assert_array_equal(np.sort(np.concatenate([split.y, split.y_test])), data.y)
+    assert (split.target_mean, split.target_scale) == pytest.approx((split.y.mean(), split.y.std()))
+
+
+def test_classes_are_split_alike() -> None:
+    y = np.repeat(["a", "b", "c"], [50, 30, 20])
+    _, split, _ = prepare(table(y), seed=1)
+    np.testing.assert_array_equal(np.bincount(split.y_test), [10, 6, 4])
+    others = [prepare(table(y), seed=seed)[1] for seed in (1, 2)]
+    np.testing.assert_array_equal(others[0].X, split.X)
+    assert not np.array_equal(others[1].X, split.X)
+
+
+def test_scaling_of_earlier_files_is_around_the_network() -> None:
+    scaling = {
+        "feature_mean": [1.0, 2.0, 3.0],
+        "feature_scale": [2.0, 2.0, 2.0],
+        "target_mean": 5.0,
+        "target_scale": 3.0,
+    }
+    metadata = {"task": "regression", "target": "y", "features": None, "classes": None, **scaling}
+    net = net_for(Encoding("regression", None, None))
+    found = Encoding.from_metadata("file", net, metadata)
+    np.testing.assert_array_equal(found.inputs(np.array([[3.0, 2.0, 1.0]]), "float64"), [[1.0, 0.0, -1.0]])
+    np.testing.assert_array_equal(found.answers(np.array([[2.0]])), [11.0])
+    net.theta[...] = 0.0
+    r2, rmse = found.scores(net, np.zeros((2, 3)), np.array([2.0, 8.0]), None)
+    assert (r2, rmse) == pytest.approx((0.0, 3.0))
 
 
 def test_a_test_part_is_left_as_it_is() -> None:
@@ -98,4 +117,4 @@ def test_errors_are_those_of_a_library(tmp_path) -> None:
     with pytest.raises(ValueError, match="t: no target"):
         prepare(Table("t", np.ones((3, 2)), None, None))
     with pytest.raises(ValueError, match="only networks saved by fastnn train"):
-        Problem.from_metadata("file", net_for(Problem("regression", None, None)), {})
+        Encoding.from_metadata("file", net_for(Encoding("regression", None, None)), {})

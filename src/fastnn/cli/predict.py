@@ -1,0 +1,83 @@
+"""``fastnn predict``: predictions of a saved network, as CSV."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from ..files import check_writable, write_aside
+from ..sequential import Sequential, load
+from . import tables
+from .console import Failure, say
+from .encoding import Encoding
+
+__all__ = ["load_model", "run_predict"]
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Write one prediction per row; returns the exit code."""
+    net, metadata = load_model(args.model)
+    encoding = Encoding.from_metadata(args.model, net, metadata)
+    if args.proba and encoding.task == "regression":
+        raise Failure(f"--proba is for classification, {args.model} is a regression")
+    if args.output is not None:
+        check_writable(args.output)
+        if Path(args.output).resolve() in (Path(args.model).resolve(), Path(args.data).resolve()):
+            raise Failure(f"--output {args.output} would overwrite an input")
+    table = tables.read_features(args.data, encoding.features, encoding.target, net.input_size, args.model)
+    for note in table.notes:
+        say(f"fastnn: {note}")
+    inputs, y = encoding.inputs(table.X, net.dtype), table.y
+
+    header, columns, score = ["prediction"], [], None
+    if encoding.classes is not None:
+        names = np.array(encoding.classes, dtype=object)
+        probabilities = net.predict_proba(inputs, threads=args.threads)
+        answers = names[probabilities.argmax(axis=1)]
+        columns.append(answers)
+        if args.proba:
+            header += [f"probability_{name}" for name in encoding.classes]
+            columns += [[f"{value:.6g}" for value in column] for column in probabilities.T]
+        if y is not None:
+            right = encoding.labels(y) == answers
+            score = f"accuracy {100 * right.mean():.2f} % ({int(right.sum()):,} of {len(right):,})"
+    else:
+        answers = encoding.answers(net.predict(inputs, threads=args.threads))
+        columns.append([f"{value:.9g}" for value in answers])
+        if y is not None and y.dtype.kind in "buif":
+            r2, rmse = encoding.scores(net, inputs, y.astype(np.float64), args.threads)
+            score = f"R² {r2:.4f}, RMSE {rmse:.5g}"
+    rows = zip(*columns, strict=True)
+    if args.output is None:
+        _write_rows(sys.stdout, header, rows)
+        sys.stdout.flush()
+    else:
+        buffer = io.StringIO(newline="")
+        _write_rows(buffer, header, rows)
+        with write_aside(args.output) as temporary:
+            temporary.write_bytes(buffer.getvalue().encode())
+    if score is not None:
+        say(f"{encoding.target}: {score}")
+    return 0
+
+
+def _write_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+
+
+def load_model(path: str) -> tuple[Sequential, dict[str, Any]]:
+    """A saved network and the metadata of its file."""
+    if Path(path).is_dir():
+        raise Failure(f"{path}: is a folder, expected a saved network")
+    if not Path(path).exists():
+        raise Failure(f"{path}: no such file")
+    return cast("tuple[Sequential, dict[str, Any]]", load(path, return_metadata=True))

@@ -1,0 +1,236 @@
+"""``fastnn train``: a network for a table, tested on rows that it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import io, optimizers, plotting
+from .._core.threads import blas_threads
+from ..checks import check_threads
+from ..files import check_writable, need
+from ..layers import Dense, Standardize
+from ..losses import CrossEntropy
+from ..optimizers import Optimizer
+from ..plan import ACTIVATIONS
+from ..sequential import Sequential
+from ..training.history import EpochResult
+from ..training.progress import Progress
+from . import tables
+from .arguments import default_epochs, default_l2
+from .console import Failure, Output, duration
+from .encoding import Encoding, Split, prepare
+from .tables import listed
+
+__all__ = ["run_train"]
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train, test, save and draw; returns the exit code."""
+    optimizer = _optimizer(args)
+    kind = tables.kind(args.data)
+    if kind != "csv" and args.target is not None:
+        raise Failure(f"--target is for a .csv, {args.data} has one target")
+    _check_outputs(args)
+    table = tables.read(args.data, args.target)
+    encoding, split, why = prepare(table, args.task, test_fraction=args.test_fraction, seed=args.seed)
+    run = Run(args, encoding, split, optimizer)
+    out = Output(args.quiet)
+    _introduce(out, args, table.title, run, why, name_target=kind == "csv")
+    interrupted = run.train()
+    if args.save is not None:
+        training = {"data": table.title, "epochs": run.done, "optimizer": args.optimizer, "seed": args.seed}
+        io.save(run.finished(), args.save, metadata={**encoding.to_metadata(), "training": training})
+    if args.plot is not None and run.done:
+        plotting.plot_history(run.curves, args.plot, title=table.title)
+    if interrupted:
+        saved = f"; the network so far is in {args.save}" if args.save else ""
+        raise KeyboardInterrupt(f"interrupted after {run.done} of {run.epochs} epochs{saved}")
+    _report(out, args, run)
+    return 0
+
+
+def _optimizer(args: argparse.Namespace) -> Optimizer:
+    options: dict[str, Any] = {}
+    if args.learning_rate is not None:
+        options["learning_rate"] = args.learning_rate
+    if args.optimizer in ("sgd", "nesterov"):
+        nesterov = args.optimizer == "nesterov"
+        momentum = args.momentum if args.momentum is not None else 0.9 if nesterov else 0.0
+        if nesterov and momentum == 0:
+            raise Failure("--optimizer nesterov needs a --momentum above 0")
+        return optimizers.SGD(momentum=momentum, nesterov=nesterov, **options)
+    if args.momentum is not None:
+        raise Failure(f"--momentum belongs to sgd and nesterov, not to {args.optimizer}")
+    return optimizers.get(args.optimizer).__class__(**options)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Refuse output paths that cannot be written before any work is done."""
+    paths = {"--save": args.save, "--plot": args.plot}
+    seen: dict[Path, str] = {}
+    if Path(args.data).is_file():
+        seen[Path(args.data).resolve()] = "DATA"
+    for option, path in paths.items():
+        if path is None:
+            continue
+        check_writable(path)
+        real = Path(path).resolve()
+        if real in seen:
+            raise Failure(f"{option} {path} would overwrite {seen[real]}")
+        seen[real] = option
+    if args.plot is not None:
+        if Path(args.plot).suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise Failure(f"--plot {args.plot}: expected a name that ends in .png, .pdf or .svg")
+        need("matplotlib", "--plot")
+
+
+class Run:
+    """A network, what it is given, and the record of its training.
+
+    A regression learns its target in standard deviations; :meth:`finished` gives the network for the target itself.
+    """
+
+    def __init__(self, args: argparse.Namespace, encoding: Encoding, split: Split, optimizer: Optimizer) -> None:
+        classes = encoding.classes
+        if classes and args.loss:
+            raise Failure(f"--loss {args.loss} is for regression, this is a classification")
+        if not classes and args.label_smoothing is not None:
+            raise Failure("--label-smoothing is for classification, this is a regression")
+        self.encoding, self.split, self.optimizer, self.quiet = encoding, split, optimizer, bool(args.quiet)
+        self.threads = check_threads(args.threads) or blas_threads()
+        n_rows, n_features = split.X.shape
+        self.batch_size = min(args.batch_size or (64 if n_rows >= 10_000 else 32), n_rows)
+        self.epochs = args.epochs or default_epochs(n_rows, self.batch_size)
+        self.l2 = default_l2(n_rows) if args.l2 is None else args.l2
+        pixels = split.X.dtype == np.uint8
+        init = "he_uniform" if ACTIVATIONS[args.activation].halves_variance else "glorot_uniform"
+        self.net = Sequential(
+            [
+                *([] if pixels else [Standardize()]),
+                *(Dense(width, args.activation, init=init) for width in args.hidden),
+                Dense(len(classes) if classes else 1),
+            ],
+            input_size=n_features,
+            loss=CrossEntropy(args.label_smoothing or 0.0) if classes else args.loss or "squared_error",
+            dtype=args.dtype,
+            seed=args.seed,
+            input_scale=1 / 255 if pixels else None,
+        )
+        self.score = "accuracy" if classes else "r2"
+        names = ["epoch", "loss", *(["accuracy"] if classes else []), "test_loss", f"test_{self.score}"]
+        self.curves: dict[str, list[float]] = {name: [] for name in names}
+        self.seconds: list[float] = []
+        self.elapsed = 0.0
+
+    @property
+    def done(self) -> int:
+        """Epochs finished."""
+        return len(self.seconds)
+
+    def targets(self, y: np.ndarray) -> np.ndarray:
+        """What the network learns: codes of classes, or values in standard deviations."""
+        return y if self.encoding.classes else (y - self.split.target_mean) / self.split.target_scale
+
+    def train(self) -> bool:
+        """Train all epochs, with a test after each; True if Ctrl-C ended it."""
+        split, start = self.split, time.perf_counter()
+        shown = Progress(self.epochs, lines=10, terminal_only=True, figures=self._figures)
+        try:
+            with nullcontext() if self.quiet else shown:
+                self.net.fit(
+                    split.X,
+                    self.targets(split.y),
+                    optimizer=self.optimizer,
+                    epochs=self.epochs,
+                    batch_size=self.batch_size,
+                    l2=self.l2,
+                    threads=self.threads,
+                    validation_data=(split.X_test, self.targets(split.y_test)),
+                    callbacks=[self._record, *([] if self.quiet else [shown.show])],
+                )
+        except KeyboardInterrupt:
+            return True
+        finally:
+            self.elapsed = time.perf_counter() - start
+        return False
+
+    def _record(self, result: EpochResult) -> None:
+        # The loss of the test has no penalty.
+        row: dict[str, Any] = {"epoch": result.epoch, "accuracy": result.accuracy}
+        row["loss"] = max(0.0, result.loss - result.penalty)
+        row |= {name.replace("val_", "test_"): value for name, value in result.validation.items()}
+        for name, values in self.curves.items():
+            values.append(row[name])
+        self.seconds.append(result.seconds)
+
+    def _figures(self, result: EpochResult) -> dict[str, str]:
+        values = {"loss": f"{self.curves['loss'][-1]:.4f}"}
+        if result.accuracy is None:
+            return {**values, "test R²": f"{result['val_r2']:.4f}"}
+        return {**values, "accuracy": f"{100 * result.accuracy:.2f}%", "test": f"{100 * result['val_accuracy']:.2f}%"}
+
+    def finished(self) -> Sequential:
+        """The network whose outputs are in the target's units: W s and b s + m instead of W and b in the last layer."""
+        if self.encoding.classes:
+            return self.net
+        net, last, split = self.net.copy(), len(self.net.layers) - 1, self.split
+        for name, shift in (("weight", 0.0), ("bias", split.target_mean)):
+            values = net.parameters[f"{last}.{name}"]
+            with np.errstate(over="ignore"):  # parameters that are not finite are not saved
+                values[...] = values.astype(np.float64) * split.target_scale + shift
+        return net
+
+    def scores(self, X: np.ndarray, y: np.ndarray) -> list[str]:
+        """Loss and scores on rows, as text; a regression's root mean squared error in the target's units."""
+        values = self.net.evaluate(X, self.targets(y), threads=self.threads)
+        loss = f"{values['loss']:.4f}"
+        if self.encoding.classes:
+            return [loss, f"{100 * values['accuracy']:.2f} %"]
+        return [loss, f"{values['r2']:.4f}", f"{math.sqrt(values['mse']) * self.split.target_scale:.5g}"]
+
+
+def _introduce(out: Output, args: argparse.Namespace, title: str, run: Run, why: str, name_target: bool) -> None:
+    pixels = ", pixels / 255" if run.split.X.dtype == np.uint8 else ""
+    n_rows, n_features = run.split.X.shape
+    out.line(f"{title}: {n_rows:,} rows to train, {len(run.split.X_test):,} to test, {n_features:,} features{pixels}")
+    if name_target:
+        hint = "" if args.target else " (the last column; --target names another)"
+        out.line(f"target: {run.encoding.target}{hint}")
+    classes = run.encoding.classes
+    task = f"classification, {len(classes)} classes ({listed(classes, 10)})" if classes else "regression"
+    out.line(f"task: {task}" + (f"; {why}" if why else ""))
+    widths = "-".join(map(str, [run.split.X.shape[1], *args.hidden, run.net.n_outputs]))
+    out.line(f"network: {widths}, {args.activation if args.hidden else 'linear'}, {args.dtype}")
+    out.line(
+        f"training: {args.optimizer}, learning rate {run.optimizer.learning_rate:g}, l2 {run.l2:.2g}, "
+        f"{run.epochs} epochs in batches of {run.batch_size}, seed {args.seed}"
+    )
+    out.line()
+
+
+def _report(out: Output, args: argparse.Namespace, run: Run) -> None:
+    rows = [["", "loss", *(["accuracy"] if run.encoding.classes else ["R²", "RMSE"])]]
+    rows.append(["train", *run.scores(run.split.X, run.split.y)])
+    rows.append(["test", *run.scores(run.split.X_test, run.split.y_test)])
+    out.table(rows)
+    out.line()
+    facts = [
+        ["time per epoch", duration(float(np.median(run.seconds)))],
+        ["training time", duration(sum(run.seconds))],
+        ["total time", duration(run.elapsed)],
+        ["parameters", f"{run.net.n_parameters:,}"],
+        ["threads", str(run.threads)],
+    ]
+    if args.save is not None:
+        facts.append(["saved to", args.save])
+    if args.plot is not None:
+        facts.append(["curves in", args.plot])
+    for name, value in facts:
+        out.line(f"{name:<16}{value}")
