@@ -1,4 +1,4 @@
-"""What this installation is made of: version, instruction set, BLAS, threads."""
+"""What this installation consists of: version, instruction set, BLAS, threads."""
 
 from __future__ import annotations
 

@@ -11,9 +11,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Literal, Protocol, Self, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from .files import write_aside
 
 __all__ = ["cache_folder", "load_digits", "load_fashion_mnist", "load_iris", "load_mnist", "read_idx"]
 
@@ -48,6 +51,25 @@ class _ImageSet:
     first_test_labels: tuple[int, ...]  # tells the sets apart: their files have the same names
 
 
+_Data: TypeAlias = tuple[np.ndarray, np.ndarray]  # X, y
+_NamedData: TypeAlias = tuple[np.ndarray, np.ndarray, list[str], list[str]]  # and names of features and classes
+_Images: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # X_train, y_train, X_test, y_test
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Progress(Protocol):
+    """What is used of a tqdm bar."""
+
+    def __enter__(self) -> _Progress: ...
+
+    def __exit__(self, *exception: Any) -> object: ...
+
+    def update(self, n: int, /) -> object: ...
+
+
 _STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 _MNIST = _ImageSet(
@@ -80,7 +102,13 @@ _FASHION = _ImageSet(
 )
 
 
-def load_iris(*, return_names: bool = False) -> tuple[Any, ...]:
+@overload
+def load_iris(*, return_names: Literal[False] = False) -> _Data: ...
+@overload
+def load_iris(*, return_names: Literal[True]) -> _NamedData: ...
+@overload
+def load_iris(*, return_names: bool) -> _Data | _NamedData: ...
+def load_iris(*, return_names: bool = False) -> _Data | _NamedData:
     """Fisher's iris data: 150 flowers, 4 lengths in cm, 3 species with 50 flowers each.
 
     Parameters
@@ -112,7 +140,13 @@ def load_iris(*, return_names: bool = False) -> tuple[Any, ...]:
     return (X, y, features, classes) if return_names else (X, y)
 
 
-def load_digits(*, return_names: bool = False) -> tuple[Any, ...]:
+@overload
+def load_digits(*, return_names: Literal[False] = False) -> _Data: ...
+@overload
+def load_digits(*, return_names: Literal[True]) -> _NamedData: ...
+@overload
+def load_digits(*, return_names: bool) -> _Data | _NamedData: ...
+def load_digits(*, return_names: bool = False) -> _Data | _NamedData:
     """Handwritten digits: 1,797 images of 8×8 pixels with values 0 to 16, 10 classes.
 
     Parameters
@@ -144,7 +178,7 @@ def load_digits(*, return_names: bool = False) -> tuple[Any, ...]:
     return (X, y, features, [str(k) for k in range(10)]) if return_names else (X, y)
 
 
-def load_mnist(*, dtype: Any = "uint8", download: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def load_mnist(*, dtype: DTypeLike = "uint8", download: bool = True) -> _Images:
     """MNIST: 28×28 images of handwritten digits, 60,000 to train and 10,000 to test.
 
     The four IDX files, plain or ``.gz``, are taken from the first of these that has all of them: the sub-folder
@@ -183,9 +217,7 @@ def load_mnist(*, dtype: Any = "uint8", download: bool = True) -> tuple[np.ndarr
     return _load_images(_MNIST, dtype, download)
 
 
-def load_fashion_mnist(
-    *, dtype: Any = "uint8", download: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def load_fashion_mnist(*, dtype: DTypeLike = "uint8", download: bool = True) -> _Images:
     """Fashion-MNIST: 28×28 images of clothing in 10 classes, 60,000 to train and 10,000 to test.
 
     Like `load_mnist` in everything else; the sub-folder is ``fashion`` (``fashion_mnist`` works too).
@@ -285,7 +317,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             raise ValueError(f"{path}: damaged gzip data: {error}") from error
 
 
-def _parse_idx(path: Path, stream: BinaryIO | Any) -> np.ndarray:
+def _parse_idx(path: Path, stream: _Readable) -> np.ndarray:
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: not an IDX file: {len(magic)} bytes, shorter than the 4-byte magic number")
@@ -315,9 +347,8 @@ def _parse_idx(path: Path, stream: BinaryIO | Any) -> np.ndarray:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _load_images(
-    source: _ImageSet, dtype: Any, download: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _load_images(source: _ImageSet, dtype: DTypeLike, download: bool) -> _Images:
+    kind: np.dtype[Any] | None
     try:
         kind = np.dtype(dtype)
     except TypeError:
@@ -414,17 +445,12 @@ def _download(source: _ImageSet, name: str, target: Path) -> None:
     size, sha256 = source.files[name.removesuffix(".gz")]
     failures = []
     for mirror in source.mirrors:
-        # Not tempfile: its files are private, and a cache may be shared.
-        temporary = target.with_name(f".{name}-{os.getpid()}-{os.urandom(4).hex()}")
         try:
-            with open(temporary, "xb") as file:
+            with write_aside(target) as temporary, open(temporary, "xb") as file:
                 _fetch(mirror + name, file, size, sha256)
-            os.replace(temporary, target)
             return
         except (OSError, ValueError) as error:  # URLError and timeouts are OSErrors
             failures.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
-        finally:
-            temporary.unlink(missing_ok=True)
     raise ConnectionError(
         f"could not download {name} of {source.title} ({'; '.join(failures)}); without a network, put the four files "
         f"into {target.parent}, or into a folder named by the environment variable FASTNN_DATA"
@@ -469,10 +495,11 @@ class _NoProgress:
         pass
 
 
-def _progress(total: int, title: str) -> Any:
+def _progress(total: int, title: str) -> _Progress:
     try:
         from tqdm import tqdm
     except ImportError:
         return _NoProgress()
     # disable=None: no bar unless stderr is a terminal
-    return tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False)
+    bar: _Progress = tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False)
+    return bar

@@ -491,7 +491,8 @@ def _check_description(path: Path, text: str) -> dict[str, Any]:
     for key, kinds in (("layers", list), ("input_size", int), ("loss", (str, dict)), ("dtype", str)):
         if not isinstance(network.get(key), kinds) or isinstance(network[key], bool):
             raise ValueError(f"{path}: damaged description: {key} is {network.get(key)!r:.60}")
-    return description
+    checked: dict[str, Any] = description
+    return checked
 
 
 def _check_widths(path: Path, width: int, stack: list[layers.Layer], tensors: dict[str, np.ndarray]) -> None:
