@@ -131,6 +131,12 @@ def circles(arrows: dict[str, set[str]]) -> list[str]:
     return sorted(name for name in arrows if name in reached(name))
 
 
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    arrows = graph(ROOT)
+    assert "fastnn.network" in arrows["fastnn.sequential"]  # they are read at all
+    assert circles(arrows) == []
+
+
 def test_a_circle_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     (tmp_path / "solvers").mkdir()

@@ -87,7 +87,7 @@ class Parameters(dict[str, np.ndarray]):
     def _refuse(self, *args: object) -> NoReturn:
         raise TypeError("parameters belong to the network and cannot be removed or added")
 
-    __delitem__ = clear = pop = popitem = setdefault = _refuse  # type: ignore[assignment]
+    __delitem__ = clear = pop = popitem = setdefault = _refuse
 
     def __reduce__(self) -> tuple[type[dict[str, np.ndarray]], tuple[dict[str, np.ndarray]]]:
         return dict, (dict(self),)  # a copy has no network behind it
@@ -395,7 +395,8 @@ class Network:
         threads: int | None = None,
     ) -> np.ndarray:
         """Gradient ∂J/∂θ (P,) of the objective on data; see :meth:`loss_and_gradient`."""
-        return self._objective(X, y, sample_weight, l1, l2, training, threads, gradient=True)[1]
+        result: np.ndarray = self._objective(X, y, sample_weight, l1, l2, training, threads, gradient=True)[1]
+        return result
 
     def loss_and_gradient(
         self,
@@ -553,7 +554,8 @@ class Network:
         n_threads = check_threads(threads)
         if len(rows) == 0:
             return np.empty((0, self.n_outputs), self.dtype)
-        return self.plan.forward(self._theta, rows, threads=n_threads, statistics=self._state)  # type: ignore[no-any-return]
+        Z: np.ndarray = self.plan.forward(self._theta, rows, threads=n_threads, statistics=self._state)
+        return Z
 
     def decide(self, Z: np.ndarray) -> np.ndarray:
         """Predictions from outputs z (N, K); see :meth:`predict`."""
@@ -562,5 +564,5 @@ class Network:
         if self.loss_function.inverse_link == "sigmoid":
             Z = (Z > 0).astype(np.int64)
         if self.loss_function.inverse_link == "exp":
-            Z = self.kernels.exp(Z)
+            Z = np.asarray(self.kernels.exp(Z))
         return Z[:, 0] if self.n_outputs == 1 else Z
