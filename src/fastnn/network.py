@@ -559,10 +559,12 @@ class Network:
 
     def decide(self, Z: np.ndarray) -> np.ndarray:
         """Predictions from outputs z (N, K); see :meth:`predict`."""
-        if self.loss_function.inverse_link == "softmax":
-            return Z.argmax(axis=1).astype(np.int64, copy=False)
-        if self.loss_function.inverse_link == "sigmoid":
-            Z = (Z > 0).astype(np.int64)
-        if self.loss_function.inverse_link == "exp":
-            Z = np.asarray(self.kernels.exp(Z))
-        return Z[:, 0] if self.n_outputs == 1 else Z
+        inverse_link, values = self.loss_function.inverse_link, Z
+        if inverse_link == "softmax":
+            values = Z.argmax(axis=1).astype(np.int64, copy=False)
+            return values
+        if inverse_link == "sigmoid":
+            values = (Z > 0).astype(np.int64)
+        elif inverse_link == "exp":
+            values = self.kernels.exp(Z)
+        return values[:, 0] if self.n_outputs == 1 else values
