@@ -1,8 +1,8 @@
 /* Conventions shared by every file of csrc.
  *
- * Bodies (`*_body.h`) are written once and included twice, for float and for double: REAL is the type, FN(name) the
- * name with its suffixes (fnn_<name>_<f32|f64>_<instruction set>), C_(x) a constant of the type. Files that are
- * compiled once per instruction set get FNN_ISA from the build; the others (engine, dense, pool) do not define it.
+ * Bodies (headers without a guard) are written once and included twice, for float and for double (each_real.h): REAL is
+ * the type, FN(name) the name with its suffixes (fnn_<name>_<f32|f64>_<instruction set>), C_(x) a constant of the type.
+ * kernels.c, which is compiled once per instruction set, gets FNN_ISA from the build; the engine and the pool do not.
  */
 #ifndef FNN_COMMON_H
 #define FNN_COMMON_H

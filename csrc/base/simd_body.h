@@ -8,7 +8,6 @@
  * fast.
  */
 #define VEC FN(vec)
-#undef FNN_STREAM_END
 #if defined(__SSE2__)
 #define FNN_STREAM_END() _mm_sfence()
 #else

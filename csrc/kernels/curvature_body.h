@@ -4,11 +4,6 @@
 #define GEMM_WIDTH (FNN_GEMM_VECTORS * (ptrdiff_t)LANES)
 #define SINK_SIZE ((ptrdiff_t)(16384 / sizeof(REAL)))
 
-void FN(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *const *a, ptrdiff_t a_column, int transpose_a,
-              const REAL *b, ptrdiff_t brs, ptrdiff_t bcs, const REAL *bias, int accumulate, REAL *pack, REAL *c,
-              ptrdiff_t ldc);
-void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, int accumulate, REAL *sums);
-
 /* -- outputs that are written once, in order ----------------------------------------------------------------------- */
 
 /* Where the next elements of an output go: to their place, or, when the output is too large for the caches, to a buffer
@@ -275,6 +270,72 @@ FNN_INLINE void FN(first_pair)(ptrdiff_t inputs, ptrdiff_t pair, ptrdiff_t *k, p
     *k2 = *k + pair;
 }
 
+/* y = x̃[k] x̃[k'] of `height` pairs from (k, k') on, of one sample. */
+FNN_INLINE void FN(pair_products)(ptrdiff_t n_in, ptrdiff_t inputs, ptrdiff_t height, ptrdiff_t k, ptrdiff_t k2,
+                                  const REAL *x, REAL *y)
+{
+    for (ptrdiff_t todo = height; todo > 0; k++, k2 = k) {
+        const ptrdiff_t run = inputs - k2 < todo ? inputs - k2 : todo;
+        const ptrdiff_t products = n_in - k2 < run ? n_in - k2 : run;
+        const REAL by = k < n_in ? x[k] : 1;
+        if (products > 0)
+            FN(scaled)(products, by, x + k2, y);
+        if (products < run)
+            y[run - 1] = by;
+        y += run;
+        todo -= run;
+    }
+}
+
+/* y = the upper triangle of rows j0 to j1 of a sample's A, at a. */
+FNN_INLINE void FN(upper_rows)(const fnn_block *block, ptrdiff_t j0, ptrdiff_t j1, const REAL *a, REAL *y)
+{
+    const ptrdiff_t n = block->n_out;
+    for (ptrdiff_t j = j0; j < j1; j++) {
+        const REAL *from = a + j * block->a_row + j * block->a_column;
+        for (ptrdiff_t c = 0; c < n - j; c += LINE) /* the next sample's: every part reads A with large strides */
+            FNN_PREFETCH(from + block->a_sample + c);
+        if (block->a_column == 1)
+            FN(scaled)(n - j, 1, from, y);
+        else
+            for (ptrdiff_t o = 0; o < n - j; o++)
+                y[o] = from[o * block->a_column];
+        y += n - j;
+    }
+}
+
+/* Adds the panel (pairs, width), which begins with the pair (k, k'), to the tiles (k, k') of H. Row r of a tile is, of
+ * this part: columns j0 to min(j1, r), mirrored, and where r < j1 columns r to n. */
+FNN_INLINE void FN(unfold_pairs)(const fnn_block *block, const fnn_pairs *part, ptrdiff_t k, ptrdiff_t k2,
+                                 const REAL *panel, ptrdiff_t width)
+{
+    const ptrdiff_t n = block->n_out, inputs = block->n_in + block->bias, j0 = part->j0, j1 = part->j1;
+    const REAL scale = (REAL)block->scale;
+    for (ptrdiff_t p = 0; p < part->n_pairs; p++) {
+        const REAL *restrict from = panel + p * width;
+        REAL *tile = (REAL *)block->h + k * n * block->ldh + k2 * n;
+        const REAL *upper = from; /* row r of the triangle */
+        for (ptrdiff_t r = j0; r < n; r++) {
+            REAL *restrict to = tile + r * block->ldh;
+            if (k < k2) {
+                const ptrdiff_t end = r < j1 ? r : j1;
+                const REAL *restrict element = from + (r - j0);
+                for (ptrdiff_t c = j0; c < end; c++) {
+                    to[c] += scale * *element;
+                    element += n - c - 1;
+                }
+            }
+            if (r < j1) {
+                for (ptrdiff_t c = r; c < n; c++)
+                    to[c] += scale * upper[c - r];
+                upper += n - r;
+            }
+        }
+        if (++k2 == inputs)
+            k2 = ++k;
+    }
+}
+
 void FN(hessian_pairs)(const fnn_block *block, const fnn_pairs *part, void *workspace)
 {
     const ptrdiff_t n_in = block->n_in, n = block->n_out, inputs = n_in + block->bias, height = part->n_pairs;
@@ -301,32 +362,9 @@ void FN(hessian_pairs)(const fnn_block *block, const fnn_pairs *part, void *work
         const ptrdiff_t rows = block->rows - i0 < FNN_CURVATURE_ROWS ? block->rows - i0 : FNN_CURVATURE_ROWS;
         for (ptrdiff_t p = 0; p < rows; p++) {
             const REAL *x = (const REAL *)block->x + (i0 + p) * n_in;
-            REAL *y = left + p * ldl;
-            ptrdiff_t k = first_k, k2 = first_k2;
-            for (ptrdiff_t todo = height; todo > 0; k++, k2 = k) {
-                const ptrdiff_t run = inputs - k2 < todo ? inputs - k2 : todo;
-                const ptrdiff_t products = n_in - k2 < run ? n_in - k2 : run;
-                const REAL by = k < n_in ? x[k] : 1;
-                if (products > 0)
-                    FN(scaled)(products, by, x + k2, y);
-                if (products < run)
-                    y[run - 1] = by;
-                y += run;
-                todo -= run;
-            }
             const REAL *a = (const REAL *)block->a + (i0 + p) * block->a_sample;
-            y = line;
-            for (ptrdiff_t j = j0; j < j1; j++) {
-                const REAL *from = a + j * block->a_row + j * block->a_column;
-                for (ptrdiff_t c = 0; c < n - j; c += LINE) /* of the next sample: every part reads A from afar */
-                    FNN_PREFETCH(from + block->a_sample + c);
-                if (block->a_column == 1)
-                    FN(scaled)(n - j, 1, from, y);
-                else
-                    for (ptrdiff_t o = 0; o < n - j; o++)
-                        y[o] = from[o * block->a_column];
-                y += n - j;
-            }
+            FN(pair_products)(n_in, inputs, height, first_k, first_k2, x, left + p * ldl);
+            FN(upper_rows)(block, j0, j1, a, line);
             for (ptrdiff_t c = 0; c < width; c += GEMM_WIDTH) {
                 const ptrdiff_t cols = width - c < GEMM_WIDTH ? width - c : GEMM_WIDTH;
                 REAL *to = right + c * FNN_CURVATURE_ROWS + p * cols;
@@ -340,34 +378,7 @@ void FN(hessian_pairs)(const fnn_block *block, const fnn_pairs *part, void *work
                      panel + c, width);
         }
     }
-
-    /* row r of the tile (k, k') is, of this part: columns j0 to min(j1, r), mirrored, and where r < j1 columns r to n
-     */
-    const REAL scale = (REAL)block->scale;
-    ptrdiff_t k = first_k, k2 = first_k2;
-    for (ptrdiff_t p = 0; p < height; p++) {
-        const REAL *restrict from = panel + p * width;
-        REAL *tile = (REAL *)block->h + k * n * block->ldh + k2 * n;
-        const REAL *upper = from; /* row r of the triangle */
-        for (ptrdiff_t r = j0; r < n; r++) {
-            REAL *restrict to = tile + r * block->ldh;
-            if (k < k2) {
-                const ptrdiff_t end = r < j1 ? r : j1;
-                const REAL *restrict element = from + (r - j0);
-                for (ptrdiff_t c = j0; c < end; c++) {
-                    to[c] += scale * *element;
-                    element += n - c - 1;
-                }
-            }
-            if (r < j1) {
-                for (ptrdiff_t c = r; c < n; c++)
-                    to[c] += scale * upper[c - r];
-                upper += n - r;
-            }
-        }
-        if (++k2 == inputs)
-            k2 = ++k;
-    }
+    FN(unfold_pairs)(block, part, first_k, first_k2, panel, width);
 }
 
 /* -- sums over samples: products -------------------------------------------------------------------------------------
@@ -468,5 +479,3 @@ void FN(hessian_products)(const fnn_block *block, const fnn_products *part, void
 #undef LINE
 #undef GEMM_WIDTH
 #undef SINK_SIZE
-#undef VEC
-#undef LANES

@@ -8,7 +8,7 @@
 #define FNN_GEMM_PACK_BYTES (48 * 1024)
 #endif
 
-/* The same of zeros_body.h, for panels that stay in a second-level cache. */
+/* The same of gemm_sparse_body.h, for panels that stay in a second-level cache. */
 #define FNN_ZEROS_PACK_BYTES (256 * 1024)
 
 /* Vectors that a register tile is wide. A product with no more columns, whole vectors of them, reads B where it lies.

@@ -1,9 +1,9 @@
 /* Every kernel that exists once per instruction set: its result, name and arguments, in one list.
  *
- * kernels_body.h makes of it the prototypes, the table type and the table's entries. Included without a guard, inside
- * a section opened by real_f32.h or real_f64.h, with KERNEL defined. Arrays are C-contiguous unless a stride
- * is given; `n` counts elements, `rows` and `cols` a matrix. Inputs are const; outputs come last and may not overlap
- * the inputs unless the comment says "in place".
+ * The list is included with KERNEL and REAL defined, without a guard: kernels.h makes the type of the table of it,
+ * kernels.c the prototypes and the table, and tools/kernel_bindings.py, at build time, what Cython sees. Arrays are
+ * C-contiguous unless a stride is given; `n` counts elements, `rows` and `cols` a matrix. Inputs are const; outputs
+ * come last and may not overlap the inputs unless the comment says "in place".
  */
 
 /* -- math (math_body.h): y[i] = f(x[i]) over the whole real line, in place allowed ------------------------------- */
@@ -26,7 +26,8 @@ KERNEL(void, activation_tangent, (ptrdiff_t n, const REAL *slope, const REAL *tz
 KERNEL(void, activation_tangent_backward,
        (ptrdiff_t n, const REAL *slope, const REAL *bend, const REAL *tz, REAL *delta))
 
-/* -- gemm (gemm_body.h) ------------------------------------------------------------------------------------------ */
+/* -- products (gemm_body.h) ------------------------------------------------------------------------------------------
+ */
 /* c (m, n; row stride ldc) = start + op(A) b (k, n), where start is c itself if `accumulate`, else the row `bias` (n,)
  * or, where that is NULL, zero. a: pointers to rows, of which A is the columns from a_column on: (m, k), or with
  * transpose_a (k, m) and op(A) = Aᵀ. b has a row and a column stride in elements: swap them for the transpose. `pack`
@@ -48,9 +49,9 @@ KERNEL(int, weight_gradient,
         REAL *c))
 /* bits (rows, ceil(k / 64)) of x (rows, k): bit j of a row is set where x_j is not 0 */
 KERNEL(void, nonzero_bits, (ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits))
-/* Of rows x (rows, k) with many zeros (zeros_body.h), by tiles 2 or 4 rows high: c (rows, n) = bias + x b, or its relu,
- * for b (k, n) and bias (n,) or NULL; equal to gemm where b is finite. bits (rows, ceil(k / 64)) are written, bit j
- * where x_j is not 0. Scratch: starts, ceil(rows / height) + 1 elements; list, ceil(rows / height) k + 16; pack,
+/* Of rows x (rows, k) with many zeros (gemm_sparse_body.h), by tiles 2 or 4 rows high: c (rows, n) = bias + x b, or its
+ * relu, for b (k, n) and bias (n,) or NULL; equal to gemm where b is finite. bits (rows, ceil(k / 64)) are written, bit
+ * j where x_j is not 0. Scratch: starts, ceil(rows / height) + 1 elements; list, ceil(rows / height) k + 16; pack,
  * FNN_ZEROS_PACK_BYTES */
 KERNEL(void, zeros_forward,
        (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, const REAL *const *x, const REAL *b, const REAL *bias,
@@ -67,6 +68,8 @@ KERNEL(void, zeros_gradient,
        (ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, const REAL *const *x, ptrdiff_t at, int height,
         int apart, const int32_t *starts, const int32_t *list, const REAL *delta, ptrdiff_t row, int accumulate,
         REAL *pack, REAL *c))
+/* -- products over samples (inner_products_body.h), transpose (transpose_body.h) ------------------------------------
+ */
 /* c (m, n) (+)= A Bᵀ for a (m, k) and b (n, k) with m and n small and k large, and sums[j] (+)= Σ_p b[j, p] unless it
  * is NULL */
 KERNEL(void, inner_products,

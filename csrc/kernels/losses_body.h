@@ -10,7 +10,7 @@
  * (softmax, sigmoid and exp are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight.
  */
 
-/* Of equal logits the first is the prediction: whether none before column y equals it. */
+/* Ties go to the first maximum: whether no column before y equals z[y]. */
 FNN_INLINE int FN(first_at)(const REAL *z, ptrdiff_t y)
 {
     for (ptrdiff_t j = 0; j < y; j++)
@@ -144,18 +144,75 @@ FNN_INLINE double FN(cross_entropy_columns)(ptrdiff_t rows, ptrdiff_t cols, cons
     return total;
 }
 
+/* What cross_entropy knows of a block of up to BLOCK_ROWS rows: their first rows, weights (NULL: ones), maxima of z, Σ
+ * exp (z − max) and its logarithm; y' = own y + share. */
+typedef struct {
+    ptrdiff_t rows, cols;
+    const REAL *z, *weight;
+    const REAL *top, *sum, *log_sum;
+    double own, share;
+    REAL *delta; /* exp(z − max), and δ in the end */
+} FN(entropy_block);
+
+/* The block's rows with labels. Returns loss + Σ w ℓ, summed row by row, and adds to the hits. */
+FNN_INLINE double FN(cross_entropy_labels)(const FN(entropy_block) b, const int64_t *labels, double loss, double *hits)
+{
+    const REAL own = (REAL)b.own, share = (REAL)b.share;
+    for (ptrdiff_t i = 0; i < b.rows; i++) {
+        const REAL *z = b.z + i * b.cols;
+        REAL *d = b.delta + i * b.cols;
+        const ptrdiff_t y = (ptrdiff_t)labels[i];
+        const REAL w = b.weight ? b.weight[i] : 1, inverse = w / b.sum[i], spread = w * share;
+        double li = (double)b.log_sum[i] + b.own * ((double)b.top[i] - (double)z[y]);
+        if (b.share != 0)
+            li += b.share * FN(row_depth)(b.cols, z, b.top[i]);
+        loss += (double)w * li;
+        for (ptrdiff_t j = 0; j < b.cols; j++)
+            d[j] = d[j] * inverse - spread;
+        d[y] -= w * own;
+        *hits += z[y] >= b.top[i] && FN(first_at)(z, y) ? (double)w : 0;
+    }
+    return loss;
+}
+
+/* The same with rows of targets; hits are counted if `count`. */
+FNN_INLINE double FN(cross_entropy_soft)(const FN(entropy_block) b, const REAL *target, double smoothing, int count,
+                                         double loss, double *hits)
+{
+    const REAL own = (REAL)b.own, share = (REAL)b.share;
+    for (ptrdiff_t i = 0; i < b.rows; i++) {
+        const REAL *z = b.z + i * b.cols, *y = target + i * b.cols;
+        REAL *d = b.delta + i * b.cols;
+        const REAL w = b.weight ? b.weight[i] : 1, mass = own * FN(row_sum)(b.cols, y) + (REAL)smoothing;
+        const REAL inverse = w * mass / b.sum[i], kept = w * own, spread = w * share;
+        double distance = 0, li = (double)mass * (double)b.log_sum[i];
+        for (ptrdiff_t j = 0; j < b.cols; j++) /* a zero target takes no part, however far away its logit */
+            distance += y[j] != 0 ? (double)y[j] * ((double)b.top[i] - (double)z[j]) : 0;
+        li += b.own * distance;
+        if (b.share != 0)
+            li += b.share * FN(row_depth)(b.cols, z, b.top[i]);
+        loss += (double)w * li;
+        for (ptrdiff_t j = 0; j < b.cols; j++)
+            d[j] = inverse * d[j] - kept * y[j] - spread;
+        if (count) {
+            ptrdiff_t best = 0;
+            for (ptrdiff_t j = 1; j < b.cols; j++)
+                best = y[j] > y[best] ? j : best;
+            *hits += z[best] >= b.top[i] && FN(first_at)(z, best) ? (double)w : 0;
+        }
+    }
+    return loss;
+}
+
 double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const int64_t *restrict labels,
                          const REAL *restrict target, const REAL *restrict weight, double smoothing, double *correct,
                          REAL *restrict delta)
 {
     REAL top[BLOCK_ROWS], sum[BLOCK_ROWS], log_sum[BLOCK_ROWS];
-    /* of a target, and of every class: y' = own y + share */
     const double own = 1 - smoothing, share = smoothing / (double)cols;
-    const REAL own_r = (REAL)own, share_r = (REAL)share;
-    double loss = 0;
-    double hits = 0;
+    double loss = 0, hits = 0;
     for (ptrdiff_t r = 0; r < rows; r += BLOCK_ROWS) {
-        ptrdiff_t block = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
+        const ptrdiff_t block = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
         const REAL *zb = z + r * cols, *w = weight ? weight + r : NULL;
         REAL *d = delta + r * cols;
         if (labels && cols <= FEW_COLS) {
@@ -165,44 +222,9 @@ double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z,
         FN(exp_shifted)(block, cols, zb, d, top, sum);
         for (ptrdiff_t i = 0; i < block; i++)
             log_sum[i] = FN(m_log)(sum[i]);
-        if (labels) {
-            for (ptrdiff_t i = 0; i < block; i++) {
-                const REAL *zi = zb + i * cols;
-                REAL *di = d + i * cols;
-                ptrdiff_t y = (ptrdiff_t)labels[r + i];
-                REAL wi = w ? w[i] : 1, inverse = wi / sum[i], spread = wi * share_r;
-                double li = (double)log_sum[i] + own * ((double)top[i] - (double)zi[y]);
-                if (smoothing != 0)
-                    li += share * FN(row_depth)(cols, zi, top[i]);
-                loss += (double)wi * li;
-                for (ptrdiff_t j = 0; j < cols; j++)
-                    di[j] = di[j] * inverse - spread;
-                di[y] -= wi * own_r;
-                hits += zi[y] >= top[i] && FN(first_at)(zi, y) ? (double)wi : 0;
-            }
-        } else {
-            for (ptrdiff_t i = 0; i < block; i++) {
-                const REAL *zi = zb + i * cols, *yi = target + (r + i) * cols;
-                REAL *di = d + i * cols;
-                REAL wi = w ? w[i] : 1, mass = own_r * FN(row_sum)(cols, yi) + (REAL)smoothing;
-                REAL inverse = wi * mass / sum[i], kept = wi * own_r, spread = wi * share_r;
-                double distance = 0, li = (double)mass * (double)log_sum[i];
-                for (ptrdiff_t j = 0; j < cols; j++) /* a zero target takes no part, however far away its logit */
-                    distance += yi[j] != 0 ? (double)yi[j] * ((double)top[i] - (double)zi[j]) : 0;
-                li += own * distance;
-                if (smoothing != 0)
-                    li += share * FN(row_depth)(cols, zi, top[i]);
-                loss += (double)wi * li;
-                for (ptrdiff_t j = 0; j < cols; j++)
-                    di[j] = inverse * di[j] - kept * yi[j] - spread;
-                if (correct) {
-                    ptrdiff_t best = 0;
-                    for (ptrdiff_t j = 1; j < cols; j++)
-                        best = yi[j] > yi[best] ? j : best;
-                    hits += zi[best] >= top[i] && FN(first_at)(zi, best) ? (double)wi : 0;
-                }
-            }
-        }
+        const FN(entropy_block) b = {block, cols, zb, w, top, sum, log_sum, own, share, d};
+        loss = labels ? FN(cross_entropy_labels)(b, labels + r, loss, &hits)
+                      : FN(cross_entropy_soft)(b, target + r * cols, smoothing, correct != NULL, loss, &hits);
     }
     if (correct)
         *correct += hits;
@@ -369,6 +391,3 @@ void FN(outer_tangent)(ptrdiff_t rows, ptrdiff_t cols, const REAL *delta, const 
 }
 
 #undef FEW_COLS
-#undef BLOCK_ROWS
-#undef VEC
-#undef LANES

@@ -562,5 +562,3 @@ void FN(layer_norm_tangent_backward)(ptrdiff_t rows, ptrdiff_t cols, const REAL 
 #undef NORM_COLS
 #undef NORM_HEAD
 #undef NORM_BLOCK
-#undef VEC
-#undef LANES

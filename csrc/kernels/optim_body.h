@@ -305,5 +305,3 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
 #undef ROOT_GROUP
 #undef OVER_GROUP
 #undef GROUP
-#undef VEC
-#undef LANES

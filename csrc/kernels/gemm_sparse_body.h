@@ -57,38 +57,40 @@ void FN(nonzero_bits)(ptrdiff_t rows, ptrdiff_t k, const REAL *x, uint64_t *bits
 }
 
 /* m rows of C, a tile or what is left of one. */
-#define ZEROS_TILE_(HEIGHT, MR, NV, T, I)                                                                     \
-    FN(gemm_tile)(MR, NV, T, 1, apart, n, list, T ? a : a + (I), at + (T ? (I) * apart : 0), a + (I) + ahead, \
-                  prefetched, b, ldb, ZEROS_WHOLE_##HEIGHT, FN(ends_at)(ends, I), c + (I) * ldc, ldc, last)
-#define ZEROS_CASE_4(NV, T)                                   \
-    case 4:                                                   \
-        ZEROS_TILE_(4, 4, NV, T, 0);                          \
-        break;                                                \
-    case 3:                                                   \
-        ZEROS_TILE_(4, 1, NV, T, 2); /* and the other two: */ \
+#define ZEROS_TILE_(HEIGHT, MR, NV, T, I)                                                                 \
+    {                                                                                                     \
+        const FN(tile_a) part = {T ? A->rows : A->rows + (I), A->at + (T ? (I) * A->apart : 0), A->apart, \
+                                 A->next + (I), A->next_at};                                              \
+        const FN(tile_b) B = {panel->rows, panel->ld, ZEROS_WHOLE_##HEIGHT, panel->last};                 \
+        FN(gemm_tile)(MR, NV, T, 1, n, list, part, B, FN(ends_at)(ends, I), c + (I) * ldc, ldc);          \
+    }
+#define ZEROS_CASE_4(NV, T)                                  \
+    case 4:                                                  \
+        ZEROS_TILE_(4, 4, NV, T, 0)                          \
+        break;                                               \
+    case 3:                                                  \
+        ZEROS_TILE_(4, 1, NV, T, 2) /* and the other two: */ \
         FNN_FALLTHROUGH;
 #define ZEROS_CASE_2(NV, T)
-#define ZEROS_WHOLE_4 whole
+#define ZEROS_WHOLE_4 panel->whole
 #define ZEROS_WHOLE_2 PTRDIFF_MAX /* so wide a panel is a copy, or of whole vectors */
-#define ZEROS_PANEL(NAME, HEIGHT, NV, T)                                                                       \
-    static void FN(NAME)(ptrdiff_t m, ptrdiff_t apart, ptrdiff_t n, const int32_t *list, const REAL *const *a, \
-                         ptrdiff_t at, ptrdiff_t ahead, ptrdiff_t prefetched, const REAL *b, ptrdiff_t ldb,    \
-                         ptrdiff_t whole, const FN(ends) * ends, REAL * c, ptrdiff_t ldc, int last)            \
-    {                                                                                                          \
-        switch (m) {                                                                                           \
-        ZEROS_CASE_##HEIGHT(NV, T) case 2:                                                                     \
-            ZEROS_TILE_(HEIGHT, 2, NV, T, 0);                                                                  \
-            break;                                                                                             \
-        default:                                                                                               \
-            ZEROS_TILE_(HEIGHT, 1, NV, T, 0);                                                                  \
-        }                                                                                                      \
+#define ZEROS_PANEL(NAME, HEIGHT, NV, T)                                                           \
+    static void FN(NAME)(ptrdiff_t m, ptrdiff_t n, const int32_t *list, const FN(tile_a) * A,      \
+                         const FN(tile_b) * panel, const FN(ends) * ends, REAL * c, ptrdiff_t ldc) \
+    {                                                                                              \
+        switch (m) {                                                                               \
+        ZEROS_CASE_##HEIGHT(NV, T) case 2:                                                         \
+            ZEROS_TILE_(HEIGHT, 2, NV, T, 0)                                                       \
+            break;                                                                                 \
+        default:                                                                                   \
+            ZEROS_TILE_(HEIGHT, 1, NV, T, 0)                                                       \
+        }                                                                                          \
     }
 #define ZEROS_PANELS(HEIGHT, NV)                \
     ZEROS_PANEL(zeros_panel##NV, HEIGHT, NV, 0) \
     ZEROS_PANEL(zeros_panel##NV##_transposed, HEIGHT, NV, 1)
-typedef void (*FN(zeros_panel))(ptrdiff_t, ptrdiff_t, ptrdiff_t, const int32_t *, const REAL *const *, ptrdiff_t,
-                                ptrdiff_t, ptrdiff_t, const REAL *, ptrdiff_t, ptrdiff_t, const FN(ends) *, REAL *,
-                                ptrdiff_t, int);
+typedef void (*FN(zeros_panel))(ptrdiff_t, ptrdiff_t, const int32_t *, const FN(tile_a) *, const FN(tile_b) *,
+                                const FN(ends) *, REAL *, ptrdiff_t);
 ZEROS_PANELS(4, 1)
 ZEROS_PANELS(4, 2)
 #if GEMM_NV == 4
@@ -115,19 +117,16 @@ FNN_INLINE ptrdiff_t FN(zeros_width)(ptrdiff_t n, ptrdiff_t jc, int height)
 }
 
 /* k rows of a panel of b: where they lie, or, where `rows` tiles' products pay for it and there is room, a copy with
- * aligned rows that follow each other. whole: see gemm_tile. */
-FNN_INLINE const REAL *FN(zeros_pack)(int copy, ptrdiff_t k, ptrdiff_t n, ptrdiff_t cols, const REAL *b, ptrdiff_t row,
-                                      REAL *pack, ptrdiff_t *ldb, ptrdiff_t *whole)
+ * aligned rows that follow each other. */
+FNN_INLINE FN(tile_b)
+    FN(zeros_pack)(int copy, ptrdiff_t k, ptrdiff_t n, ptrdiff_t cols, const REAL *b, ptrdiff_t row, REAL *pack)
 {
     const ptrdiff_t width = (cols + LANES - 1) / LANES * LANES;
-    *ldb = row;
-    *whole = k - (width - cols + row - 1) / row;
+    const int last = (int)((cols - 1) % LANES) + 1;
     if (!copy || (cols == n && row % LANES == 0) || k * width * (ptrdiff_t)sizeof(REAL) > FNN_ZEROS_PACK_BYTES)
-        return b;
-    *ldb = width;
-    *whole = k;
+        return (FN(tile_b)){b, row, k - (width - cols + row - 1) / row, last};
     FN(gemm_pack)(k, cols, width, b, row, 1, pack);
-    return pack;
+    return (FN(tile_b)){pack, width, k, last};
 }
 
 /* The bits of `height` rows, and the list of the features where one of them is not zero. */
@@ -158,15 +157,14 @@ void FN(zeros_forward)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, con
         cols = FN(zeros_width)(n, jc, wide ? 2 : 4);
         const FN(zeros_panel) tile = FN(zeros_panels)[(cols - 1) / LANES];
         const FN(ends) ends = {.bias = bias ? bias + jc : NULL, .rectify = relu};
-        ptrdiff_t ldb, whole;
-        const REAL *panel = FN(zeros_pack)(wide || rows >= 96, k, n, cols, b + jc, n, pack, &ldb, &whole);
+        const FN(tile_b) panel = FN(zeros_pack)(wide || rows >= 96, k, n, cols, b + jc, n, pack);
         for (ptrdiff_t i = 0, t = 0; i < rows; i += height, t++) {
             const ptrdiff_t m = rows - i < height ? rows - i : height;
             const int more = jc == 0 && i + 2 * height <= rows;
             if (jc == 0)
                 starts[t + 1] = starts[t] + (int32_t)FN(zeros_list)(m, k, x + i, bits + i * words, list + starts[t]);
-            tile(m, 1, starts[t + 1] - starts[t], list + starts[t], x + i, 0, more ? height : 0, more ? k : 0, panel,
-                 ldb, whole, &ends, c + i * n + jc, n, (int)((cols - 1) % LANES) + 1);
+            const FN(tile_a) A = {x + i, 0, 1, x + i + (more ? height : 0), more ? k : 0};
+            tile(m, starts[t + 1] - starts[t], list + starts[t], &A, &panel, &ends, c + i * n + jc, n);
         }
     }
 }
@@ -232,19 +230,18 @@ void FN(zeros_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t rows, ptrdiff_t k, c
     for (ptrdiff_t jc = 0, cols; jc < n; jc += cols) {
         cols = FN(zeros_width)(n, jc, height);
         const FN(zeros_panel) tile = FN(zeros_transposed)[(cols - 1) / LANES];
-        const int last = (int)((cols - 1) % LANES) + 1;
         const int32_t *block_starts = starts + at / height;
         for (ptrdiff_t from = 0; from == 0 || from < rows; from += block, block_starts += tiles) {
             const ptrdiff_t high = rows - from < block ? rows - from : block;
             const int32_t *place = block_starts;
             const FN(ends) ends = {.accumulate = accumulate || from > 0};
-            ptrdiff_t ldb, whole;
-            const REAL *panel = FN(zeros_pack)(1, high, n, cols, delta + from * row + jc, row, pack, &ldb, &whole);
+            const FN(tile_b) panel = FN(zeros_pack)(1, high, n, cols, delta + from * row + jc, row, pack);
             for (ptrdiff_t first = 0; first < m; first += group)
                 for (ptrdiff_t i = first; i < first + apart && i < m; i++, place++) {
                     const ptrdiff_t left = (m - i + apart - 1) / apart;
-                    tile(left < height ? left : height, apart, place[1] - place[0], list + place[0], x + from, at + i,
-                         0, 0, panel, ldb, whole, &ends, c + i * n + jc, apart * n, last);
+                    const FN(tile_a) A = {x + from, at + i, apart, x + from, 0};
+                    tile(left < height ? left : height, place[1] - place[0], list + place[0], &A, &panel, &ends,
+                         c + i * n + jc, apart * n);
                 }
         }
     }
