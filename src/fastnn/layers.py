@@ -226,7 +226,7 @@ class LayerNorm(Layer):
 
     Notes
     -----
-    Ba, Kiros and Hinton 2016.
+    Ba, Kiros and Hinton 2016, equation 4; `docs/theory.md`, eq. (6.8) to (6.11).
     """
 
     epsilon: float = 1e-5
@@ -269,7 +269,7 @@ class Dropout(Layer):
 
     Notes
     -----
-    Srivastava et al. 2014.
+    Srivastava et al. 2014; `docs/theory.md`, eq. (7.1).
     """
 
     rate: float

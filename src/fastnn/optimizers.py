@@ -1,8 +1,8 @@
-"""Optimizers of mini-batches: small immutable descriptions. Their state belongs to the training run, not to them.
+"""Optimizers of mini-batches: small immutable descriptions. Their moments belong to the training run, not to them.
 
 In the formulas g is the effective gradient of a batch: the gradient of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁,
 scaled to the norm `clip_norm` where it is longer and clipped element-wise to ±`clip_value`, as `fit` was told. η is
-`learning_rate`, a number or a schedule of :mod:`fastnn.schedules`; every state vector starts at zero; t counts the
+`learning_rate`, a number or a schedule of :mod:`fastnn.schedules`; every moment starts at zero; t counts the
 updates from 1.
 
 An ε below the smallest normal number of the network's dtype (1.2e-38 in float32, 2.2e-308 in float64), 0 for instance,
@@ -179,7 +179,7 @@ class RMSProp(Optimizer):
         s ← ρ s + (1 − ρ) g²
         θ ← θ − η g / (√s + ε)
 
-        m ← ρ m + (1 − ρ) g        centered=True: √(s − m²), the deviation, in the place of √s
+        m ← ρ m + (1 − ρ) g        centered=True: √(s − m²), the deviation, instead of √s
         v ← μ v + g / (√s + ε)     momentum > 0: θ ← θ − η v
 
     Parameters

@@ -1,4 +1,4 @@
-"""The NumPy twin of every compiled kernel: same names, same signatures, same defaults, same results to rounding.
+"""The NumPy reference implementation, or twin, of every compiled kernel: same names, signatures, defaults and results.
 
 It is the mathematics of the library in readable form, the check of the compiled code, and a backend of its own
 (``Sequential(..., backend="reference")``). It needs NumPy and nothing else.

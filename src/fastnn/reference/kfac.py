@@ -1,4 +1,4 @@
-"""The direction of K-FAC, given the inverses of its factors; the twin of csrc/kfac_body.h."""
+"""The direction of K-FAC, given the inverses of its factors; the reference of the engine's K-FAC step."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def cross_entropy(
         ℓ = −Σ_k y_k log p_k = Σ_k y_k (lse(z) − z_k)        ∂ℓ/∂z = (Σ_k y_k) p − y
 
     so that δ = w (p − y) / Σ w for labels and for rows that sum to one (docs/theory.md, section 2).
-    With `label_smoothing` ε > 0, y' = (1 − ε) y + ε / K stands in the place of y (Szegedy et al. 2016, section 7).
+    With `label_smoothing` ε > 0, y' = (1 − ε) y + ε / K stands for y (Szegedy et al. 2016, section 7).
 
     Parameters
     ----------

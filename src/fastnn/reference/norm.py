@@ -87,7 +87,7 @@ def batch_norm_backward(
     epsilon: float = 1e-5,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reverse pass of :func:`batch_norm_forward`, through the statistics of the batch too.
+    """Reverse pass of :func:`batch_norm_forward`, through the statistics of the batch as well.
 
     With δ = ∂L/∂out, θ = (σ² + ε)^(-1/2) and û = (z − μ) θ, made again from Z rather than kept::
 
