@@ -238,9 +238,11 @@ def fill_gradients(risk: EmpiricalRisk, lin: Linearization, out: np.ndarray, par
 def fill_layer(risk: EmpiricalRisk, lin: Linearization, layer: int, out: np.ndarray, part: slice = slice(None)) -> None:
     """Write one layer's part of the gradient of some of a linearization's rows into `out` (n, P_l)."""
     op, delta = risk.ops[layer], lin.delta(layer)[part]
-    if op.kind == "dense":
+    if op.facts.has_weight:
         x = lin.inputs(layer)[part]
         risk.kernels.per_sample_outer(x, delta, bias=op.bias >= 0, out=out, threads=risk.threads)
     else:
-        np.multiply(delta, lin.normalised(layer)[part], out=out[:, : op.n_out])
-        out[:, op.n_out :] = delta
+        scaled = lin.normalised(layer) if op.facts.normalises else lin.inputs(layer)
+        np.multiply(delta, scaled[part], out=out[:, : op.n_out])
+        if op.bias >= 0:
+            out[:, op.n_out :] = delta

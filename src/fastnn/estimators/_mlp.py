@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
+from ..losses import LOSSES
 from ._base import CONSTRAINTS
 from ._faces import Classifier, Regressor
 
@@ -298,7 +299,7 @@ class MLPRegressor(Regressor):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber"})],
+        "loss": [StrOptions({name for name, loss in LOSSES.items() if not loss.classifies})],
     }
 
     def __init__(

@@ -82,6 +82,8 @@ def steps_of(net: Sequential) -> list[Step]:
                 steps[-1] = Product(last.W * scale, (last.b - mean) * scale + norm.shift, "linear")
             else:
                 steps.append(norm)
+        elif not op.facts.drops:  # a dropout is the identity here
+            raise ValueError(f"an operation {op.kind!r} has no counterpart in other formats")
     return steps
 
 

@@ -111,7 +111,7 @@ def to_torch(model: object) -> Any:
             fill(norm.weight, theta[op.weight : op.weight + n])
             fill(norm.bias, theta[op.bias : op.bias + n])
             modules.append(norm)
-        else:
+        elif op.kind == "batch_norm":
             mean, variance = running_statistics(op, state)
             norm = nn.BatchNorm1d(n, eps=op.epsilon, momentum=1.0 - op.momentum, dtype=kind)
             fill(norm.weight, theta[op.weight : op.weight + n])
@@ -120,6 +120,8 @@ def to_torch(model: object) -> Any:
             fill(norm.running_var, variance)
             norm.num_batches_tracked.fill_(int(state[op.buffer + 2 * n]))
             modules.append(norm)
+        else:
+            raise ValueError(f"torch has no counterpart of {layer!r}")
     return nn.Sequential(*modules).eval()
 
 
