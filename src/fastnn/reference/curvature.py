@@ -133,8 +133,8 @@ def per_sample_outer(
         Where the result goes, P = (n_in + bias) n_out. The last axis must be contiguous; rows may be any distance
         apart, so that it can be some columns of a wider array.
     threads : int, optional
-        Most threads to use; None is the present limit of BLAS. The reference leaves it to NumPy. The result does not depend
-        on it.
+        Most threads to use; None is the present limit of BLAS. The reference leaves it to NumPy. The result does not
+        depend on it.
 
     Returns
     -------

@@ -81,8 +81,8 @@ def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int 
     out : ndarray (N, K, K), same dtype, C-contiguous, optional
         Where the result goes.
     threads : int, optional
-        Most threads to use; None is the present limit of BLAS. The reference leaves it to NumPy. The result does not depend
-        on it.
+        Most threads to use; None is the present limit of BLAS. The reference leaves it to NumPy. The result does not
+        depend on it.
 
     Returns
     -------
