@@ -1,13 +1,13 @@
 """Callbacks of training: early stopping, checkpoints, and what any other callback may offer.
 
 A callback is anything that can be called with one :class:`fastnn.EpochResult`, after each epoch. It stops training by
-``result.stop()`` or by raising StopIteration; any other exception leaves `fit`, with the network as of that epoch. An
-object may also have
+``result.stop()`` or by raising StopIteration; any other exception leaves `fit`, with the network at the end of that
+epoch. An object may also have
 
 - ``begin(series)``: called before training with the names of the history's series; may refuse by raising;
 - ``end(net)``: called after training, unless an exception ended it;
 - ``get_state()`` and ``set_state(state)``: a dict of what JSON can express and of arrays, saved with the training and
-  given back when it is resumed;
+  passed back when it is resumed;
 - ``last = True``: to be called after the others.
 """
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from .checks import check_integer, check_number
+from .checks import check_flag, check_integer, check_number
 from .schedules import improves
 from .training.history import EpochResult, check_monitor, rises
 
@@ -60,8 +60,8 @@ class EarlyStopping:
 
     Notes
     -----
-    Prechelt 1998. A series named accuracy or r2 is to rise, any other to fall. A value that is not a number is no
-    improvement. Keras' default patience is 0, which stops at the first epoch that is not better.
+    Prechelt 1998. ``accuracy`` and ``r2`` should rise, any other series should fall; NaN is never an improvement. Keras'
+    default patience is 0, which stops at the first epoch that is not better.
     """
 
     def __init__(
@@ -72,9 +72,7 @@ class EarlyStopping:
         self.monitor = monitor
         self.patience = check_integer("patience", patience)
         self.min_delta = check_number("min_delta", min_delta, minimum=0.0)
-        if not isinstance(restore_best, bool):
-            raise TypeError(f"restore_best must be True or False, got {restore_best!r}")
-        self.restore_best = restore_best
+        self.restore_best = check_flag("restore_best", restore_best)
         self._reset()
 
     def _reset(self) -> None:
@@ -84,7 +82,7 @@ class EarlyStopping:
         self._state: np.ndarray | None = None
 
     def begin(self, series: tuple[str, ...]) -> None:
-        """Start anew."""
+        """Forget earlier trainings."""
         self._series = check_monitor(self.monitor, series)
         self._reset()
 

@@ -1,7 +1,7 @@
 """Data sets to start with: iris and digits (bundled), MNIST and Fashion-MNIST (IDX files).
 
-MNIST and Fashion-MNIST are looked for in the folder named by the environment variable ``FASTNN_DATA``, then in the
-cache folder (`cache_folder`), and are downloaded into the latter when they are in neither.
+MNIST and Fashion-MNIST are searched for in the folder that the environment variable ``FASTNN_DATA`` names, then in the
+cache (`cache_folder`); if neither has them, they are downloaded into the cache.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ def _parse_idx(path: Path, stream: _Readable) -> np.ndarray:
         raise ValueError(f"{path}: truncated: the header of {ndim} dimensions has {4 + len(sizes)} bytes")
     shape = tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
     expected = math.prod(shape) * dtype.itemsize
-    # In pieces: a damaged header may claim far more than memory holds. One byte too many is asked for, to see the end.
+    # In pieces: a damaged header may claim far more than memory holds. Reading one byte more finds the end.
     data = bytearray()
     while len(data) <= expected and (chunk := stream.read(min(_CHUNK, expected + 1 - len(data)))):
         data += chunk

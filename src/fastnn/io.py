@@ -59,8 +59,8 @@ def save(
 ) -> None:
     """Save a network: its parameters, its buffers and its description, in the safetensors format.
 
-    The file is written aside, in the same folder, and renamed: it appears complete or not at all, and an existing file
-    is replaced only by a complete one.
+    The file is written under a temporary name in the same folder and renamed: it appears complete or not at all, and an
+    existing file is replaced only by a complete one.
 
     Parameters
     ----------

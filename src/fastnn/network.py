@@ -52,7 +52,7 @@ class _Backend(NamedTuple):
 
 
 def _backend(name: str) -> _Backend:
-    """The plan and the kernels of a backend, imported when first asked for."""
+    """The plan and the kernels of a backend, imported on first use."""
     if name == "compiled":
         from . import kernels
         from ._core.engine import Plan
@@ -133,7 +133,7 @@ class Network:
     history : History or None
         Of the last training.
     training_state : TrainingState or None
-        What the last training needs to go on.
+        What the last training needs to continue.
 
     Notes
     -----
@@ -231,7 +231,7 @@ class Network:
 
     @property
     def state(self) -> np.ndarray:
-        """What is learnt but not optimised, (S,): running statistics, standardisation, the seed of dropout."""
+        """Buffers, (S,), learnt but not optimised: running statistics, standardisation, the seed of dropout."""
         return self._state
 
     @property
@@ -561,8 +561,8 @@ class Network:
         """Predictions from outputs z (N, K); see :meth:`predict`."""
         inverse_link, values = self.loss_function.inverse_link, Z
         if inverse_link == "softmax":
-            values = Z.argmax(axis=1).astype(np.int64, copy=False)
-            return values
+            labels: np.ndarray = Z.argmax(axis=1).astype(np.int64, copy=False)
+            return labels
         if inverse_link == "sigmoid":
             values = (Z > 0).astype(np.int64)
         elif inverse_link == "exp":

@@ -100,7 +100,7 @@ class Sequential(Network):
         seed: Seed = None,
         resume: bool = False,
     ) -> History:
-        """Train from the present parameters; the optimizer starts anew.
+        """Train from the current parameters, with a fresh state of the optimizer.
 
         Parameters
         ----------
@@ -108,16 +108,16 @@ class Sequential(Network):
             float32, float64 or uint8 are used as they are; other real dtypes are converted. Never modified. A sparse
             matrix of SciPy stays sparse (CSR); its rows are made dense batch by batch.
             Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
-            of them, for data larger than memory. Each item is one batch, `batch_size` and `shuffle` do not apply; an
-            iterator, which lasts for one epoch, needs ``epochs=1``.
+            of them, for data larger than memory. Each item is one batch; `batch_size` and `shuffle` do not apply. An
+            iterator lasts for one epoch and needs ``epochs=1``.
         y : array_like
             cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
             (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
         optimizer : Optimizer, solver or str, default="adam"
-            A full-batch solver of :mod:`fastnn.solvers` takes all rows at once and has one entry in the history per
-            iteration, up to its own `max_iter`: leave `epochs`, `batch_size` and `shuffle` as they are. Batch norm then
-            uses the statistics of all rows, which also take the place of the running ones; dropout, l1, clipping,
-            learning-rate multipliers and `resume` are refused. ``history.result`` says why it stopped.
+            A full-batch solver of :mod:`fastnn.solvers` uses all rows in every iteration and adds one entry to the
+            history per iteration, up to its own `max_iter`; leave `epochs`, `batch_size` and `shuffle` at their
+            defaults. Batch norm then uses the statistics of all rows, which also replace the running ones. Dropout, l1,
+            clipping, learning-rate multipliers and `resume` are rejected. ``history.result`` says why it stopped.
         epochs : int, default=10
         batch_size : int or None, default=64
             Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.
@@ -131,7 +131,7 @@ class Sequential(Network):
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch, as by :meth:`evaluate`.
         validation_split : float, default=0.0
-            In [0, 1): share of the rows to validate on instead, drawn at random; for classes from each alike.
+            In [0, 1): fraction of the rows held out for validation, drawn at random; stratified by class.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
         clip_norm : float, optional
@@ -139,12 +139,12 @@ class Sequential(Network):
         clip_value : float, optional
             Largest absolute value of a component of the gradient, applied after `clip_norm`.
         callbacks : iterable of callables, default=()
-            Each is called with an :class:`fastnn.EpochResult` after each epoch, with the network as of that epoch, and
+            Each is called with an :class:`fastnn.EpochResult` after each epoch, when the network is at its end, and
             stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
         verbose : int, default=0
             1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
         threads : int, optional
-            None is the present limit of the BLAS libraries.
+            None uses the current limit of the BLAS libraries.
         deterministic : bool, default=False
             Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in four
             parts, whatever the number of threads: no more than four threads are used, small networks train more slowly,
@@ -152,29 +152,29 @@ class Sequential(Network):
         seed : int, numpy.random.Generator or None, default=None
             Of the shuffling and of `validation_split`; None continues the network's own generator.
         resume : bool, default=False
-            Go on with the last training of this network (after an interruption from its last finished epoch, or as
-            ``fnn.load`` has read it from a file saved with ``training_state=True``), bit for bit as if it had never
-            stopped: `epochs` is the total, `seed` is not used, data, callbacks and other arguments are to be given as
-            before. A training that a callback has stopped stays stopped. Without an earlier training it begins one.
+            Continue the last training of this network from its last finished epoch, bit for bit as if it had never
+            stopped; after ``fnn.load``, of a file saved with ``training_state=True``. `epochs` is the total and `seed`
+            is not used; give data, callbacks and other arguments as before. A training that a callback stopped stays
+            stopped. Without an earlier training, start one.
 
         Returns
         -------
         History
-            One entry per epoch. Its loss is the mean over the batches as training went over them, penalties included;
-            results of validation are named ``val_loss``, ``val_accuracy`` and so on.
+            One entry per epoch. Its loss is the mean over the batches, each measured before its update, penalties
+            included; results of validation are named ``val_loss``, ``val_accuracy`` and so on.
 
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit; nothing has changed then. A batch of an iterator that does not fit is noticed
-            when it comes; the network is then as of the step before.
+            If an argument does not fit; nothing has changed then. An invalid batch of an iterator raises when it is
+            reached; the network keeps the previous step's parameters.
         DivergenceError
             If the loss or the parameters stop being finite; the network has the parameters of the last good epoch.
 
         Notes
         -----
-        An exception, of a callback or by Ctrl-C, leaves the network as of the last finished step, and `resume` goes on
-        from the end of the last finished epoch. With a solver, it is as of the last finished iteration.
+        After an exception of a callback, or Ctrl-C, the network has the parameters of the last finished step, and
+        `resume` continues from the last finished epoch. With a solver it has those of the last finished iteration.
         """
         options = FitOptions(
             optimizer=optimizer,
@@ -229,8 +229,8 @@ class Sequential(Network):
         threads, deterministic, seed
             As for :meth:`fit`.
         optimizer : Optimizer or str, optional
-            None is that of the training before, of :meth:`fit` too, else Adam. Another one of the same class goes on
-            with the state; one of another class starts anew.
+            None is that of the previous training (:meth:`fit` or :meth:`partial_fit`), or Adam. A new one of the same
+            class continues with the state; one of another class starts with a fresh state.
 
         Returns
         -------
@@ -268,9 +268,9 @@ class Sequential(Network):
         Parameters
         ----------
         path : str or path-like
-            Written aside and renamed: it appears complete or not at all.
+            Written to a temporary file and renamed: it appears complete or not at all.
         training_state : bool, default=False
-            Whether to save also what ``fit(resume=True)`` and :meth:`partial_fit` need to go on.
+            Whether to include what ``fit(resume=True)`` and :meth:`partial_fit` need to continue.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Models to and from ONNX, PyTorch and scikit-learn; each of these packages is loaded when it is asked for.
+"""Models to and from ONNX, PyTorch and scikit-learn; each of these packages is imported on first use.
 
 What is translated in every direction: torch's ``Linear`` holds the transpose of our weight; torch's batch-norm momentum
 is 1 − ours, and its running variance is the unbiased one (1/(N − 1)), where ours has 1/N and is corrected for its start

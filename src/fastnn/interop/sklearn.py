@@ -37,7 +37,7 @@ def from_sklearn(estimator: Any) -> Any:
     Returns
     -------
     fastnn.MLPClassifier or fastnn.MLPRegressor
-        It predicts the same; `partial_fit` and ``warm_start`` go on with a new state of the optimizer.
+        It predicts the same; `partial_fit` and ``warm_start`` continue with a fresh state of the optimizer.
 
     Raises
     ------
