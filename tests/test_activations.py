@@ -333,3 +333,15 @@ def test_delta_must_match_saved(module):
         module.activation_backward(saved, np.ones(6), "relu")
     with pytest.raises(TypeError, match="delta"):
         module.activation_backward(saved, np.ones((2, 3), np.float32), "relu")
+
+
+@all_activations
+def test_facts(activation: str) -> None:
+    z = np.linspace(-3.0, 3.0, 601) + 0.0025  # beside the kinks
+    A, slope, bend = reference.activation_derivatives(z, activation)
+    facts = ACTIVATIONS[activation]
+    assert facts.piecewise_linear == (not np.asarray(bend).any())
+    # the derivative is a function of the output unless two points have one output and two slopes
+    order = np.argsort(A)
+    close = np.diff(A[order]) < 1e-3
+    assert facts.saves_output == bool((np.abs(np.diff(np.asarray(slope)[order])[close]) < 0.05).all())

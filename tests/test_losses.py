@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -311,3 +312,58 @@ def test_logits_far_apart_do_not_overflow(classes, compiled) -> None:
     loss, delta = kernels.cross_entropy(Z, np.array([0, 1, 1]), weight)
     assert loss == pytest.approx(6e38 / 2)
     assert np.isfinite(delta).all()
+
+
+def targets(name: str, rng: np.random.Generator, n: int = 50, k: int = 3) -> np.ndarray:
+    if losses.LOSSES[name].takes_labels:
+        return rng.integers(0, k, n)
+    return rng.integers(0, 2, (n, k)).astype(np.float64)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_facts_are_those_of_the_kernels(name: str) -> None:
+    rng = np.random.default_rng(0)
+    loss, Z = losses.get(name), rng.normal(size=(50, 3))
+    y = targets(name, rng)
+    q = reference.losses.loss_curvature(Z, y, name)
+    assert loss.has_curvature == bool(q.any())
+    residual = Z - y if y.ndim == 2 else Z
+    half_squares = 0.5 * float(np.square(residual).sum(axis=1).mean())
+    assert loss.least_squares == (loss.value(reference, Z, y, None) == pytest.approx(half_squares, rel=1e-12))
+    # the second derivative along (1, 1, 1), which is zero where a softmax couples the outputs
+    step = 1e-5
+    ends = [getattr(reference, name)(Z + shift, y)[1].sum(axis=1) for shift in (step, -step)]
+    curvature = (ends[0] - ends[1]) / (2 * step) * len(Z)
+    if name != "huber":  # it has kinks in between
+        np.testing.assert_allclose(curvature, 0.0 if loss.couples_outputs else q.sum(axis=1), atol=1e-6)
+
+
+def test_classes_and_hits() -> None:
+    Z = np.array([[2.0, 1.0], [-1.0, 3.0]])
+    softmax, sigmoid = losses.CrossEntropy, losses.BinaryCrossEntropy
+    assert softmax.hits(Z, np.array([0, 0])).tolist() == [True, False]
+    assert softmax.hits(Z, np.array([[0.2, 0.8], [0.1, 0.9]])).tolist() == [False, True]  # the likeliest class counts
+    assert sigmoid.hits(Z, np.array([[1.0, 0.9], [1.0, 1.0]])).tolist() == [True, False]  # right in all outputs
+    assert [softmax.has_one_class(2), sigmoid.has_one_class(1), sigmoid.has_one_class(2)] == [True, True, False]
+    assert not losses.SquaredError.has_one_class(1)
+    for call in (losses.Huber.labels, lambda y: losses.Huber.hits(Z, y)):
+        with pytest.raises(TypeError, match="the targets of huber are not classes"):
+            call(Z)
+
+
+def test_constants_of_poisson() -> None:
+    y = np.array([[0.0, 3.0], [1.0, 2.0]])
+    poisson = losses.Poisson
+    np.testing.assert_allclose(poisson.constant(y), [math.log(6.0), math.log(2.0)])
+    lowest = np.where(y > 0, y - y * np.log(np.where(y > 0, y, 1.0)), 0.0).sum(axis=1)  # ℓ at z = log y
+    np.testing.assert_allclose(poisson.deviance_constant(y), -lowest)
+    Z = np.array([[0.3, 1.0], [-0.5, 0.2]])
+    half = poisson.half_deviance(Z, y, np.exp(Z) - y)
+    np.testing.assert_allclose(half.sum(axis=1), (np.exp(Z) - y * Z).sum(axis=1) + poisson.deviance_constant(y))
+    for other in (losses.SquaredError, losses.CrossEntropy):
+        assert other.constant(y) is other.deviance_constant(y) is other.half_deviance(Z, y, Z) is None
+
+
+def test_nothing_is_drawn_without_curvature() -> None:
+    with pytest.raises(TypeError, match="draw: absolute_error has no likelihood with curvature"):
+        losses.AbsoluteError.draw(np.zeros((2, 1)), np.zeros((2, 1)), np.random.default_rng(0))
