@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 wrong input (one line on stderr), 130 interrupted by Ctrl-
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -13,13 +14,8 @@ from collections.abc import Sequence
 from ..files import MissingPackageError
 from .arguments import parser
 from .console import Failure, say
-from .info import run_info
-from .predict import run_predict
-from .train import run_train
 
 __all__ = ["main"]
-
-COMMANDS = {"train": run_train, "predict": run_predict, "info": run_info}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         args = parser().parse_args(argv)
-        code = COMMANDS[args.command](args)
+        code = _run(args)
         sys.stdout.flush()
         return code
     except SystemExit as stop:  # --help, --version
@@ -65,6 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(named)
     except (Failure, ValueError, TypeError, ArithmeticError) as error:
         return _fail(str(error) or type(error).__name__)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command; only what it needs is imported."""
+    if args.command == "train":
+        from .train import run_train
+
+        return run_train(args)
+    if args.command == "predict":
+        from .predict import run_predict
+
+        return run_predict(args)
+    from .info import run_info
+
+    return run_info(args)
 
 
 def _fail(message: str) -> int:

@@ -10,13 +10,13 @@ from typing import NoReturn, TypeAlias
 from .._version import __version__
 from ..plan import ACTIVATIONS
 from .console import Failure
-from .encoding import TASKS
 from .tables import BUILT_IN
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
-__all__ = ["LOSSES", "OPTIMIZERS", "default_epochs", "default_l2", "parser"]
+__all__ = ["LOSSES", "OPTIMIZERS", "TASKS", "default_epochs", "default_l2", "parser"]
 
+TASKS = ("classification", "regression")
 OPTIMIZERS = ("sgd", "nesterov", "nag", "adagrad", "rmsprop", "adam", "adamw")
 #: Those of a regression, whose target is standardised: poisson needs counts as they are.
 LOSSES = ("squared_error", "absolute_error", "huber")

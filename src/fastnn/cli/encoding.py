@@ -11,11 +11,11 @@ import numpy as np
 
 from ..network import Network
 from ..training.data import stratified_split
+from .arguments import TASKS
 from .tables import Table, listed
 
-__all__ = ["TASKS", "Encoding", "OutsideScaling", "Split", "prepare"]
+__all__ = ["Encoding", "OutsideScaling", "Split", "prepare"]
 
-TASKS = ("classification", "regression")
 #: A whole-number target with more different values than this is a quantity, not a class.
 MAX_INTEGER_CLASSES = 20
 

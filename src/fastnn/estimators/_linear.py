@@ -14,8 +14,8 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from ..layers import Dense, Layer
 from ..linear import least_squares
 from ..sequential import Sequential
-from ._base import CONSTRAINTS
-from ._faces import Classifier, Regressor
+from ._labels import Classifier, Regressor
+from ._network import CONSTRAINTS
 
 __all__ = ["LinearRegression", "SoftmaxRegression"]
 

@@ -10,8 +10,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 
 from ..losses import LOSSES
-from ._base import CONSTRAINTS
-from ._faces import Classifier, Regressor
+from ._labels import Classifier, Regressor
+from ._network import CONSTRAINTS
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from .. import kernels
 from ..losses import BinaryCrossEntropy, CrossEntropy
-from ._base import NetworkEstimator
+from ._network import NetworkEstimator
 
 __all__ = ["Classifier", "Regressor"]
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from joblib.parallel import get_active_backend
-from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -21,18 +17,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .. import files, io, losses, optimizers, schedules
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
-from ..objective import Objective
-from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
+from ..optimizers import OPTIMIZERS, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
 from ..sequential import Sequential, load
-from ..solvers import Newton
-from ..training import DivergenceError, EpochResult, Trainer
-from ..training.callback_protocol import begin_callbacks, call_callbacks, check_callbacks, end_callbacks
-from ..training.options import TrainingOptions
-from ..training.passes import Conventions
+from ._batch import FullBatchTraining
 from ._curvature import CurvatureMethods
-from ._trainer import CumulativeOrder, ReportedLoss, reported_loss, unit_weights
+from ._sgd import PREPROCESS, StochasticTraining
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
 
@@ -72,8 +63,6 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "posterior": [StrOptions({"full", "block", "kfac", "last_layer"}), None],
 }
 
-_PREPROCESS = "The input data may contain large values and need to be preprocessed."
-
 
 class _Views(list[np.ndarray]):
     """Views into a network's parameters; assigning to an element writes through. A copy is a plain list."""
@@ -94,7 +83,7 @@ class _Views(list[np.ndarray]):
         return list, (list(self),)
 
 
-class NetworkEstimator(CurvatureMethods, BaseEstimator):
+class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, BaseEstimator):
     """An estimator whose model is a :class:`fastnn.Sequential`, ``network_``."""
 
     network_: Sequential
@@ -119,8 +108,6 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
     validation_fraction = 0.1
     max_fun = 15000
 
-    #: More options of L-BFGS-B.
-    _minimiser_options: ClassVar[dict[str, Any]] = {}
     #: Fitted attributes that the file of `save` keeps, where they are there.
     _saved: ClassVar[tuple[str, ...]] = (
         *("n_features_in_", "feature_names_in_", "n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_"),
@@ -227,27 +214,6 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
 
     # Training.
 
-    def _optimizer(self) -> Optimizer | None:
-        """The optimizer, or None for a solver that is none."""
-        if self.optimizer is not None:
-            return optimizers.get(self.optimizer)
-        if isinstance(self.solver, Optimizer):
-            return self.solver
-        rate = self.learning_rate if isinstance(self.learning_rate, Schedule) else self.learning_rate_init
-        if self.solver == "sgd":
-            return SGD(rate, self.momentum, nesterov=bool(self.nesterovs_momentum) and self.momentum > 0)
-        if self.solver == "adam":
-            return Adam(rate, self.beta_1, self.beta_2, self.epsilon, epsilon_hat=True)
-        kind: Any = OPTIMIZERS.get(self.solver)
-        return None if kind is None else kind(rate)
-
-    def _check_solver(self) -> bool:
-        if self.optimizer is None and isinstance(self.solver, str) and self.solver in ("lbfgs", "newton"):
-            raise AttributeError(
-                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
-            )
-        return True
-
     def _fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, incremental: bool = False
     ) -> Self:
@@ -272,7 +238,7 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         else:
             self._train(X, targets, weights, random_state, optimizer, validation_data, incremental)
         if not np.isfinite(self.network_.theta).all():
-            raise ValueError(f"Solver produced non-finite parameter weights. {_PREPROCESS}")
+            raise ValueError(f"Solver produced non-finite parameter weights. {PREPROCESS}")
         if not incremental:
             self._fit_own_posterior(X, targets, weights)
         return self
@@ -303,233 +269,6 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
             )
         if targets.ndim == 2 and targets.shape[1] != net.n_outputs:
             raise ValueError(f"y: expected {net.n_outputs} outputs as in the call before, got {targets.shape[1]}")
-
-    def _batch_size(self, n_rows: int) -> int:
-        if self.batch_size != "auto":
-            if self.batch_size > n_rows:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
-                )
-            return min(int(self.batch_size), n_rows)
-        size = min(200, n_rows)
-        while self.batch_norm and size > 2 and n_rows % size == 1:  # one row cannot be normalised
-            size -= 1
-        return size
-
-    def _train(
-        self,
-        X: Any,
-        y: np.ndarray,
-        weights: np.ndarray | None,
-        random_state: np.random.RandomState,
-        optimizer: Optimizer,
-        validation_data: Any,
-        incremental: bool,
-    ) -> None:
-        """Train by epochs, until scikit-learn's test of convergence, `max_iter`, or a callback ends it."""
-        net, early = self.network_, self.early_stopping
-        if early and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        if validation_data is not None:
-            validation_data = self._check_validation(validation_data)
-        elif early:
-            X, y, weights, validation_data = self._split(X, y, weights, random_state)
-        scaled, power = unit_weights(weights)
-        adapts = self.solver == "sgd" and self.optimizer is None and self.learning_rate in ("invscaling", "adaptive")
-        if not incremental or not hasattr(self, "_rate"):
-            self._rate = float(self.learning_rate_init)
-        n_rows = X.shape[0]
-        options = TrainingOptions(
-            optimizer=optimizer,
-            batch_size=self._batch_size(n_rows),
-            shuffle=self.shuffle,
-            sample_weight=scaled,
-            validation_data=validation_data,
-            l2=float(self.alpha) * power,
-            threads=self._threads(),
-            seed=np.random.Generator(random_state._bit_generator),  # type: ignore[attr-defined]
-        )
-        conventions = Conventions(
-            order=CumulativeOrder,
-            rate_ahead=(lambda epochs: self._rate_after(epochs, n_rows)) if adapts else None,
-            l2_over_weight_sum=True,
-            epoch_loss=ReportedLoss,
-        )
-        trainer = Trainer(net, X, y, options=options, conventions=conventions)
-        if incremental and net.training_state is not None:
-            trainer.continue_from(net.training_state)
-        scored = None if validation_data is None else "val_accuracy" if net.loss_function.classifies else "val_r2"
-        if "loss_curve_" not in vars(self):
-            self.loss_curve_ = []
-            self.validation_scores_ = None if scored is None else []
-            self.best_validation_score_ = None if scored is None else -np.inf
-            self.best_loss_ = None if early else np.inf
-        callbacks = check_callbacks(self.callbacks)
-        begin_callbacks(callbacks, trainer.history.keys())
-        best = (net.theta.copy(), net.state.copy()) if early else None
-        self.n_iter_, limit = 0, 1 if incremental else self.max_iter
-        stopping = False
-        try:
-            while self.n_iter_ < limit and not stopping:
-                # As many epochs as must pass before training can stop: they may be trained in one call.
-                patience = max(1, self.n_iter_no_change + 1 - self._waited)
-                for result in trainer.epochs(int(min(limit - self.n_iter_, patience)), block=not callbacks):
-                    improved = self._count(result, n_rows, scored)
-                    if best is not None and improved:
-                        best = net.theta.copy(), net.state.copy()
-                    call_callbacks(callbacks, result)
-                    if self._waited > self.n_iter_no_change:
-                        stopping = self._converged(scored, adapts)
-                        self._waited = self._waited if stopping else 0
-                    stopping = stopping or result.stopped
-                if self.n_iter_ == self.max_iter and not (stopping or incremental):
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=4,
-                    )
-        except DivergenceError as error:
-            raise ValueError(f"Solver produced non-finite parameter weights. {_PREPROCESS} ({error})") from error
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        net.history = trainer.history
-        end_callbacks(callbacks, net, trainer.state)
-        if best is not None:
-            net.theta[...], net.state[...] = best
-
-    def _count(self, result: EpochResult, n_rows: int, scored: str | None) -> bool:
-        """Keep an epoch's numbers; whether it is the best one so far."""
-        self.n_iter_ += 1
-        self.t_ += n_rows
-        self.loss_ = result.loss
-        self.loss_curve_.append(result.loss)
-        if self.verbose:
-            print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-        score = None if scored is None else result.validation[scored]
-        improved = False
-        if score is not None and self.validation_scores_ is not None:
-            self.validation_scores_.append(score)
-            improved = score > self.best_validation_score_
-            if self.verbose:
-                print(f"Validation score: {score:f}")
-        if self.early_stopping:
-            self._waited = self._waited + 1 if score < self.best_validation_score_ + self.tol else 0
-        else:
-            self._waited = self._waited + 1 if result.loss > self.best_loss_ - self.tol else 0
-            self.best_loss_ = min(result.loss, self.best_loss_)
-        if improved:
-            self.best_validation_score_ = score
-        if self.learning_rate == "invscaling":
-            self._rate = self._rate_after(0, 0, scaled=True)
-        return improved
-
-    def _rate_after(self, epochs: int, n_rows: int, *, scaled: bool = False) -> float:
-        """Learning rate of the epoch that is so many ahead, by ``learning_rate="invscaling"`` or ``"adaptive"``."""
-        if self.learning_rate == "adaptive" or (epochs == 0 and not scaled):
-            return self._rate
-        return float(self.learning_rate_init) / (self.t_ + epochs * n_rows + 1) ** self.power_t
-
-    def _converged(self, scored: str | None, adapts: bool) -> bool:
-        """Whether training ends after epochs without an improvement, or goes on at a smaller rate."""
-        what = "Validation score" if self.early_stopping else "Training loss"
-        text = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
-        ends, note = True, " Stopping."
-        if adapts and self.learning_rate == "adaptive":
-            ends = self._rate <= 1e-6
-            note = " Learning rate too small. Stopping."
-            if not ends:
-                self._rate /= 5.0
-                note = f" Setting learning rate to {self._rate:f}"
-        if self.verbose:
-            print(text + note)
-        return ends
-
-    def _split(
-        self, X: Any, y: np.ndarray, weights: np.ndarray | None, random_state: np.random.RandomState
-    ) -> tuple[Any, np.ndarray, np.ndarray | None, tuple[Any, ...]]:
-        """Rows to train on, and the rest to validate on, as scikit-learn draws them."""
-        train, held_out = train_test_split(
-            np.arange(X.shape[0]),
-            random_state=random_state,
-            test_size=self.validation_fraction,
-            stratify=self._stratum(y),
-        )
-        if len(held_out) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        if hasattr(X, "tocsr"):
-            X = X.tocsr()
-        validation = (X[held_out], y[held_out], *([] if weights is None else [weights[held_out]]))
-        return X[train], y[train], None if weights is None else weights[train], validation
-
-    def _check_validation(self, data: Any) -> tuple[Any, ...]:
-        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-            raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {type(data).__name__}")
-        X, y = self._check_X_y(data[0], data[1], reset=False, incremental=True)
-        return X, self._targets(y), *([] if len(data) == 2 else [_check_sample_weight(data[2], X)])
-
-    def _minimise(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
-        """L-BFGS-B on all rows at once, called as scikit-learn calls it; in float64 whatever the network's dtype."""
-        if self.batch_norm or self.dropout:
-            raise ValueError("batch_norm and dropout need batches: use a stochastic solver, not 'lbfgs'")
-        net = self.network_
-        exact = net if net.dtype == np.float64 else net.astype("float64")
-        total = float(X.shape[0] if weights is None else weights.sum(dtype=np.float64))
-        if total <= 0.0:
-            raise ValueError("sample_weight: expected a positive sum")
-        l2 = float(self.alpha) / total
-        rows, targets, checked = exact.check_data(X, y, weights)
-        threads = self._threads()
-        if self.solver == "newton":
-            self._minimise_by_newton(Objective(exact, X, y, weights, l2, threads=threads))
-            return
-
-        def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            return exact.plan.loss_and_gradient(
-                theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, statistics=exact.state
-            )
-
-        options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol, **self._minimiser_options}
-        result = minimize(objective, net.theta.astype(np.float64), method="L-BFGS-B", jac=True, options=options)
-        self.n_iter_ = min(result.nit, self.max_iter)
-        if self.verbose:
-            print(f"L-BFGS-B: {self.n_iter_} iterations, {result.nfev} evaluations, loss = {result.fun:.8f}")
-        if result.status != 0:
-            more = f"\nIncrease the number of iterations to improve the convergence (max_iter={self.max_iter})."
-            warnings.warn(
-                f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status={result.status}):\n"
-                f"{result.message}\n{more if self.n_iter_ == self.max_iter else ''}"
-                "\nYou might also want to scale the data.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        penalty = 0.5 * l2 * sum(float(np.vdot(W, W)) for W in _weights(exact, result.x))
-        constant = 0.0
-        constants = net.loss_function.deviance_constant(targets)
-        if constants is not None:
-            constant = float(np.average(constants, weights=weights))
-        self.loss_ = reported_loss(net, float(result.fun), penalty, constant)
-        if np.isfinite(result.x).all():  # else `_fit` says so
-            net.theta[...] = result.x
-        else:
-            net.theta[...] = np.nan
-
-    def _minimise_by_newton(self, objective: Objective) -> None:
-        """Newton's method with the exact Hessian, in float64."""
-        net = self.network_
-        result = Newton(int(self.max_iter), float(self.tol)).minimize(objective, net.theta.astype(np.float64))
-        self.n_iter_, self.loss_ = result.iterations, float(result.value)
-        if self.verbose:
-            print(f"Newton: {result.iterations} iterations, loss = {result.value:.8f}")
-        if not result.converged and result.status != "precision":
-            warnings.warn(
-                f"newton failed to converge after {result.iterations} iteration(s): {result.message}",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-        net.theta[...] = result.theta
 
     # The safe file.
 
@@ -606,10 +345,6 @@ class NetworkEstimator(CurvatureMethods, BaseEstimator):
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)}: damaged description of the estimator: {error}") from error
         return self
-
-
-def _weights(net: Sequential, theta: np.ndarray) -> list[np.ndarray]:
-    return [theta[op.weight : op.weight + op.n_in * op.n_out] for op in net.ops if op.kind == "dense"]
 
 
 def _encode_parameter(name: str, value: Any) -> Any:
