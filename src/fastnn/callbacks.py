@@ -60,8 +60,8 @@ class EarlyStopping:
 
     Notes
     -----
-    Prechelt 1998. ``accuracy`` and ``r2`` should rise, any other series should fall; NaN is never an improvement. Keras'
-    default patience is 0, which stops at the first epoch that is not better.
+    Prechelt 1998. ``accuracy`` and ``r2`` should rise, any other series should fall; NaN is never an improvement. The
+    default patience of Keras is 0, which stops at the first epoch that is not better.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 from . import io, training
 from ._typing import ArrayLike, BatchSource, Data, Seed
@@ -12,6 +12,7 @@ from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
 from .training.history import Callback, History
 from .training.options import FitOptions
+from .training.state import TrainingState
 
 __all__ = ["Sequential", "load"]
 
@@ -73,6 +74,9 @@ class Sequential(Network):
     >>> net.predict(X)
     array([0, 1, 1, 0])
     """
+
+    history: History | None
+    training_state: TrainingState | None
 
     # Training.
 
@@ -284,6 +288,14 @@ class Sequential(Network):
         io.save(self, path, training_state=training_state)
 
 
+@overload
+def load(
+    path: str | os.PathLike[str], *, return_metadata: Literal[False] = False, backend: str = "compiled"
+) -> Sequential: ...
+@overload
+def load(
+    path: str | os.PathLike[str], *, return_metadata: Literal[True], backend: str = "compiled"
+) -> tuple[Sequential, dict[str, Any]]: ...
 def load(
     path: str | os.PathLike[str], *, return_metadata: bool = False, backend: str = "compiled"
 ) -> Sequential | tuple[Sequential, dict[str, Any]]:

@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 
@@ -80,4 +80,4 @@ def load_model(path: str) -> tuple[Sequential, dict[str, Any]]:
         raise Failure(f"{path}: is a folder, expected a saved network")
     if not Path(path).exists():
         raise Failure(f"{path}: no such file")
-    return cast("tuple[Sequential, dict[str, Any]]", load(path, return_metadata=True))
+    return load(path, return_metadata=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -327,7 +327,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         OSError
             If it cannot be read.
         """
-        net, data = cast("tuple[Sequential, dict[str, Any]]", load(path, return_metadata=True))
+        net, data = load(path, return_metadata=True)
         if data.get("estimator") != cls.__name__:
             raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
         try:
