@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -222,3 +224,77 @@ def test_kinks_of_functions() -> None:
 def test_refused(arguments, options, error, message) -> None:
     with pytest.raises(error, match=message):
         fnn.check_gradient(*arguments, **options)
+
+
+# Where there is no second derivative, or none at all.
+
+XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "leaky_tanh", "hard_tanh"])
+@pytest.mark.parametrize("loss", ["squared_error", "binary_cross_entropy", "huber"])
+def test_a_row_of_zeros_at_zero_biases_is_no_false_alarm(activation, loss) -> None:
+    for seed in range(5):
+        layers = [fnn.Dense(4, activation), fnn.Dense(1)]
+        net = fnn.Sequential(layers, input_size=2, loss=loss, dtype="float64", seed=seed)
+        for report in (fnn.check_gradient(net, XOR, [0, 1, 1, 0]), fnn.check_hessian(net, XOR, [0, 1, 1, 0])):
+            assert report, str(report)
+
+
+@pytest.mark.parametrize("claim", [-1.0, 0.0, 0.5, 1.0])
+def test_at_a_kink_any_slope_between_the_one_sided_ones_is_right(claim) -> None:
+    report = fnn.check_gradient(lambda x: np.abs(x).sum(), np.zeros(3), vjp=lambda x, g: np.full(3, claim) * g)
+    assert report, str(report)
+    assert len(report.kinks) == (0 if claim == 0.0 else 3)  # 0 is what central differences give
+
+
+@pytest.mark.parametrize("claim", [-300.0, -1.001, 1.001, 7.0, np.nan])
+def test_at_a_kink_no_other_slope_is_right(claim) -> None:
+    report = fnn.check_gradient(lambda x: np.abs(x).sum(), np.zeros(3), vjp=lambda x, g: np.full(3, claim) * g)
+    assert not report
+    assert (len(report.failures), report.kinks) == (3, ())
+    if np.isfinite(claim):
+        assert report.worst is not None
+        assert report.worst.numerical == pytest.approx(np.sign(claim))
+
+
+def test_a_wrong_second_derivative_is_found_where_the_first_has_a_kink() -> None:
+    report = fnn.check_gradient(lambda x: np.maximum(x, 0.0) ** 2 + 3.0 * x, np.zeros(2), vjp=lambda x, g: 3.0 * g)
+    assert report, str(report)  # differentiable: not a kink
+    assert report.kinks == ()
+    assert not fnn.check_gradient(
+        lambda x: np.maximum(x, 0.0) ** 2 + 3.0 * x, np.zeros(2), vjp=lambda x, g: 3.00001 * g
+    )
+
+
+def test_next_to_a_jump_the_other_side_counts() -> None:
+    def step(x: np.ndarray) -> np.ndarray:
+        return np.where(x > 0.0, 5.0 + x, 2.0 * x)
+
+    # left of the jump at 0 the slope is 2, right of it the difference is without bound
+    assert fnn.check_gradient(step, np.zeros(1), vjp=lambda x, g: 2.0 * g)
+    assert not fnn.check_gradient(step, np.zeros(1), vjp=lambda x, g: 1.9 * g)
+
+
+def test_a_wrong_gradient_of_a_network_at_its_kinks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = fnn.Sequential([fnn.Dense(4, "relu"), fnn.Dense(1)], input_size=2, loss="squared_error", seed=0)
+    right = fnn.Sequential.loss_and_gradient
+
+    def wrong(self: fnn.Sequential, *args: Any, **options: Any) -> tuple[float, np.ndarray]:
+        value, gradient = right(self, *args, **options)
+        gradient[8:12] += 3.0  # of the first biases, at which all units of the row of zeros are at their kinks
+        return value, gradient
+
+    assert fnn.check_gradient(net, XOR, [0, 1, 1, 0])
+    monkeypatch.setattr(fnn.network.Network, "loss_and_gradient", wrong)
+    assert len(fnn.check_gradient(net, XOR, [0, 1, 1, 0]).failures) == 4
+
+
+def test_opposite_rows_at_a_kink_are_no_false_alarm() -> None:
+    X = np.array([[1.0], [-1.0], [2.0], [-3.0]])
+    layers = [fnn.Dense(1, "relu"), fnn.Dense(1)]
+    net = fnn.Sequential(layers, input_size=1, loss="squared_error", dtype="float64", seed=0)
+    net.theta[:] = [0.0, 0.0, 1.0, 0.0]  # relu(w x) at w = 0, whose slopes are on both sides those of some rows
+    for report in (fnn.check_gradient(net, X, [5.0, -5.0, 1.0, 1.0]), fnn.check_hessian(net, X, [5.0, -5.0, 1.0, 1.0])):
+        assert report, str(report)
+        assert report.kinks

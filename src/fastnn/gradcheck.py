@@ -13,13 +13,11 @@ from .network import Network
 
 __all__ = ["Component", "GradientReport", "check_gradient", "check_hessian"]
 
-# Steps of the differences, relative to max(1, |x|). The first is best for a smooth function (the error of the rule,
-# about h⁴, is then that of rounding, ε / h); smaller ones step over fewer kinks and resist high curvature.
+#: Steps of the differences, relative to max(1, |x|). The first is best for a smooth function (the error of the rule,
+#: about h⁴, is then that of rounding, ε / h); smaller ones step over fewer kinks and resist high curvature.
 STEPS = (1e-3, 1e-4, 1e-5)
-# Steps of the one-sided differences that tell a kink: there they differ by a jump, which does not shrink with the step.
-KINK_STEPS = (1e-6, 1e-7)
-# Rounding errors of a value, in units of its last place, that a difference may be off by.
-ROUNDING = 100 * np.finfo(np.float64).eps
+#: Rounding errors of a value, relative, that a difference may be off by.
+ROUNDING = 100 * float(np.finfo(np.float64).eps)
 
 
 class Component(NamedTuple):
@@ -32,7 +30,8 @@ class Component(NamedTuple):
     analytic : float
         As the function says.
     numerical : float
-        By central differences of the fourth order.
+        By central differences of the fourth order; where these fail, by one-sided ones: their mean, or at a kink what
+        is closest to `analytic` between the two.
     error : float
         Their difference over the larger of the two (or over a hundredth of the largest component, if that is more).
     """
@@ -53,13 +52,13 @@ class GradientReport:
     Attributes
     ----------
     ok : bool
-        Whether no component is wrong. Those at kinks do not count.
+        Whether no component is wrong. One at a kink is wrong if it is not between the one-sided derivatives.
     error : float
         ‖numerical − analytic‖ / (‖numerical‖ + ‖analytic‖) over the components that are not at kinks.
     worst : Component or None
         The one with the largest error among them.
     failures, kinks : tuple of Component
-        Wrong ones, the worst first; and those where the function has no derivative, its one-sided ones differing.
+        Wrong ones, the worst first; and right ones where the function has no derivative, its one-sided ones differing.
     checked, total : int
         Components checked, and all there are.
     what : str
@@ -83,6 +82,8 @@ class GradientReport:
         lines = [
             f"{self.what} check of {self.checked:,} of {self.total:,} components: {verdict}, error {self.error:.2g}"
         ]
+        if self.kinks:
+            lines[0] += f"; {len(self.kinks):,} at kinks, between the one-sided derivatives"
         if self.ok and self.worst is not None:
             lines.append(f"  worst  {self.worst}")
         lines += [f"  wrong  {component}" for component in self.failures[:10]]
@@ -109,8 +110,10 @@ def check_gradient(
     """Compare a gradient with finite differences, in float64.
 
     The numerical derivative is (f(x − 2h) − 8 f(x − h) + 8 f(x + h) − f(x + 2h)) / 12h; a component is right if it
-    agrees for one of the steps h = 1e-3, 1e-4, 1e-5, times 1 or the size of x. Where it agrees for none, one-sided
-    differences decide whether the function has a kink there (as relu at 0), which is reported and is not a failure.
+    agrees for one of the steps h = 1e-3, 1e-4, 1e-5, times 1 or the size of x. Where it agrees for none, as without a
+    second derivative at x (elu at 0), one-sided differences are taken, (−11 f(x) + 18 f(x + h) − 9 f(x + 2h) +
+    2 f(x + 3h)) / 6h. If they differ, the function has a kink there (relu at 0), and a component is right if it is
+    between them; of a network, if every row's own derivative can be. Where it jumps there is nothing to compare with.
 
     Parameters
     ----------
@@ -145,7 +148,7 @@ def check_gradient(
 
     Notes
     -----
-    The differences are those of docs/theory.md, eq. 14.1. Nothing is changed: a network is copied.
+    The differences are those of docs/theory.md, eq. 14.1 and 14.2. Nothing is changed: a network is copied.
 
     Examples
     --------
@@ -222,7 +225,11 @@ def check_hessian(
     >>> bool(fnn.check_hessian(net, np.eye(2), [1.0, 2.0], l2=0.1))
     True
     """
-    from .curvature import hessian, hessian_operator  # SciPy, which the check of gradients does without
+    from .curvature import (  # SciPy, which the check of gradients does without
+        hessian,
+        hessian_operator,
+        per_sample_gradients,
+    )
 
     rtol = check_number("rtol", rtol, above=0.0)
     count = None if n is None else check_integer("n", n)
@@ -252,7 +259,15 @@ def check_hessian(
 
     # A derivative that is 0, as that of a bias in front of a batch norm, is a sum of terms that are not.
     magnitude = np.full(len(theta), np.abs(gradient).max(initial=0.0))
-    report = _compare(evaluate, theta, gradient, H, pair, chosen, rtol, magnitude)
+
+    def terms(x: np.ndarray) -> np.ndarray:
+        total = evaluate(x)
+        rows = per_sample_gradients(double, X, y, threads=1)
+        rows *= _shares(sample_weight, len(rows))[:, None]
+        return np.vstack([rows, total - rows.sum(axis=0)])
+
+    separate = None if training and double.needs_batches else terms
+    report = _compare(evaluate, theta, gradient, H, pair, chosen, rtol, magnitude, separate)
     return replace(report, what="Hessian")
 
 
@@ -281,9 +296,25 @@ def _check_network(
         double.theta[...] = x  # not through the setter: the loss of a parameter that is not finite may be asked for
         return np.array([double.loss(X, y, **options)])
 
+    def terms(x: np.ndarray) -> np.ndarray:
+        total = evaluate(x)
+        samples, targets, _ = double.check_data(X, y, None)
+        losses = [double.loss(samples[i : i + 1], targets[i : i + 1], threads=1) for i in range(len(samples))]
+        rows = np.array(losses)[:, None] * _shares(options["sample_weight"], len(losses))[:, None]
+        return np.vstack([rows, total - rows.sum(axis=0)])
+
     name = _parameter_names(double)
     chosen = _choose(len(theta), n, rng)
-    return _compare(evaluate, theta, np.array([value]), gradient[:, None], lambda i, _: name(i), chosen, rtol)
+    values, claims = np.array([value]), gradient[:, None]
+    separate = None if options["training"] and double.needs_batches else terms
+    return _compare(evaluate, theta, values, claims, lambda i, _: name(i), chosen, rtol, terms=separate)
+
+
+def _shares(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """w / Σ w."""
+    weight = np.ones(n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    shares: np.ndarray = weight / weight.sum()
+    return shares
 
 
 def _check_function(
@@ -359,12 +390,15 @@ def _compare(
     chosen: np.ndarray,
     rtol: float,
     magnitude: np.ndarray | None = None,
+    terms: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> GradientReport:
     """Compare the derivatives with respect to the chosen components of x with differences of `evaluate`.
 
     `analytic` (x.size, value.size) has those of all components, or (len(chosen), value.size) of the chosen ones.
 
     `magnitude` is that of the terms that add up to the values, and so to their rounding; the values' own by default.
+    `terms` gives (T, value.size) whose sum over T is what `evaluate` gives, each term differentiated on its own: at a
+    kink their derivatives are right if each is between its one-sided ones, and so their sum.
     """
     magnitude = np.abs(value) if magnitude is None else magnitude
     with np.errstate(invalid="ignore"):
@@ -375,34 +409,30 @@ def _compare(
     right: list[Component] = []
     squares = np.zeros(3)
 
-    def at(i: int, shift: float) -> np.ndarray:
-        shifted = x.copy()
-        shifted[i] += shift
-        return evaluate(shifted)
-
     with np.errstate(all="ignore"):
         for i, exact in zip(map(int, chosen), rows, strict=True):
+
+            def at(shift: float, i: int = i) -> np.ndarray:
+                shifted = x.copy()
+                shifted[i] += shift
+                return evaluate(shifted)
+
             size = max(1.0, abs(x[i]))
-            numerical, error = np.full(value.size, np.nan), np.full(value.size, np.inf)
-            good = np.zeros(value.size, bool)
-            for step in STEPS:
-                h = step * size
-                slope = (at(i, -2 * h) - 8 * at(i, -h) + 8 * at(i, h) - at(i, 2 * h)) / (12 * h)
-                scale = np.maximum(np.maximum(np.abs(exact), np.abs(slope)), floor)
-                off = np.abs(slope - exact)
-                relative = np.where(off == 0.0, 0.0, off / scale)
-                agrees = off <= rtol * scale + ROUNDING * magnitude / h
-                better = ~good & (agrees | ~(relative >= error)) & ~np.isnan(slope)
-                numerical[better], error[better] = slope[better], relative[better]
-                good |= agrees
-                if good.all():
-                    break
+            numerical, error, good = _central(at, size, exact, floor, magnitude, rtol)
             kinked = np.zeros(value.size, bool)
             if not good.all():
-                kinked = ~good & _jumps(at, i, size, value, np.maximum(np.abs(exact), floor), magnitude)
+                bad = ~good
+                tolerance = rtol * np.maximum(np.abs(exact), floor)
+                nearest, agrees, at_kink = _one_sided(at, size, value, magnitude, tolerance, exact)
+                kinked = bad & at_kink
+                if terms is not None and (kinked & ~agrees).any():
+                    agrees |= at_kink & _sum_of_intervals(terms, x, i, size, tolerance, exact)
+                numerical[bad], error[bad] = nearest[bad], _relative(nearest, exact, floor)[0][bad]
+                error[bad & np.isnan(error)] = np.inf
+                good |= agrees
             for j in range(value.size):
                 component = Component(name(i, j), float(exact[j]), float(numerical[j]), float(error[j]))
-                (kinks if kinked[j] else right if good[j] else failures).append(component)
+                (failures if not good[j] else kinks if kinked[j] else right).append(component)
             smooth = ~kinked
             squares += [
                 np.nansum((numerical - exact)[smooth] ** 2),
@@ -423,18 +453,105 @@ def _compare(
     )
 
 
-def _jumps(
-    at: Callable[[int, float], np.ndarray],
+def _sum_of_intervals(
+    terms: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
     i: int,
     size: float,
-    value: np.ndarray,
-    scale: np.ndarray,
-    magnitude: np.ndarray,
+    tolerance: np.ndarray,
+    exact: np.ndarray,
 ) -> np.ndarray:
-    """Where the one-sided derivatives differ by something that a smaller step does not make smaller."""
-    jumps = []
-    for step in KINK_STEPS:
+    """Where the derivatives are sums of numbers between the one-sided derivatives of the terms."""
+
+    def at(shift: float) -> np.ndarray:
+        shifted = x.copy()
+        shifted[i] += shift
+        return terms(shifted)
+
+    values = terms(x)
+    magnitude = np.broadcast_to(np.abs(values).max(axis=1, keepdims=True), values.shape)
+    low, high, error = _interval(at, size, values, magnitude)
+    tolerance = tolerance + error.sum(axis=0)
+    inside: np.ndarray = (low.sum(axis=0) - tolerance <= exact) & (exact <= high.sum(axis=0) + tolerance)
+    return inside
+
+
+def _relative(numerical: np.ndarray, exact: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """|numerical − exact| over the larger of the two, or over `floor`; and that scale."""
+    scale = np.maximum(np.maximum(np.abs(exact), np.abs(numerical)), floor)
+    off = np.abs(numerical - exact)
+    return np.where(off == 0.0, 0.0, off / scale), scale
+
+
+def _central(
+    at: Callable[[float], np.ndarray],
+    size: float,
+    exact: np.ndarray,
+    floor: np.ndarray,
+    magnitude: np.ndarray,
+    rtol: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Central differences of the best step of each component, their relative errors, and which of them agree."""
+    n = len(exact)
+    numerical, error, good = np.full(n, np.nan), np.full(n, np.inf), np.zeros(n, bool)
+    for step in STEPS:
         h = step * size
-        jump = np.abs((at(i, h) - value) / h - (value - at(i, -h)) / h)
-        jumps.append(np.where(jump > 1e-4 * scale + 10 * ROUNDING * magnitude / h, jump, 0.0))
-    return (jumps[1] > 0.0) & (jumps[1] > 0.5 * jumps[0])
+        slope = (at(-2 * h) - 8 * at(-h) + 8 * at(h) - at(2 * h)) / (12 * h)
+        relative, scale = _relative(slope, exact, floor)
+        agrees = np.abs(slope - exact) <= rtol * scale + ROUNDING * magnitude / h
+        better = ~good & (agrees | ~(relative >= error)) & ~np.isnan(slope)
+        numerical[better], error[better] = slope[better], relative[better]
+        good |= agrees
+        if good.all():
+            break
+    return numerical, error, good
+
+
+def _one_sided(
+    at: Callable[[float], np.ndarray],
+    size: float,
+    value: np.ndarray,
+    magnitude: np.ndarray,
+    tolerance: np.ndarray,
+    exact: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By one-sided differences: the derivative nearest to `exact`, whether it agrees, and whether x is a kink."""
+    low, high, off = _interval(at, size, value, magnitude)
+    tolerance = tolerance + off
+    kinked = high - low > 2.0 * tolerance
+    # at a kink the claim itself, as far as it is between the two; without one the mean of the two
+    nearest = np.where(kinked, np.clip(exact, low, high), 0.5 * (low + high))
+    return nearest, np.abs(nearest - exact) <= tolerance, kinked
+
+
+def _interval(
+    at: Callable[[float], np.ndarray], size: float, value: np.ndarray, magnitude: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lower and the higher of the one-sided derivatives, and their error; unbounded where the value jumps."""
+    left, left_error = _side(at, -size, value, magnitude)
+    right, right_error = _side(at, size, value, magnitude)
+    twice = np.isinf(left) & (left == right)  # it jumps on both sides, by whatever
+    low, high = np.where(twice, -np.inf, np.minimum(left, right)), np.where(twice, np.inf, np.maximum(left, right))
+    error = np.where(np.isfinite(left), left_error, 0.0) + np.where(np.isfinite(right), right_error, 0.0)
+    return low, high, error
+
+
+def _side(
+    at: Callable[[float], np.ndarray], size: float, value: np.ndarray, magnitude: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The derivative on the side of a signed size, and its error; ±∞ where the function jumps at x.
+
+    Of the three steps the one whose result differs least from that of the step before.
+    """
+    slopes = []
+    for step in STEPS:
+        h = step * size
+        slopes.append((-11 * value + 18 * at(h) - 9 * at(2 * h) + 2 * at(3 * h)) / (6 * h))
+    first, second = np.abs(slopes[1] - slopes[0]), np.abs(slopes[2] - slopes[1])
+    rounding = [10 * ROUNDING * magnitude / (step * abs(size)) for step in STEPS]
+    early = first + rounding[1] <= second + rounding[2]
+    slope = np.where(early, slopes[1], slopes[2])
+    error = np.where(early, first + rounding[1], second + rounding[2])
+    # What a jump contributes is its height over the step: ten times as much for each step.
+    jumps = (second > 5.0 * first) & (second > 100 * rounding[2])
+    return np.where(jumps, np.copysign(np.inf, slopes[2]), slope), error
