@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import signal
 
 import knobs
 import numpy as np
 import pytest
+from interruption import Alarm, alarm, needs_alarm
 
 from fastnn import reference
 
@@ -290,27 +290,15 @@ def test_sums_do_not_depend_on_the_number_of_threads(dtype, rng, kernels) -> Non
     np.testing.assert_array_equal(results[0], results[2])
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends a signal")
+@needs_alarm
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_interrupt_ends_a_sum(threads, rng, kernels) -> None:
-    class Alarm(Exception):
-        pass
-
-    def handler(*_):
-        raise Alarm
-
     N, n_in, n_out = 20000, 100, 10
     P = (n_in + 1) * n_out
     X, A = rng.normal(size=(N, n_in)), rng.normal(size=(N, n_out, n_out))
     H, whole = np.zeros((2, P, P))
-    old = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-        with pytest.raises(Alarm):
-            kernels.hessian_block_acc(X, A, H, 0, 0, threads=threads)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+    with alarm(0.02), pytest.raises(Alarm):
+        kernels.hessian_block_acc(X, A, H, 0, 0, threads=threads)
     kernels.hessian_block_acc(X, A, whole, 0, 0, threads=threads)
     assert not np.array_equal(H, whole)  # it was left in the middle
 

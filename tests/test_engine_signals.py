@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-
 import numpy as np
 import pytest
 from engine_cases import chain, problem
 from fastnn._core.engine import Plan
+from interruption import Alarm, alarm
 
 from fastnn.plan import UpdateRule
 
@@ -21,20 +20,12 @@ def test_a_signals_handler_has_subnormal_numbers(rng) -> None:
     plan, state = Plan(ops, n_parameters, "cross_entropy", "float32"), np.zeros((0, n_parameters), np.float32)
     tiny, seen = np.full(4, np.finfo(np.float32).tiny), []
 
-    class Alarm(Exception):
-        pass
-
     def handler(*_):
         seen.extend(tiny / np.float32(2))
         raise Alarm
 
-    old = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
+    with alarm(0.1, handler):
         result = plan.train(theta, state, X, y, None, 500, UpdateRule("sgd", 1e-6), 0, epochs=5000, threads=1)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
     assert result.status == "interrupted"
     assert len(seen) == 4
     assert min(seen) > 0
@@ -50,20 +41,9 @@ def test_an_interrupt_leaves_whole_steps(workers, rng) -> None:
     state = np.zeros((0, n_parameters), np.float32)
     order = np.arange(4000)[None].repeat(5000, axis=0)
 
-    class Alarm(Exception):
-        pass
-
-    def handler(*_):
-        raise Alarm
-
     trained = theta.copy()
-    old = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+    with alarm(0.3):
         result = plan.train(trained, state, X, y, order, 4000, rule, 0, threads=workers)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
     replay = theta.copy()
     for steps in range(5000):
         if np.array_equal(replay, trained):

@@ -115,7 +115,7 @@ def test_workers_come_back_after_a_fork() -> None:
     expected = queue.get()
     child = context.Process(target=_train_in_child, args=(queue,))
     child.start()
-    child.join(60)
+    child.join(600)
     assert child.exitcode == 0
     assert queue.get() == expected
 
@@ -127,11 +127,11 @@ def test_overlapping_holds_restore_the_blas_limit() -> None:
     def hold():
         with threads.blas_held_to_one_thread():
             inside.set()
-            leave.wait(10)
+            leave.wait(600)
 
     other = threading.Thread(target=hold)
     other.start()
-    assert inside.wait(10)
+    assert inside.wait(600)
     with threads.blas_held_to_one_thread():
         assert [library.get_num_threads() for library in threads._blas()] == [1] * len(threads._blas())
         leave.set()

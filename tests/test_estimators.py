@@ -18,6 +18,7 @@ import pytest
 import scipy.sparse
 from counting import Counting
 from estimator_cases import FACES, quick
+from interruption import alarm, needs_alarm
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -490,19 +491,14 @@ def test_an_interrupt_keeps_what_was_learnt(iris) -> None:
     assert model.predict(X).shape == (150,)
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no timers that signal")
+@needs_alarm
 def test_an_interrupt_within_a_block_of_epochs_keeps_the_finished_ones(diabetes) -> None:
     """Several epochs are trained in one call; those that were finished are repeated, in the same order of the rows."""
     X, y = diabetes
     options = {"tol": 0.0, "n_iter_no_change": np.inf, "batch_size": 32, "random_state": 0}
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.4)
-    try:
-        with pytest.warns(UserWarning, match="Training interrupted by user"):
-            model = fnn.MLPRegressor(max_iter=10**6, **options).fit(X, y)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, previous)
+    warned = pytest.warns(UserWarning, match="Training interrupted by user")
+    with alarm(0.4, signal.default_int_handler), warned:
+        model = fnn.MLPRegressor(max_iter=10**6, **options).fit(X, y)
     assert 10 < model.n_iter_ == len(model.loss_curve_)
     with pytest.warns(ConvergenceWarning):
         whole = fnn.MLPRegressor(max_iter=model.n_iter_, **options).fit(X, y)

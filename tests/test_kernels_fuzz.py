@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interruption import Alarm, alarm, needs_alarm
 
 import fastnn as fnn
 from fastnn import reference
@@ -399,20 +400,7 @@ def test_lengths_beyond_31_bits(name, shapes, compiled) -> None:
     assert results[0] == results[1]
 
 
+@needs_alarm
 def test_counts_can_be_interrupted(compiled) -> None:
-    import signal
-
-    class Stop(Exception):
-        pass
-
-    def stop(*_: Any) -> None:
-        raise Stop
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    try:
-        with pytest.raises(Stop):
-            fnn.kernels.nag_momentum(10**12)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with alarm(0.2), pytest.raises(Alarm):
+        fnn.kernels.nag_momentum(10**12)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interruption import Alarm, alarm, needs_alarm
 
 import fastnn as fnn
 from fastnn.plan import UpdateRule
@@ -282,7 +282,7 @@ def test_blocks_of_rows_are_the_whole(case, rng) -> None:
     np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-11)
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@needs_alarm
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_in_the_middle_of_a_large_batch(workers, rng) -> None:
     # A step takes some tenths of a second, and is abandoned long before its update.
@@ -293,19 +293,8 @@ def test_an_interrupt_in_the_middle_of_a_large_batch(workers, rng) -> None:
     theta, statistics = net.theta.copy(), net.state.copy()
     slots, rule = np.zeros((0, len(theta)), np.float32), UpdateRule("sgd", 1e-2)
 
-    class Alarm(Exception):
-        pass
-
-    def handler(*_):
-        raise Alarm
-
-    old = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with alarm(0.05):
         result = net.plan.train(theta, slots, X, y, None, 4000, rule, 0, threads=workers, statistics=statistics)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
     assert (result.status, result.steps, result.losses) == ("interrupted", 0, ())
     assert isinstance(result.error, Alarm)
     np.testing.assert_array_equal(theta, net.theta)

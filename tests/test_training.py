@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import _thread
 import builtins
 import math
-import signal
-import threading
 
 import knobs
 import numpy as np
 import pytest
+from interruption import Alarm, alarm, ctrl_c, needs_alarm
 
 import fastnn as fnn
 from fastnn.training import trainer as trainer_module
@@ -483,19 +481,14 @@ def test_ctrl_c_in_the_middle_of_an_epoch(backend) -> None:
     X, y = blobs(400_000)
     net = classifier(backend)
     before = net.theta.copy()
-    timer = threading.Timer(0.2, _thread.interrupt_main)
-    timer.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            net.fit(X, y, epochs=1000, batch_size=1, threads=1)
-    finally:
-        timer.join()
+    with pytest.raises(KeyboardInterrupt), ctrl_c(0.3):
+        net.fit(X, y, epochs=1000, batch_size=1, threads=1)
     assert np.isfinite(net.theta).all()
     assert (net.theta != before).any()
     assert np.isfinite(net.fit(X[:90], y[:90], epochs=1)["loss"][0])
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@needs_alarm
 @pytest.mark.parametrize("optimizer", [fnn.Adam(1e-3), fnn.NAG(1e-4)], ids=["adam", "nag"])
 def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, backend, monkeypatch) -> None:
     X, y = blobs(300)
@@ -503,22 +496,10 @@ def test_an_interrupted_trainer_goes_on_from_its_last_finished_epoch(optimizer, 
     monkeypatch.setattr(trainer_module, "BLOCK_SECONDS", 1e9)  # many epochs in one call of the engine
     monkeypatch.setattr(trainer_module, "BLOCK_BYTES", 1e9)
 
-    class Alarm(Exception):
-        pass
-
-    def handler(*_):
-        raise Alarm
-
     net, whole = classifier(backend), classifier(backend)
     trainer, results = fnn.Trainer(net, X, y, **options), []
-    old = signal.signal(signal.SIGPROF, handler)
-    try:
-        signal.setitimer(signal.ITIMER_PROF, 0.25)
-        with pytest.raises(Alarm):
-            results.extend(trainer.epochs(5000))
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, old)
+    with alarm(0.25), pytest.raises(Alarm):
+        results.extend(trainer.epochs(5000))
     done = len(trainer.history)
     assert 1 <= done < 5000
     assert (trainer.state.epoch, trainer.state.steps) == (done, done * len(X))

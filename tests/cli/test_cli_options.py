@@ -158,7 +158,7 @@ def test_real_interrupt(tmp_path):
         assert process.stderr.readline().startswith("epoch 1/")
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 130
