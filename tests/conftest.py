@@ -10,10 +10,40 @@ from pathlib import Path
 import knobs
 import numpy as np
 import pytest
+from other_sets import Runs
 
 import fastnn as fnn
 
 BACKENDS = ["compiled", "reference"]
+OTHER_SETS = pytest.StashKey[Runs]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for the runs with other instruction sets comes last."""
+    items.sort(key=_waits)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the runs with other instruction sets that are going to be asked for."""
+    names = [item.callspec.params["name"] for item in session.items if _waits(item)]
+    if names and "FASTNN_SIMD" not in os.environ and not session.config.option.collectonly:
+        session.stash[OTHER_SETS] = Runs(names)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop them, where nobody waited."""
+    if OTHER_SETS in session.stash:
+        session.stash[OTHER_SETS].end()
+
+
+def _waits(item: pytest.Item) -> bool:
+    return "runs_with_other_sets" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def runs_with_other_sets(request: pytest.FixtureRequest) -> Runs:
+    """The runs with other instruction sets, which have been started with the session."""
+    return request.session.stash[OTHER_SETS]
 
 
 def _has_compiled() -> bool:

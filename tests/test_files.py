@@ -61,7 +61,7 @@ def test_nan_tuples_and_numpy_numbers() -> None:
         (np.array([1j]), "expected an array of numbers or str, got dtype complex128"),
         (np.array([None, "a"], dtype=object), "expected an array of numbers or str, got dtype object"),
     ],
-    ids=str,
+    ids=["object", "keys", "complex", "objects"],
 )
 def test_what_json_cannot_express_is_refused(value, message) -> None:
     with pytest.raises(TypeError, match=message):

@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from fastnn import kernels
 
-HERE = Path(__file__).parent
-MARK = "\npytestmark = pytest.mark.every_simd\n"  # in the files whose tests compiled kernels can fail
-FILES = [str(file) for file in sorted(HERE.glob("test_*.py")) if MARK in file.read_text(encoding="utf-8")]
 OTHERS = [name for name in kernels.simd()["available"] if name != kernels.simd()["active"]]
 
 
@@ -24,17 +20,10 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif("FASTNN_SIMD" in os.environ, reason="this is such a run")
 @pytest.mark.parametrize("name", OTHERS)
-def test_the_suite_passes_with(name) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *FILES],
-        env={**os.environ, "FASTNN_SIMD": name},
-        cwd=HERE.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
-    assert " passed" in run.stdout
+def test_the_suite_passes_with(name, runs_with_other_sets) -> None:
+    status, output = runs_with_other_sets.result(name)
+    assert status == 0, output[-4000:]
+    assert " passed" in output
 
 
 @pytest.mark.parametrize("name", kernels.simd()["available"])
