@@ -162,3 +162,16 @@ def test_influence_by_definition(monkeypatch: pytest.MonkeyPatch) -> None:
         influence(net, X, y, X, damping=-1.0)
     with pytest.raises(MemoryError, match="bytes"):
         influence(net, X, y, X, max_bytes=8)
+
+
+@pytest.mark.parametrize("robust", [False, True])
+def test_standard_errors_of_sparse_rows_are_those_of_dense_ones(robust):
+    sparse = pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3)) * (rng.random((60, 3)) < 0.5)
+    net = fnn.Sequential([fnn.Dense(1)], input_size=3, loss="squared_error", dtype="float64", seed=0)
+    y = X @ [1.0, -2.0, 0.5] + rng.normal(size=60)
+    net.fit(X, y, optimizer=fnn.Newton())
+    dense, other = (standard_errors(net, rows, y, robust=robust) for rows in (X, sparse.csr_array(X)))
+    for name, values in dense.items():
+        np.testing.assert_allclose(other[name], values, rtol=1e-10)

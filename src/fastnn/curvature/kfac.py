@@ -78,7 +78,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
 
         π = √((tr A / dim A) / (tr G / dim G)) shares λ between the factors (Martens & Grosse 2015, section 6.3). It is
         the inverse of a Kronecker product, which ``operator(damping)`` is not: it has π √λ I ⊗ G + A ⊗ √λ / π I
-        besides, and l2 on the biases, too. Parameters of norm layers are divided by `damping`.
+        besides, and l2 on the biases as well. Parameters of norm layers are divided by `damping`.
 
         Parameters
         ----------

@@ -104,7 +104,7 @@ def check_size(
     shape, dtype
         Of the array.
     max_bytes : int or None
-        Limit of its size; None is the available memory, in which the arrays of its making have to fit, too.
+        Limit of its size; None is the available memory, in which the arrays of its making have to fit as well.
     rows : int, default=0
         Bytes that are kept of the rows of data besides, because they cannot be taken in parts.
 

@@ -244,7 +244,7 @@ class FullBatchSolver(Solver):
 
     second_order: ClassVar[bool] = False  # whether the network must have curvature
     double: ClassVar[bool] = False  # whether the solver's own vectors are always float64
-    # Whether its own work is on vectors alone, too short for BLAS to wake its threads for; so are small matrices.
+    # Whether its own work is on vectors alone, which are too short for threads of BLAS to pay; so are small matrices.
     vectors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
