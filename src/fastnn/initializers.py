@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -223,7 +223,7 @@ def get(init: Any, name: str = "init") -> Initializer:
             raise ValueError(f"{name}: unknown initializer {init!r}; known: {', '.join(INITIALIZERS)}")
         return INITIALIZERS[init]
     if callable(init) and not isinstance(init, type):
-        return init
+        return cast(Initializer, init)
     if isinstance(init, (int, float, np.floating, np.integer)) and not isinstance(init, bool):
         return Constant(check_number(name, init))
     hint = f"; did you mean {init.__name__}()?" if isinstance(init, type) else ""

@@ -267,7 +267,8 @@ class CrossEntropy(Loss):
 
     @classmethod
     def hits(cls, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return Z.argmax(axis=1) == cls.labels(y)[:, 0]
+        right: np.ndarray = Z.argmax(axis=1) == cls.labels(y)[:, 0]
+        return right
 
     @classmethod
     def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -346,7 +347,8 @@ class Huber(Loss):
     def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """√q times a random sign, as there is no likelihood."""
         signs: np.ndarray = generator.integers(0, 2, Z.shape).astype(Z.dtype) * 2 - 1
-        return np.sqrt(q) * signs
+        drawn: np.ndarray = np.sqrt(q) * signs
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -368,7 +370,8 @@ class Poisson(Loss):
 
     @classmethod
     def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        return (q - generator.poisson(np.minimum(q, 1e15))).astype(Z.dtype)
+        drawn: np.ndarray = q - generator.poisson(np.minimum(q, 1e15))
+        return drawn.astype(Z.dtype)
 
     @classmethod
     def constant(cls, y: np.ndarray) -> np.ndarray:

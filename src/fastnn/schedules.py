@@ -48,6 +48,10 @@ class Clock(NamedTuple):
     part: float = 0.0
     length: int = 0
 
+    def time(self, per: str) -> int:
+        """Finished epochs, or with "step" batches gone over."""
+        return self.step if per == "step" else self.epoch
+
 
 class Schedule:
     """What every schedule offers: an immutable description and :meth:`rate`.
@@ -115,7 +119,7 @@ class RationalDecay(Schedule):
 
     def rate(self, clock: Clock, scale: float = 1.0) -> float:
         """The learning rate at a moment."""
-        return self.learning_rate / (1.0 + self.decay * getattr(clock, self.per))
+        return self.learning_rate / (1.0 + self.decay * clock.time(self.per))
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class ExponentialDecay(Schedule):
 
     def rate(self, clock: Clock, scale: float = 1.0) -> float:
         """The learning rate at a moment."""
-        return max(self.learning_rate * self.factor ** getattr(clock, self.per), 1e-300)
+        return max(self.learning_rate * self.factor ** clock.time(self.per), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ class RootDecay(Schedule):
 
     def rate(self, clock: Clock, scale: float = 1.0) -> float:
         """The learning rate at a moment."""
-        return self.learning_rate * self.factor / math.sqrt(getattr(clock, self.per) + 1.0)
+        return self.learning_rate * self.factor / math.sqrt(clock.time(self.per) + 1.0)
 
 
 @dataclass(frozen=True)
@@ -228,7 +232,7 @@ class StepDecay(Schedule):
 
     def rate(self, clock: Clock, scale: float = 1.0) -> float:
         """The learning rate at a moment."""
-        return max(self.learning_rate * self.factor ** (getattr(clock, self.per) // self.every), 1e-300)
+        return max(self.learning_rate * self.factor ** (clock.time(self.per) // self.every), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -331,7 +335,7 @@ class ReduceOnPlateau(Schedule):
             raise TypeError(f"monitor must be the name of a series or None, got {self.monitor!r}")
 
     @property
-    def plateau(self) -> ReduceOnPlateau:  # type: ignore[override]
+    def plateau(self) -> ReduceOnPlateau:
         """Itself: this schedule listens to how training goes."""
         return self
 
@@ -412,7 +416,7 @@ class WarmUp(Schedule):
         return self.then.learning_rate if isinstance(self.then, Schedule) else self.then
 
     @property
-    def plateau(self) -> Any:  # type: ignore[override]
+    def plateau(self) -> Any:
         """That of the schedule that follows."""
         return self.then.plateau if isinstance(self.then, Schedule) else None
 
