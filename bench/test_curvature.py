@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from fastnn._core.tuning import tuning
 
 import fastnn as fnn
-from fastnn._core import curvature as stages
 
 pytestmark = [
     pytest.mark.benchmark(max_time=1.0, min_rounds=5, warmup=True, warmup_iterations=1),
@@ -124,13 +124,10 @@ def test_writer(benchmark, case, engine, threads):
         benchmark(out.fill, 1.0)
         return
     kernel = getattr(MODULES["twin" if engine == "twin" else "fastnn"], name)
-    before = stages.stream_from()
-    stages.stream_from({"past the caches": 0, "through the caches": np.inf}.get(engine, before))
-    try:
+    limits = {"past the caches": {"stream_bytes": 0}, "through the caches": {"stream_bytes": np.inf}}
+    with tuning(**limits.get(engine, {})):
         kernel(*arguments, out=out, threads=threads)
         some = slice(0, 3)
         expected = getattr(fnn.reference, name)(*(array[some] for array in arguments))
         np.testing.assert_allclose(out[some], expected, rtol=1e-5, atol=1e-6)
         benchmark(kernel, *arguments, out=out, threads=threads)
-    finally:
-        stages.stream_from(before)

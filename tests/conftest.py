@@ -14,6 +14,10 @@ from other_sets import Runs
 
 import fastnn as fnn
 
+# Bytes between the parts of the engine's workspaces, checked after each call; read when the engine is first
+# imported.
+os.environ.setdefault("FASTNN_RED_ZONE", "64")
+
 BACKENDS = ["compiled", "reference"]
 OTHER_SETS = pytest.StashKey[Runs]()
 
@@ -69,14 +73,14 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def many_workers(compiled: None) -> Iterator[None]:
     """Any work, however small, is worth a worker."""
-    with knobs.changed(worth_a_worker=1.0):
+    with knobs.changed(min_work=1.0):
         yield
 
 
 @pytest.fixture
 def own_products(compiled: None) -> Iterator[None]:
     """No product goes to BLAS, which may sum in an order that depends on the number of rows."""
-    with knobs.changed(blas_from=np.inf):
+    with knobs.changed(blas_work=np.inf):
         yield
 
 

@@ -136,7 +136,7 @@ def kernels(compiled):
 def manner(request, compiled):
     """However small the work: on one thread, or on several and past the caches."""
     many = request.param.startswith("many")
-    with knobs.changed(worth_a_worker=1.0 if many else np.inf, stream_from=0 if many else np.inf):
+    with knobs.changed(min_work=1.0 if many else np.inf, stream_bytes=0 if many else np.inf):
         yield {"threads": 3} if many else {"threads": 1}
 
 

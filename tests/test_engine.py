@@ -39,7 +39,7 @@ def test_loss_and_gradient_are_the_twins(
     theta, X, y, w = problem(sizes, loss, dtype, rows, rng, soft=soft and loss == "cross_entropy")
     w = w if weighted else None
     options = {"label_smoothing": smoothing} if loss == "cross_entropy" else {}
-    with knobs.changed(worth_a_worker=1.0):
+    with knobs.changed(min_work=1.0):
         plan = Plan(ops, n_parameters, loss, dtype, **options)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
         outputs = plan.forward(theta, X, workers)
@@ -122,7 +122,7 @@ def test_products_by_blas_are_the_same(rng) -> None:
         plan = Plan(ops, n_parameters, "squared_error", dtype)
         values = []
         for threshold in (0.0, np.inf):
-            with knobs.changed(blas_from=threshold):
+            with knobs.changed(blas_work=threshold):
                 values.append(plan.loss_and_gradient(theta, X, y))
         (loss, gradient), (own_loss, own_gradient) = values
         tolerance = 1e-5 if dtype == "float32" else 1e-13

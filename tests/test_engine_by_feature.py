@@ -21,7 +21,7 @@ pytestmark = pytest.mark.every_simd
 @pytest.fixture
 def by_feature():
     """All narrow networks run by feature, in chunks of 135 rows."""
-    with knobs.changed(by_feature_from=0, by_feature_chunk=135, by_feature_margin=0.0):
+    with knobs.changed(feature_rows=0, feature_chunk=135, feature_margin=0.0):
         yield
 
 
@@ -73,7 +73,7 @@ def test_training_by_feature_is_training_by_row(by_feature, dtype, source, batch
     order = np.stack([rng.permutation(500) for _ in range(3)])
     results = []
     for from_rows in (0, 10**9):
-        knobs.change(by_feature_from=from_rows)
+        knobs.change(feature_rows=from_rows)
         start, state = theta.copy(), np.zeros((2, n_parameters), dtype)
         plan = Plan(ops, n_parameters, "cross_entropy", dtype)
         rule = UpdateRule("adam", 0.003, weight_decay=0.1)

@@ -166,7 +166,7 @@ from fastnn.plan import OpSpec, UpdateRule
 sys.path.insert(0, sys.argv[1])
 import knobs
 
-knobs.change(worth_a_worker=1.0)
+knobs.change(min_work=1.0)
 count = ctypes.c_long.in_dll(ctypes.CDLL(None), "fastnn_allocations")
 rng = np.random.default_rng(0)
 ops = [OpSpec("dense", -1, 8, 16, 0, 128, "gelu"), OpSpec("dense", 0, 16, 3, 144, 192, "linear")]

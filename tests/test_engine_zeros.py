@@ -21,7 +21,7 @@ pytestmark = pytest.mark.every_simd
 @pytest.fixture
 def skipping():
     """Nothing runs by feature, and what decides whether zeros of X are skipped may be changed."""
-    with knobs.changed(by_feature_from=10**9):
+    with knobs.changed(feature_rows=10**9):
         yield
 
 

@@ -128,7 +128,7 @@ def test_a_fork_after_a_fit_with_workers_does_not_hang() -> None:
     sys.path.insert(0, sys.argv[1])
     import knobs
     warnings.simplefilter("ignore")
-    knobs.change(worth_a_worker=1.0)
+    knobs.change(min_work=1.0)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 20))
     y = X[:, 0] > 0

@@ -28,15 +28,14 @@ STACK = [
 def test_layout_of_a_stack() -> None:
     plan = lower(STACK, 55, "cross_entropy", "float32")
     assert (plan.n_in, plan.n_out, plan.n_parameters, plan.n_buffers) == (5, 3, 55, 20)
-    assert [op.out for op in plan.ops] == [0, 5, 13, 17, 21, 25, 34]
-    assert [op.pre for op in plan.ops] == [-1, 9, -1, -1, -1, -1, -1]  # gelu' takes z
-    assert [op.normalised for op in plan.ops] == [-1, -1, -1, -1, -1, 29, -1]
-    assert (plan.column_elements, plan.widest, plan.broadest) == (9 * 4, 6, 5)
+    assert [op.saves_pre for op in plan.ops] == [False, True, False, False, False, False, False]  # gelu' takes z
+    assert plan.broadest == 5
     assert plan.batch_statistics
     assert plan.gathers
     assert not plan.feature_major
-    # 37 elements fill three lines of 16; ops without a weight work in place, in the gradient of their input
-    assert [op.delta - 48 for op in plan.ops] == [0, 16, 16, 16, 16, 16, 0]
+    # ops without a weight work in place, in the gradient of their input
+    assert [op.delta_side for op in plan.ops] == [0, 1, 1, 1, 1, 1, 0]
+    # outputs, a pre-activation, û and 1/σ of layer norm: 37 elements fill three lines of 16
     assert plan.row_elements == 48 + 2 * 16
 
 
@@ -144,17 +143,23 @@ def enumeration(header: str, name: str) -> list[str]:
     return [name for name in names if name and not name.startswith("n_")]
 
 
+def listed(header: str, macro: str) -> list[str]:
+    """Names of a list of macros, of which C makes an enumeration and a table."""
+    rows = re.findall(rf"^{macro}\((\w+), (\w+)\)$", (CSRC / header).read_text(encoding="utf-8"), re.MULTILINE)
+    assert [code.lower() for code, _ in rows] == [name for _, name in rows]
+    return [name for _, name in rows]
+
+
 @pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")
 def test_codes_are_those_of_c() -> None:
     assert enumeration("base/common.h", "fnn_activation") == list(ACTIVATIONS)
-    kinds = [{"activate": "activation"}.get(kind, kind) for kind in enumeration("engine/plan.h", "fnn_op_kind")]
-    assert kinds == list(OPS)
+    assert listed("engine/op_list.h", "OP") == list(OPS)
     assert enumeration("engine/plan.h", "fnn_loss") == list(LOSSES)
-    assert enumeration("engine/plan.h", "fnn_rule_kind") == list(RULES)
+    assert listed("engine/rule_list.h", "RULE") == list(RULES)
 
 
 @pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")
 def test_sizes_are_those_of_c() -> None:
     text = "".join((CSRC / name).read_text(encoding="utf-8") for name in ("base/common.h", "engine/plan.h"))
-    sizes = {"ALIGN": LINE, "NARROW": NARROW, "BATCH_NORM_COLUMNS": OPS["batch_norm"].column_vectors}
+    sizes = {"ALIGN": LINE, "NARROW": NARROW}
     assert {name: int(re.search(rf"#define FNN_{name} (\d+)", text)[1]) for name in sizes} == sizes  # type: ignore[index]

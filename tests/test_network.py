@@ -134,16 +134,16 @@ def test_threads_give_the_same_to_rounding(threads, backend) -> None:
 
 
 def test_threads_default_to_the_present_limit(monkeypatch) -> None:
-    from fastnn._core import engine
+    from fastnn._core import schedule
 
     asked = []
-    monkeypatch.setattr(engine, "blas_threads", lambda: asked.append(None) or 2)
+    monkeypatch.setattr(schedule, "blas_threads", lambda: asked.append(None) or 2)
     net = network("compiled")
     X, y, _ = data("cross_entropy")
     expected = net.gradient(X, y, threads=2)
     net.gradient(X, y), net.predict(X)
     assert not asked  # nobody asks for so little work
-    with knobs.changed(worth_a_worker=1.0):
+    with knobs.changed(min_work=1.0):
         gradient = net.gradient(X, y)
         assert len(asked) == 1
         np.testing.assert_array_equal(gradient, net.gradient(X, y, threads=2))

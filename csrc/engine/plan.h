@@ -4,7 +4,11 @@
 
 #include "base/common.h"
 
-enum fnn_op_kind { FNN_DENSE = 0, FNN_ACTIVATE, FNN_BATCH_NORM, FNN_LAYER_NORM, FNN_DROPOUT, FNN_STANDARDIZE };
+#define OP(CODE, name) FNN_##CODE,
+enum fnn_op_kind {
+#include "engine/op_list.h"
+};
+#undef OP
 enum fnn_loss {
     FNN_CROSS_ENTROPY = 0,
     FNN_BINARY_CROSS_ENTROPY, /* the last one that classifies */
@@ -13,13 +17,15 @@ enum fnn_loss {
     FNN_HUBER,
     FNN_POISSON
 };
-enum fnn_rule_kind { FNN_SGD = 0, FNN_NAG, FNN_ADAGRAD, FNN_RMSPROP, FNN_ADAM, FNN_KFAC };
+#define RULE(CODE, name) FNN_##CODE,
+enum fnn_rule_kind {
+#include "engine/rule_list.h"
+};
+#undef RULE
 enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
 #define FNN_NARROW 128 /* the widest layer of a plan that may run by feature */
 
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
-
-#define FNN_BATCH_NORM_COLUMNS 9 /* column vectors of a batch norm in `columns`: see normalise_body.h */
 
 typedef struct {
     int kind;          /* enum fnn_op_kind */
@@ -29,25 +35,22 @@ typedef struct {
     int shared_bias;
     int gated; /* dense with a relu, and one dense op alone reads it (the last op never is): that makes of its ∂ℓ/∂x at
                   once this one's ∂ℓ/∂z, and this one's gradient of the bias */
-    double rate; /* multiplies the learning rate; 0: its parameters are frozen */
+    double lr_multiplier; /* of the learning rate; 0: its parameters are frozen */
     ptrdiff_t n_in, n_out;
     ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */
-    ptrdiff_t state;  /* offset of what is learnt but not optimised; -1: nothing. Batch norm: running mean, running
-                         variance, their count; standardize: mean, 1/scale; dropout: seed */
-    double epsilon;   /* of a norm */
-    double momentum;  /* of running statistics */
-    double drop;      /* probability of dropout */
-    ptrdiff_t column; /* of batch norm: place of its column vectors in a worker's `columns` */
-    /* places in a worker's workspace, in elements per row of a chunk */
-    ptrdiff_t normalised; /* of layer norm: û, and behind all of them 1/σ */
-    ptrdiff_t out;        /* output */
-    ptrdiff_t pre;        /* pre-activation; -1 where the derivative is a function of the output */
-    ptrdiff_t delta;      /* ∂ℓ/∂output, then ∂ℓ/∂pre-activation */
+    ptrdiff_t buffer;       /* offset in the buffers; -1: none. Batch norm: running mean, running variance, their count;
+                               standardize: mean, 1/scale; dropout: seed */
+    double epsilon;         /* of a norm */
+    double momentum;        /* of running statistics */
+    double dropout_rate;    /* probability of dropout */
+    int saves_pre;          /* forward saves the pre-activation z, because σ' is no function of the output */
+    int delta_side;         /* which of a worker's two buffers holds ∂ℓ/∂output, then ∂ℓ/∂z; ops that work in place have
+                               their input's */
 } fnn_op;
 
-/* Where a linearization keeps what belongs to an op; see linearize_body.h. Offsets in elements per row; -1: nothing. */
+/* Where a linearization saves what belongs to an op; see linearize.h. Offsets in elements per row; -1: nothing. */
 typedef struct {
-    /* kept for all rows of the batch */
+    /* saved for all rows of the batch */
     ptrdiff_t out;        /* output */
     ptrdiff_t slope;      /* σ' where σ is not linear */
     ptrdiff_t bend;       /* σ'' times the output's derivative, where σ'' is not 0 everywhere */
@@ -55,35 +58,29 @@ typedef struct {
     ptrdiff_t normalised; /* û of a norm */
     ptrdiff_t inv_std;    /* of layer norm */
     ptrdiff_t columns;    /* of batch norm, in elements behind all rows: 1/σ, mean δ, mean û δ */
-    /* of a worker's chunk of rows */
-    ptrdiff_t tangent_pre, tangent_out, tangent_delta, tangent_normalised, tangent_mean;
 } fnn_place;
 
 typedef struct {
     ptrdiff_t begin, end; /* a range of theta */
     int penalised;        /* weights are, biases are not */
-    double rate;          /* multiplies the learning rate; 0: the range is frozen */
+    double lr_multiplier; /* of the learning rate; 0: the range is frozen */
 } fnn_segment;
 
 typedef struct {
     const fnn_op *ops; /* in an order in which inputs come first; the last is the output */
     const fnn_segment *segments;
     int n_ops, n_segments, loss;
-    int rated; /* a segment's rate is not 1 */
+    int rated; /* a segment's lr_multiplier is not 1 */
     ptrdiff_t n_parameters, n_in, n_out;
-    int batch_statistics;      /* there is a batch norm: training needs the whole batch at once */
-    int gathers;               /* an op that is no product reads X: its rows must follow each other */
-    int narrow;                /* may run by feature: see dense_body.h */
-    ptrdiff_t column_elements; /* of a worker's `columns` */
-    ptrdiff_t row_elements;    /* of all outputs, pre-activations and deltas of one row */
-    ptrdiff_t widest;          /* most inputs of an op, and one for a bias */
+    int batch_statistics; /* there is a batch norm: training needs the whole batch at once */
+    int gathers;          /* an op that is no product reads X: its rows must follow each other */
+    int narrow;           /* may run by feature: see op_dense_feature_major.h */
     double input_scale;
     double label_smoothing; /* of cross_entropy */
     const fnn_place *places;
-    ptrdiff_t kept_curvature;   /* of the loss's Hessian, n_out per row: see loss_curvature in kernel_list.h */
-    ptrdiff_t kept_elements;    /* per row of a linearization */
-    ptrdiff_t kept_columns;     /* behind all rows */
-    ptrdiff_t tangent_elements; /* per row of a chunk; at least twice the widest op's */
+    ptrdiff_t saved_curvature; /* of the loss's Hessian, n_out per row: see loss_curvature in kernel_list.h */
+    ptrdiff_t saved_elements;  /* per row of a linearization */
+    ptrdiff_t saved_columns;   /* behind all rows */
 } fnn_plan;
 
 typedef struct {

@@ -27,4 +27,23 @@ static inline ptrdiff_t fnn_zeros_tiles(ptrdiff_t k, int height, int apart)
     return k / group * apart + (rest < apart ? rest : apart);
 }
 
+/* Elements of `starts` that zeros_forward (tiles of `forward` rows) and then zeros_turn (tiles of `height` features)
+ * write for k features of `rows` rows. zeros_turn takes blocks of FNN_ZEROS_LEAST_BLOCK rows or more, one at least. */
+#define FNN_ZEROS_LEAST_BLOCK 64
+static inline ptrdiff_t fnn_zeros_starts(ptrdiff_t rows, ptrdiff_t k, int forward, int height, int apart)
+{
+    const ptrdiff_t blocks = rows > 0 ? (rows + FNN_ZEROS_LEAST_BLOCK - 1) / FNN_ZEROS_LEAST_BLOCK : 1;
+    const ptrdiff_t ahead = (rows + forward - 1) / forward + 1, back = blocks * fnn_zeros_tiles(k, height, apart) + 1;
+    return ahead > back ? ahead : back;
+}
+
+/* The same of `list`: at most every feature of each tile of rows, or every row of each tile of features; and
+ * FNN_ZEROS_SPARE behind them, which whole vectors are stored over. */
+#define FNN_ZEROS_SPARE 16
+static inline ptrdiff_t fnn_zeros_listed(ptrdiff_t rows, ptrdiff_t k, int forward, int height, int apart)
+{
+    const ptrdiff_t ahead = (rows + forward - 1) / forward * k, back = fnn_zeros_tiles(k, height, apart) * rows;
+    return (ahead > back ? ahead : back) + FNN_ZEROS_SPARE;
+}
+
 #endif

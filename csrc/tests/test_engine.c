@@ -1,9 +1,11 @@
 /* The engine without Python, for ThreadSanitizer: trains a small network on one and on several workers, with and
  * without clipping, in batches of fewer rows than workers, by row, by feature, and by row with what is zero in x
- * skipped and a relu that its reader goes back through, and compares. Prints "ok" or what failed.
+ * skipped and a relu that its reader goes back through, with red zones in the workspace, and compares.
+ * Prints "ok" or what failed.
  *
  * tools/sanitize says how it is built.
  */
+#include "engine/arena.h"
 #include "engine/engine.h"
 
 #include <stdio.h>
@@ -20,7 +22,6 @@ static int never(void *arg)
     return 0;
 }
 
-/* Outputs have room for the row of ones behind them. */
 enum mode { BY_ROW, BY_FEATURE, SKIPPING };
 
 static double train(int workers, double clip_norm, enum mode mode, float *theta)
@@ -35,9 +36,8 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
          .n_out = HIDDEN,
          .weight = 0,
          .bias = FIRST,
-         .out = 0,
-         .pre = -1,
-         .delta = HIDDEN + OUT + 2},
+         .lr_multiplier = 1,
+         .delta_side = 1},
         {.kind = FNN_DENSE,
          .input = 0,
          .activation = FNN_LINEAR,
@@ -45,14 +45,13 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
          .n_out = OUT,
          .weight = FIRST + HIDDEN,
          .bias = FIRST + HIDDEN + SECOND,
-         .out = HIDDEN + 1,
-         .pre = -1,
-         .delta = 2 * HIDDEN + OUT + 2},
+         .lr_multiplier = 1,
+         .delta_side = 0},
     };
-    const fnn_segment segments[] = {{0, FIRST, 1},
-                                    {FIRST, FIRST + HIDDEN, 0},
-                                    {FIRST + HIDDEN, FIRST + HIDDEN + SECOND, 1},
-                                    {FIRST + HIDDEN + SECOND, PARAMETERS, 0}};
+    const fnn_segment segments[] = {{0, FIRST, 1, 1},
+                                    {FIRST, FIRST + HIDDEN, 0, 1},
+                                    {FIRST + HIDDEN, FIRST + HIDDEN + SECOND, 1, 1},
+                                    {FIRST + HIDDEN + SECOND, PARAMETERS, 0, 1}};
     const fnn_plan plan = {.ops = ops,
                            .segments = segments,
                            .n_ops = 2,
@@ -61,12 +60,11 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
                            .n_parameters = PARAMETERS,
                            .n_in = IN,
                            .n_out = OUT,
-                           .row_elements = 3 * HIDDEN + OUT + 2,
                            .input_scale = 1};
     const fnn_rule rule = {.kind = FNN_ADAM, .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8};
     static float x[ROWS * IN];
     static int64_t labels[ROWS];
-    float state[2 * PARAMETERS] = {0};
+    float moments[2 * PARAMETERS] = {0};
     double losses[EPOCHS], correct[EPOCHS], penalties[EPOCHS];
     for (int i = 0; i < ROWS * IN; i++)
         x[i] = skipping && i / 3 % 4 ? 0 : (float)(i * 37 % 17) / 17;
@@ -77,46 +75,71 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
 
     fnn_team team;
     fnn_barrier barrier;
-    fnn_job_f32 job = {.plan = &plan,
-                       .kernels = &fnn_kernels_baseline.f32,
-                       .x = x,
-                       .x_type = FNN_SOURCE_F32,
-                       .rows = ROWS,
-                       .labels = labels,
-                       .l2 = 1e-3,
-                       .theta = theta,
-                       .rule = &rule,
-                       .trained = theta,
-                       .state = state,
-                       .batch = by_feature ? 100 : 16,
-                       .epochs = EPOCHS,
-                       .clip_norm = clip_norm,
-                       .clip_value = INFINITY,
-                       .losses = losses,
-                       .correct = correct,
-                       .penalties = penalties,
-                       .by_feature = by_feature,
-                       .zeros_forward = skipping ? 4 : 0,
-                       .zeros_gradient = skipping ? 2 : 0,
-                       .zeros_apart = 4,
-                       .chunk = by_feature ? IN + 2 : 8,
-                       .poll = never,
-                       .barrier = &barrier};
-    job.n_workers = fnn_team_acquire(&team, workers);
-    job.n_shards = job.n_workers;
-    job.workspace = aligned_alloc(FNN_ALIGN, fnn_engine_workspace_f32(&job));
-    job.reports = calloc((size_t)job.n_shards, sizeof(fnn_report));
-    fnn_barrier_init(&barrier, job.n_workers);
-    fnn_team_run(&team, fnn_engine_train_f32, &job);
+    fnn_job job = {
+        .plan = &plan,
+        .kernels = &fnn_kernels_baseline.f32,
+        .theta = theta,
+        .data = {.x = x, .x_type = FNN_SOURCE_F32, .x_rows = ROWS, .rows = ROWS, .labels = labels},
+        .objective = {.l2 = 1e-3},
+        .train = {.rule = &rule,
+                  .moments = moments,
+                  .batch = by_feature ? 100 : 16,
+                  .epochs = EPOCHS,
+                  .clip_norm = clip_norm,
+                  .clip_value = INFINITY},
+        .results = {.losses = losses, .correct = correct, .penalties = penalties},
+        .schedule = {.by_feature = by_feature,
+                     .zeros_forward = skipping ? 4 : 0,
+                     .zeros_gradient = skipping ? 2 : 0,
+                     .zeros_apart = 4,
+                     .chunk = by_feature ? IN + 2 : 8},
+        .workspace = {.red_zone = FNN_ALIGN},
+        .run = {.barrier = &barrier, .poll = never},
+    };
+    job.schedule.n_workers = job.schedule.n_shards = fnn_team_acquire(&team, workers);
+    job.workspace.start = aligned_alloc(FNN_ALIGN, fnn_engine_f32.workspace(&job));
+    fnn_engine_f32.guard(&job);
+    fnn_barrier_init(&barrier, job.schedule.n_workers);
+    fnn_team_run(&team, fnn_engine_f32.train, &job);
     fnn_barrier_destroy(&barrier);
     fnn_team_release(&team);
-    free(job.workspace);
-    free(job.reports);
-    return job.epochs_done == EPOCHS ? losses[EPOCHS - 1] : NAN;
+    const char *broken = fnn_engine_f32.broken(&job);
+    if (broken)
+        fprintf(stderr, "mode %d, %d workers: something was written behind %s\n", (int)mode, workers, broken);
+    free(job.workspace.start);
+    return !broken && job.results.epochs_done == EPOCHS ? losses[EPOCHS - 1] : NAN;
+}
+
+/* What lies between two parts is checked to the byte. */
+static int red_zones_tell(void)
+{
+    _Alignas(FNN_ALIGN) static char block[1024];
+    const enum fnn_arena_mode modes[] = {FNN_GUARD, FNN_CHECK};
+    for (size_t at = 100; at < 2 * FNN_ALIGN + 3; at++) {
+        const char *broken[2];
+        for (int i = 0; i < 2; i++) {
+            fnn_arena arena = {.base = block, .red_zone = 1, .mode = modes[i]};
+            fnn_take(&arena, "first", 100);
+            fnn_take(&arena, "second", 3);
+            if (i == 0)
+                block[at] = 0;
+            broken[i] = arena.broken;
+        }
+        const char *expected = at < 2 * FNN_ALIGN ? "first" : NULL; /* the second part begins there */
+        if (broken[1] != expected && (!broken[1] || !expected || strcmp(broken[1], expected)))
+            return 0;
+    }
+    return 1;
 }
 
 int main(void)
 {
+#ifndef FNN_ASAN /* which would tell first */
+    if (!red_zones_tell()) {
+        fprintf(stderr, "red zones: a write between two parts is not told\n");
+        return 1;
+    }
+#endif
     const double norms[] = {INFINITY, 0.05};
     for (int c = 0; c < 6; c++) {
         float alone[PARAMETERS], together[PARAMETERS];

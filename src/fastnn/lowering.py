@@ -4,8 +4,7 @@ Both backends take their view of a network from :func:`lower`. It checks the ope
 offsets of parameters, buffers, saved tensors and gradients as plain tuples of numbers; the compiled engine copies them
 into the C structs of csrc/engine/plan.h, whose fields have the same names.
 
-Offsets ``out``, ``pre``, ``delta`` and ``normalised`` of an operation are in elements per row of a chunk: a worker that
-has c rows of a batch keeps that matrix at offset times c. Those of a :class:`Place` are the same for a linearization.
+Offsets of a :class:`Place` are in elements per row: a linearization of N rows saves that matrix at offset times N.
 """
 
 from __future__ import annotations
@@ -39,10 +38,11 @@ class LoweredOp(NamedTuple):
     gated : bool
         A dense operation with relu before another dense one, whose backward product applies relu' in its epilogue and
         yields this operation's ∂ℓ/∂z and bias gradient.
-    column : int
-        Offset of its vectors (n_out,) in a worker's column workspace.
-    out, pre, delta, normalised : int
-        Offsets of output, pre-activation (-1 where the backward pass takes the output), ∂ℓ/∂output and û.
+    saves_pre : bool
+        Forward saves the pre-activation, because the backward pass cannot take the output.
+    delta_side : int
+        Which of two buffers holds ∂ℓ/∂output. They alternate from one operation with a weight to the next; one without
+        works in place, in that of its input.
     """
 
     kind: int
@@ -51,20 +51,17 @@ class LoweredOp(NamedTuple):
     shared_weight: bool
     shared_bias: bool
     gated: bool
+    saves_pre: bool
+    delta_side: int
     lr_multiplier: float
     epsilon: float
     momentum: float
     dropout_rate: float
     buffer: int
-    column: int
-    normalised: int
     n_in: int
     n_out: int
     weight: int
     bias: int
-    out: int
-    pre: int
-    delta: int
 
 
 class Place(NamedTuple):
@@ -80,22 +77,15 @@ class Place(NamedTuple):
         û of a norm; 1/σ of a layer norm, one element per row.
     columns : int
         Of batch norm, in elements behind all rows: 1/σ, mean δ, mean û δ.
-    tangent_pre, tangent_out, tangent_delta, tangent_normalised, tangent_mean : int
-        Tangents of these, in a worker's chunk.
     """
 
     out: int
     delta: int
-    tangent_out: int
-    tangent_delta: int
     slope: int = -1
     bend: int = -1
     normalised: int = -1
     inv_std: int = -1
     columns: int = -1
-    tangent_pre: int = -1
-    tangent_normalised: int = -1
-    tangent_mean: int = -1
 
 
 class Segment(NamedTuple):
@@ -133,10 +123,8 @@ class LoweredPlan:
         See :func:`padding_waste`.
     broadest : int
         Most inputs or outputs of an operation.
-    widest : int
-        Most inputs, and one for a bias.
-    row_elements, column_elements : int
-        Of a worker's workspace: per row of a chunk, and for vectors over features.
+    row_elements : int
+        Of a worker's workspace, per row of a chunk.
     kept_curvature, kept_elements, kept_columns, tangent_elements : int
         Of a linearization: offset of the loss's curvature, elements per row, elements behind all rows, and tangents per
         row of a chunk.
@@ -158,9 +146,7 @@ class LoweredPlan:
     waste: float
     first_share: float
     broadest: int
-    widest: int
     row_elements: int
-    column_elements: int
     kept_curvature: int
     kept_elements: int
     kept_columns: int
@@ -210,12 +196,11 @@ def lower(
     _check_cover(ops, n_parameters)
     item_size = ITEM_SIZES[dtype]
     waste, first_share = padding_waste(ops, vector_bytes // item_size)
-    lowered, row_elements, column_elements = _place_rows(ops, waste > 0.0, LINE // item_size)
     places, kept, columns, tangent = _place_linearization(ops)
     n_out = ops[-1].n_out
     segments = tuple(Segment(*piece) for piece in parameter_ranges(ops, n_parameters))
     return LoweredPlan(
-        ops=lowered,
+        ops=tuple(_lower_op(ops, i) for i in range(len(ops))),
         places=places,
         segments=segments,
         loss=LOSSES[loss],
@@ -231,9 +216,7 @@ def lower(
         waste=waste,
         first_share=first_share,
         broadest=max(max(op.n_in, op.n_out) for op in ops),
-        widest=max(op.n_in for op in ops) + 1,
-        row_elements=row_elements,
-        column_elements=column_elements,
+        row_elements=_row_elements(ops, waste > 0.0, LINE // item_size),
         kept_curvature=kept,
         kept_elements=kept + n_out,
         kept_columns=columns,
@@ -291,62 +274,43 @@ def _shares_weight(op: OpSpec, later: Sequence[OpSpec]) -> bool:
     return op.weight >= 0 and any(other.weight == op.weight for other in later)
 
 
-def _place_rows(ops: tuple[OpSpec, ...], ones: bool, line: int) -> tuple[tuple[LoweredOp, ...], int, int]:
-    """Offsets of saved tensors, then of ∂ℓ/∂output, and the elements of both per row; those of column vectors.
+def _lower_op(ops: tuple[OpSpec, ...], i: int) -> LoweredOp:
+    op, later = ops[i], ops[i + 1 :]
+    return LoweredOp(
+        kind=list(OPS).index(op.kind),
+        input=op.input,
+        activation=list(ACTIVATIONS).index(op.activation),
+        shared_weight=_shares_weight(op, later),
+        shared_bias=op.bias >= 0 and any(other.bias == op.bias for other in later),
+        gated=op.kind == "dense" and op.activation == "relu" and bool(later) and later[0].kind == "dense",
+        saves_pre=_saves_pre(op),
+        delta_side=sum(other.facts.has_weight for other in ops[: i + 1]) % 2,
+        lr_multiplier=op.lr_multiplier,
+        epsilon=op.epsilon,
+        momentum=op.momentum,
+        dropout_rate=op.dropout_rate,
+        buffer=op.buffer,
+        n_in=op.n_in,
+        n_out=op.n_out,
+        weight=op.weight,
+        bias=op.bias,
+    )
 
-    `ones`: with room for a row of ones behind each output. `line`: elements of a cache line.
+
+def _saves_pre(op: OpSpec) -> bool:
+    return op.facts.activates and not ACTIVATIONS[op.activation].saves_output
+
+
+def _row_elements(ops: tuple[OpSpec, ...], ones: bool, line: int) -> int:
+    """Elements per row of outputs (`ones`: and a row of ones behind each), what else is saved, and both deltas.
+
+    `line`: elements of a cache line.
     """
-    lowered: list[LoweredOp] = []
-    at = column = 0
-    for i, op in enumerate(ops):
-        later = ops[i + 1 :]
-        out, at = at, at + op.n_out + ones
-        pre = normalised = -1
-        if op.facts.activates and not ACTIVATIONS[op.activation].saves_output:
-            pre, at = at, at + op.n_out
-        per_feature, besides = op.facts.saved
-        if per_feature or besides:
-            normalised, at = at, at + per_feature * op.n_out + besides
-        lowered.append(
-            LoweredOp(
-                kind=list(OPS).index(op.kind),
-                input=op.input,
-                activation=list(ACTIVATIONS).index(op.activation),
-                shared_weight=_shares_weight(op, later),
-                shared_bias=op.bias >= 0 and any(other.bias == op.bias for other in later),
-                gated=op.kind == "dense" and op.activation == "relu" and bool(later) and later[0].kind == "dense",
-                lr_multiplier=op.lr_multiplier,
-                epsilon=op.epsilon,
-                momentum=op.momentum,
-                dropout_rate=op.dropout_rate,
-                buffer=op.buffer,
-                column=column,
-                normalised=normalised,
-                n_in=op.n_in,
-                n_out=op.n_out,
-                weight=op.weight,
-                bias=op.bias,
-                out=out,
-                pre=pre,
-                delta=-1,
-            )
-        )
-        column += op.facts.column_vectors * op.n_out
-    deltas, row_elements = _place_deltas(ops, _round_up(at, line), line)
-    return tuple(op._replace(delta=delta) for op, delta in zip(lowered, deltas, strict=True)), row_elements, column
-
-
-def _place_deltas(ops: tuple[OpSpec, ...], at: int, line: int) -> tuple[list[int], int]:
-    """Offsets of ∂ℓ/∂output from `at` on, and where they end.
-
-    Operations alternate between two buffers; one without a weight works in place, in that of its input.
-    """
-    widest = _round_up(max(op.n_out for op in ops), line)
-    deltas, side = [], 0
+    saved = 0
     for op in ops:
-        side = 1 - side if op.facts.has_weight else side
-        deltas.append(at + side * widest)
-    return deltas, at + 2 * widest
+        per_feature, besides = op.facts.saved
+        saved += op.n_out * (1 + _saves_pre(op) + per_feature) + besides + ones
+    return _round_up(saved, line) + 2 * _round_up(max(op.n_out for op in ops), line)
 
 
 class _Layout:
@@ -367,26 +331,30 @@ def _place_linearization(ops: tuple[OpSpec, ...]) -> tuple[tuple[Place, ...], in
     A dropout is the identity there, and has its input's places.
     """
     places: list[Place] = []
-    rows, columns, tangents = _Layout(), _Layout(), _Layout()
+    rows, columns = _Layout(), _Layout()
+    tangents = 0
     for op in ops:
         n = op.n_out
         if op.facts.drops and op.input >= 0:
-            source = places[op.input]
-            places.append(source._replace(slope=-1, bend=-1, normalised=-1, tangent_pre=-1))
+            places.append(places[op.input]._replace(slope=-1, bend=-1, normalised=-1))
             continue
-        place = Place(rows.take(n), rows.take(n), tangents.take(n), tangents.take(n))
+        place = Place(rows.take(n), rows.take(n))
+        tangents += 2 * n
         if op.facts.activates and op.activation != "linear":
-            place = place._replace(slope=rows.take(n), tangent_pre=tangents.take(n))
+            place = place._replace(slope=rows.take(n))
+            tangents += n
             if not ACTIVATIONS[op.activation].piecewise_linear:
                 place = place._replace(bend=rows.take(n))
         elif op.facts.normalises:
-            place = place._replace(normalised=rows.take(n), tangent_normalised=tangents.take(n))
+            place = place._replace(normalised=rows.take(n))
+            tangents += n
             if op.facts.couples_rows:
                 place = place._replace(columns=columns.take(3 * n))
             else:
-                place = place._replace(inv_std=rows.take(1), tangent_mean=tangents.take(1))
+                place = place._replace(inv_std=rows.take(1))
+                tangents += 1
         places.append(place)
-    return tuple(places), rows.end, columns.end, tangents.end
+    return tuple(places), rows.end, columns.end, tangents
 
 
 def padding_waste(ops: Sequence[OpSpec], lanes: int) -> tuple[float, float]:

@@ -82,8 +82,6 @@ class OpFacts(NamedTuple):
         Its part of the network's buffers, what is learnt but not optimised.
     saved : tuple (int, int)
         What its forward pass saves per row besides output and pre-activation.
-    column_vectors : int
-        Vectors (n_out,) in a worker's workspace; of batch norm FNN_BATCH_NORM_COLUMNS (csrc/engine/plan.h).
     """
 
     has_weight: bool = False
@@ -94,7 +92,6 @@ class OpFacts(NamedTuple):
     feature_major: bool = False
     buffers: tuple[int, int] = (0, 0)
     saved: tuple[int, int] = (0, 0)
-    column_vectors: int = 0
 
 
 #: Facts of the kinds of operations; the position of a name is its code in enum fnn_op_kind (csrc/engine/plan.h).
@@ -102,7 +99,7 @@ OPS: dict[str, OpFacts] = {
     "dense": OpFacts(has_weight=True, activates=True, feature_major=True),
     "activation": OpFacts(activates=True, feature_major=True),
     # running mean, running variance, their count
-    "batch_norm": OpFacts(normalises=True, couples_rows=True, buffers=(2, 1), column_vectors=9),
+    "batch_norm": OpFacts(normalises=True, couples_rows=True, buffers=(2, 1)),
     "layer_norm": OpFacts(normalises=True, saved=(1, 1)),  # û, 1/σ
     "dropout": OpFacts(drops=True, buffers=(0, 1)),  # the seed
     "standardize": OpFacts(buffers=(2, 0)),  # mean, 1/scale

@@ -27,13 +27,13 @@ cdef void product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *a, ptrdiff_
         dgemm(op_b, op_a, &cols, &rows, &inner, &one, <double *>b, &ld_b, <double *>a, &ld_a, &beta, c, &ld_c)
 
 
-cdef void product_f32(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, ptrdiff_t ars, ptrdiff_t acs,
-                      const float *b, ptrdiff_t brs, ptrdiff_t bcs, int accumulate, float *c,
+cdef void product_f32(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t ars, ptrdiff_t acs,
+                      const void *b, ptrdiff_t brs, ptrdiff_t bcs, int accumulate, void *c,
                       ptrdiff_t ldc) noexcept nogil:
-    product(m, n, k, a, ars, acs, b, brs, bcs, accumulate, c, ldc)
+    product(m, n, k, <const float *>a, ars, acs, <const float *>b, brs, bcs, accumulate, <float *>c, ldc)
 
 
-cdef void product_f64(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const double *a, ptrdiff_t ars, ptrdiff_t acs,
-                      const double *b, ptrdiff_t brs, ptrdiff_t bcs, int accumulate, double *c,
+cdef void product_f64(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t ars, ptrdiff_t acs,
+                      const void *b, ptrdiff_t brs, ptrdiff_t bcs, int accumulate, void *c,
                       ptrdiff_t ldc) noexcept nogil:
-    product(m, n, k, a, ars, acs, b, brs, bcs, accumulate, c, ldc)
+    product(m, n, k, <const double *>a, ars, acs, <const double *>b, brs, bcs, accumulate, <double *>c, ldc)

@@ -10,23 +10,11 @@ from .kernels cimport (
     FNN_CURVATURE_COLUMNS, FNN_CURVATURE_PANEL, FNN_GEMM_PACK_BYTES, active, fnn_block, fnn_curvature_workspace,
     fnn_kernels, fnn_lines, fnn_pairs, fnn_products, fnn_triangle,
 )
+from .tuning cimport tuned
 
 ctypedef fused real:
     float
     double
-
-# Outputs of at least so many bytes are written past the caches: what the largest of them would keep of a smaller one is
-# worth more to its reader than the fetched lines cost its writer (bench/test_curvature.py).
-cdef double STREAM_FROM = 1e8
-
-
-def stream_from(value=None):
-    """That threshold, after setting it if a value is given."""
-    global STREAM_FROM
-    if value is not None:
-        STREAM_FROM = value
-    return STREAM_FROM
-
 
 # Bytes that an item writes: enough to be worth taking, few enough to share them out evenly.
 cdef double ITEM_BYTES = 1 << 19
@@ -64,7 +52,7 @@ cdef void start(job_t *job, bint single, ptrdiff_t total, double elements_each) 
     job.single = single
     job.total = total
     job.step = <ptrdiff_t>max(1.0, min(<double>total, ITEM_BYTES / max(bytes_each, 1.0)))
-    job.stream = bytes_each * <double>total >= STREAM_FROM
+    job.stream = bytes_each * <double>total >= tuned.stream_bytes
 
 
 # -- per sample -------------------------------------------------------------------------------------------------------

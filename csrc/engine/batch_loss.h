@@ -1,0 +1,87 @@
+/* The loss of a chunk of rows, and its derivative with respect to the network's output. */
+
+/* The targets of a chunk: those of consecutive rows where they lie, or picked ones gathered. */
+typedef struct {
+    const int64_t *labels;
+    const REAL *target, *weight;
+} FN(targets);
+
+static FN(targets) FN(fetch_targets)(const fnn_job *job, const FN(memory) * memory, const int64_t *index,
+                                     ptrdiff_t first, ptrdiff_t rows)
+{
+    const fnn_data *data = &job->data;
+    const ptrdiff_t k = job->plan->n_out;
+    const REAL *target = data->target, *weight = data->weight;
+    if (!index)
+        return (FN(targets)){data->labels ? data->labels + first : NULL, target ? target + first * k : NULL,
+                             weight ? weight + first : NULL};
+    index += first;
+    for (ptrdiff_t i = 0; data->labels && i < rows; i++)
+        memory->labels[i] = data->labels[index[i]];
+    for (ptrdiff_t i = 0; !data->labels && i < rows; i++)
+        for (ptrdiff_t j = 0; j < k; j++)
+            memory->target[i * k + j] = target[index[i] * k + j];
+    for (ptrdiff_t i = 0; weight && i < rows; i++)
+        memory->weight[i] = weight[index[i]];
+    return (FN(targets)){data->labels ? memory->labels : NULL, data->labels ? NULL : memory->target,
+                         weight ? memory->weight : NULL};
+}
+
+/* ℓ of z (rows, k), summed over the rows, and its derivative. */
+static double FN(loss)(const fnn_job *job, ptrdiff_t rows, ptrdiff_t k, const REAL *z, const FN(targets) * y,
+                       double *correct, REAL *delta)
+{
+    const FN(kernels) *kernels = job->kernels;
+    switch (job->plan->loss) {
+    case FNN_CROSS_ENTROPY:
+        return kernels->cross_entropy(rows, k, z, y->labels, y->target, y->weight, job->plan->label_smoothing, correct,
+                                      delta);
+    case FNN_BINARY_CROSS_ENTROPY:
+        return kernels->binary_cross_entropy(rows, k, z, y->target, y->weight, correct, delta);
+    case FNN_ABSOLUTE_ERROR:
+        return kernels->absolute_error(rows, k, z, y->target, y->weight, delta);
+    case FNN_HUBER:
+        return kernels->huber(rows, k, z, y->target, y->weight, delta);
+    case FNN_POISSON:
+        return kernels->poisson(rows, k, z, y->target, y->weight, delta);
+    default:
+        return kernels->squared_error(rows, k, z, y->target, y->weight, delta);
+    }
+}
+
+/* out (cols, rows) = xᵀ */
+static void FN(transpose)(const fnn_job *job, const FN(memory) * memory, ptrdiff_t rows, ptrdiff_t cols, const REAL *x,
+                          REAL *out)
+{
+    FN(point_at_rows)(rows, cols, x, memory->loss_rows);
+    KERNELS(job)->transpose(rows, cols, memory->loss_rows, out);
+}
+
+/* The same by feature, in z and in delta. Without weights a sum over all elements has no rows, and the target is what
+ * is transposed; other losses get z by row, and give their delta by row. */
+static double FN(loss_by_feature)(const fnn_job *job, const FN(memory) * memory, ptrdiff_t rows, const REAL *z,
+                                  const FN(targets) * y, double *correct, REAL *delta)
+{
+    const ptrdiff_t k = job->plan->n_out;
+    if (job->plan->loss >= FNN_SQUARED_ERROR && !y->weight) {
+        FN(transpose)(job, memory, rows, k, y->target, memory->loss_by_row);
+        return FN(loss)(job, k, rows, z, &(FN(targets)){NULL, memory->loss_by_row, NULL}, correct, delta);
+    }
+    FN(transpose)(job, memory, k, rows, z, memory->loss_by_row);
+    const double loss = FN(loss)(job, rows, k, memory->loss_by_row, y, correct, memory->loss_delta_by_row);
+    FN(transpose)(job, memory, rows, k, memory->loss_delta_by_row, delta);
+    return loss;
+}
+
+/* ℓ of the rows first .. first + rows of the pass, summed, and its derivative in delta. */
+static double FN(batch_loss)(const fnn_job *job, const FN(memory) * memory, const REAL *z, const int64_t *index,
+                             ptrdiff_t first, ptrdiff_t rows, double *weight_sum, double *correct, REAL *delta)
+{
+    const FN(targets) y = FN(fetch_targets)(job, memory, index, first, rows);
+    *weight_sum = y.weight ? 0 : (double)rows;
+    for (ptrdiff_t i = 0; y.weight && i < rows; i++)
+        *weight_sum += (double)y.weight[i];
+    if (job->schedule.by_feature)
+        return FN(loss_by_feature)(job, memory, rows, z, &y, correct, delta);
+    return FN(loss)(job, rows, job->plan->n_out, z, &y, correct, delta);
+}

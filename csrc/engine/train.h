@@ -1,0 +1,134 @@
+/* Whole epochs of training. */
+
+/* Whether each op may update its parameters as soon as it has their gradient: one shard, and nothing that must be known
+ * of the whole gradient before. */
+static int FN(updates_in_backward)(const fnn_job *job)
+{
+    int yes = job->schedule.n_shards == 1 && !(job->train.clip_norm < INFINITY) && !job->train.inverses;
+    for (int i = 0; i < job->plan->n_ops; i++)
+        yes &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
+    return yes;
+}
+
+static fnn_step FN(step_of)(const fnn_job *job, int64_t number, double rate)
+{
+    const fnn_rule *rule = job->train.rule;
+    fnn_step step = {
+        .terms = {0, job->objective.l1, job->objective.l2, 1, job->train.clip_value}, .number = number, .rate = rate};
+    if (rule->kind == FNN_ADAM) {
+        step.bias1 = 1 - pow(rule->beta1, (double)number + 1);
+        step.bias2 = 1 - pow(rule->beta2, (double)number + 1);
+    }
+    return step;
+}
+
+/* From the shards' gradients, which are complete, to new parameters. Returns 1 when told to stop. */
+static int FN(apply_step)(fnn_job *job, const FN(memory) * memory, int worker, double weight, fnn_step *step)
+{
+    const int clipped = job->train.clip_norm < INFINITY, kfac = job->train.inverses != NULL;
+    FN(mean_terms)(job, weight, &step->terms);
+    if (clipped) {
+        FN(sweep_parts)(job, worker, FN(NORM), 0, step);
+        if (fnn_meet(job))
+            return 1;
+        const double norm = sqrt(FN(total_norm2)(job));
+        if (norm > job->train.clip_norm)
+            step->terms.factor = job->train.clip_norm / norm;
+    }
+    FN(sweep_parts)(job, worker, kfac ? FN(FINISH) : FN(UPDATE), clipped && job->schedule.n_shards > 1, step);
+    return kfac && (fnn_meet(job) || FN(kfac_step)(job, memory, worker, step));
+}
+
+/* Sums over an epoch's batches, of worker 0. */
+typedef struct {
+    double loss, weight, correct, penalty;
+} FN(epoch);
+
+/* After a batch's update, by worker 0. */
+static void FN(record_batch)(fnn_job *job, const FN(memory) * memory, const FN(sums) * sum, int64_t number,
+                             FN(epoch) * epoch)
+{
+    const int penalised = job->objective.l1 != 0 || job->objective.l2 != 0;
+    epoch->correct += sum->correct;
+    if (!(sum->weight > 0))
+        return;
+    const double penalty = penalised ? FN(total_penalty)(job) * sum->weight : 0;
+    epoch->loss += sum->loss + penalty;
+    epoch->penalty += penalty;
+    epoch->weight += sum->weight;
+    job->train.step = number + 1;
+    for (int i = 0; i < job->plan->n_ops; i++)
+        if (job->plan->ops[i].kind == FNN_BATCH_NORM)
+            FN(batch_norm_commit)(job, job->plan->ops + i, memory->ops[i].columns);
+}
+
+static void FN(record_epoch)(fnn_job *job, ptrdiff_t at, const FN(epoch) * epoch)
+{
+    fnn_results *results = &job->results;
+    const double weight = epoch->weight;
+    results->losses[at] = weight > 0 ? epoch->loss / weight : 0;
+    results->correct[at] = weight > 0 ? epoch->correct / weight : 0;
+    results->penalties[at] = weight > 0 ? epoch->penalty / weight : 0;
+    results->epochs_done = at + 1;
+}
+
+/* One batch, of update number *number, which then is counted unless all weights are 0. Returns 1 when told to stop, or
+ * when the loss is not finite. */
+static int FN(train_batch)(fnn_job *job, FN(memory) * memory, int worker, FN(batch) * batch, double rate,
+                           int in_backward, FN(epoch) * epoch)
+{
+    /* a long step can be interrupted up to its update, which must then be apart */
+    const int whole = in_backward && batch->rows <= job->schedule.chunk &&
+                      (double)batch->rows * (double)job->plan->n_parameters <= BLOCK_WORK;
+    fnn_step step = FN(step_of)(job, batch->number, rate);
+    batch->step = whole ? &step : NULL;
+    if (FN(shards)(job, memory, worker, batch) || fnn_meet(job))
+        return 1;
+    const FN(sums) sum = FN(total)(job);
+    if (!isfinite(sum.loss)) {
+        if (worker == 0)
+            job->results.status = FNN_DIVERGED;
+        return 1;
+    }
+    if (sum.weight > 0 && !whole && FN(apply_step)(job, memory, worker, sum.weight, &step))
+        return 1;
+    if (fnn_meet(job))
+        return 1;
+    if (worker == 0)
+        FN(record_batch)(job, memory, &sum, batch->number, epoch);
+    batch->number += sum.weight > 0;
+    return 0;
+}
+
+static void FN(train)(fnn_job *job, int worker)
+{
+    FN(memory) memory = FN(prepare)(job, worker);
+    const fnn_training *train = &job->train;
+    const ptrdiff_t rows = job->data.rows;
+    const int in_backward = FN(updates_in_backward)(job);
+    const double *rates = train->rates; /* one for every batch */
+    /* each worker counts for itself: worker 0 writes train.step */
+    FN(batch) batch = {.number = train->step, .with_gradient = 1};
+    for (ptrdiff_t at = 0; at < train->epochs; at++) {
+        FN(epoch) epoch = {0, 0, 0, 0};
+        batch.index = job->data.order ? job->data.order + at * rows : NULL;
+        for (batch.first = 0; batch.first < rows; batch.first += train->batch) {
+            batch.rows = rows - batch.first < train->batch ? rows - batch.first : train->batch;
+            if (FN(train_batch)(job, &memory, worker, &batch, rates ? *rates++ : train->rule->learning_rate,
+                                in_backward, &epoch))
+                return;
+        }
+        if (worker == 0)
+            FN(record_epoch)(job, at, &epoch);
+    }
+}
+
+static void FN(run_train)(void *arg, int worker)
+{
+    fnn_job *job = arg;
+    const fnn_subnormals before = fnn_flush_subnormals();
+    if (worker == 0)
+        job->run.subnormals = before;
+    FN(train)(job, worker);
+    fnn_take_subnormals(before);
+}

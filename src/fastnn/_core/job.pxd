@@ -1,0 +1,143 @@
+"""Declarations of csrc/engine and csrc/pool. Elements are void: one body then serves both element types."""
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+cdef extern from "kernels/data.h" nogil:
+    enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
+
+cdef extern from "engine/plan.h" nogil:
+    enum: FNN_DENSE, FNN_NAG, FNN_KFAC
+    enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
+    enum: FNN_HESSIAN, FNN_GGN, FNN_FISHER
+    enum: FNN_ALIGN
+
+    ctypedef struct fnn_op:
+        int kind, input, activation, shared_weight, shared_bias, gated, saves_pre, delta_side
+        double lr_multiplier, epsilon, momentum, dropout_rate
+        ptrdiff_t buffer
+        ptrdiff_t n_in, n_out, weight, bias
+
+    ctypedef struct fnn_place:
+        ptrdiff_t out, slope, bend, delta, normalised, inv_std, columns
+
+    ctypedef struct fnn_segment:
+        ptrdiff_t begin, end
+        int penalised
+        double lr_multiplier
+
+    ctypedef struct fnn_plan:
+        const fnn_op *ops
+        const fnn_segment *segments
+        int n_ops, n_segments, loss, rated, batch_statistics, gathers
+        ptrdiff_t n_parameters, n_in, n_out
+        double input_scale, label_smoothing
+        const fnn_place *places
+        ptrdiff_t saved_curvature, saved_elements, saved_columns
+
+    ctypedef struct fnn_rule:
+        int kind, nesterov, centered, amsgrad, epsilon_hat
+        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip
+        const double *momenta
+        int64_t first
+
+cdef extern from "pool/pool.h" nogil:
+    enum: FNN_MAX_WORKERS
+    ctypedef void (*fnn_task)(void *arg, int worker) noexcept nogil
+    ctypedef struct fnn_team:
+        pass
+    ctypedef struct fnn_barrier:
+        pass
+    int fnn_team_acquire(fnn_team *team, int n_workers)
+    int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
+    void fnn_items_run(void *items, int worker) noexcept
+    void fnn_team_release(fnn_team *team)
+    void fnn_pool_shutdown()
+    void fnn_barrier_init(fnn_barrier *barrier, int n_workers)
+    void fnn_barrier_destroy(fnn_barrier *barrier)
+
+cdef extern from "engine/engine.h" nogil:
+    ctypedef int (*fnn_poll)(void *arg) noexcept nogil
+    ctypedef void (*fnn_blas)(ptrdiff_t, ptrdiff_t, ptrdiff_t, const void *, ptrdiff_t, ptrdiff_t, const void *,
+                              ptrdiff_t, ptrdiff_t, int, void *, ptrdiff_t) noexcept nogil
+
+    ctypedef struct fnn_data:
+        void *x
+        int x_type
+        const int64_t *indptr
+        const int32_t *columns
+        ptrdiff_t x_rows, rows
+        const int64_t *labels
+        void *target
+        void *weight
+        const int64_t *order
+
+    ctypedef struct fnn_objective:
+        double l1, l2
+        int l2_over_weight_sum
+
+    ctypedef struct fnn_training:
+        const fnn_rule *rule
+        void *moments
+        const double *rates
+        const void **inverses
+        ptrdiff_t batch, epochs
+        int64_t step
+        double clip_norm, clip_value
+
+    ctypedef struct fnn_linearization:
+        void *saved
+        void *cotangent
+        void *dx
+        double weight_sum
+        int curvature
+        ptrdiff_t n_directions
+        void *directions
+        void *direction_x
+        void *products
+
+    ctypedef struct fnn_results:
+        void *out
+        void *gradient
+        double *losses
+        double *correct
+        double *penalties
+        ptrdiff_t epochs_done
+        int status
+
+    ctypedef struct fnn_schedule:
+        int n_workers, n_shards, by_feature, zeros_forward, zeros_gradient, zeros_apart
+        ptrdiff_t chunk
+
+    ctypedef struct fnn_workspace:
+        char *start
+        size_t red_zone
+
+    ctypedef struct fnn_run:
+        fnn_barrier *barrier
+        fnn_poll poll
+        void *poll_arg
+
+    ctypedef struct fnn_job:
+        const fnn_plan *plan
+        const void *kernels
+        fnn_blas blas
+        double blas_from
+        void *theta
+        void *buffers
+        int training
+        fnn_data data
+        fnn_objective objective
+        fnn_training train
+        fnn_linearization linear
+        fnn_results results
+        fnn_schedule schedule
+        fnn_workspace workspace
+        fnn_run run
+
+    ctypedef struct fnn_engine:
+        double (*count_zeros)(fnn_job *job, int lanes, ptrdiff_t n, void *sample, uint64_t *bits) noexcept nogil
+        size_t (*workspace)(fnn_job *job) noexcept nogil
+        void (*guard)(fnn_job *job) noexcept nogil
+        const char *(*broken)(fnn_job *job) noexcept nogil
+        fnn_task forward, gradient, train, linearize, product
+
+    const fnn_engine fnn_engine_f32, fnn_engine_f64

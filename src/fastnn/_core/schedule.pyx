@@ -1,0 +1,101 @@
+"""Policy: on how many workers a job runs, in how many shards and chunks, by row or by feature.
+
+What it decides by are the constants in tuning.pyx. Nothing here touches data.
+"""
+from .job cimport FNN_MAX_WORKERS, fnn_job, fnn_schedule
+from .tuning cimport tuned
+
+from .threads import blas_threads
+
+
+cdef double worker_work(ptrdiff_t n_parameters, bint trains) noexcept:
+    """Multiplications of a batch per worker that pay for the worker."""
+    if not trains:
+        return tuned.min_work
+    return tuned.min_work * max(tuned.training_share, n_parameters * tuned.training_rows / 1.5e6)
+
+
+cdef int limit_of(threads) except -1:
+    # The BLAS libraries are asked only where the answer counts: it takes longer than a small network's forward.
+    return min(blas_threads() if threads is None else threads, FNN_MAX_WORKERS)
+
+
+cdef bint whole_batches(const Shape *shape, const fnn_job *job) noexcept:
+    """Whether a shard is one chunk, and all run at once."""
+    return job.training and shape.couples_rows
+
+
+cdef int workers_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint deterministic,
+                     threads) except -1:
+    """Workers that batches of `rows` rows are worth."""
+    cdef double work = <double>rows * <double>shape.n_parameters * max(1, job.linear.n_directions)
+    cdef double worth = worker_work(shape.n_parameters, job.train.rule != NULL)
+    cdef int limit = 1 if work < 2 * worth else limit_of(threads)
+    cdef int workers = <int>max(1.0, min(<double>limit, work / worth))
+    if job.linear.saved != NULL:
+        workers = min(workers, <int>min(rows, <ptrdiff_t>FNN_MAX_WORKERS))
+    if deterministic:
+        workers = 1 if whole_batches(shape, job) else min(workers, tuned.fixed_shards)
+    return workers
+
+
+cdef int item_workers(double work, ptrdiff_t items, threads) except -1:
+    """Workers for `items` independent items of `work` multiplications in all."""
+    cdef int limit = 1 if work < 2 * tuned.min_work else limit_of(threads)
+    return <int>max(1.0, min(<double>min(limit, items), work / tuned.min_work))
+
+
+cdef ptrdiff_t padded(ptrdiff_t n, ptrdiff_t lanes) noexcept:
+    return (n + lanes - 1) // lanes * lanes
+
+
+cdef bint runs_by_feature(const Shape *shape, const fnn_job *job, ptrdiff_t shard, ptrdiff_t chunk,
+                          double zeros_share) noexcept:
+    cdef double waste = shape.waste * (1 - shape.first_share * (1 - zeros_share))
+    return (shape.feature_major and job.results.out == NULL and job.linear.saved == NULL
+            and shard >= tuned.feature_rows and chunk > shape.broadest
+            and waste * chunk >= tuned.feature_margin * (padded(chunk, shape.lanes) + shape.lanes))
+
+
+cdef ptrdiff_t chunk_of(const Shape *shape, const fnn_job *job, ptrdiff_t shard) noexcept:
+    """Rows that a worker takes at a time, by row."""
+    cdef double room
+    cdef ptrdiff_t chunk, pieces
+    if whole_batches(shape, job):
+        return shard
+    if job.linear.saved != NULL:
+        chunk = <ptrdiff_t>(tuned.linearize_bytes / shape.item_size / (shape.n_in + shape.linear_elements))
+        return min(max(16, chunk), shard)
+    if job.results.out != NULL:
+        room = tuned.forward_bytes / shape.item_size
+    else:
+        room = tuned.chunk_bytes / shape.item_size + tuned.chunk_share * <double>shape.n_parameters
+    chunk = <ptrdiff_t>(room / <double>(shape.n_in + shape.row_elements))
+    # few enough that Ctrl-C need not wait for long
+    chunk = min(max(16, chunk), max(1, <ptrdiff_t>(1e9 / shape.n_parameters)), shard)
+    pieces = (shard + chunk - 1) // chunk
+    return (shard + pieces - 1) // pieces
+
+
+cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) noexcept:
+    """Whether zeros of X are worth looking for."""
+    return (tuned.zeros_sample > 0 and job.data.x_rows >= 8 * tuned.zeros_sample and rows >= 16 and shape.n_in >= 16
+            and job.blas == NULL)
+
+
+cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, bint deterministic,
+                 double zeros_share) noexcept:
+    """Fill in job.schedule for batches of `rows` rows, given the zeros found: the time that products with X take then."""
+    cdef fnn_schedule *schedule = &job.schedule
+    cdef ptrdiff_t shard, chunk
+    if schedule.zeros_forward and tuned.zeros_forward:
+        schedule.zeros_forward, schedule.zeros_gradient = tuned.zeros_forward, tuned.zeros_gradient
+        schedule.zeros_apart = tuned.zeros_apart
+    schedule.n_workers = workers
+    schedule.n_shards = tuned.fixed_shards if deterministic and not whole_batches(shape, job) else workers
+    shard = (rows + schedule.n_shards - 1) // schedule.n_shards
+    chunk = min(shard, tuned.feature_chunk)
+    schedule.by_feature = runs_by_feature(shape, job, shard, chunk, zeros_share)
+    schedule.chunk = chunk if schedule.by_feature else chunk_of(shape, job, shard)
+    if schedule.zeros_forward and schedule.chunk * shape.n_in > 2**31:  # lists count in 32 bits
+        schedule.zeros_forward = schedule.zeros_gradient = 0
