@@ -7,7 +7,7 @@ import time
 import timeit
 from functools import partial
 
-import faces
+import estimator_tasks
 import numpy as np
 import rivals
 import second_order
@@ -96,11 +96,11 @@ def estimators(task, threads, rounds):
     """Return {engine: seconds of a fit} of the same estimator of fastnn and of scikit-learn, and {engine: scores}."""
     title = f"{task.name} {task.X.dtype}, estimators"
     say(f"{title}: scores")
-    faces.check_same_fit(task)
-    scores = {engine: task.scores(engine) for engine in faces.MODULES}  # warm-up, too
-    faces.check_same_scores(task, *scores.values())
+    estimator_tasks.check_same_fit(task)
+    scores = {engine: task.scores(engine) for engine in estimator_tasks.MODULES}  # warm-up, too
+    estimator_tasks.check_same_scores(task, *scores.values())
     options = {"fastnn": {"n_threads": threads}}  # scikit-learn's threads are BLAS's
-    calls = {engine: partial(task.fit, engine, **options.get(engine, {})) for engine in faces.MODULES}
+    calls = {engine: partial(task.fit, engine, **options.get(engine, {})) for engine in estimator_tasks.MODULES}
     return interleaved(title, calls, rounds), scores
 
 

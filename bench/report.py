@@ -222,10 +222,10 @@ def estimators_section(options, measure, tasks, run):
     """Whole fits of fastnn's estimators and of scikit-learn's own, at their defaults."""
     if options.engine and "scikit-learn" not in options.engine:
         return
-    import faces
+    import estimator_tasks
 
     rows, threads = [], f"{options.threads} thread{'s' * (options.threads > 1)}"
-    for name, make in faces.each(options.only, options.dtypes):
+    for name, make in estimator_tasks.each(options.only, options.dtypes):
         try:
             task = make()
         except (ImportError, OSError) as error:

@@ -86,6 +86,17 @@ def test_a_constant_column_that_is_no_float_is_not_scaled(run):
     assert standardisation(load("m"))[1][2] == 1.0
 
 
+def test_digits_that_float32_loses_are_told(run):
+    header, rows = flowers(50)
+    write_csv("t.csv", header, [[float(row[0]) + 1e6, *row[1:]] for row in rows])
+    told = "fastnn: column 'length' varies by 2 around 1e+06: float32 keeps few of its digits"
+    assert told in run("train", "t.csv", "--epochs", 1)[2]
+    for options in (["--dtype", "float64"], ["--quiet"]):
+        assert "digits" not in run("train", "t.csv", "--epochs", 1, *options)[2]
+    write_csv("t.csv", header, rows)
+    assert "digits" not in run("train", "t.csv", "--epochs", 1)[2]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("data", [flowers, line_data], ids=["classes", "quantity"])
 def test_python_predicts_what_the_command_line_does(run, data, dtype):

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import io, optimizers, plotting
 from .._core.threads import blas_threads
-from ..checks import check_threads
+from ..checks import check_threads, moments
 from ..files import check_writable, need
 from ..layers import Dense, Standardize
 from ..losses import CrossEntropy
@@ -24,11 +24,14 @@ from ..training.history import EpochResult
 from ..training.progress import Progress
 from . import tables
 from .arguments import default_epochs, default_l2
-from .console import Failure, Output, duration
+from .console import Failure, Output, duration, say
 from .encoding import Encoding, Split, prepare
 from .tables import listed
 
 __all__ = ["run_train"]
+
+#: Standard deviations between a feature's mean and 0 beyond which float32 leaves fewer than three digits of it.
+LARGE_MEAN = 1e4
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -43,6 +46,9 @@ def run_train(args: argparse.Namespace) -> int:
     run = Run(args, encoding, split, optimizer)
     out = Output(args.quiet)
     _introduce(out, args, table.title, run, why, name_target=kind == "csv")
+    note = _lost_digits(split.X, encoding.features, args.dtype)
+    if note and not args.quiet:
+        say(f"fastnn: {note}")
     interrupted = run.train()
     if args.save is not None:
         training = {"data": table.title, "epochs": run.done, "optimizer": args.optimizer, "seed": args.seed}
@@ -213,6 +219,21 @@ def _introduce(out: Output, args: argparse.Namespace, title: str, run: Run, why:
         f"{run.epochs} epochs in batches of {run.batch_size}, seed {args.seed}"
     )
     out.line()
+
+
+def _lost_digits(X: np.ndarray, names: list[str] | None, dtype: str) -> str:
+    """A note on features that vary little around a large value, of which float32 keeps few digits; else empty."""
+    if dtype != "float32" or X.dtype == np.uint8:
+        return ""
+    mean, deviation = moments(X)
+    worst = np.divide(np.abs(mean), deviation, out=np.zeros_like(mean), where=deviation > 0.0)
+    if worst.max(initial=0.0) < LARGE_MEAN:
+        return ""
+    column = int(worst.argmax())
+    return (
+        f"column {names[column] if names else column!r} varies by {deviation[column]:.2g} around {mean[column]:.2g}: "
+        "float32 keeps few of its digits, --dtype float64 keeps all"
+    )
 
 
 def _report(out: Output, args: argparse.Namespace, run: Run) -> None:

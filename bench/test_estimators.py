@@ -1,6 +1,6 @@
 """Whole fits of fastnn's estimators and of scikit-learn's own: one group per task, both in it."""
 
-import faces
+import estimator_tasks
 import pytest
 
 ROUNDS = 3
@@ -10,19 +10,19 @@ pytestmark = pytest.mark.filterwarnings(
 )  # said again of every test that has failed
 
 
-@pytest.fixture(scope="module", params=faces.TASKS)
+@pytest.fixture(scope="module", params=estimator_tasks.TASKS)
 def task(request):
     """Return each task in turn, in the dtype of this run; skip it where its data is missing."""
     try:
-        return faces.TASKS[request.param](request.config.getoption("--engine-dtype"))
+        return estimator_tasks.TASKS[request.param](request.config.getoption("--engine-dtype"))
     except OSError as error:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("engine_name", faces.MODULES)
+@pytest.mark.parametrize("engine_name", estimator_tasks.MODULES)
 def test_fit(benchmark, task, engine_name, threads):
     """Time a whole ``fit``; that both end at the same weights is checked first."""
-    faces.check_same_fit(task)
+    estimator_tasks.check_same_fit(task)
     benchmark.group = f"fit {task.name} {task.X.dtype}, {threads} thread(s)"
     benchmark.extra_info.update(engine=engine_name, threads=threads)
     options = {"n_threads": threads} if engine_name == "fastnn" else {}
@@ -31,4 +31,4 @@ def test_fit(benchmark, task, engine_name, threads):
 
 def test_scores_over_five_seeds_are_the_same(task):
     """Within the noise of the seeds."""
-    faces.check_same_scores(task, *(task.scores(engine) for engine in faces.MODULES))
+    estimator_tasks.check_same_scores(task, *(task.scores(engine) for engine in estimator_tasks.MODULES))
