@@ -135,7 +135,7 @@ def test_in_place(dtype, rng, compiled) -> None:
 
     X = rng.normal(size=(9, 41)).astype(dtype)
     expected = reference.dropout(X, 0.3, 1, 2, 3, 4)
-    kernels.dropout(41, X.ravel(), 0.3, 1, 2, 3, 4, X.ravel())
+    kernels.dropout(9, 41, 1, 2, 3, 4, 0.3, X, X)
     np.testing.assert_array_equal(X, expected)
 
 

@@ -269,27 +269,26 @@ def test_shards_equal_the_whole(cuts, dtype, rng, core) -> None:
     counts = np.diff(edges)
     means, m2s = np.empty((2, len(shards), D), dtype)
     for s, rows in enumerate(shards):
-        core.batch_norm_moments(Z[rows].ravel(), means[s], m2s[s])
+        core.batch_norm_moments(*Z[rows].shape, Z[rows], means[s], m2s[s])
     mean, variance, *sums = np.empty((4, D), dtype)
-    core.batch_norm_combine(counts, means, m2s, mean, variance)
+    core.batch_norm_combine(D, len(counts), counts, means, m2s, mean, variance)
     assert mean[0] == Z[0, 0]
     assert variance[0] == 0
     inv_std = (1 / np.sqrt(variance + np.dtype(dtype).type(1e-5))).astype(dtype)
     out, U, dZ = np.empty((3, N, D), dtype)
-    nothing = np.empty(0, dtype)
     parts = np.empty((2, len(shards), D), dtype)
     for normalised in (False, True):
         for s, rows in enumerate(shards):
-            z, d = Z[rows].ravel(), delta[rows].ravel()
-            u = U[rows].ravel() if normalised else nothing
-            core.batch_norm_normalise(z, mean, inv_std, gamma, beta, u, out[rows].ravel())
-            given = (u, nothing) if normalised else (z, mean)
-            core.batch_norm_backward_sums(d, *given, inv_std, parts[0, s], parts[1, s])
+            z, d = Z[rows], delta[rows]
+            u = U[rows] if normalised else None
+            core.batch_norm_normalise(*z.shape, z, mean, inv_std, gamma, beta, u, out[rows])
+            given = (u, None) if normalised else (z, mean)
+            core.batch_norm_backward_sums(*z.shape, d, *given, inv_std, parts[0, s], parts[1, s])
         dbeta, dgamma = parts.sum(axis=1)
         sums = (dbeta / N).astype(dtype), (dgamma / N).astype(dtype)
         for rows in shards:
-            given = (U[rows].ravel(), nothing) if normalised else (Z[rows].ravel(), mean)
-            core.batch_norm_backward_apply(delta[rows].ravel(), *given, gamma, inv_std, *sums, dZ[rows].ravel())
+            given = (U[rows], None) if normalised else (Z[rows], mean)
+            core.batch_norm_backward_apply(*Z[rows].shape, delta[rows], *given, gamma, inv_std, *sums, dZ[rows])
         assert_close((out, mean, variance, dZ, dgamma, dbeta), whole, 10 * TOLERANCE[dtype])
         for result in (out, dZ):
             result.fill(np.nan)
@@ -297,10 +296,10 @@ def test_shards_equal_the_whole(cuts, dtype, rng, core) -> None:
 
 def test_moments_and_combination_of_nothing(dtype, core) -> None:
     nothing = np.full((2, 3), 5.0, dtype)
-    core.batch_norm_moments(np.empty(0, dtype), nothing[0], nothing[1])
+    core.batch_norm_moments(0, 3, np.empty(0, dtype), nothing[0], nothing[1])
     np.testing.assert_array_equal(nothing, 0)
     mean, variance = np.ones((2, 3), dtype)
-    core.batch_norm_combine(np.array([0, 0]), nothing, nothing, mean, variance)
+    core.batch_norm_combine(3, 2, np.array([0, 0]), nothing, nothing, mean, variance)
     np.testing.assert_array_equal(mean, 0)
     np.testing.assert_array_equal(variance, 0)
 
@@ -311,9 +310,9 @@ def test_in_place(dtype, rng, core) -> None:
     mean, variance = Z.mean(axis=0), Z.var(axis=0)
     inv_std = (1 / np.sqrt(variance + np.dtype(dtype).type(1e-5))).astype(dtype)
     z, d = Z.copy(), delta.copy()
-    core.batch_norm_normalise(z.ravel(), mean, inv_std, gamma, beta, np.empty(0, dtype), z.ravel())
+    core.batch_norm_normalise(*z.shape, z, mean, inv_std, gamma, beta, None, z)
     means = delta.mean(axis=0), (delta * (Z - mean) * inv_std).mean(axis=0)
-    core.batch_norm_backward_apply(d.ravel(), Z.ravel(), mean, gamma, inv_std, *means, d.ravel())
+    core.batch_norm_backward_apply(*Z.shape, d, Z, mean, gamma, inv_std, *means, d)
     assert_close((z, d), (out, dZ), 10 * TOLERANCE[dtype])
 
 
@@ -362,9 +361,9 @@ def test_arrays_that_cannot_hold_the_result(rng, kernels) -> None:
 def test_folded_scale_and_shift(dtype, rng, core) -> None:
     X, scale, shift, _ = arrays(rng, (23, 41), dtype)
     out = np.empty_like(X)
-    core.scale_shift(X.ravel(), scale, shift, out.ravel())
+    core.scale_shift(*X.shape, X, scale, shift, out)
     assert_close((out,), (scale * X + shift,), TOLERANCE[dtype])
-    core.scale_shift(X.ravel(), scale, shift, X.ravel())
+    core.scale_shift(*X.shape, X, scale, shift, X)
     np.testing.assert_array_equal(X, out)
 
 
@@ -374,8 +373,8 @@ def test_layer_norm_gradients_accumulate(dtype, rng, core) -> None:
     dZ, dgamma, dbeta = reference.layer_norm_backward(delta, U, gamma, inv_std)
     g, b, d = np.ones(20, dtype), np.full(20, 2, dtype), delta.copy()
     for rows in (slice(0, 6), slice(6, 11)):
-        part = d[rows].ravel()  # a view: in place
-        core.layer_norm_backward(part, U[rows].ravel(), gamma, inv_std[rows].copy(), part, g, b)
+        part = d[rows]  # a view: in place
+        core.layer_norm_backward(*part.shape, part, U[rows], gamma, inv_std[rows].copy(), part, g, b)
     assert_close((d, g, b), (dZ, dgamma + 1, dbeta + 2), 10 * TOLERANCE[dtype])
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from . import reference
-from ._core import curvature as _curvature  # type: ignore[attr-defined]
+from ._core import curvature as _curvature
 from ._core import kernels as _core
 from .reference.activations import SAVES_OUTPUT
 from .reference.arguments import Contract
@@ -68,7 +68,6 @@ __all__ = [
 INF = math.inf
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _CODES = _core.ACTIVATION_CODES
-_NO_LABELS = np.empty(0, np.int64)
 _NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
 
 
@@ -112,42 +111,42 @@ def simd() -> dict[str, Any]:
 @_compiled
 def exp(x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
-    _core.exp(x.ravel(), y.ravel())
+    _core.exp(x.size, x, y)
     return y
 
 
 @_compiled
 def log(x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
-    _core.log(x.ravel(), y.ravel())
+    _core.log(x.size, x, y)
     return y
 
 
 @_compiled
 def tanh(x: np.ndarray) -> np.ndarray:
     y = np.empty_like(x)
-    _core.tanh(x.ravel(), y.ravel())
+    _core.tanh(x.size, x, y)
     return y
 
 
 @_compiled
 def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     A = np.empty_like(Z)
-    _core.activation_forward(_CODES[activation], Z.ravel(), A.ravel())
+    _core.activation_forward(_CODES[activation], Z.size, Z, A)
     return A
 
 
 @_compiled
 def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -> np.ndarray:
     result = delta.copy()
-    _core.activation_backward(_CODES[activation], saved.ravel(), result.ravel())
+    _core.activation_backward(_CODES[activation], saved.size, saved, result)
     return result
 
 
 @_compiled
 def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     A, D1, D2 = np.empty_like(Z), np.empty_like(Z), np.empty_like(Z)
-    _core.activation_derivatives(_CODES[activation], Z.ravel(), A.ravel(), D1.ravel(), D2.ravel())
+    _core.activation_derivatives(_CODES[activation], Z.size, Z, A, D1, D2)
     return A, D1, D2
 
 
@@ -167,8 +166,8 @@ def _product(
     n = B.shape[0] if transpose_b else B.shape[1]
     C = np.empty((m, n), A.dtype)
     pack = np.empty(_core.gemm_pack_bytes() // A.itemsize, A.dtype)
-    start = _NONE[A.dtype] if bias is None else bias
-    _core.gemm(m, n, k, A.ravel(), transpose_a, B.ravel(), transpose_b, start, pack, C.ravel())
+    strides = (1, k) if transpose_b else (n, 1)
+    _core.gemm(m, n, k, A, 0, transpose_a, B, *strides, bias, False, pack, C, n)
     return C
 
 
@@ -183,7 +182,7 @@ def dense_forward(
 ) -> tuple[np.ndarray, np.ndarray]:
     Z = _product(X, W, b)
     A = np.empty_like(Z)
-    _core.activation_forward(_CODES[activation], Z.ravel(), A.ravel())
+    _core.activation_forward(_CODES[activation], Z.size, Z, A)
     return A, Z
 
 
@@ -199,7 +198,7 @@ def dense_backward(
     saved = activation_forward(Z, activation) if activation in SAVES_OUTPUT else Z
     delta = activation_backward(saved, dA, activation)
     db = np.empty(W.shape[1], X.dtype)
-    _core.column_sums(X.shape[0], delta.ravel(), db)
+    _core.column_sums(*delta.shape, delta, False, db)
     return (_product(delta, W, transpose_b=True) if input_gradient else None), _product(X, delta, transpose_a=True), db
 
 
@@ -209,14 +208,14 @@ def dense_backward(
 @_compiled
 def softmax(Z: np.ndarray) -> np.ndarray:
     P = np.empty_like(Z)
-    _core.softmax(Z.shape[1], Z.ravel(), P.ravel())
+    _core.softmax(*Z.shape, Z, P)
     return P
 
 
 @_compiled
 def log_softmax(Z: np.ndarray) -> np.ndarray:
     log_P = np.empty_like(Z)
-    _core.log_softmax(Z.shape[1], Z.ravel(), log_P.ravel())
+    _core.log_softmax(*Z.shape, Z, log_P)
     return log_P
 
 
@@ -232,16 +231,14 @@ def softmax_jacobian(P: np.ndarray, out: np.ndarray | None = None, threads: int 
 def softmax_vjp(P: np.ndarray, V: np.ndarray) -> np.ndarray:
     dZ = np.empty_like(P)
     if dZ.size:
-        _core.softmax_vjp(P.shape[1], P.ravel(), V.ravel(), dZ.ravel())
+        _core.softmax_vjp(*P.shape, P, V, dZ)
     return dZ
 
 
-def _weights(sample_weight: np.ndarray | None, Z: np.ndarray) -> tuple[np.ndarray, float]:
-    """The weights, empty where there are none, and their sum; divided by it where its inverse may leave the dtype."""
+def _weights(sample_weight: np.ndarray | None, Z: np.ndarray) -> tuple[np.ndarray | None, float]:
+    """The weights and their sum; divided by it where its inverse may leave the dtype."""
     total = total_weight(sample_weight, Z)
-    if sample_weight is None:
-        return _NONE[Z.dtype], total
-    if total != 0.0 and not 1e-30 < abs(total) < 1e30:
+    if sample_weight is not None and total != 0.0 and not 1e-30 < abs(total) < 1e30:
         return (sample_weight / total).astype(Z.dtype), 1.0
     return sample_weight, total
 
@@ -258,20 +255,20 @@ def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarr
 def cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
-    labels, soft = (y, _NONE[Z.dtype]) if y.dtype == np.int64 else (_NO_LABELS, y.ravel())
+    labels, soft = (y, None) if y.dtype == np.int64 else (None, y)
     w, total = _weights(sample_weight, Z)
     delta = np.empty_like(Z)
-    loss = _core.cross_entropy(Z.shape[1], Z.ravel(), labels, soft, w, label_smoothing, delta.ravel())
+    loss = _core.cross_entropy(*Z.shape, Z, labels, soft, w, label_smoothing, None, delta)
     return _mean(total, loss, delta)
 
 
 def _elementwise_loss(
-    kernel: Callable[..., float], Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
+    kernel: Callable[..., float], Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, *more: None
 ) -> tuple[float, np.ndarray]:
-    """A loss whose targets have the shape of the outputs."""
+    """A loss whose targets have the shape of the outputs; `more`: arguments of the kernel before delta."""
     w, total = _weights(sample_weight, Z)
     delta = np.empty_like(Z)
-    loss = kernel(max(Z.shape[1], 1), Z.ravel(), y.ravel(), w, delta.ravel())
+    loss = kernel(*Z.shape, Z, y, w, *more, delta)
     return _mean(total, loss, delta)
 
 
@@ -279,7 +276,7 @@ def _elementwise_loss(
 def binary_cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    return _elementwise_loss(_core.binary_cross_entropy, Z, y, sample_weight)
+    return _elementwise_loss(_core.binary_cross_entropy, Z, y, sample_weight, None)
 
 
 @_compiled
@@ -324,7 +321,7 @@ def _batch_norm(function: _Function) -> _Function:
 def batch_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _core.batch_norm_forward(Z, gamma, beta, epsilon, out)  # type: ignore[no-any-return]
+    return _core.try_batch_norm_forward(Z, gamma, beta, epsilon, out)  # type: ignore[return-value]
 
 
 @_batch_norm
@@ -337,7 +334,7 @@ def batch_norm_backward(
     epsilon: float = 1e-5,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _core.batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, out)  # type: ignore[no-any-return]
+    return _core.try_batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, out)  # type: ignore[return-value]
 
 
 @_compiled
@@ -345,7 +342,7 @@ def layer_norm_forward(
     Z: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     out, U, inv_std = np.empty_like(Z), np.empty_like(Z), np.empty(Z.shape[0], Z.dtype)
-    _core.layer_norm_forward(Z.ravel(), gamma, beta, epsilon, U.ravel(), inv_std, out.ravel())
+    _core.layer_norm_forward(*Z.shape, Z, gamma, beta, epsilon, U, inv_std, out)
     return out, U, inv_std
 
 
@@ -354,7 +351,7 @@ def layer_norm_backward(
     delta: np.ndarray, normalised: np.ndarray, gamma: np.ndarray, inv_std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     dZ, dgamma, dbeta = np.empty_like(delta), np.zeros_like(gamma), np.zeros_like(gamma)
-    _core.layer_norm_backward(delta.ravel(), normalised.ravel(), gamma, inv_std, dZ.ravel(), dgamma, dbeta)
+    _core.layer_norm_backward(*delta.shape, delta, normalised, gamma, inv_std, dZ, dgamma, dbeta)
     return dZ, dgamma, dbeta
 
 
@@ -365,7 +362,7 @@ def layer_norm_backward(
 def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0, first_row: int = 0) -> np.ndarray:
     out = np.empty_like(X)
     if X.size:
-        _core.dropout(X.shape[1], X.ravel(), rate, seed, step, layer, first_row, out.ravel())
+        _core.dropout(*X.shape, seed, step, layer, first_row, rate, X, out)
     return out
 
 
@@ -374,7 +371,7 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
 
 @_compiled
 def all_finite(x: np.ndarray) -> bool:
-    return _core.all_finite(x.ravel())  # type: ignore[no-any-return]
+    return bool(_core.all_finite(x.size, x))
 
 
 @_compiled
@@ -496,8 +493,8 @@ def sgd_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    v = _NONE[theta.dtype] if velocity is None or momentum == 0.0 else velocity
-    _core.sgd_update(theta, grad, v, learning_rate, momentum, nesterov and momentum != 0.0, terms)
+    v = velocity if momentum != 0.0 else None
+    _core.sgd_update(theta.size, terms, learning_rate, momentum, nesterov and v is not None, grad, theta, v)
 
 
 @_compiled
@@ -522,7 +519,7 @@ def nag_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    _core.nag_update(theta, grad, ahead, learning_rate, momentum, terms)
+    _core.nag_update(theta.size, terms, learning_rate, momentum, grad, theta, ahead)
 
 
 @_compiled
@@ -540,7 +537,7 @@ def adagrad_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    _core.adagrad_update(theta, grad, s, learning_rate, epsilon, terms)
+    _core.adagrad_update(theta.size, terms, learning_rate, epsilon, grad, theta, s)
 
 
 @_compiled
@@ -562,9 +559,8 @@ def rmsprop_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    m = _NONE[theta.dtype] if mean is None else mean
-    v = _NONE[theta.dtype] if velocity is None or momentum == 0.0 else velocity
-    _core.rmsprop_update(theta, grad, s, m, v, learning_rate, rho, epsilon, momentum, terms)
+    v = velocity if momentum != 0.0 else None
+    _core.rmsprop_update(theta.size, terms, learning_rate, rho, epsilon, momentum, grad, theta, s, mean, v)
 
 
 @_compiled
@@ -589,13 +585,15 @@ def adam_update(
     clip_value: float = INF,
 ) -> None:
     terms = (scale, l1, l2, factor, clip_value)
-    top = _NONE[theta.dtype] if v_max is None else v_max
-    numbers = (step, learning_rate, beta1, beta2, epsilon, weight_decay, epsilon_hat)
-    _core.adam_update(theta, grad, m, v, top, *numbers, terms)
+    bias1, bias2 = 1.0 - beta1 ** float(step), 1.0 - beta2 ** float(step)
+    if epsilon_hat:
+        epsilon /= math.sqrt(bias2)
+    numbers = (bias1, bias2, learning_rate, beta1, beta2, epsilon, weight_decay)
+    _core.adam_update(theta.size, terms, *numbers, grad, theta, m, v, v_max)
 
 
 @_compiled
 def gradient_norm2(
     theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
 ) -> float:
-    return _core.gradient_norm2(theta, grad, (scale, l1, l2, 1.0, INF))
+    return _core.gradient_norm2(theta.size, (scale, l1, l2, 1.0, INF), theta, grad)

@@ -7,7 +7,9 @@ from libc.stdlib cimport free, malloc
 
 from .engine cimport fnn_items, run_items
 from .kernels cimport (
-    FNN_CURVATURE_COLUMNS, FNN_CURVATURE_PANEL, FNN_GEMM_PACK_BYTES, active, fnn_block, fnn_curvature_workspace,
+    FNN_CURVATURE_COLUMNS, FNN_CURVATURE_PANEL, FNN_GEMM_PACK_BYTES, active, fnn_block, fnn_call_cross_backward,
+    fnn_call_curvature_backward, fnn_call_hessian_pairs, fnn_call_hessian_products, fnn_call_loss_hessian,
+    fnn_call_per_sample_hessian_rows, fnn_call_per_sample_outer, fnn_call_symmetrize, fnn_curvature_workspace,
     fnn_kernels, fnn_lines, fnn_pairs, fnn_products, fnn_triangle,
 )
 from .tuning cimport tuned
@@ -55,19 +57,19 @@ cdef void start(job_t *job, bint single, ptrdiff_t total, double elements_each) 
     job.stream = bytes_each * <double>total >= tuned.stream_bytes
 
 
+cdef inline void *behind(const job_t *job, const void *first, ptrdiff_t elements) noexcept nogil:
+    """The address of so many elements after `first`; NULL of NULL."""
+    return <char *>first + elements * (4 if job.single else 8) if first != NULL else NULL
+
+
 # -- per sample -------------------------------------------------------------------------------------------------------
 
 cdef void outer_item(const void *arg, ptrdiff_t item, void *workspace) noexcept nogil:
     cdef const job_t *job = <const job_t *>arg
     cdef ptrdiff_t i = item * job.step, rows = min(job.step, job.total - i)
-    if job.single:
-        job.kernels.f32.per_sample_outer(rows, job.n_in, job.n_out, job.bias, <const float *>job.x + i * job.n_in,
-                                         <const float *>job.a + i * job.n_out, job.stream,
-                                         <float *>job.out + i * job.stride, job.stride)
-    else:
-        job.kernels.f64.per_sample_outer(rows, job.n_in, job.n_out, job.bias, <const double *>job.x + i * job.n_in,
-                                         <const double *>job.a + i * job.n_out, job.stream,
-                                         <double *>job.out + i * job.stride, job.stride)
+    fnn_call_per_sample_outer(job.kernels, job.single, rows, job.n_in, job.n_out, job.bias,
+                              behind(job, job.x, i * job.n_in), behind(job, job.a, i * job.n_out), job.stream,
+                              behind(job, job.out, i * job.stride), job.stride)
 
 
 def per_sample_outer(const real[:, ::1] X, const real[:, ::1] D, bint bias, real[:, :] out, threads):
@@ -85,14 +87,8 @@ cdef void blocks_item(const void *arg, ptrdiff_t item, void *workspace) noexcept
     cdef const job_t *job = <const job_t *>arg
     cdef ptrdiff_t begin = item * job.step, end = min(begin + job.step, job.total)
     cdef ptrdiff_t at = begin * job.n_out * (job.n_in + job.bias) * job.n_out
-    if job.single:
-        job.kernels.f32.per_sample_hessian_rows(begin, end, job.n_in, job.n_out, job.bias, <const float *>job.a,
-                                                <const float *>job.x, job.stream, <float *>workspace,
-                                                <float *>job.out + at)
-    else:
-        job.kernels.f64.per_sample_hessian_rows(begin, end, job.n_in, job.n_out, job.bias, <const double *>job.a,
-                                                <const double *>job.x, job.stream, <double *>workspace,
-                                                <double *>job.out + at)
+    fnn_call_per_sample_hessian_rows(job.kernels, job.single, begin, end, job.n_in, job.n_out, job.bias, job.a, job.x,
+                                     job.stream, workspace, behind(job, job.out, at))
 
 
 def per_sample_hessian_blocks(const real[:, :, ::1] A, const real[:, ::1] X, bint bias, real[:, :, ::1] out, threads):
@@ -112,14 +108,8 @@ def per_sample_hessian_blocks(const real[:, :, ::1] A, const real[:, ::1] X, bin
 cdef void loss_item(const void *arg, ptrdiff_t item, void *workspace) noexcept nogil:
     cdef const job_t *job = <const job_t *>arg
     cdef ptrdiff_t i = item * job.step, rows = min(job.step, job.total - i), k = job.n_out
-    if job.single:
-        job.kernels.f32.loss_hessian(rows, k, job.flag, <const float *>job.a + i * k,
-                                     <const float *>job.w + i if job.w != NULL else NULL, job.stream,
-                                     <float *>job.out + i * k * k)
-    else:
-        job.kernels.f64.loss_hessian(rows, k, job.flag, <const double *>job.a + i * k,
-                                     <const double *>job.w + i if job.w != NULL else NULL, job.stream,
-                                     <double *>job.out + i * k * k)
+    fnn_call_loss_hessian(job.kernels, job.single, rows, k, job.flag, behind(job, job.a, i * k), behind(job, job.w, i),
+                          job.stream, behind(job, job.out, i * k * k))
 
 
 def loss_hessian(const real[:, ::1] q, bint softmax, const real[::1] weight, real[:, :, ::1] out, threads):
@@ -140,16 +130,9 @@ def loss_hessian(const real[:, ::1] q, bint softmax, const real[::1] weight, rea
 cdef void curvature_item(const void *arg, ptrdiff_t item, void *workspace) noexcept nogil:
     cdef const job_t *job = <const job_t *>arg
     cdef ptrdiff_t i = item * job.step, rows = min(job.step, job.total - i), m = job.n_in, n = job.n_out
-    if job.single:
-        job.kernels.f32.curvature_backward(rows, m, n, <const float *>job.a + i * n * n, <const float *>job.w,
-                                           <const float *>job.slope + i * m if job.slope != NULL else NULL,
-                                           <const float *>job.bend + i * m if job.bend != NULL else NULL, workspace,
-                                           <float *>job.out + i * m * m)
-    else:
-        job.kernels.f64.curvature_backward(rows, m, n, <const double *>job.a + i * n * n, <const double *>job.w,
-                                           <const double *>job.slope + i * m if job.slope != NULL else NULL,
-                                           <const double *>job.bend + i * m if job.bend != NULL else NULL, workspace,
-                                           <double *>job.out + i * m * m)
+    fnn_call_curvature_backward(job.kernels, job.single, rows, m, n, behind(job, job.a, i * n * n), job.w,
+                                behind(job, job.slope, i * m), behind(job, job.bend, i * m), workspace,
+                                behind(job, job.out, i * m * m))
 
 
 def curvature_backward(const real[:, :, ::1] A, const real[:, ::1] W, const real[:, ::1] slope,
@@ -172,15 +155,8 @@ cdef void cross_item(const void *arg, ptrdiff_t item, void *workspace) noexcept 
     cdef const job_t *job = <const job_t *>arg
     cdef ptrdiff_t i = item * job.step, rows = min(job.step, job.total - i), m = job.n_in, n = job.n_out, r = job.r
     cdef ptrdiff_t given = n if job.flag else r * n
-    if job.single:
-        job.kernels.f32.cross_backward(rows, r, m, n, job.flag, <const float *>job.a + i * given, <const float *>job.w,
-                                       <const float *>job.slope + i * m if job.slope != NULL else NULL, workspace,
-                                       <float *>job.out + i * r * m)
-    else:
-        job.kernels.f64.cross_backward(rows, r, m, n, job.flag, <const double *>job.a + i * given,
-                                       <const double *>job.w,
-                                       <const double *>job.slope + i * m if job.slope != NULL else NULL, workspace,
-                                       <double *>job.out + i * r * m)
+    fnn_call_cross_backward(job.kernels, job.single, rows, r, m, n, job.flag, behind(job, job.a, i * given), job.w,
+                            behind(job, job.slope, i * m), workspace, behind(job, job.out, i * r * m))
 
 
 def cross_backward(const real[::1] M, bint diagonal, const real[:, ::1] W, const real[:, ::1] slope,
@@ -214,10 +190,7 @@ cdef void pairs_item(const void *arg, ptrdiff_t item, void *workspace) noexcept 
     part.n_pairs = min(job.step, job.last - part.pair)
     part.j0 = job.outputs[item // job.groups]
     part.j1 = job.outputs[item // job.groups + 1]
-    if job.single:
-        job.kernels.f32.hessian_pairs(&job.block, &part, workspace)
-    else:
-        job.kernels.f64.hessian_pairs(&job.block, &part, workspace)
+    fnn_call_hessian_pairs(job.kernels, job.single, &job.block, &part, workspace)
 
 
 cdef void products_item(const void *arg, ptrdiff_t item, void *workspace) noexcept nogil:
@@ -226,10 +199,7 @@ cdef void products_item(const void *arg, ptrdiff_t item, void *workspace) noexce
     part.j = item // job.groups
     part.m0 = item % job.groups * job.step
     part.m1 = min(part.m0 + job.step, job.last)
-    if job.single:
-        job.kernels.f32.hessian_products(&job.block, &part, workspace)
-    else:
-        job.kernels.f64.hessian_products(&job.block, &part, workspace)
+    fnn_call_hessian_products(job.kernels, job.single, &job.block, &part, workspace)
 
 
 # Samples times the multiplications of each that a part may take before signals are looked for.
@@ -367,10 +337,7 @@ def hessian_block_acc(const real[:, ::1] X, const real[:, :, :] A, real[:, ::1] 
 cdef void symmetrize_item(const void *arg, ptrdiff_t item, void *workspace) noexcept nogil:
     cdef const job_t *job = <const job_t *>arg
     cdef ptrdiff_t begin = item * job.step, end = min(begin + job.step, job.total)
-    if job.single:
-        job.kernels.f32.symmetrize(job.total, begin, end, <float *>job.out)
-    else:
-        job.kernels.f64.symmetrize(job.total, begin, end, <double *>job.out)
+    fnn_call_symmetrize(job.kernels, job.single, job.total, begin, end, job.out)
 
 
 def symmetrize(real[:, ::1] H, threads):

@@ -1,7 +1,8 @@
-"""Entry points of csrc's kernels: flat contiguous arrays in, flat contiguous arrays out.
+"""Entry points of csrc's kernels: C-contiguous arrays in, C-contiguous arrays out.
 
-Shapes, dtypes and values have been checked by fastnn.kernels, the only caller; what would be unsafe to get wrong
-(the element type, contiguity, read-only outputs) is refused by the typed arguments themselves.
+The table of kernels in use, a function for each kernel (kernel_bindings.pxi, made of kernel_list.h) and what is more than
+a call. Shapes and values have been checked by fastnn.kernels; element types, contiguity, alignment and read-only outputs
+are checked here.
 """
 import os
 
@@ -15,12 +16,9 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-
-ctypedef fused real:
-    float
-    double
+from libc.string cimport strchr
 
 cdef extern from "base/common.h" nogil:
     enum: FNN_ALIGN
@@ -62,213 +60,65 @@ cdef int choose() except -1:
 choose()
 
 
-# -- math and activations ---------------------------------------------------------------------------------------------
+# -- the kernels -------------------------------------------------------------------------------------------------------
 
-def exp(const real[::1] x, real[::1] y):
-    with nogil:
-        if real is float:
-            table.f32.exp(x.shape[0], &x[0], &y[0])
-        else:
-            table.f64.exp(x.shape[0], &x[0], &y[0])
-
-
-def log(const real[::1] x, real[::1] y):
-    with nogil:
-        if real is float:
-            table.f32.log(x.shape[0], &x[0], &y[0])
-        else:
-            table.f64.log(x.shape[0], &x[0], &y[0])
-
-
-def tanh(const real[::1] x, real[::1] y):
-    with nogil:
-        if real is float:
-            table.f32.tanh(x.shape[0], &x[0], &y[0])
-        else:
-            table.f64.tanh(x.shape[0], &x[0], &y[0])
+cdef void *elements(str name, object array, char *element, bint writable) except? NULL:
+    """Address of an array of floats, NULL for None. `element` is "f" or "d", set by the first array of a call."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    cdef void *first = view.buf
+    cdef char found = view.format[0] if view.format[1] == 0 else 0
+    PyBuffer_Release(&view)
+    if (found != c'f' and found != c'd') or (element[0] != 0 and found != element[0]):
+        raise TypeError(f"{name}: expected aligned elements of the call's one dtype, float32 or float64")
+    element[0] = found
+    return first
 
 
-def activation_forward(int kind, const real[::1] z, real[::1] a):
-    with nogil:
-        if real is float:
-            table.f32.activation_forward(kind, z.shape[0], &z[0], &a[0])
-        else:
-            table.f64.activation_forward(kind, z.shape[0], &z[0], &a[0])
+cdef void *address(str name, object array, const char *formats, bint writable) except? NULL:
+    """Address of an array whose format is one of the letters of `formats`, or any if there are none; NULL for None."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    cdef void *first = view.buf
+    cdef bint fits = formats[0] == 0 or (view.format[1] == 0 and strchr(formats, view.format[0]) != NULL)
+    PyBuffer_Release(&view)
+    if not fits:
+        raise TypeError(f"{name}: expected aligned elements of format {formats.decode()}")
+    return first
 
 
-def activation_backward(int kind, const real[::1] saved, real[::1] delta):
-    with nogil:
-        if real is float:
-            table.f32.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
-        else:
-            table.f64.activation_backward(kind, saved.shape[0], &saved[0], &delta[0])
-
-
-def activation_derivatives(int kind, const real[::1] z, real[::1] a, real[::1] d1, real[::1] d2):
-    with nogil:
-        if real is float:
-            table.f32.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
-        else:
-            table.f64.activation_derivatives(kind, z.shape[0], &z[0], &a[0], &d1[0], &d2[0])
-
-
-# -- products ---------------------------------------------------------------------------------------------------------
-
-def gemm(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const real[::1] a, bint transpose_a, const real[::1] b,
-         bint transpose_b, const real[::1] bias, real[::1] pack, real[::1] c):
-    """c (m, n) = bias + op(a) op(b); an empty `bias` is none. `pack`: scratch of gemm_pack_bytes()."""
-    cdef const real *start = &bias[0] if bias.shape[0] else NULL
-    cdef Py_ssize_t brs = 1 if transpose_b else n, bcs = k if transpose_b else 1
-    cdef Py_ssize_t i, rows = k if transpose_a else m, width = m if transpose_a else k
-    cdef const real **row_of_a = <const real **>malloc(max(rows, <Py_ssize_t>1) * sizeof(real *))
-    if row_of_a == NULL:
+cdef const void **rows_of(str name, object matrix, char *element) except NULL:
+    """The addresses of a matrix's rows, to be freed."""
+    cdef Py_ssize_t i, rows, width
+    cdef char *first = <char *>elements(name, matrix, element, False)
+    rows, width = matrix.shape
+    cdef const void **table = <const void **>malloc(max(rows, <Py_ssize_t>1) * sizeof(void *))
+    if table == NULL:
         raise MemoryError(f"table of {rows} rows")
     for i in range(rows):
-        row_of_a[i] = &a[0] + i * width
-    with nogil:
-        if real is float:
-            table.f32.gemm(m, n, k, row_of_a, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
-        else:
-            table.f64.gemm(m, n, k, row_of_a, 0, transpose_a, &b[0], brs, bcs, start, 0, &pack[0], &c[0], n)
-    free(row_of_a)
+        table[i] = first + i * width * (4 if element[0] == c'f' else 8)
+    return table
 
 
 def gemm_pack_bytes():
+    """The size of gemm's scratch."""
     return FNN_GEMM_PACK_BYTES
 
 
-def column_sums(Py_ssize_t rows, const real[::1] x, real[::1] sums):
-    with nogil:
-        if real is float:
-            table.f32.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
-        else:
-            table.f64.column_sums(rows, sums.shape[0], &x[0], 0, &sums[0])
+cdef fnn_terms terms_of(terms) except *:
+    """The objective's terms: (scale, l1, l2, factor, clip_value)."""
+    scale, l1, l2, factor, clip_value = terms
+    return fnn_terms(scale, l1, l2, factor, clip_value)
 
 
-# -- softmax and losses -----------------------------------------------------------------------------------------------
-
-def softmax(Py_ssize_t cols, const real[::1] z, real[::1] p):
-    with nogil:
-        if real is float:
-            table.f32.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
-        else:
-            table.f64.softmax(z.shape[0] // cols, cols, &z[0], &p[0])
+include "kernel_bindings.pxi"
 
 
-def log_softmax(Py_ssize_t cols, const real[::1] z, real[::1] log_p):
-    with nogil:
-        if real is float:
-            table.f32.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
-        else:
-            table.f64.log_softmax(z.shape[0] // cols, cols, &z[0], &log_p[0])
-
-
-def softmax_vjp(Py_ssize_t cols, const real[::1] p, const real[::1] v, real[::1] dz):
-    with nogil:
-        if real is float:
-            table.f32.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
-        else:
-            table.f64.softmax_vjp(p.shape[0] // cols, cols, &p[0], &v[0], &dz[0])
-
-
-def cross_entropy(Py_ssize_t cols, const real[::1] z, const int64_t[::1] labels, const real[::1] target,
-                  const real[::1] weight, double smoothing, real[::1] delta):
-    """Σ w ℓ; labels or target is empty, and so is weight where there is none."""
-    cdef const int64_t *y = &labels[0] if labels.shape[0] else NULL
-    cdef const real *soft = &target[0] if target.shape[0] else NULL
-    cdef const real *w = &weight[0] if weight.shape[0] else NULL
-    cdef double loss
-    with nogil:
-        if real is float:
-            loss = table.f32.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, smoothing, NULL,
-                                           &delta[0])
-        else:
-            loss = table.f64.cross_entropy(z.shape[0] // cols, cols, &z[0], y, soft, w, smoothing, NULL,
-                                           &delta[0])
-    return loss
-
-
-def binary_cross_entropy(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight,
-                         real[::1] delta):
-    cdef const real *w = &weight[0] if weight.shape[0] else NULL
-    cdef double loss
-    with nogil:
-        if real is float:
-            loss = table.f32.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
-        else:
-            loss = table.f64.binary_cross_entropy(z.shape[0] // cols, cols, &z[0], &target[0], w, NULL, &delta[0])
-    return loss
-
-
-def squared_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight,
-                  real[::1] delta):
-    cdef const real *w = &weight[0] if weight.shape[0] else NULL
-    cdef double loss
-    with nogil:
-        if real is float:
-            loss = table.f32.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-        else:
-            loss = table.f64.squared_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-    return loss
-
-
-def absolute_error(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
-    cdef const real *w = &weight[0] if weight.shape[0] else NULL
-    cdef double loss
-    with nogil:
-        if real is float:
-            loss = table.f32.absolute_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-        else:
-            loss = table.f64.absolute_error(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-    return loss
-
-
-def huber(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
-    cdef const real *w = &weight[0] if weight.shape[0] else NULL
-    cdef double loss
-    with nogil:
-        if real is float:
-            loss = table.f32.huber(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-        else:
-            loss = table.f64.huber(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-    return loss
-
-
-def poisson(Py_ssize_t cols, const real[::1] z, const real[::1] target, const real[::1] weight, real[::1] delta):
-    cdef const real *w = &weight[0] if weight.shape[0] else NULL
-    cdef double loss
-    with nogil:
-        if real is float:
-            loss = table.f32.poisson(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-        else:
-            loss = table.f64.poisson(z.shape[0] // cols, cols, &z[0], &target[0], w, &delta[0])
-    return loss
-
-
-# -- update rules; terms = (scale, l1, l2, factor, clip_value) ---------------------------------------------------------
-
-def gradient_norm2(const real[::1] theta, const real[::1] grad, tuple terms):
-    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
-    cdef double norm2
-    with nogil:
-        if real is float:
-            norm2 = table.f32.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
-        else:
-            norm2 = table.f64.gradient_norm2(theta.shape[0], &t, &theta[0], &grad[0])
-    return norm2
-
-
-def sgd_update(real[::1] theta, const real[::1] grad, real[::1] velocity, double learning_rate, double momentum,
-               bint nesterov, tuple terms):
-    """An empty velocity is none."""
-    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
-    cdef real *v = &velocity[0] if velocity.shape[0] else NULL
-    with nogil:
-        if real is float:
-            table.f32.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
-        else:
-            table.f64.sgd_update(theta.shape[0], &t, learning_rate, momentum, nesterov, &grad[0], &theta[0], v)
-
+# -- momenta ------------------------------------------------------------------------------------------------------------
 
 # Steps of a recursion after which signals are looked for.
 cdef enum:
@@ -306,134 +156,7 @@ def nag_momentum(long long step, double[::1] momenta):
     nag_step, nag_t = min(step, INT64_MAX - done) + done, t
 
 
-def nag_update(real[::1] theta, const real[::1] grad, real[::1] ahead, double learning_rate, double momentum,
-               tuple terms):
-    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
-    with nogil:
-        if real is float:
-            table.f32.nag_update(theta.shape[0], &t, learning_rate, momentum, &grad[0], &theta[0], &ahead[0])
-        else:
-            table.f64.nag_update(theta.shape[0], &t, learning_rate, momentum, &grad[0], &theta[0], &ahead[0])
-
-
-def adagrad_update(real[::1] theta, const real[::1] grad, real[::1] s, double learning_rate, double epsilon,
-                   tuple terms):
-    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
-    with nogil:
-        if real is float:
-            table.f32.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
-        else:
-            table.f64.adagrad_update(theta.shape[0], &t, learning_rate, epsilon, &grad[0], &theta[0], &s[0])
-
-
-def rmsprop_update(real[::1] theta, const real[::1] grad, real[::1] s, real[::1] mean, real[::1] velocity,
-                   double learning_rate, double rho, double epsilon, double momentum, tuple terms):
-    """An empty mean or velocity is none."""
-    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
-    cdef real *m = &mean[0] if mean.shape[0] else NULL
-    cdef real *v = &velocity[0] if velocity.shape[0] else NULL
-    with nogil:
-        if real is float:
-            table.f32.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, momentum, &grad[0], &theta[0],
-                                     &s[0], m, v)
-        else:
-            table.f64.rmsprop_update(theta.shape[0], &t, learning_rate, rho, epsilon, momentum, &grad[0], &theta[0],
-                                     &s[0], m, v)
-
-
-def adam_update(real[::1] theta, const real[::1] grad, real[::1] m, real[::1] v, real[::1] v_max, long long step,
-                double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
-                bint epsilon_hat, tuple terms):
-    """An empty v_max is none."""
-    cdef fnn_terms t = fnn_terms(terms[0], terms[1], terms[2], terms[3], terms[4])
-    cdef double bias1 = 1 - beta1 ** <double>step, bias2 = 1 - beta2 ** <double>step
-    cdef real *top = &v_max[0] if v_max.shape[0] else NULL
-    if epsilon_hat:
-        epsilon /= sqrt(bias2)
-    with nogil:
-        if real is float:
-            table.f32.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
-                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0], top)
-        else:
-            table.f64.adam_update(theta.shape[0], &t, bias1, bias2, learning_rate, beta1, beta2, epsilon,
-                                  weight_decay, &grad[0], &theta[0], &m[0], &v[0], top)
-
-
-# -- normalisation: (rows, cols) flat, vectors of cols; the stages of batch norm one by one -----------------------------
-
-cdef enum:
-    MAX_SHARDS = 64
-
-
-def batch_norm_moments(const real[::1] z, real[::1] mean, real[::1] m2):
-    cdef Py_ssize_t cols = mean.shape[0]
-    with nogil:
-        if real is float:
-            table.f32.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
-        else:
-            table.f64.batch_norm_moments(z.shape[0] // cols, cols, &z[0], &mean[0], &m2[0])
-
-
-def batch_norm_combine(const ptrdiff_t[::1] counts, const real[:, ::1] means, const real[:, ::1] m2s, real[::1] mean,
-                       real[::1] variance):
-    """Row s of means and m2s is that of a shard of counts[s] rows."""
-    cdef const real *mean_of[MAX_SHARDS]
-    cdef const real *m2_of[MAX_SHARDS]
-    cdef int s, n = <int>counts.shape[0]
-    if n > MAX_SHARDS:
-        raise ValueError(f"counts: expected at most {MAX_SHARDS} shards, got {n}")
-    for s in range(n):
-        mean_of[s] = &means[s, 0]
-        m2_of[s] = &m2s[s, 0]
-    with nogil:
-        if real is float:
-            table.f32.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
-        else:
-            table.f64.batch_norm_combine(mean.shape[0], n, &counts[0], mean_of, m2_of, &mean[0], &variance[0])
-
-
-def batch_norm_normalise(const real[::1] z, const real[::1] mean, const real[::1] inv_std, const real[::1] gamma,
-                         const real[::1] beta, real[::1] normalised, real[::1] out):
-    """An empty `normalised` is not written."""
-    cdef Py_ssize_t cols = mean.shape[0]
-    cdef real *saved = &normalised[0] if normalised.shape[0] else NULL
-    with nogil:
-        if real is float:
-            table.f32.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
-                                           saved, &out[0])
-        else:
-            table.f64.batch_norm_normalise(z.shape[0] // cols, cols, &z[0], &mean[0], &inv_std[0], &gamma[0], &beta[0],
-                                           saved, &out[0])
-
-
-def batch_norm_backward_sums(const real[::1] delta, const real[::1] z, const real[::1] mean, const real[::1] inv_std,
-                             real[::1] sum_delta, real[::1] sum_delta_normalised):
-    """With an empty `mean`, z is normalised."""
-    cdef Py_ssize_t cols = sum_delta.shape[0]
-    cdef const real *mu = &mean[0] if mean.shape[0] else NULL
-    with nogil:
-        if real is float:
-            table.f32.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &inv_std[0],
-                                               &sum_delta[0], &sum_delta_normalised[0])
-        else:
-            table.f64.batch_norm_backward_sums(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &inv_std[0],
-                                               &sum_delta[0], &sum_delta_normalised[0])
-
-
-def batch_norm_backward_apply(const real[::1] delta, const real[::1] z, const real[::1] mean, const real[::1] gamma,
-                              const real[::1] inv_std, const real[::1] mean_delta,
-                              const real[::1] mean_delta_normalised, real[::1] dz):
-    """With an empty `mean`, z is normalised."""
-    cdef Py_ssize_t cols = gamma.shape[0]
-    cdef const real *mu = &mean[0] if mean.shape[0] else NULL
-    with nogil:
-        if real is float:
-            table.f32.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &gamma[0],
-                                                &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
-        else:
-            table.f64.batch_norm_backward_apply(delta.shape[0] // cols, cols, &delta[0], &z[0], mu, &gamma[0],
-                                                &inv_std[0], &mean_delta[0], &mean_delta_normalised[0], &dz[0])
-
+# -- batch norm of a batch that is one shard --------------------------------------------------------------------------
 
 cdef object new_array = np.empty, view_array = np.ndarray
 cdef object BYTE = np.dtype(np.uint8), SINGLE = np.dtype(np.float32), DOUBLE = np.dtype(np.float64)
@@ -499,7 +222,7 @@ cdef bint overlap(void *a, Py_ssize_t a_bytes, void *b, Py_ssize_t b_bytes):
 # The two that follow look at their arguments themselves and make their results, which typed arguments and Python would
 # take as long for as the arithmetic of a small batch.
 
-def batch_norm_forward(Z, gamma, beta, epsilon, into):
+def try_batch_norm_forward(Z, gamma, beta, epsilon, into):
     """All stages for one shard: out, mean, variance. None, and nothing done, unless the arguments are
     contiguous arrays that fit each other and a float. The first is `into` unless that is None."""
     cdef Py_ssize_t rows, cols
@@ -527,17 +250,12 @@ def batch_norm_forward(Z, gamma, beta, epsilon, into):
     if inv_std == NULL:
         raise MemoryError
     with nogil:
-        if kind == c'f':
-            table.f32.batch_norm_forward(rows, cols, <float *>z, <float *>scale, <float *>shift, eps, <float *>mu,
-                                         <float *>var, <float *>inv_std, <float *>out)
-        else:
-            table.f64.batch_norm_forward(rows, cols, <double *>z, <double *>scale, <double *>shift, eps, <double *>mu,
-                                         <double *>var, <double *>inv_std, <double *>out)
+        fnn_call_batch_norm_forward(table, kind == c'f', rows, cols, z, scale, shift, eps, mu, var, inv_std, out)
     free(inv_std)
     return result, mean, variance
 
 
-def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
+def try_batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
     """All stages for one shard: dZ, dgamma, dbeta. None: as batch_norm_forward."""
     cdef Py_ssize_t rows, cols, n, width
     cdef void *d
@@ -566,59 +284,9 @@ def batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
     if work == NULL:
         raise MemoryError
     with nogil:
-        if kind == c'f':
-            table.f32.batch_norm_backward(rows, cols, <float *>d, <float *>z, <float *>scale, <float *>mu, <float *>var,
-                                          eps, <float *>work, <float *>g, <float *>b, <float *>dz)
-        else:
-            table.f64.batch_norm_backward(rows, cols, <double *>d, <double *>z, <double *>scale, <double *>mu, <double *>var,
-                                          eps, <double *>work, <double *>g, <double *>b, <double *>dz)
+        fnn_call_batch_norm_backward(table, kind == c'f', rows, cols, d, z, scale, mu, var, eps, work, g, b, dz)
     free(work)
     return result, dgamma, dbeta
-
-
-def scale_shift(const real[::1] x, const real[::1] scale, const real[::1] shift, real[::1] out):
-    cdef Py_ssize_t cols = scale.shape[0]
-    with nogil:
-        if real is float:
-            table.f32.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
-        else:
-            table.f64.scale_shift(x.shape[0] // cols, cols, &x[0], &scale[0], &shift[0], &out[0])
-
-
-def layer_norm_forward(const real[::1] z, const real[::1] gamma, const real[::1] beta, double epsilon,
-                       real[::1] normalised, real[::1] inv_std, real[::1] out):
-    cdef Py_ssize_t cols = gamma.shape[0]
-    with nogil:
-        if real is float:
-            table.f32.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
-                                         &inv_std[0], &out[0])
-        else:
-            table.f64.layer_norm_forward(z.shape[0] // cols, cols, &z[0], &gamma[0], &beta[0], epsilon, &normalised[0],
-                                         &inv_std[0], &out[0])
-
-
-def layer_norm_backward(const real[::1] delta, const real[::1] normalised, const real[::1] gamma,
-                        const real[::1] inv_std, real[::1] dz, real[::1] dgamma, real[::1] dbeta):
-    """Adds to dgamma and dbeta."""
-    cdef Py_ssize_t cols = gamma.shape[0]
-    with nogil:
-        if real is float:
-            table.f32.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
-                                          &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
-        else:
-            table.f64.layer_norm_backward(delta.shape[0] // cols, cols, &delta[0], &normalised[0], &gamma[0],
-                                          &inv_std[0], &dz[0], &dgamma[0], &dbeta[0])
-
-
-# -- dropout ----------------------------------------------------------------------------------------------------------
-
-def dropout(Py_ssize_t cols, const real[::1] x, double rate, uint64_t seed, uint64_t step, int layer,
-            Py_ssize_t first_row, real[::1] out):
-    with nogil:
-        if real is float:
-            table.f32.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
-        else:
-            table.f64.dropout(x.shape[0] // cols, cols, seed, step, layer, first_row, rate, &x[0], &out[0])
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -663,16 +331,3 @@ def shuffle(int64_t[::1] rows, bit_generator, int64_t[:, ::1] orders=None):
             for k in range(orders.shape[0]):
                 shuffle_once(rows, bits)
                 orders[k] = rows
-
-
-def all_finite(const real[::1] x):
-    cdef Py_ssize_t n = x.shape[0]
-    if n == 0:
-        return True
-    cdef bint finite
-    with nogil:
-        if real is float:
-            finite = table.f32.all_finite(n, &x[0])
-        else:
-            finite = table.f64.all_finite(n, &x[0])
-    return finite

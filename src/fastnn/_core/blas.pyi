@@ -1,0 +1,1 @@
+"""SciPy's BLAS behind row-major signatures: for compiled code only."""

@@ -1,0 +1,1 @@
+"""How work is divided: for compiled code only."""
