@@ -10,13 +10,15 @@
 /* Multiplications of a worker between two calls of fnn_stopped, about: some 10 ms. */
 #define BLOCK_WORK 2e8
 
-/* Rows of an op that take this long; whole tiles of every height, so that a large chunk is as fast as in one piece. Its
- * bits are the same, too, but for the weights of few outputs: sums over rows continue where the block before left
- * them. */
-static inline ptrdiff_t fnn_block_rows(const fnn_op *op)
+/* At most so many of `rows` rows of an op take this long; whole tiles of every height, so that a large chunk is as fast
+ * as in one piece. Its bits are the same, too, but for the weights of few outputs: sums over rows continue where the
+ * block before left them. */
+static inline ptrdiff_t fnn_block_rows(const fnn_op *op, ptrdiff_t rows)
 {
-    const double rows = BLOCK_WORK / ((double)op->n_out * (double)(op->kind == FNN_DENSE ? op->n_in : 64));
-    return rows < 96 ? 96 : rows > 1e9 ? (ptrdiff_t)1e9 : (ptrdiff_t)rows / 96 * 96;
+    if (rows <= 96)
+        return 96;
+    const double most = BLOCK_WORK / ((double)op->n_out * (double)(op->kind == FNN_DENSE ? op->n_in : 64));
+    return most < 96 ? 96 : most > 1e9 ? (ptrdiff_t)1e9 : (ptrdiff_t)most / 96 * 96;
 }
 
 /* Worker 0, now and then: has the user asked to stop? work: multiplications since the last call. */

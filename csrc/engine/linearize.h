@@ -68,7 +68,7 @@ static FN(linear_view) FN(linear_view_of)(fnn_job *job, const FN(memory) * memor
          .rows = rows,
          .n = rows * width,
          .x_rows = input < 0 ? x : memory->ops[input].out_rows,
-         .own = memory->ops[i],
+         .own = memory->ops + i,
          .out = FN(saved)(job, place->out, first, width),
          .slope = FN(saved)(job, place->slope, first, width),
          .bend = FN(saved)(job, place->bend, first, width),

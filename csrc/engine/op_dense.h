@@ -70,14 +70,14 @@ static int FN(dense_forward)(const FN(view) * v)
     fnn_job *job = v->job;
     const fnn_op *op = v->op;
     const int relu = op->activation == FNN_RELU && !job->blas;
-    const ptrdiff_t block = fnn_block_rows(op);
+    const ptrdiff_t block = fnn_block_rows(op, v->rows);
     if (job->schedule.by_feature) {
         FN(dense_feature_major_forward)(v);
         return 0;
     }
     for (ptrdiff_t lo = 0, n; lo < v->rows; lo += n) {
         FN(zeros) zeros;
-        REAL *out = v->out + lo * op->n_out, *z = v->own.pre ? v->own.pre + lo * op->n_out : out;
+        REAL *out = v->out + lo * op->n_out, *z = v->own->pre ? v->own->pre + lo * op->n_out : out;
         n = v->rows - lo < block ? v->rows - lo : block;
         if (lo > 0 && fnn_stopped(job, v->position->worker, BLOCK_WORK))
             return 1;
@@ -199,8 +199,8 @@ static int FN(dense_backward)(const FN(view) * v)
 {
     fnn_job *job = v->job;
     const fnn_op *op = v->op;
-    const ptrdiff_t block = v->step ? v->rows : fnn_block_rows(op); /* a step is not left half done */
-    const REAL *saved = v->own.pre ? v->own.pre : v->own.out;
+    const ptrdiff_t block = v->step ? v->rows : fnn_block_rows(op, v->rows); /* a step is not left half done */
+    const REAL *saved = v->own->pre ? v->own->pre : v->own->out;
     if (job->schedule.by_feature) {
         FN(dense_feature_major_backward)(v);
         return 0;
@@ -214,8 +214,8 @@ static int FN(dense_backward)(const FN(view) * v)
                                    .x_rows = v->x_rows + lo,
                                    .x = v->source ? v->x + lo * op->n_in : NULL,
                                    .zeros = FN(zeros_of)(job, v->memory, op, lo, &zeros),
-                                   .delta_rows = v->own.delta_rows + lo,
-                                   .delta = v->own.delta + lo * FN(delta_row)(job, op),
+                                   .delta_rows = v->own->delta_rows + lo,
+                                   .delta = v->own->delta + lo * FN(delta_row)(job, op),
                                    .dx = v->dx ? v->dx + lo * FN(delta_row)(job, v->source) : NULL,
                                    .saved = saved + lo * op->n_out,
                                    .accumulate = v->accumulate || lo > 0};
@@ -246,7 +246,7 @@ static int FN(dense_linearize_backward)(const FN(linear_view) * v)
         KERNELS(v->job)->activation_linearize(v->n, v->slope, v->bend, v->delta);
     if (v->dx)
         FN(product)(v->job,
-                    &(FN(factors)){v->rows, op->n_in, op->n_out, v->own.delta_rows, op->n_out, 0,
+                    &(FN(factors)){v->rows, op->n_in, op->n_out, v->own->delta_rows, op->n_out, 0,
                                    (const REAL *)v->job->theta + op->weight, 1, op->n_out, NULL, 0},
                     v->memory->pack, v->dx);
     return 0;
@@ -255,7 +255,7 @@ static int FN(dense_linearize_backward)(const FN(linear_view) * v)
 static int FN(dense_jvp)(const FN(linear_view) * v)
 {
     const fnn_op *op = v->op;
-    REAL *tz = v->own.tangent_pre ? v->own.tangent_pre : v->own.tangent_out;
+    REAL *tz = v->own->tangent_pre ? v->own->tangent_pre : v->own->tangent_out;
     FN(zeros) zeros;
     if (v->v)
         FN(affine)(v->job, op, v->v, v->rows, v->x_rows, FN(zeros_of)(v->job, v->memory, op, 0, &zeros), 0,
@@ -266,7 +266,7 @@ static int FN(dense_jvp)(const FN(linear_view) * v)
                                    (const REAL *)v->job->theta + op->weight, op->n_out, 1, NULL, v->v != NULL},
                     v->memory->pack, tz);
     if (v->slope)
-        KERNELS(v->job)->activation_tangent(v->n, v->slope, tz, v->own.tangent_out);
+        KERNELS(v->job)->activation_tangent(v->n, v->slope, tz, v->own->tangent_out);
     return 0;
 }
 
@@ -284,11 +284,11 @@ static void FN(dense_gradient_tangent)(const FN(linear_view) * v)
         KERNELS(v->job)->zeros_turn(v->rows, op->n_out, op->n_in, s->zeros_gradient, s->zeros_apart, b.zeros->bits,
                                     b.zeros->starts, b.zeros->list);
         KERNELS(v->job)->zeros_gradient(op->n_in, op->n_out, v->rows, op->n_in, v->x_rows, 0, s->zeros_gradient,
-                                        s->zeros_apart, b.zeros->starts, b.zeros->list, v->own.tangent_delta, op->n_out,
-                                        accumulate, pack, g);
+                                        s->zeros_apart, b.zeros->starts, b.zeros->list, v->own->tangent_delta,
+                                        op->n_out, accumulate, pack, g);
     } else {
         FN(product)(v->job,
-                    &(FN(factors)){op->n_in, op->n_out, v->rows, v->x_rows, op->n_in, 1, v->own.tangent_delta,
+                    &(FN(factors)){op->n_in, op->n_out, v->rows, v->x_rows, op->n_in, 1, v->own->tangent_delta,
                                    op->n_out, 1, NULL, accumulate},
                     pack, g);
     }
@@ -306,19 +306,19 @@ static int FN(dense_jvp_of_vjp)(const FN(linear_view) * v)
     FN(activation_delta_tangent)(v);
     if (v->tangent_dx) {
         FN(product)(v->job,
-                    &(FN(factors)){v->rows, op->n_in, op->n_out, v->own.tangent_delta_rows, op->n_out, 0,
+                    &(FN(factors)){v->rows, op->n_in, op->n_out, v->own->tangent_delta_rows, op->n_out, 0,
                                    (const REAL *)v->job->theta + op->weight, 1, op->n_out, NULL, 0},
                     pack, v->tangent_dx);
         if (v->v && v->second_order)
             FN(product)(v->job,
-                        &(FN(factors)){v->rows, op->n_in, op->n_out, v->own.delta_rows, op->n_out, 0, v->v + op->weight,
-                                       1, op->n_out, NULL, 1},
+                        &(FN(factors)){v->rows, op->n_in, op->n_out, v->own->delta_rows, op->n_out, 0,
+                                       v->v + op->weight, 1, op->n_out, NULL, 1},
                         pack, v->tangent_dx);
     }
     if (!v->result)
         return 0;
     if (op->bias >= 0)
-        KERNELS(v->job)->column_sums(v->rows, op->n_out, v->own.tangent_delta, v->accumulate || op->shared_bias,
+        KERNELS(v->job)->column_sums(v->rows, op->n_out, v->own->tangent_delta, v->accumulate || op->shared_bias,
                                      v->result + op->bias);
     FN(dense_gradient_tangent)(v);
     return 0;

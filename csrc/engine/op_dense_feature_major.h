@@ -8,9 +8,9 @@
 static void FN(dense_feature_major_forward)(const FN(view) * v)
 {
     const fnn_op *op = v->op;
-    REAL *z = v->own.pre ? v->own.pre : v->out, *pack = v->memory->pack;
+    REAL *z = v->own->pre ? v->own->pre : v->out, *pack = v->memory->pack;
     const ptrdiff_t n_in = op->n_in + (op->bias >= 0), rows = v->rows;
-    const REAL *const *w = v->own.out_rows;
+    const REAL *const *w = v->own->out_rows;
     if (op->activation == FNN_RELU) {
         KERNELS(v->job)->gemm_relu(op->n_out, rows, n_in, w, 1, v->x, rows, 1, NULL, NULL, pack, z, rows, NULL);
         return;
@@ -23,11 +23,11 @@ static void FN(dense_feature_major_forward)(const FN(view) * v)
 static void FN(dense_feature_major_backward)(const FN(view) * v)
 {
     const fnn_op *op = v->op;
-    REAL *delta = v->own.delta, *pack = v->memory->pack, *gradient = v->gradient;
+    REAL *delta = v->own->delta, *pack = v->memory->pack, *gradient = v->gradient;
     const ptrdiff_t rows = v->rows;
-    const REAL *const *w = v->own.out_rows;
+    const REAL *const *w = v->own->out_rows;
     if (op->activation != FNN_LINEAR && !op->gated)
-        KERNELS(v->job)->activation_backward(op->activation, rows * op->n_out, v->own.pre ? v->own.pre : v->own.out,
+        KERNELS(v->job)->activation_backward(op->activation, rows * op->n_out, v->own->pre ? v->own->pre : v->own->out,
                                              delta);
     if (v->dx && v->source->gated)
         KERNELS(v->job)->gemm_relu(op->n_in, rows, op->n_out, w, 0, delta, rows, 1, NULL, v->x, pack, v->dx, rows,

@@ -7,8 +7,8 @@
 static int FN(activation_forward)(const FN(view) * v)
 {
     const ptrdiff_t n = v->rows * v->op->n_out;
-    if (v->own.pre)
-        FN(copy)(n, v->x, v->own.pre);
+    if (v->own->pre)
+        FN(copy)(n, v->x, v->own->pre);
     KERNELS(v->job)->activation_forward(v->op->activation, n, v->x, v->out);
     return 0;
 }
@@ -16,7 +16,7 @@ static int FN(activation_forward)(const FN(view) * v)
 static int FN(activation_backward)(const FN(view) * v)
 {
     KERNELS(v->job)->activation_backward(v->op->activation, v->rows * v->op->n_out,
-                                         v->own.pre ? v->own.pre : v->own.out, v->own.delta);
+                                         v->own->pre ? v->own->pre : v->own->out, v->own->delta);
     return 0;
 }
 
@@ -41,12 +41,12 @@ static int FN(activation_linearize_backward)(const FN(linear_view) * v)
 
 static int FN(activation_jvp)(const FN(linear_view) * v)
 {
-    if (v->own.tangent_pre)
-        FN(copy)(v->n, v->tangent_x, v->own.tangent_pre);
+    if (v->own->tangent_pre)
+        FN(copy)(v->n, v->tangent_x, v->own->tangent_pre);
     if (v->slope)
-        KERNELS(v->job)->activation_tangent(v->n, v->slope, v->tangent_x, v->own.tangent_out);
+        KERNELS(v->job)->activation_tangent(v->n, v->slope, v->tangent_x, v->own->tangent_out);
     else
-        FN(copy)(v->n, v->tangent_x, v->own.tangent_out);
+        FN(copy)(v->n, v->tangent_x, v->own->tangent_out);
     return 0;
 }
 
@@ -54,7 +54,7 @@ static int FN(activation_jvp_of_vjp)(const FN(linear_view) * v)
 {
     FN(activation_delta_tangent)(v);
     if (v->tangent_dx)
-        FN(copy)(v->n, v->own.tangent_delta, v->tangent_dx);
+        FN(copy)(v->n, v->own->tangent_delta, v->tangent_dx);
     return 0;
 }
 
@@ -81,7 +81,7 @@ static int FN(dropout_forward)(const FN(view) * v)
 
 static int FN(dropout_backward)(const FN(view) * v)
 {
-    FN(dropout_apply)(v, v->own.delta, v->own.delta);
+    FN(dropout_apply)(v, v->own->delta, v->own->delta);
     return 0;
 }
 
@@ -102,14 +102,14 @@ static int FN(dropout_linearize_backward)(const FN(linear_view) * v)
 
 static int FN(dropout_jvp)(const FN(linear_view) * v)
 {
-    FN(copy)(v->n, v->tangent_x, v->own.tangent_out);
+    FN(copy)(v->n, v->tangent_x, v->own->tangent_out);
     return 0;
 }
 
 static int FN(dropout_jvp_of_vjp)(const FN(linear_view) * v)
 {
     if (v->tangent_dx)
-        FN(copy)(v->n, v->own.tangent_delta, v->tangent_dx);
+        FN(copy)(v->n, v->own->tangent_delta, v->tangent_dx);
     return 0;
 }
 
@@ -161,13 +161,13 @@ static int FN(standardize_linearize_backward)(const FN(linear_view) * v)
 
 static int FN(standardize_jvp)(const FN(linear_view) * v)
 {
-    FN(unscale)(v, v->tangent_x, v->own.tangent_out);
+    FN(unscale)(v, v->tangent_x, v->own->tangent_out);
     return 0;
 }
 
 static int FN(standardize_jvp_of_vjp)(const FN(linear_view) * v)
 {
     if (v->tangent_dx)
-        FN(unscale)(v, v->own.tangent_delta, v->tangent_dx);
+        FN(unscale)(v, v->own->tangent_delta, v->tangent_dx);
     return 0;
 }

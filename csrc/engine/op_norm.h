@@ -65,7 +65,7 @@ static int FN(batch_norm_means)(const FN(linear_view) * v, int which, REAL *mean
     if (fnn_meet(job))
         return 1;
     for (int s = 0; s < job->schedule.n_workers; s++) {
-        const FN(columns) other = FN(columns_of)(job, v->op, v->own.columns, v->position->worker, s);
+        const FN(columns) other = FN(columns_of)(job, v->op, v->own->columns, v->position->worker, s);
         const REAL *sum = other.mean_s + which * c, *product = sum + c;
         for (ptrdiff_t j = 0; j < c; j++) {
             mean[j] += sum[j] * inverse;
@@ -99,7 +99,7 @@ static void FN(batch_norm_fixed)(const FN(view) * v, const FN(columns) * columns
 static int FN(batch_norm_batch)(fnn_job *job, const fnn_op *op, const FN(position) * position, REAL *own,
                                 ptrdiff_t rows, const REAL *z, REAL *normalised, REAL *out)
 {
-    const ptrdiff_t c = op->n_out, block = fnn_block_rows(op);
+    const ptrdiff_t c = op->n_out, block = fnn_block_rows(op, rows);
     const REAL *theta = job->theta;
     const FN(columns) v = FN(columns_of)(job, op, own, 0, 0);
     KERNELS(job)->batch_norm_moments(rows, c, z, v.mean_s, v.m2_s);
@@ -117,9 +117,9 @@ static int FN(batch_norm_batch)(fnn_job *job, const fnn_op *op, const FN(positio
 
 static int FN(batch_norm_forward)(const FN(view) * v)
 {
-    const FN(columns) columns = FN(columns_of)(v->job, v->op, v->own.columns, 0, 0);
+    const FN(columns) columns = FN(columns_of)(v->job, v->op, v->own->columns, 0, 0);
     if (v->job->training)
-        return FN(batch_norm_batch)(v->job, v->op, v->position, v->own.columns, v->rows, v->x, NULL, v->out);
+        return FN(batch_norm_batch)(v->job, v->op, v->position, v->own->columns, v->rows, v->x, NULL, v->out);
     FN(batch_norm_fixed)(v, &columns);
     return 0;
 }
@@ -136,7 +136,7 @@ static int FN(batch_norm_delta_means)(const FN(view) * v, const FN(columns) * co
     if (fnn_meet(job))
         return 1;
     for (int s = 0; s < job->schedule.n_shards; s++) {
-        const FN(columns) other = FN(columns_of)(job, v->op, v->own.columns, v->position->worker, s);
+        const FN(columns) other = FN(columns_of)(job, v->op, v->own->columns, v->position->worker, s);
         for (ptrdiff_t j = 0; j < c; j++) {
             columns->mean_delta[j] += other.sum_delta_s[j];
             columns->mean_product[j] += other.sum_product_s[j];
@@ -164,10 +164,10 @@ static int FN(batch_norm_backward)(const FN(view) * v)
 {
     fnn_job *job = v->job;
     const fnn_op *op = v->op;
-    const ptrdiff_t c = op->n_out, rows = v->rows, block = v->step ? rows : fnn_block_rows(op);
+    const ptrdiff_t c = op->n_out, rows = v->rows, block = v->step ? rows : fnn_block_rows(op, rows);
     const REAL *gamma = (const REAL *)job->theta + op->weight, *z = v->x;
-    REAL *dgamma = v->gradient + op->weight, *dbeta = v->gradient + op->bias, *delta = v->own.delta;
-    const FN(columns) columns = FN(columns_of)(job, op, v->own.columns, 0, 0);
+    REAL *dgamma = v->gradient + op->weight, *dbeta = v->gradient + op->bias, *delta = v->own->delta;
+    const FN(columns) columns = FN(columns_of)(job, op, v->own->columns, 0, 0);
     if (!job->training)
         FN(batch_norm_running)(job, op, &columns);
     KERNELS(job)->batch_norm_backward_sums(rows, c, delta, z, columns.mean, columns.inv_std, columns.sum_delta_s,
@@ -213,9 +213,9 @@ static int FN(batch_norm_linearize)(const FN(linear_view) * v)
     fnn_job *job = v->job;
     const fnn_op *op = v->op;
     const REAL *theta = job->theta;
-    const FN(columns) columns = FN(columns_of)(job, op, v->own.columns, 0, 0);
+    const FN(columns) columns = FN(columns_of)(job, op, v->own->columns, 0, 0);
     if (job->training) {
-        if (FN(batch_norm_batch)(job, op, v->position, v->own.columns, v->rows, v->x, v->normalised, v->out))
+        if (FN(batch_norm_batch)(job, op, v->position, v->own->columns, v->rows, v->x, v->normalised, v->out))
             return 1;
     } else {
         FN(batch_norm_running)(job, op, &columns);
@@ -232,7 +232,7 @@ static int FN(batch_norm_linearize_backward)(const FN(linear_view) * v)
 {
     const fnn_job *job = v->job;
     const ptrdiff_t c = v->op->n_out;
-    const FN(columns) columns = FN(columns_of)(job, v->op, v->own.columns, 0, 0);
+    const FN(columns) columns = FN(columns_of)(job, v->op, v->own->columns, 0, 0);
     FN(clear)(c, columns.mean_delta);
     FN(clear)(c, columns.mean_product);
     if (job->training) {
@@ -257,7 +257,7 @@ static int FN(batch_norm_jvp)(const FN(linear_view) * v)
     const fnn_job *job = v->job;
     const fnn_op *op = v->op;
     const ptrdiff_t c = op->n_out;
-    const FN(columns) at = FN(columns_of)(job, op, v->own.columns, 0, 0);
+    const FN(columns) at = FN(columns_of)(job, op, v->own->columns, 0, 0);
     FN(clear)(c, at.mean);
     FN(clear)(c, at.variance);
     if (job->training) {
@@ -267,8 +267,8 @@ static int FN(batch_norm_jvp)(const FN(linear_view) * v)
     }
     KERNELS(job)->batch_norm_tangent(v->rows, c, v->tangent_x, v->normalised, v->columns,
                                      (const REAL *)job->theta + op->weight, v->v ? v->v + op->weight : NULL,
-                                     v->v ? v->v + op->bias : NULL, at.mean, at.variance, v->own.tangent_normalised,
-                                     v->own.tangent_out);
+                                     v->v ? v->v + op->bias : NULL, at.mean, at.variance, v->own->tangent_normalised,
+                                     v->own->tangent_out);
     return 0;
 }
 
@@ -278,8 +278,8 @@ static int FN(batch_norm_jvp_of_vjp)(const FN(linear_view) * v)
     const fnn_op *op = v->op;
     const ptrdiff_t c = op->n_out, rows = v->rows;
     const REAL *gamma = (const REAL *)job->theta + op->weight, *normalised = v->normalised, *saved = v->columns;
-    const REAL *tdelta = v->own.tangent_delta, *tnormalised = v->own.tangent_normalised;
-    const FN(columns) at = FN(columns_of)(job, op, v->own.columns, 0, 0);
+    const REAL *tdelta = v->own->tangent_delta, *tnormalised = v->own->tangent_normalised;
+    const FN(columns) at = FN(columns_of)(job, op, v->own->columns, 0, 0);
     if (v->second_order)
         KERNELS(job)->batch_norm_tangent_sums(rows, c, v->delta, tdelta, normalised, tnormalised, at.sum_delta_s,
                                               at.sum_product_s);
@@ -315,7 +315,7 @@ static int FN(layer_norm_forward)(const FN(view) * v)
     const fnn_op *op = v->op;
     const REAL *theta = v->job->theta;
     KERNELS(v->job)->layer_norm_forward(v->rows, op->n_out, v->x, theta + op->weight, theta + op->bias, op->epsilon,
-                                        v->own.normalised, v->own.inv_std, v->out);
+                                        v->own->normalised, v->own->inv_std, v->out);
     return 0;
 }
 
@@ -327,9 +327,9 @@ static int FN(layer_norm_backward)(const FN(view) * v)
         FN(clear)(op->n_out, dgamma);
         FN(clear)(op->n_out, dbeta);
     }
-    KERNELS(v->job)->layer_norm_backward(v->rows, op->n_out, v->own.delta, v->own.normalised,
-                                         (const REAL *)v->job->theta + op->weight, v->own.inv_std, v->own.delta, dgamma,
-                                         dbeta);
+    KERNELS(v->job)->layer_norm_backward(v->rows, op->n_out, v->own->delta, v->own->normalised,
+                                         (const REAL *)v->job->theta + op->weight, v->own->inv_std, v->own->delta,
+                                         dgamma, dbeta);
     FN(norm_update)(v);
     return 0;
 }
@@ -358,8 +358,8 @@ static int FN(layer_norm_jvp)(const FN(linear_view) * v)
     const fnn_op *op = v->op;
     KERNELS(v->job)->layer_norm_tangent(v->rows, op->n_out, v->tangent_x, v->normalised, v->inv_std,
                                         (const REAL *)v->job->theta + op->weight, v->v ? v->v + op->weight : NULL,
-                                        v->v ? v->v + op->bias : NULL, v->own.tangent_normalised, v->own.tangent_mean,
-                                        v->own.tangent_out);
+                                        v->v ? v->v + op->bias : NULL, v->own->tangent_normalised, v->own->tangent_mean,
+                                        v->own->tangent_out);
     return 0;
 }
 
@@ -370,15 +370,15 @@ static int FN(layer_norm_jvp_of_vjp)(const FN(linear_view) * v)
     const REAL *gamma = (const REAL *)v->job->theta + op->weight;
     REAL *dgamma = v->result ? v->result + op->weight : v->memory->sums;
     REAL *dbeta = v->result ? v->result + op->bias : v->memory->sums + c;
-    REAL *tdelta = v->own.tangent_delta, *dz = v->tangent_dx ? v->tangent_dx : tdelta;
+    REAL *tdelta = v->own->tangent_delta, *dz = v->tangent_dx ? v->tangent_dx : tdelta;
     if (!v->result || !v->accumulate) {
         FN(clear)(c, dgamma);
         FN(clear)(c, dbeta);
     }
     if (v->second_order)
         KERNELS(v->job)->layer_norm_tangent_backward(
-            v->rows, c, v->delta, tdelta, v->normalised, v->own.tangent_normalised, v->inv_std, gamma,
-            v->v ? v->v + op->weight : NULL, v->own.tangent_mean, dz, dgamma, dbeta);
+            v->rows, c, v->delta, tdelta, v->normalised, v->own->tangent_normalised, v->inv_std, gamma,
+            v->v ? v->v + op->weight : NULL, v->own->tangent_mean, dz, dgamma, dbeta);
     else
         KERNELS(v->job)->layer_norm_backward(v->rows, c, tdelta, v->normalised, gamma, v->inv_std, dz, dgamma, dbeta);
     return 0;

@@ -30,7 +30,7 @@ typedef struct {
     ptrdiff_t rows;
     const REAL *const *x_rows;
     const REAL *x; /* the first of them */
-    FN(op_memory) own;
+    const FN(op_memory) * own;
     REAL *out;
     /* backward */
     REAL *dx;       /* NULL: not wanted; source: its op */
@@ -49,7 +49,7 @@ typedef struct {
     ptrdiff_t rows, n; /* rows × outputs */
     const REAL *const *x_rows;
     const REAL *x;
-    FN(op_memory) own;
+    const FN(op_memory) * own;
     /* saved for all rows of the batch, from this chunk's first on */
     REAL *out, *slope, *bend; /* σ'; σ'' times ∂ℓ/∂out */
     REAL *delta;              /* w ∂ℓ/∂z of dense and activation, w ∂ℓ/∂out of the others */
@@ -82,7 +82,7 @@ static void FN(activation_delta_tangent)(const FN(linear_view) * v)
     const int at_z = v->job->linear.curvature == FNN_FISHER && v->i == v->job->plan->n_ops - 1;
     if (v->slope && !at_z)
         KERNELS(v->job)->activation_tangent_backward(v->n, v->slope, v->second_order && v->moves ? v->bend : NULL,
-                                                     v->own.tangent_pre, v->own.tangent_delta);
+                                                     v->own->tangent_pre, v->own->tangent_delta);
 }
 
 static void FN(copy)(ptrdiff_t n, const REAL *from, REAL *to)

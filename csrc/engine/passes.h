@@ -25,7 +25,7 @@ static FN(view) FN(view_of)(fnn_job *job, const FN(memory) * memory, const FN(po
                       .x = input  ? input->out
                            : rows ? x[0]
                                   : NULL,
-                      .own = memory->ops[i],
+                      .own = memory->ops + i,
                       .out = memory->ops[i].out,
                       .dx = input ? input->delta : NULL};
 }
@@ -45,7 +45,7 @@ static const REAL *FN(forward)(fnn_job *job, const FN(memory) * memory, const FN
             return NULL;
         if (job->schedule.by_feature)
             FN(fill_ones)(rows, out + v.op->n_out * rows);
-        if (rows > fnn_block_rows(v.op) && fnn_stopped(job, position->worker, BLOCK_WORK))
+        if (rows > fnn_block_rows(v.op, rows) && fnn_stopped(job, position->worker, BLOCK_WORK))
             return NULL;
     }
     return out;
@@ -63,7 +63,7 @@ static int FN(backward)(fnn_job *job, const FN(memory) * memory, const FN(positi
         if (FN(passes)[v.op->kind].backward(&v))
             return 1;
         /* a step is not left half done */
-        if (!step && rows > fnn_block_rows(v.op) && fnn_stopped(job, position->worker, BLOCK_WORK))
+        if (!step && rows > fnn_block_rows(v.op, rows) && fnn_stopped(job, position->worker, BLOCK_WORK))
             return 1;
     }
     return 0;

@@ -53,7 +53,7 @@ static int FN(skips)(const fnn_job *job) { return job->schedule.zeros_forward > 
 /* Most rows that are listed at a time: a block, or those of a whole step; of a linearization, the chunk. */
 static ptrdiff_t FN(listed_rows)(const fnn_job *job)
 {
-    const ptrdiff_t most = fnn_block_rows(job->plan->ops) + 96, chunk = job->schedule.chunk;
+    const ptrdiff_t chunk = job->schedule.chunk, most = fnn_block_rows(job->plan->ops, chunk) + 96;
     return most < chunk && !job->linear.saved ? most : chunk;
 }
 
