@@ -12,7 +12,8 @@ writes into FOLDER
 - ``kernel_calls.pxi``: their declarations, for kernels.pxd;
 - ``kernel_bindings.pxi``: a Python function for each, for kernels.pyx. It takes the kernel's arguments in their order:
   an array for each pointer, or None for NULL, and a matrix for a table of rows. Element types, contiguity, alignment
-  and writability of the arrays are checked, their sizes are not. Kernels that take a struct other than fnn_terms have none.
+  and writability of the arrays are checked, their sizes are not. Kernels that take a struct other than fnn_terms have
+  no such function.
 """
 
 from __future__ import annotations
