@@ -14,7 +14,7 @@ cdef extern from "pool/pool.h" nogil:
         fnn_word next, stop
         double since
 
-# Runs items.run(items.arg, item, workspace) for all of items.items on up to `threads` workers (None: the limit of BLAS),
-# as many as the work, items.items times items.work multiplications, is worth. Each has items.bytes of aligned
+# Runs items.run(items.arg, item, workspace) for all of items.items on up to `threads` workers (None: the limit of
+# BLAS), as many as the work, items.items times items.work multiplications, is worth. Each has items.bytes of aligned
 # workspace. Watches for signals and raises what their handlers raise; no item is begun after that.
 cdef int run_items(fnn_items *items, threads) except -1

@@ -357,7 +357,7 @@ cdef class Plan:
     # -- running --------------------------------------------------------------------------------------------------
 
     cdef double count_zeros(self, fnn_job *job, ptrdiff_t rows) except -1:
-        """Decide whether products with X skip its zeros; the time that they take then, relative to those that do not."""
+        """Decide whether products with X skip its zeros; the time that they take then, relative to dense ones."""
         if not samples_zeros(&self.shape, job, rows):
             return 1.0
         cdef ptrdiff_t n = tuned.zeros_sample

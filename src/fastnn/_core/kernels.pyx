@@ -1,8 +1,8 @@
 """Entry points of csrc's kernels: C-contiguous arrays in, C-contiguous arrays out.
 
-The table of kernels in use, a function for each kernel (kernel_bindings.pxi, made of kernel_list.h) and what is more than
-a call. Shapes and values have been checked by fastnn.kernels; element types, contiguity, alignment and read-only outputs
-are checked here.
+The table of kernels in use, a function for each kernel (kernel_bindings.pxi, made of kernel_list.h) and what is more
+than a call. Shapes and values have been checked by fastnn.kernels; element types, contiguity, alignment and read-only
+outputs are checked here.
 """
 import os
 
@@ -16,7 +16,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport INT64_MAX, UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t  # in the .pxi; no-cython-lint
 from libc.stdlib cimport free, malloc
 from libc.string cimport strchr
 
@@ -118,7 +118,7 @@ cdef fnn_terms terms_of(terms) except *:
 include "kernel_bindings.pxi"
 
 
-# -- momenta ------------------------------------------------------------------------------------------------------------
+# -- momenta -----------------------------------------------------------------------------------------------------------
 
 # Steps of a recursion after which signals are looked for.
 cdef enum:

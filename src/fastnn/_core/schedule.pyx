@@ -85,7 +85,7 @@ cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) 
 
 cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, bint deterministic,
                  double zeros_share) noexcept:
-    """Fill in job.schedule for batches of `rows` rows, given the zeros found: the time that products with X take then."""
+    """Fill in job.schedule for batches of `rows` rows; zeros_share is the time of products with X that skip zeros."""
     cdef fnn_schedule *schedule = &job.schedule
     cdef ptrdiff_t shard, chunk
     if schedule.zeros_forward and tuned.zeros_forward:
