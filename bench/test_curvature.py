@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from fastnn._core.tuning import tuning
 
 import fastnn as fnn
+from fastnn._core.tuning import tuning
 
 pytestmark = [
     pytest.mark.benchmark(max_time=1.0, min_rounds=5, warmup=True, warmup_iterations=1),

@@ -6,11 +6,11 @@ import knobs
 import numpy as np
 import pytest
 from engine_cases import LOSSES, TOLERANCE, chain, problem
-from fastnn._core.engine import Plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastnn import reference
+from fastnn._core.engine import Plan
 from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
 from fastnn.reference.plan import Plan as Twin

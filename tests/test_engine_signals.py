@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from engine_cases import chain, problem
-from fastnn._core.engine import Plan
 from interruption import Alarm, alarm
 
+from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
 
 pytestmark = pytest.mark.every_simd

@@ -7,8 +7,8 @@ import platform
 import numpy as np
 import pytest
 from engine_cases import LOSSES, RULES, TOLERANCE, chain, problem
-from fastnn._core.engine import Plan
 
+from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
 from fastnn.reference.plan import Plan as Twin
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_cases import TOLERANCE, chain, problem
-from fastnn._core.engine import Plan
 
 from fastnn._core import threads
+from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
 from fastnn.reference.plan import Plan as Twin
 

@@ -6,11 +6,11 @@ import knobs
 import numpy as np
 import pytest
 from engine_cases import chain, mostly_zero, problem
-from fastnn._core.engine import Plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastnn as fnn
+from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
 from fastnn.reference.plan import Plan as Twin
 from fastnn.reference.sparse import SparseRows

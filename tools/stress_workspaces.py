@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from fastnn._core.engine import Plan
 from fastnn._core.tuning import tuning
-
 from fastnn.losses import LOSSES
 from fastnn.plan import ACTIVATIONS, OpSpec, UpdateRule
 from fastnn.reference.sparse import SparseRows

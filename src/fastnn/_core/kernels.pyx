@@ -16,7 +16,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport INT64_MAX, UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t  # in the .pxi; no-cython-lint
+from libc.stdint cimport INT64_MAX, UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t  # no-cython-lint: used in the .pxi
 from libc.stdlib cimport free, malloc
 from libc.string cimport strchr
 
