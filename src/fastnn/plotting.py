@@ -181,7 +181,8 @@ def plot_spectrum(
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axis: Any = figure.subplots()
     else:
-        axis, figure = ax, ax.figure  # type: ignore[assignment]
+        axis = ax
+        figure = axis.figure
     at, density = spectrum.density()
     axis.plot(at, density, color=_PARTS[""][1], label="density")
     for value, name, colour in (
