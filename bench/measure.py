@@ -132,31 +132,31 @@ ONE_ROW_CALLS = 1000
 
 
 def predicting_one_row(dtype, rounds):
-    """Return the seconds of a call for one row through 64-32-10, inside the library, from Python and by the twin."""
-    net, twin = networks(dtype)
+    """Return the seconds of a call for one row through 64-32-10: inside the library, from Python, by the reference."""
+    net, reference = networks(dtype)
     row = np.random.default_rng(0).standard_normal((1, 64)).astype(dtype)
     calls = {
         "compiled forward pass": partial(net.plan.forward, net.theta, row, threads=1),
         "predict_proba(row, threads=1)": partial(net.predict_proba, row, threads=1),
         "predict(row)": partial(net.predict, row),
-        "twin's predict(row)": partial(twin.predict, row),
+        "reference's predict(row)": partial(reference.predict, row),
     }
     calls = {name: partial(timeit.timeit, call, number=ONE_ROW_CALLS) for name, call in calls.items()}
     return divided(interleaved(f"predicting one row, {dtype}", calls, rounds), ONE_ROW_CALLS)
 
 
 def predicting_many_rows(dtype, threads, rounds, n_rows=1_000_000):
-    """Return the seconds per row of ``predict`` on many rows through 64-32-10, by fastnn and by its twin."""
-    net, twin = networks(dtype)
+    """Return the seconds per row of ``predict`` on many rows through 64-32-10, by fastnn and by the reference."""
+    net, reference = networks(dtype)
     X = np.random.default_rng(0).standard_normal((n_rows, 64), dtype=dtype)
-    calls = {"predict": partial(net.predict, X, threads=threads), "twin's predict": partial(twin.predict, X)}
+    calls = {"predict": partial(net.predict, X, threads=threads), "reference's predict": partial(reference.predict, X)}
     for call in calls.values():
         call()
     return divided(interleaved(f"predicting {n_rows:,} rows, {dtype}", calls, rounds), n_rows)
 
 
 def networks(dtype):
-    """Return the classifier 64-32-10 and its twin."""
+    """Return the classifier 64-32-10, compiled and in NumPy."""
     layers = [fnn.Dense(32, "relu"), fnn.Dense(10)]
     options = {"input_size": 64, "loss": "cross_entropy", "dtype": dtype, "seed": 0}
     return fnn.Sequential(layers, **options), fnn.Sequential(layers, **options, backend="reference")

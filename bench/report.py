@@ -267,14 +267,14 @@ def prediction_section(options, measure, tasks, run):
         one = measure.predicting_one_row(dtype, options.repeats)
         many = measure.predicting_many_rows(dtype, options.threads, options.repeats)
         for group, medians in (("one row", one), (f"a million rows, {options.threads} thread(s)", many)):
-            *ours, twin = medians
-            ratios = {name: medians[twin] / medians[name] for name in ours}
+            *ours, reference = medians
+            ratios = {name: medians[reference] / medians[name] for name in ours}
             run.add(f"predict {group}, {dtype}", medians, ratios)
             for name in ours:
                 rate = f"{1e-6 / medians[name]:.3g} million/s"
                 rows.append([f"{name}, {group}, {dtype}", duration(medians[name]), rate, times(ratios[name])])
     heading("Prediction through 64-32-10 relu: time per row")
-    print_table(["call", "per row", "rows", "times the twin"], rows, markdown=options.markdown)
+    print_table(["call", "per row", "rows", "times the reference"], rows, markdown=options.markdown)
 
 
 def environment(engines):
@@ -283,7 +283,7 @@ def environment(engines):
     for name in engines:
         try:
             versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:  # the twin is no package
+        except PackageNotFoundError:  # the reference is not a package
             continue
     return f"{', '.join(versions)}; Python {platform.python_version()}, {platform.machine()}"
 

@@ -221,10 +221,10 @@ class Fastnn:
         return [view.copy() for view in self.net.parameters.values()]
 
 
-class Twin(Fastnn):
-    """fastnn's NumPy twin of the same engine."""
+class Reference(Fastnn):
+    """fastnn's NumPy reference implementation of the same engine."""
 
-    name = "twin"
+    name = "reference"
 
     def __init__(self, task, threads):
         super().__init__(task, threads, backend="reference")
@@ -473,7 +473,7 @@ def zeros_like_tree(tree):
     return jax.tree.map(jax.numpy.zeros_like, tree)
 
 
-ENGINES = {engine.name: engine for engine in (Fastnn, Twin, ScikitLearn, Torch, Jax)}
+ENGINES = {engine.name: engine for engine in (Fastnn, Reference, ScikitLearn, Torch, Jax)}
 
 
 def available():
@@ -489,7 +489,7 @@ def available():
 # 2.5e-3 from fastnn on 784-512-512-10 in float32, but under 1e-8 in float64). Where gradients are tiny it shows, too,
 # that scikit-learn's epsilon stands elsewhere in Adam's formula.
 CHECKED_BATCHES = 5
-FLOAT32_TOLERANCE = {"fastnn": 1e-3, "twin": 1e-3, "torch": 1e-3, "jax": 5e-3, "scikit-learn": 5e-2}
+FLOAT32_TOLERANCE = {"fastnn": 1e-3, "reference": 1e-3, "torch": 1e-3, "jax": 5e-3, "scikit-learn": 5e-2}
 FLOAT64_TOLERANCE = 1e-8
 
 

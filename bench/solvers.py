@@ -122,18 +122,18 @@ def curve() -> None:
         ours = time.process_time() - start
         line = f"seed {seed}: {np.sqrt(2.0 * found.value):.1e} {found.iterations} iterations {ours:.3f} s; "
         for method in ("lm", "trf"):
-            twin = net.copy()
+            other = net.copy()
 
-            def residual(theta: np.ndarray, twin: fnn.Sequential = twin) -> np.ndarray:
-                twin.theta[...] = theta
-                z = twin.decision_function(x) - y
+            def residual(theta: np.ndarray, other: fnn.Sequential = other) -> np.ndarray:
+                other.theta[...] = theta
+                z = other.decision_function(x) - y
                 if np.sqrt(np.mean(z**2)) < 1e-5:
                     raise StopIteration
                 return z
 
-            def jacobian(theta: np.ndarray, twin: fnn.Sequential = twin) -> np.ndarray:
-                twin.theta[...] = theta
-                return fnn.curvature.output_jacobian(twin, x, threads=1)[:, 0]
+            def jacobian(theta: np.ndarray, other: fnn.Sequential = other) -> np.ndarray:
+                other.theta[...] = theta
+                return fnn.curvature.output_jacobian(other, x, threads=1)[:, 0]
 
             start = time.process_time()
             try:

@@ -1,4 +1,4 @@
-"""Second-order kernels against their twins, and those that do nothing but write against filling the same array."""
+"""Second-order kernels against the reference, and those that do nothing but write against filling the same array."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),  # said again of every test that has failed
 ]
 
-MODULES = {"fastnn": fnn.kernels, "twin": fnn.reference}
+MODULES = {"fastnn": fnn.kernels, "reference": fnn.reference}
 RTOL = {np.float32: 1e-5, np.float64: 1e-13}
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
@@ -111,7 +111,7 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["fastnn", "twin", "past the caches", "through the caches", "fill"])
+@pytest.mark.parametrize("engine", ["fastnn", "reference", "past the caches", "through the caches", "fill"])
 @pytest.mark.parametrize("case", WRITERS)
 def test_writer(benchmark, case, engine, threads):
     """Time kernels that write much more than they read, into an array that is there, and writing it alone."""
@@ -123,7 +123,7 @@ def test_writer(benchmark, case, engine, threads):
     if engine == "fill":
         benchmark(out.fill, 1.0)
         return
-    kernel = getattr(MODULES["twin" if engine == "twin" else "fastnn"], name)
+    kernel = getattr(MODULES["reference" if engine == "reference" else "fastnn"], name)
     limits = {"past the caches": {"stream_bytes": 0}, "through the caches": {"stream_bytes": np.inf}}
     with tuning(**limits.get(engine, {})):
         kernel(*arguments, out=out, threads=threads)

@@ -1,4 +1,4 @@
-"""Every public kernel, compiled against its NumPy twin: one group per kernel, arguments and dtype."""
+"""Every public kernel, compiled against the NumPy reference: one group per kernel, arguments and dtype."""
 
 import itertools
 
@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),  # said again of every test that has failed
 ]
 
-MODULES = {"fastnn": fnn.kernels, "twin": fnn.reference}
+MODULES = {"fastnn": fnn.kernels, "reference": fnn.reference}
 RTOL = {np.float32: 2e-5, np.float64: 1e-12}
 
 # A batch of a small network, that of a larger one, rows of a classifier, the parameters of 784-64-64-10, and a wide
@@ -186,11 +186,11 @@ def results(module, name, arguments):
     return [value for value in returned if value is not None]  # None: an input gradient that was not asked for
 
 
-@pytest.mark.parametrize("engine", ["fastnn", "fastnn in place", "twin", "np.copyto"])
+@pytest.mark.parametrize("engine", ["fastnn", "fastnn in place", "reference", "np.copyto"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_batch_norm_beside_copyto(benchmark, direction, dtype, engine):
-    """Time batch norm as a user calls it, checks and new arrays included, its twin, and a copy of one of its arrays."""
+    """Time batch norm as a user calls it (checks and new arrays included), the reference, and a copy of one array."""
     a = Arrays(dtype)
     Z, delta, gamma, beta = a.normal(BATCH, WIDE), a.normal(BATCH, WIDE), a.positive(WIDE), a.normal(WIDE)
     benchmark.group = f"batch norm {direction} {BATCH}x{WIDE} beside np.copyto {np.dtype(dtype)}"

@@ -233,7 +233,7 @@ def layouts(dtype):
     }
 
 
-def check_against_twin(Z, activation):
+def check_against_the_reference(Z, activation):
     dtype = Z.dtype.type
     tolerance = {"rtol": 16 * eps(dtype), "atol": 4 * eps(dtype)}
     before = Z.copy()
@@ -258,16 +258,16 @@ def check_against_twin(Z, activation):
 @all_activations
 @both_dtypes
 @pytest.mark.parametrize("layout", layouts(np.float32))
-def test_compiled_against_twin_shapes_and_strides(activation, dtype, layout):
-    check_against_twin(layouts(dtype)[layout], activation)
+def test_compiled_against_the_reference_shapes_and_strides(activation, dtype, layout):
+    check_against_the_reference(layouts(dtype)[layout], activation)
 
 
 @all_activations
 @both_dtypes
-def test_compiled_against_twin_sizes_around_vector_widths(activation, dtype):
+def test_compiled_against_the_reference_sizes_around_vector_widths(activation, dtype):
     Z = np.random.default_rng(5).normal(0, 3, 1000).astype(dtype)
     for n in (*range(71), 1000):
-        check_against_twin(Z[:n], activation)
+        check_against_the_reference(Z[:n], activation)
 
 
 @all_activations

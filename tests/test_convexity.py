@@ -296,7 +296,7 @@ MEMORY = """
 """
 
 
-@pytest.mark.skipif("compiled" not in BACKENDS, reason="the twins make temporary arrays of the size of a block")
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="the reference makes temporary arrays of the size of a block")
 @pytest.mark.parametrize(("layers", "rows"), [("[]", 2000), ("[fnn.LayerNorm()]", 100)])
 def test_memory_of_the_hessian(layers, rows):
     resource = pytest.importorskip("resource")

@@ -393,8 +393,8 @@ def test_all_operators_take_the_same_and_can_be_copied(norm, sparse, backend):
         np.testing.assert_array_equal(operator @ np.ones(len(V), int), operator @ np.ones(len(V)))
         with pytest.raises(TypeError, match="expected a real vector, got dtype complex128"):
             operator @ V.astype(complex)
-        for twin in (pickle.loads(pickle.dumps(operator)), copy.deepcopy(operator)):
-            np.testing.assert_array_equal(twin @ V, product)
+        for copied in (pickle.loads(pickle.dumps(operator)), copy.deepcopy(operator)):
+            np.testing.assert_array_equal(copied @ V, product)
     assert repr(cv.kfac_factors(net, X, y, l2=0.1)) == (
         f"KFACFactors({{0: (3, 4), {len(norm) + 1}: (5, 2)}}, kind='ggn', l2=0.1, n_parameters={net.n_parameters})"
     )
@@ -435,12 +435,12 @@ def test_linearize_takes_either_targets_or_a_cotangent(backend):
 
 
 @every_case
-def test_compiled_linearizations_are_their_twins(number, dtype, compiled):
+def test_compiled_linearizations_are_those_of_the_reference(number, dtype, compiled):
     tolerance = 1e-12 if dtype == "float64" else 3e-5
-    ours, twin = (case(number, backend, dtype) for backend in ("compiled", "reference"))
+    ours, theirs = (case(number, backend, dtype) for backend in ("compiled", "reference"))
     lins, products = [], []
     V = np.random.default_rng(0).standard_normal((2, ours.net.n_parameters)).astype(dtype)
-    for made in (ours, twin):
+    for made in (ours, theirs):
         X, y, w = made.net.check_data(made.X, made.y, made.options["sample_weight"])
         plan, theta, state = made.net.plan, made.net.theta, made.net.state
         training = made.options["training"]

@@ -1,4 +1,4 @@
-"""Second-order kernels: the twin against sums written out, compiled against twin."""
+"""Second-order kernels: the reference against sums written out, and the compiled kernels against it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def ones(X: np.ndarray, bias: bool) -> np.ndarray:
     return np.hstack([X, np.ones((len(X), 1), X.dtype)]) if bias else X
 
 
-# -- the twin against the definitions ---------------------------------------------------------------------------------
+# -- the reference against the definitions ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_twin_outer_and_blocks_are_kronecker_products(bias, rng) -> None:
+def test_reference_outer_and_blocks_are_kronecker_products(bias, rng) -> None:
     X, D, A = rng.normal(size=(4, 3)), rng.normal(size=(4, 2)), symmetric(rng, 4, 2, "float64")
     outer = reference.per_sample_outer(X, D, bias)
     blocks = reference.per_sample_hessian_blocks(A, X, bias)
@@ -45,7 +45,7 @@ def test_twin_outer_and_blocks_are_kronecker_products(bias, rng) -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_twin_loss_hessian_is_that_of_the_loss(weighted, rng, numerical_gradient) -> None:
+def test_reference_loss_hessian_is_that_of_the_loss(weighted, rng, numerical_gradient) -> None:
     Z, w = rng.normal(size=(3, 4)), rng.uniform(0.5, 2, 3)
     P = reference.softmax(Z)
     H = reference.loss_hessian(P, True, w if weighted else None)
@@ -58,7 +58,7 @@ def test_twin_loss_hessian_is_that_of_the_loss(weighted, rng, numerical_gradient
         np.testing.assert_array_equal(diagonal[i], np.diag(P[i] * scale))
 
 
-def test_twin_steps_down_by_the_chain_rule(rng) -> None:
+def test_reference_steps_down_by_the_chain_rule(rng) -> None:
     A, W = symmetric(rng, 5, 3, "float64"), rng.normal(size=(4, 3))
     slope, bend = rng.normal(size=(2, 5, 4))
     M = rng.normal(size=(5, 2, 3))
@@ -76,7 +76,7 @@ def test_twin_steps_down_by_the_chain_rule(rng) -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_twin_adds_the_block_of_a_layer(bias, rng) -> None:
+def test_reference_adds_the_block_of_a_layer(bias, rng) -> None:
     X, A = rng.normal(size=(6, 3)), symmetric(rng, 6, 2, "float64")
     P = (3 + bias) * 2
     before = rng.normal(size=(P + 3, P + 3))
@@ -90,7 +90,7 @@ def test_twin_adds_the_block_of_a_layer(bias, rng) -> None:
 
 @pytest.mark.parametrize(("bias", "bias2"), list(itertools.product([False, True], repeat=2)))
 @pytest.mark.parametrize("jacobian", [None, "full", "diagonal"])
-def test_twin_adds_the_block_of_two_layers(bias, bias2, jacobian, rng) -> None:
+def test_reference_adds_the_block_of_two_layers(bias, bias2, jacobian, rng) -> None:
     N, n_in, n_out, n_in2, n_out2 = 6, 3, 4, 4, 2
     X, X2 = rng.normal(size=(N, n_in)), rng.normal(size=(N, n_in2))
     A, delta = rng.normal(size=(N, n_out, n_out2)), rng.normal(size=(N, n_out2))
@@ -112,14 +112,14 @@ def test_twin_adds_the_block_of_two_layers(bias, bias2, jacobian, rng) -> None:
     assert not H.any()
 
 
-def test_twin_symmetrizes(rng) -> None:
+def test_reference_symmetrizes(rng) -> None:
     H = rng.normal(size=(7, 7))
     upper = np.triu(H)
     reference.symmetrize(H)
     np.testing.assert_array_equal(H, upper + np.triu(upper, 1).T)
 
 
-# -- compiled against twin --------------------------------------------------------------------------------------------
+# -- compiled against the reference -----------------------------------------------------------------------------------
 
 SIZES = [(1, 1, 1), (2, 1, 3), (3, 5, 1), (7, 3, 2), (5, 17, 4), (9, 16, 16), (33, 7, 10), (130, 4, 17), (300, 13, 33)]
 

@@ -85,7 +85,7 @@ def test_every_bit_of_the_key_and_of_the_element_counts(element, dropout) -> Non
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (3, 5), (7, 9), (1, 64), (2, 64), (5, 65), (33, 127)])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9, 1 - 2**-53])
-def test_compiled_against_twin(shape, rate, dtype, rng, compiled) -> None:
+def test_compiled_against_the_reference(shape, rate, dtype, rng, compiled) -> None:
     from fastnn import kernels
 
     X = rng.normal(size=shape).astype(dtype)

@@ -1,4 +1,4 @@
-"""The compiled engine against its twin: outputs, losses and gradients of random networks, and what it refuses."""
+"""The compiled engine against the reference: outputs, losses and gradients of random networks, and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastnn import reference
 from fastnn._core.engine import Plan
 from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
-from fastnn.reference.plan import Plan as Twin
+from fastnn.reference.plan import Plan as ReferencePlan
 
 pytestmark = pytest.mark.every_simd
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.every_simd
     smoothing=st.sampled_from([0.0, 0.1]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_loss_and_gradient_are_the_twins(
+def test_loss_and_gradient_are_those_of_the_reference(
     sizes, activation, loss, dtype, rows, workers, soft, weighted, smoothing, seed
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -43,13 +43,13 @@ def test_loss_and_gradient_are_the_twins(
         plan = Plan(ops, n_parameters, loss, dtype, **options)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
         outputs = plan.forward(theta, X, workers)
-    twin = Twin(ops, n_parameters, loss, dtype, **options)
-    expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
+    reference_plan = ReferencePlan(ops, n_parameters, loss, dtype, **options)
+    expected, expected_gradient = reference_plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     assert value == pytest.approx(expected, rel=tolerance, abs=tolerance)
     scale = 1 + abs(expected_gradient).max()
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=tolerance * scale)
-    expected_outputs = twin.forward(theta, X)
+    expected_outputs = reference_plan.forward(theta, X)
     np.testing.assert_allclose(outputs, expected_outputs, rtol=0, atol=tolerance * (1 + abs(expected_outputs).max()))
 
 
@@ -64,13 +64,15 @@ def test_a_bias_shared_across_a_relu(own_products, dtype, rng) -> None:
     theta, X, y, w = problem([20, 20, 20, 3], "cross_entropy", dtype, 150, rng)
     theta = theta[: n_parameters - 20]
     value, gradient = Plan(ops, len(theta), "cross_entropy", dtype).loss_and_gradient(theta, X, y, w)
-    expected, expected_gradient = Twin(ops, len(theta), "cross_entropy", dtype).loss_and_gradient(theta, X, y, w)
+    expected, expected_gradient = ReferencePlan(ops, len(theta), "cross_entropy", dtype).loss_and_gradient(
+        theta, X, y, w
+    )
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     assert value == pytest.approx(expected, rel=tolerance)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=tolerance * (1 + abs(expected_gradient).max()))
 
 
-@pytest.mark.parametrize("kind", [Plan, Twin])
+@pytest.mark.parametrize("kind", [Plan, ReferencePlan])
 def test_smoothing_is_for_cross_entropy(kind) -> None:
     ops, n_parameters = chain([3, 2], ["linear"])
     for loss, smoothing in (("huber", 0.1), ("cross_entropy", 1.0), ("cross_entropy", -0.1)):
@@ -80,18 +82,21 @@ def test_smoothing_is_for_cross_entropy(kind) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", [(9, 100, 10), (70, 64, 3), (5, 37, 1), (33, 130, 17), (12, 65, 33), (90, 257, 32)])
-def test_gradients_of_few_outputs_are_the_twins(sizes, dtype, rng, own_products) -> None:
+def test_gradients_of_few_outputs_are_those_of_the_reference(sizes, dtype, rng, own_products) -> None:
     """They are made turned where that fills the vectors, in one chunk, in several, and while training."""
     ops, n_parameters = chain(sizes, ["tanh", "linear"])
     theta, X, y, w = problem(sizes, "squared_error", dtype, 150, rng)
-    plan, twin = Plan(ops, n_parameters, "squared_error", dtype), Twin(ops, n_parameters, "squared_error", dtype)
-    _, expected = twin.loss_and_gradient(theta, X, y, w)
+    plan, reference_plan = (
+        Plan(ops, n_parameters, "squared_error", dtype),
+        ReferencePlan(ops, n_parameters, "squared_error", dtype),
+    )
+    _, expected = reference_plan.loss_and_gradient(theta, X, y, w)
     atol = (1e-5 if dtype == "float32" else 1e-13) * abs(expected).max()
     for chunk in ({}, {"chunk_bytes": 1.0}):  # of no more bytes than 16 rows have
         with knobs.changed(**chunk):
             np.testing.assert_allclose(plan.loss_and_gradient(theta, X, y, w)[1], expected, rtol=0, atol=atol)
     rule, results = UpdateRule("sgd", 0.01), []
-    for kind in (plan, twin):
+    for kind in (plan, reference_plan):
         trained = theta.copy()
         kind.train(trained, np.zeros((0, n_parameters), dtype), X, y, None, 50, rule, 0)
         results.append(trained)
@@ -99,13 +104,16 @@ def test_gradients_of_few_outputs_are_the_twins(sizes, dtype, rng, own_products)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_large_batch_in_many_chunks_is_the_twins(dtype, rng) -> None:
+def test_a_large_batch_in_many_chunks_is_that_of_the_reference(dtype, rng) -> None:
     sizes = [300, 200, 4]
     ops, n_parameters = chain(sizes, ["silu", "linear"])
     theta, X, y, w = problem(sizes, "cross_entropy", dtype, 3000, rng)
     theta *= 0.1
-    plan, twin = Plan(ops, n_parameters, "cross_entropy", dtype), Twin(ops, n_parameters, "cross_entropy", dtype)
-    expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w)
+    plan, reference_plan = (
+        Plan(ops, n_parameters, "cross_entropy", dtype),
+        ReferencePlan(ops, n_parameters, "cross_entropy", dtype),
+    )
+    expected, expected_gradient = reference_plan.loss_and_gradient(theta, X, y, w)
     for workers in (1, 2, 3):
         value, gradient = plan.loss_and_gradient(theta, X, y, w, threads=workers)
         assert value == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-12)
@@ -130,7 +138,7 @@ def test_products_by_blas_are_the_same(rng) -> None:
         np.testing.assert_allclose(gradient, own_gradient, rtol=0, atol=tolerance * abs(gradient).max())
 
 
-def test_shared_weights_are_the_twins(rng) -> None:
+def test_shared_weights_are_those_of_the_reference(rng) -> None:
     ops = [
         OpSpec("dense", -1, 4, 5, 0, 20, "tanh"),
         OpSpec("dense", 0, 5, 5, 25, 50, "tanh"),
@@ -140,7 +148,9 @@ def test_shared_weights_are_the_twins(rng) -> None:
     theta = rng.standard_normal(67)
     X, y = rng.standard_normal((9, 4)), rng.standard_normal((9, 2))
     value, gradient = Plan(ops, 67, "squared_error", "float64").loss_and_gradient(theta, X, y, l2=0.1)
-    expected, expected_gradient = Twin(ops, 67, "squared_error", "float64").loss_and_gradient(theta, X, y, l2=0.1)
+    expected, expected_gradient = ReferencePlan(ops, 67, "squared_error", "float64").loss_and_gradient(
+        theta, X, y, l2=0.1
+    )
     assert value == pytest.approx(expected, rel=1e-13)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-12)
 
@@ -182,7 +192,7 @@ def test_a_shared_weight_with_biases_of_its_own(rng) -> None:
     ]
     theta, X, y = rng.standard_normal(32), rng.standard_normal((9, 4)), rng.standard_normal((9, 2))
     plan = Plan(ops, 32, "squared_error", "float64")
-    expected = Twin(ops, 32, "squared_error", "float64").loss_and_gradient(theta, X, y)[1]
+    expected = ReferencePlan(ops, 32, "squared_error", "float64").loss_and_gradient(theta, X, y)[1]
     for _ in range(3):  # the same again: nothing adds up from call to call
         np.testing.assert_allclose(plan.loss_and_gradient(theta, X, y)[1], expected, rtol=0, atol=1e-13)
 

@@ -1,4 +1,4 @@
-"""Narrow networks, which run by feature, against those that run by row and the twin."""
+"""Narrow networks, which run by feature, against those that run by row and the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fastnn._core.engine import Plan
 from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.activations import ACTIVATIONS
-from fastnn.reference.plan import Plan as Twin
+from fastnn.reference.plan import Plan as ReferencePlan
 from fastnn.reference.sparse import SparseRows
 
 pytestmark = pytest.mark.every_simd
@@ -38,7 +38,7 @@ def by_feature():
     weighted=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_narrow_networks_by_feature_are_the_twins(
+def test_narrow_networks_by_feature_are_those_of_the_reference(
     by_feature, many_workers, sizes, activation, separate, bias, loss, dtype, rows, workers, weighted, seed
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -52,7 +52,9 @@ def test_narrow_networks_by_feature_are_the_twins(
     theta, w = theta[:n_parameters], w if weighted else None
     theta *= min(1.0, 4 / max(sizes) ** 0.5)  # outputs of a deep, wide network that are not all rounding
     value, gradient = Plan(ops, n_parameters, loss, dtype).loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
-    expected, expected_gradient = Twin(ops, n_parameters, loss, dtype).loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
+    expected, expected_gradient = ReferencePlan(ops, n_parameters, loss, dtype).loss_and_gradient(
+        theta, X, y, w, 1e-3, 1e-2
+    )
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     assert value == pytest.approx(expected, rel=tolerance, abs=tolerance)
     scale = 1 + abs(expected_gradient).max()

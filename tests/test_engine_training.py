@@ -1,4 +1,4 @@
-"""Training by the compiled engine against its twin."""
+"""Training by the compiled engine against the reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine_cases import LOSSES, RULES, TOLERANCE, chain, problem
 
 from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
-from fastnn.reference.plan import Plan as Twin
+from fastnn.reference.plan import Plan as ReferencePlan
 
 pytestmark = pytest.mark.every_simd
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.every_simd
 def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
     ops, n_parameters = chain([5, 9, 3], ["tanh", "linear"])
     theta, X, y, _ = problem([5, 9, 3], "cross_entropy", "float64", 40, rng)
-    for make in (Plan, Twin):
+    for make in (Plan, ReferencePlan):
         plan, results = make(ops, n_parameters, "cross_entropy", "float64"), []
         for order, epochs in ((np.tile(np.arange(40), (3, 1)), 1), (None, 3)):
             start, state = theta.copy(), np.zeros((2, n_parameters))
@@ -47,13 +47,13 @@ def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
     ids=str,
 )
 @pytest.mark.usefixtures("many_workers")
-def test_training_is_the_twins(rule, dtype, options, rng) -> None:
+def test_training_is_that_of_the_reference(rule, dtype, options, rng) -> None:
     sizes = [6, 11, 17, 3]
     ops, n_parameters = chain(sizes, ["tanh", "gelu", "linear"])
     theta, X, y, w = problem(sizes, "cross_entropy", dtype, 107, rng)
     order = np.stack([rng.permutation(107) for _ in range(3)])
     results = []
-    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 2), (Plan, 5)):
+    for plan, workers in ((ReferencePlan, 1), (Plan, 1), (Plan, 2), (Plan, 5)):
         trained, state = theta.copy(), np.zeros((rule.n_moments, n_parameters), dtype)
         result = plan(ops, n_parameters, "cross_entropy", dtype).train(
             trained, state, X, y, order, 16, rule, 0, sample_weight=w, threads=workers, **options
@@ -71,7 +71,7 @@ def test_training_is_the_twins(rule, dtype, options, rng) -> None:
         assert result.status == "ok"
 
 
-@pytest.mark.parametrize("kind", [Plan, Twin])
+@pytest.mark.parametrize("kind", [Plan, ReferencePlan])
 def test_a_divided_penalty_is_that_of_each_batchs_weight(kind, rng) -> None:
     """Batch by batch, with l2 / Σw written out: the weights of the batches differ, and the last one is short."""
     sizes = [6, 11, 3]
@@ -97,14 +97,14 @@ def test_a_divided_penalty_is_that_of_each_batchs_weight(kind, rng) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", [*LOSSES[1:], "smoothed"])
 @pytest.mark.usefixtures("many_workers")
-def test_training_with_other_losses_is_the_twins(loss, dtype, rng) -> None:
+def test_training_with_other_losses_is_that_of_the_reference(loss, dtype, rng) -> None:
     loss, options = ("cross_entropy", {"label_smoothing": 0.2}) if loss == "smoothed" else (loss, {})
     sizes = [6, 11, 3]
     ops, n_parameters = chain(sizes, ["tanh", "linear"])
     theta, X, y, w = problem(sizes, loss, dtype, 107, rng)
     order = np.stack([rng.permutation(107) for _ in range(3)])
     results = []
-    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 3)):
+    for plan, workers in ((ReferencePlan, 1), (Plan, 1), (Plan, 3)):
         trained = theta.copy()
         result = plan(ops, n_parameters, loss, dtype, **options).train(
             trained, np.zeros((0, n_parameters), dtype), X, y, order, 16, RULES[0], 0, sample_weight=w, threads=workers
@@ -124,7 +124,7 @@ def test_training_with_other_losses_is_the_twins(loss, dtype, rng) -> None:
 @pytest.mark.parametrize("scale", [None, 1 / 255])
 @pytest.mark.parametrize("shuffled", [True, False])
 @pytest.mark.usefixtures("many_workers")
-def test_rows_are_converted_and_scaled_as_by_the_twin(source, dtype, scale, shuffled, rng) -> None:
+def test_rows_are_converted_and_scaled_as_by_the_reference(source, dtype, scale, shuffled, rng) -> None:
     sizes = [37, 5, 1]
     ops, n_parameters = chain(sizes, ["relu", "linear"])
     theta, _, y, _ = problem(sizes, "squared_error", dtype, 50, rng)
@@ -133,7 +133,7 @@ def test_rows_are_converted_and_scaled_as_by_the_twin(source, dtype, scale, shuf
     X.setflags(write=False)
     order = rng.permutation(50)[None] if shuffled else None
     results = []
-    for plan, workers in ((Twin, 1), (Plan, 1), (Plan, 3)):
+    for plan, workers in ((ReferencePlan, 1), (Plan, 1), (Plan, 3)):
         plan = plan(ops, n_parameters, "squared_error", dtype, scale)
         trained = theta.copy()
         rule = UpdateRule("sgd", 1e-6 if scale is None else 1e-2)
@@ -212,12 +212,15 @@ def test_subnormal_numbers_are_zeros_while_it_trains(dtype, workers, rng) -> Non
     state = np.zeros((2, n_parameters), dtype)
     state[0, first] = 1e3 * tiny
     rule, results = UpdateRule("adam", 1e-3), []
-    for plan in (Plan(ops, n_parameters, "cross_entropy", dtype), Twin(ops, n_parameters, "cross_entropy", dtype)):
+    for plan in (
+        Plan(ops, n_parameters, "cross_entropy", dtype),
+        ReferencePlan(ops, n_parameters, "cross_entropy", dtype),
+    ):
         trained, slots = theta.copy(), state.copy()
         plan.train(trained, slots, X, y, None, 40, rule, 0, epochs=100, threads=workers)
         results.append((trained, slots[0, first]))
     assert (results[0][1] == 0).all()
-    assert (results[1][1] > 0).all()  # the twin has them
+    assert (results[1][1] > 0).all()  # the reference has them
     assert (results[1][1] < tiny).all()
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=0, atol=TOLERANCE[dtype])
     assert (np.full(4, tiny, dtype) / np.dtype(dtype).type(2) > 0).all()  # and the caller has them again
@@ -231,7 +234,7 @@ def test_a_batch_with_fewer_rows_than_workers_is_clipped_by_its_own_norm(rows, r
     theta, X, y, _ = problem(sizes, "cross_entropy", "float64", rows, rng)
     rule, options = UpdateRule("sgd", 0.1), {"clip_norm": 0.05, "l2": 0.01}
     expected = theta.copy()
-    Twin(ops, n_parameters, "cross_entropy", "float64").train(
+    ReferencePlan(ops, n_parameters, "cross_entropy", "float64").train(
         expected, np.zeros((0, n_parameters)), X, y, None, 16, rule, 0, **options
     )
     plan = Plan(ops, n_parameters, "cross_entropy", "float64")
@@ -251,7 +254,7 @@ def test_of_equal_logits_the_first_is_the_prediction(soft) -> None:
         plan(ops, n_parameters, "cross_entropy", "float64").train(
             theta, np.zeros((0, n_parameters)), X, y, None, 6, rule, 0
         )
-        for plan in (Plan, Twin)
+        for plan in (Plan, ReferencePlan)
     ]
     assert results[0].correct == pytest.approx((1 / 3,))
     assert results[0].correct == pytest.approx(results[1].correct)

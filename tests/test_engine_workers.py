@@ -18,7 +18,7 @@ from engine_cases import TOLERANCE, chain, problem
 from fastnn._core import threads
 from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
-from fastnn.reference.plan import Plan as Twin
+from fastnn.reference.plan import Plan as ReferencePlan
 
 pytestmark = pytest.mark.every_simd
 
@@ -58,7 +58,9 @@ def test_deterministic_results_do_not_depend_on_the_workers(dtype, rng) -> None:
         results.append((trained.tobytes(), state.tobytes(), result, loss, gradient.tobytes()))
     assert all(result == results[0] for result in results)
     expected, state = theta.copy(), np.zeros((2, n_parameters), dtype)
-    Twin(ops, n_parameters, "cross_entropy", dtype).train(expected, state, X, y, order, 100, rule, 0, **options)
+    ReferencePlan(ops, n_parameters, "cross_entropy", dtype).train(
+        expected, state, X, y, order, 100, rule, 0, **options
+    )
     np.testing.assert_allclose(np.frombuffer(results[0][0], dtype), expected, rtol=0, atol=TOLERANCE[dtype])
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastnn as fnn
 from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
-from fastnn.reference.plan import Plan as Twin
+from fastnn.reference.plan import Plan as ReferencePlan
 from fastnn.reference.sparse import SparseRows
 
 pytestmark = pytest.mark.every_simd
@@ -59,8 +59,8 @@ def test_skipping_zeros_changes_no_bit(
         results.append((outputs, value, gradient))
     for dense, skipped in zip(*results, strict=True):
         np.testing.assert_array_equal(dense, skipped)
-    twin = Twin(ops, n_parameters, "cross_entropy", dtype)
-    expected, expected_gradient = twin.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
+    reference_plan = ReferencePlan(ops, n_parameters, "cross_entropy", dtype)
+    expected, expected_gradient = reference_plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2)
     tolerance = 2e-5 if dtype == "float32" else 1e-12
     assert results[1][1] == pytest.approx(expected, rel=tolerance, abs=tolerance)
     np.testing.assert_allclose(
@@ -111,7 +111,7 @@ def test_features_that_are_zero_together_at_a_distance(dtype, batch, n_in, rng) 
     theta, _, y, _ = problem([n_in, hidden, 3], "cross_entropy", dtype, rows, rng)
     X = (rng.normal(size=(rows, n_in)) * np.tile(rng.random((rows, 32)) < 0.15, n_in // 32 + 1)[:, :n_in]).astype(dtype)
     results = []
-    for kind in (Plan, Twin):
+    for kind in (Plan, ReferencePlan):
         trained = theta.copy()
         kind(ops, n_parameters, "cross_entropy", dtype).train(
             trained, np.zeros((0, n_parameters), dtype), X, y, None, batch, UpdateRule("sgd", 0.05), 0, epochs=2
@@ -162,7 +162,7 @@ def test_skipping_zeros_in_blocks_of_rows(skipping, dtype, rng) -> None:
         results.append([*plan.loss_and_gradient(theta, X, y, threads=2), plan.forward(theta, X)])
     for dense, skipped in zip(*results, strict=True):
         np.testing.assert_array_equal(dense, skipped)
-    expected, gradient = Twin(ops, n_parameters, "cross_entropy", dtype).loss_and_gradient(theta, X, y)
+    expected, gradient = ReferencePlan(ops, n_parameters, "cross_entropy", dtype).loss_and_gradient(theta, X, y)
     assert results[1][0] == pytest.approx(expected, rel=2e-5 if dtype == "float32" else 1e-12)
     np.testing.assert_allclose(
         results[1][1], gradient, rtol=0, atol=(2e-5 if dtype == "float32" else 1e-12) * (1 + abs(gradient).max())

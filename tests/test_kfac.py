@@ -1,4 +1,4 @@
-"""K-FAC's step: compiled against twin."""
+"""K-FAC's step: compiled against the reference."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ LAYERS = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("clip", [1e9, 1e-3])
-def test_compiled_step_equals_twin(layers, dtype, threads, clip, many_workers):
+def test_compiled_step_equals_the_reference(layers, dtype, threads, clip, many_workers):
     rule = UpdateRule("kfac", 0.1, momentum=0.9, kl_clip=clip)
     results = []
     for backend in ("compiled", "reference"):

@@ -1,4 +1,4 @@
-"""Learning rates per batch and per layer: the compiled engine, its twin, and loops written out."""
+"""Learning rates per batch and per layer: the compiled engine, the reference, and loops written out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.plan import OpSpec, UpdateRule, parameter_ranges
-from fastnn.reference.plan import Plan as Twin
+from fastnn.reference.plan import Plan as ReferencePlan
 
 pytestmark = pytest.mark.every_simd
 
@@ -26,13 +26,13 @@ OPS = [
 def plans(dtype: str):
     from fastnn._core.engine import Plan
 
-    return Plan(OPS, 49, "squared_error", dtype), Twin(OPS, 49, "squared_error", dtype)
+    return Plan(OPS, 49, "squared_error", dtype), ReferencePlan(OPS, 49, "squared_error", dtype)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("options", [{}, {"l1": 1e-3, "l2": 1e-2, "clip_norm": 0.5}], ids=str)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.rule)
-def test_compiled_is_the_twin(rule, options, threads, dtype, rng, many_workers) -> None:
+def test_compiled_is_the_reference(rule, options, threads, dtype, rng, many_workers) -> None:
     X, y = rng.normal(size=(11, 4)).astype(dtype), rng.normal(size=(11, 2)).astype(dtype)
     order = np.stack([rng.permutation(11) for _ in range(3)])
     start, rates = rng.normal(size=49).astype(dtype), rng.random(9)
@@ -42,8 +42,8 @@ def test_compiled_is_the_twin(rule, options, threads, dtype, rng, many_workers) 
         got = plan.train(theta, state, X, y, order, 4, rule, 0, learning_rates=rates, threads=threads, **options)
         results.append((theta, state, got.losses))
     tolerance = 1e-4 if dtype == "float32" else 1e-12
-    for compiled_value, twin_value in zip(*results, strict=True):
-        np.testing.assert_allclose(compiled_value, twin_value, rtol=tolerance, atol=tolerance)
+    for compiled_value, reference_value in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled_value, reference_value, rtol=tolerance, atol=tolerance)
     np.testing.assert_array_equal(results[0][0][25:43], start[25:43])
 
 

@@ -1,4 +1,4 @@
-"""What the losses accept as targets and as options; compiled kernels against their twins, and at extremes."""
+"""What the losses accept as targets and as options; compiled kernels against the reference, and at extremes."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_bad_smoothing(smoothing, error, message) -> None:
                 module.cross_entropy(np.ones((2, 2)), np.array([0, 1]), None, smoothing)
 
 
-# Kernels against their twins.
+# Kernels against the reference.
 
 ELEMENTWISE = ["binary_cross_entropy", "squared_error", "absolute_error", "huber", "poisson"]
 SHAPES = [(0, 3), (1, 1), (2, 1), (1, 9), (300, 1), (33, 17), (64, 32), (65, 33), (7, 257)]
@@ -186,7 +186,7 @@ def both(name: str, *arguments: object, rtol: float) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_kernel_is_its_twin(name, shape, weighted, dtype, rng) -> None:
+def test_kernel_is_the_reference(name, shape, weighted, dtype, rng) -> None:
     Z = (2 * rng.normal(size=shape)).astype(dtype)
     y = (rng.poisson(2.0, shape) if name == "poisson" else rng.random(shape)).astype(dtype)
     w = rng.integers(0, 3, shape[0]).astype(dtype) if weighted else None
@@ -200,7 +200,7 @@ def test_kernel_is_its_twin(name, shape, weighted, dtype, rng) -> None:
 @pytest.mark.parametrize("targets", ["labels", "one-hot", "soft", "unnormalised"])
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0]], ids=str)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75])
-def test_cross_entropy_is_its_twin(targets, shape, smoothing, dtype, rng) -> None:
+def test_cross_entropy_is_the_reference(targets, shape, smoothing, dtype, rng) -> None:
     Z, labels = (3 * rng.normal(size=shape)).astype(dtype), rng.integers(0, shape[1], shape[0])
     y = {
         "labels": labels,

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation: compiled against twin, and the twin against independent oracles."""
+"""Batch and layer normalisation: compiled against the reference, and the reference against independent oracles."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assert_close(ours, theirs, tolerance: float) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_compiled_against_twin(kind, shape, dtype, rng, kernels) -> None:
+def test_compiled_against_the_reference(kind, shape, dtype, rng, kernels) -> None:
     given = arrays(rng, shape, dtype)
     before = [x.copy() for x in given]
     epsilon = 1e-2  # of the size of the variance of a few rows: the result is not sensitive to rounding
@@ -123,7 +123,7 @@ def test_misaligned_arrays_and_lists(kind, dtype, rng, kernels) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(2, 3), (5, 4), (6, 1)])
-def test_twin_against_complex_step(kind, shape, rng, complex_step_gradient) -> None:
+def test_reference_against_complex_step(kind, shape, rng, complex_step_gradient) -> None:
     Z, gamma, beta, delta = arrays(rng, shape, "float64")
     N, D = shape
     axis = 0 if kind == "batch_norm" else 1
@@ -143,7 +143,7 @@ def test_twin_against_complex_step(kind, shape, rng, complex_step_gradient) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_twin_against_finite_differences(kind, rng, numerical_gradient) -> None:
+def test_reference_against_finite_differences(kind, rng, numerical_gradient) -> None:
     Z, gamma, beta, delta = arrays(rng, (6, 4), "float64")
     forward = getattr(reference, f"{kind}_forward")
     expected = numerical_gradient(lambda z: float((forward(z.reshape(6, 4), gamma, beta)[0] * delta).sum()), Z.ravel())

@@ -65,7 +65,7 @@ def test_the_gradient_is_that_of_the_loss(stack, training, backend, numerical_gr
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.usefixtures("many_workers")
-def test_training_is_the_twins_for_any_number_of_threads(stack, threads) -> None:
+def test_training_is_that_of_the_reference_for_any_number_of_threads(stack, threads) -> None:
     X, y, w = data(83)  # the last batch has 3 rows
     results = []
     for backend in ("compiled", "reference"):
@@ -75,8 +75,8 @@ def test_training_is_the_twins_for_any_number_of_threads(stack, threads) -> None
             clip_norm=1.0, threads=threads,
         )  # fmt: skip
         results.append((net.theta, net.state, history["loss"], net.decision_function(X, threads=threads)))
-    for compiled, twin in zip(*results, strict=True):
-        np.testing.assert_allclose(compiled, twin, rtol=0, atol=1e-10)
+    for compiled, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.usefixtures("many_workers")

@@ -76,13 +76,13 @@ def test_linearizes_once_for_each_point(iris, monkeypatch: pytest.MonkeyPatch) -
 def test_evaluates_a_float32_network_in_double(iris) -> None:
     X, y = iris
     net = network("float32")
-    twin = network("float64")
-    twin.theta[...] = net.theta
-    theta = twin.theta * (1.0 + 1e-10)  # lost in float32
+    double = network("float64")
+    double.theta[...] = net.theta
+    theta = double.theta * (1.0 + 1e-10)  # lost in float32
     objective = fnn.Objective(net, X, y, l2=0.1, dtype="float64")
-    twin.theta[...] = theta
-    assert objective.value(theta) == twin.loss(X, y, l2=0.1)
-    assert (objective.gradient(theta) == twin.gradient(X, y, l2=0.1)).all()
+    double.theta[...] = theta
+    assert objective.value(theta) == double.loss(X, y, l2=0.1)
+    assert (objective.gradient(theta) == double.gradient(X, y, l2=0.1)).all()
     assert objective.gradient(theta).dtype == np.float64
     single = fnn.Objective(net, X, y, l2=0.1)
     assert single.value(theta) == single.value(net.theta)

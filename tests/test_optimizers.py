@@ -201,7 +201,7 @@ def test_effective_gradient(optimizer, options, module, dtype) -> None:
 
 @pytest.mark.parametrize("options", EFFECTIVE, ids=str)
 @pytest.mark.parametrize("optimizer", [case[0] for case in CASES], ids=str)
-def test_kernel_is_its_twin(optimizer, options, dtype, rng) -> None:
+def test_kernel_is_the_reference(optimizer, options, dtype, rng) -> None:
     # More elements than a vector holds, with a tail; then a view that the kernel has to copy and write back.
     rule, rtol = optimizer.update_rule(), 2e-5 if dtype == "float32" else 1e-12
     start, grad = rng.normal(size=(2, 67)).astype(dtype)

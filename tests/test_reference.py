@@ -1,4 +1,4 @@
-"""The NumPy twin against independent oracles: extended precision, complex step, finite differences."""
+"""The NumPy reference against independent oracles: extended precision, complex step, finite differences."""
 
 from __future__ import annotations
 

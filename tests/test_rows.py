@@ -1,4 +1,4 @@
-"""Rows before they are trained on: finite or not, and their order, drawn as NumPy draws it; kernels and twins."""
+"""Rows before they are trained on: finite or not, and their order, drawn as NumPy draws it; kernels and reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GENERATORS = [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SF
 
 @pytest.fixture(params=["compiled", "reference"])
 def module(request):
-    """The compiled kernels, or the twin."""
+    """The compiled kernels, or the reference."""
     if request.param == "reference":
         return reference
     request.getfixturevalue("compiled")

@@ -235,7 +235,7 @@ def streams(dtype: str, n: int) -> Results:
 
 @case("reference", threads=False)
 def reference(dtype: str, n: int) -> Results:
-    """The twin in NumPy."""
+    """The NumPy reference."""
     X, y = classes(300, dtype=dtype)
     parts = {
         name: train(network(NORMS["all"], 64, dtype, backend="reference"), X, y, n, optimizer=rule)

@@ -217,7 +217,7 @@ cdef class Plan:
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
               bint deterministic=False, statistics=None, bint divide_l2=False, preconditioner=None,
               ptrdiff_t epochs=1):
-        """Whole epochs, in place on theta and state; see the twin."""
+        """Whole epochs, in place on theta and state; see the reference."""
         cdef fnn_job job
         cdef fnn_rule rule
         cdef int n_moments = optimizer.n_moments
@@ -276,7 +276,7 @@ cdef class Plan:
 
     def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, statistics=None, bint training=False,
                   threads=1, into=None):
-        """Forward and backward over all rows, keeping what curvature needs: a :class:`Linearization`; see the twin."""
+        """Forward and backward over all rows; saves what curvature needs as a :class:`Linearization`."""
         if (y is None) == (cotangent is None):
             raise TypeError("linearize takes either y or cotangent")
         if X.shape[0] == 0:
@@ -424,7 +424,7 @@ cdef class Plan:
 cdef class Linearization:
     """A network on a batch of rows, with what the derivatives of its gradient need.
 
-    The twin, fastnn.reference.linearize.Linearization, tells what the methods give.
+    The reference, fastnn.reference.linearize.Linearization, says what the methods return.
     """
     cdef Plan plan
     cdef object theta, X, y, cotangent, statistics, threads, store

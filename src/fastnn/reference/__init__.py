@@ -1,4 +1,4 @@
-"""The NumPy reference implementation, or twin, of every compiled kernel: same names, signatures, defaults and results.
+"""The NumPy reference implementation of every compiled kernel: same names, signatures, defaults and results.
 
 It is the mathematics of the library in readable form, the check of the compiled code, and a backend of its own
 (``Sequential(..., backend="reference")``). It needs NumPy and nothing else.
