@@ -101,9 +101,9 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
             # Values beyond float32 become infinite in a float32 network, so the extremes are what counts.
             suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
         else:
-            from . import kernels  # compiled: loaded when first needed, as the backends are
+            from ._core import kernels  # compiled: loaded when first needed, as the backends are
 
-            suspicious = not kernels.all_finite(rows)
+            suspicious = not kernels.all_finite(rows.size, rows)
         if suspicious:
             finite = np.isfinite(rows.astype(dtype, copy=False))
             if not finite.all():

@@ -75,7 +75,8 @@ def _compiled(function: _Function) -> _Function:
     """Give a compiled kernel the contract and the documentation of its namesake in fastnn.reference.
 
     The function gets arguments that are checked, contiguous and aligned; what had to be copied to be so and is changed
-    in place is written back.
+    in place is written back. As in the reference, `unchecked` is the function itself; its arrays must be C-contiguous
+    and aligned.
     """
     reference_function = getattr(reference, function.__name__)
     contract: Contract = reference_function.contract
@@ -90,6 +91,7 @@ def _compiled(function: _Function) -> _Function:
         return result
 
     call.__doc__ = reference_function.__doc__
+    call.unchecked = function  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
 
 

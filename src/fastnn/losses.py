@@ -77,7 +77,7 @@ class Loss:
         Z, y, w : ndarray (N, K), (N,) or (N, K), (N,) or None
             Outputs, checked targets, weights.
         """
-        mean, _ = getattr(kernels, self.name)(Z, y, w, **self.options())
+        mean, _ = getattr(kernels, self.name).unchecked(Z, y, w, **self.options())
         return float(mean)
 
     @property

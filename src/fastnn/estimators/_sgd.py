@@ -77,7 +77,7 @@ class CumulativeOrder(RowOrder):
         kept = self._drawn[self._next :]
         if len(kept) < count:
             orders = np.empty((count - len(kept), self.n_rows), np.int64)
-            self.kernels.shuffle(self._last, self.generator.bit_generator, orders)
+            self.kernels.shuffle.unchecked(self._last, self.generator.bit_generator, orders)
             self._drawn = orders if not len(kept) else np.concatenate([kept, orders])
             self._next = 0
         self._next += count

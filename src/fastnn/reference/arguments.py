@@ -70,9 +70,11 @@ def check_array(
     if dtype is not None and array.dtype != dtype:
         raise TypeError(f"{name}: expected dtype {dtype} like the other arguments, got {array.dtype}")
     if tuple(shape) != (ANY,):
-        matches = array.ndim == len(shape) and all(
-            isinstance(want, str) or want == have for want, have in zip(shape, array.shape, strict=True)
-        )
+        matches = array.ndim == len(shape)
+        if matches:
+            for want, have in zip(shape, array.shape, strict=True):
+                if want != have and not isinstance(want, str):
+                    matches = False
         if not matches:
             letters = ", ".join(str(length) for length in shape) + ("," if len(shape) == 1 else "")
             raise ValueError(f"{name}: expected shape ({letters}), got {array.shape}")
@@ -118,7 +120,10 @@ def shares_memory(a: np.ndarray, b: np.ndarray) -> bool:
 
 def ready(array: np.ndarray, *, strided: bool = False) -> np.ndarray:
     """`array`, or a copy of it that is C-contiguous and aligned; `strided`: whole elements apart is enough."""
-    if strided and array.flags.aligned and not any(stride % array.itemsize for stride in array.strides):
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
+    if strided and flags.aligned and not any(stride % array.itemsize for stride in array.strides):
         return array
     array = np.asarray(array, order="C")
     return array if array.flags.aligned else array.copy()
@@ -140,13 +145,13 @@ class Call:
 
     def settle(self, name: str, value: Any, shape: Shape, *, writable: bool = False) -> np.ndarray:
         """`value`, checked against what the arguments before it have settled; it settles the rest of its shape."""
-        known = tuple(self.lengths.get(n, n) if isinstance(n, str) else n for n in shape)
+        lengths = self.lengths
+        known = tuple([lengths.get(n, n) for n in shape]) if lengths else shape  # type: ignore[arg-type]
         array = check_array(name, value, known, self.dtype, writable=writable)
         self.dtype = array.dtype
-        if known != (ANY,):
-            self.lengths.update(
-                (length, have) for length, have in zip(shape, array.shape, strict=True) if isinstance(length, str)
-            )
+        for length, have in zip(shape, array.shape, strict=False):  # one name stands for all axes of ANY shape
+            if isinstance(length, str) and length != ANY:
+                lengths[length] = have
         return array
 
     def check_apart(self) -> None:
@@ -189,7 +194,7 @@ class Read:
         if value is None and self.optional:
             return None
         array = call.settle(name, value, self.shape)
-        if any(have < want for have, want in zip(array.shape, self.least, strict=False)):  # type: ignore[operator]
+        if self.least and any(have < want for have, want in zip(array.shape, self.least, strict=False)):  # type: ignore[operator]
             rows, columns = self.least
             what = "one row and one column" if rows and columns else "one column" if columns else "one row"
             raise ValueError(f"{name}: expected at least {what}, got shape {array.shape}")
@@ -378,7 +383,10 @@ class Contract:
 
 
 def checked(*together: Callable[[Call], None], **checks: Check) -> Callable[[Function], Function]:
-    """Decorate a function with the contract of its arguments, kept as its attribute `contract`."""
+    """Decorate a function with the contract of its arguments, kept as its attribute `contract`.
+
+    Its attribute `unchecked` is the function itself, for calls with arguments that are known to keep the contract.
+    """
 
     def decorate(function: Function) -> Function:
         contract = Contract(function, together, **checks)
@@ -387,7 +395,7 @@ def checked(*together: Callable[[Call], None], **checks: Check) -> Callable[[Fun
         def call(*args: Any, **kwargs: Any) -> Any:
             return function(**contract.check(args, kwargs).values)
 
-        call.contract = contract  # type: ignore[attr-defined]
+        call.contract, call.unchecked = contract, function  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]
 
     return decorate

@@ -36,7 +36,7 @@ class RowOrder:
         order = np.empty((count, self.n_rows), np.int64)
         for row in order:
             row[...] = np.arange(self.n_rows) if self.rows is None else self.rows
-            self.kernels.shuffle(row, self.generator.bit_generator)
+            self.kernels.shuffle.unchecked(row, self.generator.bit_generator)
         return order
 
     def position(self) -> Any:
