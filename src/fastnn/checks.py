@@ -14,6 +14,7 @@ from .reference.sparse import SparseRows
 from .scalars import check_flag, check_integer, check_number
 
 __all__ = [
+    "Moments",
     "check_dtype",
     "check_flag",
     "check_integer",
@@ -24,6 +25,7 @@ __all__ = [
     "check_seed",
     "check_threads",
     "moments",
+    "rows_that_count",
     "weight_exponent",
 ]
 
@@ -179,6 +181,14 @@ def check_sample_weight(
     return np.ldexp(weights, -weight_exponent(weights)).astype(dtype)
 
 
+def rows_that_count(X: Rows, y: np.ndarray, w: np.ndarray) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """Checked data without the rows of weight 0."""
+    if w.all():
+        return X, y, w
+    counts = np.flatnonzero(w > 0.0)
+    return X[counts], y[counts], w[counts]
+
+
 def weight_exponent(sample_weight: ArrayLike | None) -> int:
     """e of the power 2^e that :func:`check_sample_weight` divides weights by; 0 without weights."""
     if sample_weight is None or np.size(sample_weight) == 0:
@@ -200,24 +210,84 @@ def check_threads(threads: int | None) -> int | None:
     return None if threads is None else min(check_integer("threads", threads), MAX_THREADS)
 
 
-def moments(X: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (1/N) of the columns of checked rows, in float64, a block of rows at a time.
+class Moments:
+    """Mean and standard deviation (1/Σw) of the columns of rows that come in parts, in float64.
 
-    A deviation that is no more than rounding is 0.
+    A row of weight w counts as w equal rows: one of weight 0 does not count.
+
+    Parameters
+    ----------
+    n_columns : int
     """
-    mean, squares, count = np.zeros(X.shape[1]), np.zeros(X.shape[1]), 0
-    for start in range(0, len(X), 4096):
-        block = X[start : start + 4096]
-        block = block.dense(np.dtype(np.float64)) if hasattr(block, "dense") else block.astype(np.float64)
-        centre = block.mean(axis=0)
-        step, total = centre - mean, count + len(block)
-        squares += ((block - centre) ** 2).sum(axis=0) + step**2 * (count * len(block) / total)
-        mean += step * (len(block) / total)
-        count = total
-    deviation = np.sqrt(squares / count)
-    # The mean of equal values is off by rounding, which must not become a deviation.
-    deviation[deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)] = 0.0
-    return mean, deviation
+
+    def __init__(self, n_columns: int) -> None:
+        self._mean, self._squares, self._count = np.zeros(n_columns), np.zeros(n_columns), 0.0
+        self._low, self._high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+
+    def add(self, X: Rows, weight: np.ndarray | None = None) -> None:
+        """Take more checked rows in, a block of them at a time."""
+        for start in range(0, len(X), 4096):
+            block = X[start : start + 4096]
+            block = block.dense(np.dtype(np.float64)) if hasattr(block, "dense") else block.astype(np.float64)
+            w = None if weight is None else weight[start : start + 4096].astype(np.float64)
+            if w is not None:
+                block, w = block[w > 0.0], w[w > 0.0]
+            if not len(block):
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):  # `result` tells
+                self._add(block, w)
+
+    def _add(self, block: np.ndarray, w: np.ndarray | None) -> None:
+        np.minimum(self._low, block.min(axis=0), out=self._low)
+        np.maximum(self._high, block.max(axis=0), out=self._high)
+        if w is None:
+            here: float = len(block)
+            centre = block.mean(axis=0)
+            squares = ((block - centre) ** 2).sum(axis=0)
+        else:
+            here = float(w.sum())
+            centre = w @ block / here
+            squares = w @ (block - centre) ** 2
+        step, total = centre - self._mean, self._count + here
+        self._squares += squares + step**2 * (self._count * here / total)
+        self._mean += step * (here / total)
+        self._count = total
+
+    def result(self, precision: float = float(np.finfo(np.float64).eps)) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation (D,) each; a deviation is 0 where all values are equal but for rounding.
+
+        Parameters
+        ----------
+        precision : float
+            ε of the values' arithmetic: a column whose values differ by no more than 4 ε of the largest is constant.
+
+        Raises
+        ------
+        ValueError
+            If there was no row of a weight above 0, or values are so large that they have no finite deviation.
+        """
+        if self._count == 0.0:
+            raise ValueError("X: expected at least one row of a weight above 0")
+        deviation = np.sqrt(self._squares / self._count)
+        largest = np.maximum(np.abs(self._low), np.abs(self._high))
+        # The mean of equal values is off by rounding, which must not become a deviation.
+        constant = (self._high - self._low <= 4.0 * precision * largest) | (
+            deviation <= 10.0 * np.finfo(np.float64).eps * np.abs(self._mean)
+        )
+        deviation[constant] = 0.0
+        if not (np.isfinite(deviation).all() and np.isfinite(self._mean).all()):
+            column = int(np.isfinite(deviation + self._mean).argmin())
+            raise ValueError(
+                f"X: expected columns with a finite deviation, got values up to {largest[column]:g} in column {column}"
+            )
+        return self._mean, deviation
+
+
+def moments(X: Rows, weight: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the columns of checked rows; see :class:`Moments`."""
+    found = Moments(X.shape[1])
+    found.add(X, weight)
+    return found.result()
 
 
 def check_dtype(dtype: DTypeLike) -> DType:

@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import initializers
-from ._typing import Rows
-from .checks import check_integer, check_number, moments
-from .layout import Builder, Layout
+from .checks import Moments, check_integer, check_number
+from .layout import Builder, Layout, Parts
 from .plan import ACTIVATIONS
 
 __all__ = [
@@ -279,7 +278,7 @@ class Dropout(Layer):
 
     def describe(self, builder: Builder) -> None:
         """One seed for all dropouts, drawn when a training begins; float32 holds it exactly."""
-        seed = builder.buffer(1, begin=lambda X, scale, generator: int(generator.integers(2**24)), shared="seed")
+        seed = builder.buffer(1, begin=_seed, shared="seed")
         builder.op("dropout", buffer=seed, dropout_rate=self.rate)
 
 
@@ -287,9 +286,18 @@ class Dropout(Layer):
 class Standardize(Layer):
     """A first layer that standardises its input, (x − mean) / scale, with what it learns from the training data.
 
-    :meth:`Sequential.fit` sets mean and scale (the standard deviation, with 1/N; 1 for a constant feature) from all
-    rows that it trains on, before its first step; they are saved with the network, in its ``state``. Batches from an
-    iterator do not change them.
+    Mean and scale are learnt once, by the first training of the network (:meth:`Sequential.fit`, by an optimizer or a
+    solver, :meth:`Sequential.partial_fit` or a :class:`Trainer`), before its first step: later ones, on whatever data,
+    keep them. They are saved with the network, in its ``state``. To learn them anew, put them back to mean 0 and
+    scale 1, ``net.state[: 2 * D] = np.repeat([0.0, 1.0], D)`` for D features, or make a new network.
+
+    The scale is the standard deviation with 1/Σw, over the rows that are trained on (not those held out), each with its
+    weight as in the objective: a row of weight 2 counts as two, one of weight 0 does not count. It is 1 for a constant
+    feature, that is one whose values differ by no more than rounding, 4 ε of the largest in the network's dtype.
+
+    Batches that can be gone over again, from a function or an iterable that is no iterator, are gone over once before
+    training, one epoch of them. Of an iterator, which can be read once only, the first batch is what is learnt from:
+    let it be a large one.
     """
 
     first_only: ClassVar[bool] = True
@@ -297,7 +305,7 @@ class Standardize(Layer):
     def describe(self, builder: Builder) -> None:
         """Buffers for the mean and 1/scale: 0 and 1 before a training."""
         n = builder.n_in
-        initial = np.repeat([0.0, 1.0], n)
+        initial = np.repeat([0.0, 1.0], n)  # mean, 1/scale
         builder.op("standardize", buffer=builder.buffer(2 * n, initial, begin=_mean_and_inverse_scale))
 
 
@@ -314,13 +322,31 @@ def _gamma_beta(builder: Builder) -> tuple[int, int]:
     return builder.parameter("gamma", shape, lambda _: 1.0), builder.parameter("beta", shape, lambda _: 0.0)
 
 
-def _mean_and_inverse_scale(X: Rows | None, scale: float, generator: np.random.Generator) -> np.ndarray | None:
-    """Mean of scale · X, and the inverse of its standard deviation; 1 for a constant feature."""
-    if X is None:
+def _mean_and_inverse_scale(
+    values: np.ndarray, parts: Parts, scale: float, generator: np.random.Generator
+) -> np.ndarray | None:
+    """Mean of scale · X, and the inverse of its standard deviation, 1 for a constant feature; None if learnt before.
+
+    A first mean of 0 is stored as −0, so that a layer that has learnt always differs from a new one.
+    """
+    n, info = len(values) // 2, np.finfo(values.dtype)
+    if values[:n].any() or (values[n:] != 1.0).any() or np.signbit(values[0]):
         return None
-    mean, deviation = moments(X)
+    found = Moments(n)
+    for X, weight in parts:
+        found.add(X, weight)
+    mean, deviation = found.result(float(info.eps))
+    deviation[deviation <= 1.0 / float(info.max) / scale] = 0.0  # subnormal: its inverse would not be finite
     deviation[deviation == 0.0] = 1.0 / scale
-    return np.concatenate([mean * scale, 1.0 / (deviation * scale)])
+    mean *= scale
+    if mean[0] == 0.0:
+        mean[0] = -0.0
+    return np.concatenate([mean, 1.0 / (deviation * scale)])
+
+
+def _seed(values: np.ndarray, parts: Parts, scale: float, generator: np.random.Generator) -> int:
+    """A new seed of dropout."""
+    return int(generator.integers(2**24))
 
 
 def _set(layer: Any, name: str, value: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +12,24 @@ from ._typing import DType, Rows
 from .losses import Loss
 from .plan import OpSpec
 
-__all__ = ["Begin", "Buffer", "Builder", "Layout", "Parameter", "check_output", "initial_parameters", "initial_state"]
+__all__ = [
+    "Begin",
+    "Buffer",
+    "Builder",
+    "Layout",
+    "Parameter",
+    "Parts",
+    "check_output",
+    "initial_parameters",
+    "initial_state",
+]
 
-#: Values of a buffer before the first step of a training, from the rows X (or None), their scale and a generator; None
-#: keeps those that it has.
-Begin = Callable[[Rows | None, float, np.random.Generator], np.ndarray | int | None]
+#: Rows with their weights, or None for weights of 1, in one part or several.
+Parts = Iterable[tuple[Rows, np.ndarray | None]]
+
+#: Values of a buffer before the first step of a training: from those that it has, the parts of the data, their scale
+#: and a generator. None keeps those that it has; the data are read only where they are needed.
+Begin = Callable[[np.ndarray, Parts, float, np.random.Generator], np.ndarray | int | None]
 
 
 class Parameter(NamedTuple):

@@ -27,9 +27,10 @@ from .checks import (
     check_sample_weight,
     check_seed,
     check_threads,
+    rows_that_count,
 )
 from .layers import Layer, check_layers, lay_out
-from .layout import Layout, check_output, initial_parameters, initial_state
+from .layout import Layout, Parts, check_output, initial_parameters, initial_state
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
 
@@ -189,21 +190,23 @@ class Network:
             **self.loss_function.options(),
         )
 
-    def begin_training(self, X: Rows | None, generator: np.random.Generator) -> None:
+    def begin_training(self, parts: Parts, generator: np.random.Generator) -> None:
         """Prepare the buffers for the first step of a training.
 
         Parameters
         ----------
-        X : checked rows or None
-            What ``Standardize`` learns means and deviations of; None keeps what it has.
+        parts : iterable of (rows, weight or None)
+            Checked rows that ``Standardize`` learns from, unless it has learnt already; not read where nothing does.
         generator : numpy.random.Generator
             Draws the seed of dropout.
         """
         scale = 1.0 if self.input_scale is None else self.input_scale
         for buffer in self._buffers:
-            values = None if buffer.begin is None else buffer.begin(X, scale, generator)
-            if values is not None:
-                self._state[buffer.offset : buffer.offset + buffer.size] = values
+            if buffer.begin is not None:
+                own = self._state[buffer.offset : buffer.offset + buffer.size]
+                values = buffer.begin(own, parts, scale, generator)
+                if values is not None:
+                    own[...] = values
 
     @property
     def needs_batches(self) -> bool:
@@ -452,6 +455,8 @@ class Network:
         l1, l2 = check_number("l1", l1, minimum=0.0), check_number("l2", l2, minimum=0.0)
         rows, targets, w = self.check_data(X, y, sample_weight)
         n_threads = check_threads(threads)
+        if training and self.needs_batches and w is not None:
+            rows, targets, w = rows_that_count(rows, targets, w)
         if training and self.needs_batches and len(rows) == 1:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
         return self.plan.loss_and_gradient(  # type: ignore[no-any-return]

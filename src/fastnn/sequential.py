@@ -88,6 +88,7 @@ class Sequential(Network):
         optimizer: Optimizer | Solver | str = "adam",
         epochs: int = 10,
         batch_size: int | None = 64,
+        steps_per_epoch: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
@@ -113,7 +114,7 @@ class Sequential(Network):
             matrix of SciPy stays sparse (CSR); its rows are made dense batch by batch.
             Without `y`: an iterable of batches (X, y) or (X, y, sample_weight), or a function that returns an iterator
             of them, for data larger than memory. Each item is one batch; `batch_size` and `shuffle` do not apply. An
-            iterator lasts for one epoch and needs ``epochs=1``.
+            iterator lasts for one epoch and needs ``epochs=1``, or `steps_per_epoch`.
         y : array_like
             cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
             (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
@@ -125,13 +126,20 @@ class Sequential(Network):
         epochs : int, default=10
         batch_size : int or None, default=64
             Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.
+        steps_per_epoch : int, optional
+            Batches of an epoch, for batches from an iterator, which may be endless: each epoch takes the next ones.
+            Where a function's iterator or an iterable ends, it is started anew; an iterator that ends within an epoch
+            is an error. None is all batches of the source, which is started anew for each epoch. A resumed training
+            begins at the start of its source.
         shuffle : bool, default=True
             Draw a new order of the rows for every epoch.
         sample_weight : array_like (N,), optional
-            At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped.
+            At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped. Rows of weight 0 are
+            left out before batches are made where batch norm would take its statistics of them.
         class_weight : dict or "balanced", optional
             Weight of each class, multiplied with `sample_weight`; classes that a dict leaves out have 1. "balanced" is
-            n / (k n_c) for n_c rows of class c among n rows of k classes, as in scikit-learn. Not for validation.
+            Σ w / (k Σ_c w), of all rows and of those of class c, with k classes, as in scikit-learn. Not for
+            validation.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch, as by :meth:`evaluate`.
         validation_split : float, default=0.0
@@ -184,6 +192,7 @@ class Sequential(Network):
             optimizer=optimizer,
             epochs=epochs,
             batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
             shuffle=shuffle,
             sample_weight=sample_weight,
             class_weight=class_weight,

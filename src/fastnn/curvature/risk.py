@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from .._typing import ArrayLike, Data
-from ..checks import check_integer, check_number, check_rows, check_threads, weight_exponent
+from ..checks import check_integer, check_number, check_rows, check_threads, rows_that_count, weight_exponent
 from ..linalg.memory import WORKSPACE, check_size
 from ..network import Network
 from ..plan import OpSpec, parameter_ranges
@@ -162,6 +162,8 @@ class EmpiricalRisk:
                 f"{what} is not defined with training=True and batch norm: by the statistics of the batch every row's "
                 "loss depends on all rows; use training=False"
             )
+        if self.batch_coupled and self.weight is not None and self.y is not None:
+            self.X, self.y, self.weight = rows_that_count(self.X, self.y, self.weight)
         if self.batch_coupled and len(self.X) == 1:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
         self.training = training

@@ -66,7 +66,7 @@ class CumulativeOrder(RowOrder):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._last = np.arange(self.n_rows)
+        self._last = np.arange(self.n_rows) if self.rows is None else self.rows.copy()
         self._drawn = np.empty((0, self.n_rows), np.int64)  # the last ones that were drawn
         self._next = 0  # of them
 
@@ -223,7 +223,10 @@ class StochasticTraining:
         scaled, power = unit_weights(weights)
         options = TrainingOptions(
             optimizer=optimizer,
-            batch_size=self._batch_size(X.shape[0]),
+            # With batch norm, rows of weight 0 are left out before batches are made.
+            batch_size=self._batch_size(
+                int(np.count_nonzero(weights)) if self.batch_norm and weights is not None else X.shape[0]
+            ),
             shuffle=self.shuffle,
             sample_weight=scaled,
             validation_data=validation_data,

@@ -44,13 +44,14 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Any, y: Any, option
             assert isinstance(data, Dataset)
             if options.validation_split:
                 data.hold_out(options.validation_split, generator)
+            data.drop_rows_that_do_not_count()
             keys: tuple[str, ...] = SERIES
             if data.validation is not None:
                 keys = (*SERIES[:-1], *("val_" + key for key in net.score_names()), SERIES[-1])
             history = History(keys)
             begin_callbacks(callbacks, keys)
             rows, targets, weight = data.training_part()
-            net.begin_training(rows, generator)  # learns what Standardize needs
+            net.begin_training(data.parts(), generator)  # learns what Standardize needs
             objective = Objective(
                 net,
                 rows,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .._typing import ArrayLike, Data, Rows
-from ..checks import check_number, check_rows, check_sample_weight
+from ..checks import check_number, check_rows, check_sample_weight, rows_that_count
+from ..layout import Parts
 from ..network import Network
 from .options import TrainingOptions
 
 __all__ = [
     "Dataset",
     "Stream",
+    "balanced_weights",
     "check_class_weight",
     "class_labels",
     "class_weights",
@@ -25,6 +28,9 @@ __all__ = [
 
 #: Weight of each class, or "balanced".
 ClassWeight: TypeAlias = dict[int, float] | str
+
+#: Checked rows, targets and weights.
+Batch: TypeAlias = tuple[Rows, np.ndarray, np.ndarray | None]
 
 
 def class_labels(net: Network, y: np.ndarray) -> np.ndarray | None:
@@ -69,13 +75,35 @@ def check_class_weight(net: Network, class_weight: object) -> ClassWeight | None
     return checked
 
 
+def balanced_weights(labels: np.ndarray, n_classes: int, sample_weight: np.ndarray | None = None) -> np.ndarray:
+    """Weights of classes that make their sums equal: Σ w / (k Σ_c w) for class c, of k classes with a positive Σ_c w.
+
+    Rows of the weight w count as w rows, so that whole weights are repetitions. A class without rows has the weight 1.
+
+    Parameters
+    ----------
+    labels : ndarray (N,) of int
+        In [0, n_classes).
+    n_classes : int
+    sample_weight : ndarray (N,), optional
+
+    Returns
+    -------
+    ndarray (n_classes,) of float64
+    """
+    counts = np.bincount(labels, sample_weight, minlength=n_classes)
+    present = counts > 0
+    weights = np.ones(len(counts))
+    weights[present] = counts.sum() / (np.count_nonzero(present) * counts[present])
+    return weights
+
+
 def class_weights(
     net: Network, y: np.ndarray, class_weight: ClassWeight | None, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:
     """Weight of each row: that of its class times that of the row.
 
-    "balanced" gives class c the weight n / (k n_c), n rows in k classes, n_c of them in c, as scikit-learn does; a dict
-    gives 1 to the classes that it leaves out.
+    "balanced" gives the weights of :func:`balanced_weights`; a dict gives 1 to the classes that it leaves out.
 
     Parameters
     ----------
@@ -96,8 +124,7 @@ def class_weights(
     assert labels is not None
     per_class = np.ones(max(net.n_outputs, 2))
     if isinstance(class_weight, str):
-        counts = np.bincount(labels, minlength=len(per_class))
-        per_class = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        per_class = balanced_weights(labels, len(per_class), sample_weight)
     else:
         for label, weight in class_weight.items():
             per_class[label] = weight
@@ -199,6 +226,20 @@ class Dataset:
             return self.X, self.y, self.weight
         return self.X[self.rows], self.y[self.rows], None if self.weight is None else self.weight[self.rows]
 
+    def parts(self) -> Parts:
+        """The rows to train on, for ``net.begin_training``."""
+        X, _, weight = self.training_part()
+        return [(X, weight)]
+
+    def drop_rows_that_do_not_count(self) -> None:
+        """Leave rows of weight 0 out where batch norm would take its statistics of them, too.
+
+        Elsewhere they are gone over: whether they are there or not makes the batches others, but no wrong ones.
+        """
+        if self.net.needs_batches and self.weight is not None and not self.weight.all():
+            counts = np.flatnonzero(self.weight > 0.0)
+            self.rows = counts if self.rows is None else self.rows[self.weight[self.rows] > 0.0]
+
     def hold_out(self, fraction: float, rng: np.random.Generator) -> None:
         """Hold out a share of the rows for validation, with their own weights: classes are weighted in training alone.
 
@@ -232,25 +273,30 @@ class Stream:
     net : Network
     source : iterable or callable
         Gives (X, y) or (X, y, sample_weight); each is one batch. A function, or an iterable that is not an iterator,
-        is started anew for each epoch.
+        is started anew for each epoch; with `steps` only when it has ended.
     class_weight : dict, optional
+    steps : int, optional
+        Batches of an epoch: each takes the next ones. None is all.
 
     Attributes
     ----------
     once : bool
-        Whether there is one epoch only.
+        Whether the source can be gone over once only.
     length : int
-        Batches of an epoch, where the source knows; else 0.
+        Batches of an epoch, where they are known; else 0.
     validation : Dataset or None
     """
 
-    def __init__(self, net: Network, source: Any, class_weight: ClassWeight | None) -> None:
+    def __init__(self, net: Network, source: Any, class_weight: ClassWeight | None, steps: int | None = None) -> None:
         if isinstance(class_weight, str):
             raise ValueError('class_weight: "balanced" needs all labels at once, not an iterator; give a dict')
         self._net, self._source, self._class_weight = net, source, class_weight
+        self.steps = steps
         self.validation: Dataset | None = None
         self.once = isinstance(source, Iterator)
-        self.length = len(source) if hasattr(source, "__len__") else 0
+        self.length = steps or (len(source) if hasattr(source, "__len__") else 0)
+        self._held: list[Any] = []  # batches of an iterator that were read before training
+        self._open: Iterator[Any] | None = None  # with `steps`: where the next epoch goes on
 
     @staticmethod
     def fits(X: Any, y: Any) -> bool:
@@ -261,29 +307,76 @@ class Stream:
             return bool(X) and all(isinstance(item, tuple) and len(item) in (2, 3) for item in X)
         return isinstance(X, (Iterable, Callable)) and not isinstance(X, (str, bytes, Mapping))  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[tuple[Rows, np.ndarray, np.ndarray | None]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Checked batches of one epoch."""
+        if self.steps is None:
+            batches = self._start()
+        else:
+            self._open = self._open or self._start()
+            batches = itertools.islice(self._going_on(), self.steps)
+        number = 0
+        for number, item in enumerate(batches, start=1):
+            yield self._checked(item, number)
+        if number == 0:
+            raise ValueError("X: expected at least one batch from the iterator, got none")
+
+    def parts(self) -> Iterator[tuple[Rows, np.ndarray | None]]:
+        """What ``net.begin_training`` may learn from: an epoch of batches, or the first one of an iterator."""
+        batches = self._start()
+        for number in itertools.count(1) if self.steps is None or self.once else range(1, self.steps + 1):
+            try:
+                item = next(batches)
+            except StopIteration:
+                break
+            if self.once:
+                self._held.append(item)
+            X, _, weight = self._checked(item, number)
+            yield X, weight
+            if self.once and (weight is None or weight.any()):
+                break
+
+    def _start(self) -> Iterator[Any]:
+        """The source from its beginning."""
+        if self.once:
+            held, self._held = self._held, []
+            return itertools.chain(held, self._source)
         source = self._source() if callable(self._source) else self._source
         if not isinstance(source, Iterable):
             raise TypeError(f"X: expected a function that returns an iterator of batches, it returned {source!r}")
-        net, number = self._net, 0
-        for number, item in enumerate(source, start=1):
-            if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
-                kind = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else repr(type(item))
-                raise TypeError(f"X: expected batches (X, y) or (X, y, sample_weight), got {kind} as batch {number}")
-            try:
-                X = check_rows(item[0], net.input_size, net.dtype)
-                if len(X) == 0:
-                    raise ValueError(f"X: expected at least one row, got shape {X.shape}")
-                y = net.loss_function.check_targets(item[1], len(X), net.n_outputs, net.dtype)
-                w = item[2] if len(item) == 3 else None
-                w = check_sample_weight(w, len(X), net.dtype, zeros=True)
-                w = class_weights(net, y, self._class_weight, w)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"batch {number}: {error}") from error
-            yield X, y, w
-        if number == 0:
-            raise ValueError("X: expected at least one batch from the iterator, got none")
+        return iter(source)
+
+    def _going_on(self) -> Iterator[Any]:
+        """Batches without end, from where the last epoch has ended; where the source ends, it is started anew."""
+        fruitless = False
+        while self._open is not None:
+            for item in self._open:
+                fruitless = False
+                yield item
+            if self.once:
+                raise ValueError(
+                    f"X: the iterator ended within an epoch of steps_per_epoch={self.steps} batches; give fewer "
+                    "epochs, or a function that returns a new iterator"
+                )
+            self._open = None if fruitless else self._start()
+            fruitless = True
+
+    def _checked(self, item: Any, number: int) -> Batch:
+        if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+            kind = f"{type(item).__name__} of {len(item)}" if isinstance(item, (tuple, list)) else repr(type(item))
+            raise TypeError(f"X: expected batches (X, y) or (X, y, sample_weight), got {kind} as batch {number}")
+        net = self._net
+        try:
+            X = check_rows(item[0], net.input_size, net.dtype)
+            if len(X) == 0:
+                raise ValueError(f"X: expected at least one row, got shape {X.shape}")
+            y = net.loss_function.check_targets(item[1], len(X), net.n_outputs, net.dtype)
+            w = check_sample_weight(item[2] if len(item) == 3 else None, len(X), net.dtype, zeros=True)
+            w = class_weights(net, y, self._class_weight, w)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"batch {number}: {error}") from error
+        if w is not None and net.needs_batches and w.any():  # rows of weight 0 do not count in statistics
+            X, y, w = rows_that_count(X, y, w)
+        return X, y, w
 
 
 def training_data(net: Network, X: Any, y: Any, options: TrainingOptions) -> Dataset | Stream:
@@ -300,12 +393,14 @@ def training_data(net: Network, X: Any, y: Any, options: TrainingOptions) -> Dat
     validation = None if options.validation_data is None else _validation_data(net, options.validation_data)
     data: Dataset | Stream
     if Stream.fits(X, y):
-        data = Stream(net, X, class_weight)
+        data = Stream(net, X, class_weight, options.steps_per_epoch)
         if options.sample_weight is not None:
             raise ValueError("sample_weight: with an iterator, give batches (X, y, sample_weight)")
         if options.validation_split:
             raise ValueError("validation_split needs arrays, X is an iterator; use validation_data")
     else:
+        if options.steps_per_epoch is not None:
+            raise ValueError("steps_per_epoch is for batches from an iterator, X is an array; use batch_size")
         data = Dataset(net, X, y, options.sample_weight, class_weight)
     data.validation = validation
     return data

@@ -35,6 +35,7 @@ class TrainingOptions:
 
     optimizer: Optimizer | Solver | str = "adam"
     batch_size: int | None = 64
+    steps_per_epoch: int | None = None
     shuffle: bool = True
     sample_weight: ArrayLike | None = None
     class_weight: Mapping[int, float] | str | None = None
@@ -55,6 +56,8 @@ class TrainingOptions:
             checked["optimizer"] = optimizers.get(self.optimizer)
         if self.batch_size is not None:
             checked["batch_size"] = check_integer("batch_size", self.batch_size)
+        if self.steps_per_epoch is not None:
+            checked["steps_per_epoch"] = check_integer("steps_per_epoch", self.steps_per_epoch)
         for name in ("l1", "l2"):
             checked[name] = check_number(name, getattr(self, name), minimum=0.0)
         for name in ("clip_norm", "clip_value"):
@@ -78,7 +81,10 @@ class TrainingOptions:
     def to_share(self) -> dict[str, Any]:
         """Those that a resumed run must share with the run before, beside the optimizer and the data."""
         names = ("batch_size", "shuffle", "l1", "l2", "clip_norm", "clip_value", "validation_split", "deterministic")
-        return {name: getattr(self, name) for name in names}
+        shared = {name: getattr(self, name) for name in names}
+        if self.steps_per_epoch is not None:
+            shared["steps_per_epoch"] = self.steps_per_epoch
+        return shared
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

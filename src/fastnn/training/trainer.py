@@ -66,6 +66,7 @@ class Trainer:
         Or X an iterator of batches, without y.
     optimizer : Optimizer or str, default="adam"
     batch_size : int or None, default=64
+    steps_per_epoch : int, optional
     shuffle : bool, default=True
     sample_weight : array_like (N,), optional
     class_weight : dict or "balanced", optional
@@ -138,6 +139,8 @@ class Trainer:
         else:
             generator = net.generator if options.seed is None else check_seed(options.seed)
         start = self._hold_out(options.validation_split, generator, None if previous is None else previous.start)
+        if isinstance(self._data, Dataset):
+            self._data.drop_rows_that_do_not_count()
         batch_size = self._check_batch_size(options.batch_size)
         factors = None
         if isinstance(self.optimizer, KFAC):
@@ -268,10 +271,10 @@ class Trainer:
             If a batch of an iterator does not fit.
         """
         n = check_integer("n", n)
-        if isinstance(self._data, Stream) and self._data.once and n > 1:
+        if isinstance(self._data, Stream) and self._data.once and self._data.steps is None and n > 1:
             raise ValueError(
                 f"epochs: an iterator lasts for one epoch, {n} were asked for; give a function that returns a new "
-                "iterator, or something that can be iterated over again"
+                "iterator, something that can be iterated over again, or steps_per_epoch"
             )
         return self._epochs(n, block)
 
@@ -292,11 +295,10 @@ class Trainer:
 
     def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
         state, net, order = self.state, self.net, self._order
-        net.training_state = state
         state.begin_run(net)
         if state.epoch == 0 and state.steps == 0:
-            rows = None if isinstance(self._data, Stream) else self._data.training_part()[0]
-            net.begin_training(rows, state.generator)
+            net.begin_training(self._data.parts(), state.generator)
+        net.training_state = state
         block = block and self._blocks and state.plateau is None
         done = alone = 0  # epochs finished; those of a block that diverged, which are trained one at a time
         interruption: _Interruption | None = None
