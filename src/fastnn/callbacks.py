@@ -1,6 +1,7 @@
 """Callbacks of training: early stopping, checkpoints, and what any other callback may offer.
 
-A callback is anything that can be called with one :class:`fastnn.EpochResult`, after each epoch. It stops training by
+A callback is anything that can be called with one :class:`fastnn.EpochResult`, after each epoch, and returns None
+(anything else is a TypeError). It stops training by
 ``result.stop()`` or by raising StopIteration; any other exception leaves `fit`, with the network at the end of that
 epoch. An object may also have
 

@@ -25,6 +25,7 @@ __all__ = [
     "check_seed",
     "check_threads",
     "moments",
+    "plain_values",
     "rows_that_count",
     "weight_exponent",
 ]
@@ -124,18 +125,14 @@ def _check_sparse(X: Any, n_features: int, dtype: DType) -> SparseRows:
     if X.shape[1] != n_features:
         raise ValueError(f"X: expected {n_features} features (columns), got {X.shape[1]}")
     matrix = X.tocsr()
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy() if matrix is X else matrix
+    rows = _sparse_rows(matrix, matrix.data, n_features, dtype)
+    if not _is_canonical(rows):  # SciPy's own flag may be out of date; its code takes indices as they come
+        # Sums are made in floating point, as uint8 would overflow.
+        data = matrix.data if matrix.data.dtype in (np.float32, np.float64) else matrix.data.astype(dtype)
+        matrix = type(matrix)((data.copy(), matrix.indices.copy(), matrix.indptr.copy()), shape=matrix.shape)
         matrix.sum_duplicates()
-    data = matrix.data
-    if data.dtype not in (np.float32, np.float64, np.uint8):
-        data = data.astype(dtype)
-    rows = SparseRows(
-        np.ascontiguousarray(data),
-        np.ascontiguousarray(matrix.indices, dtype=np.int32),
-        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
-        n_features,
-    )
+        rows = _sparse_rows(matrix, matrix.data, n_features, dtype)
+    data = rows.data
     if data.dtype != np.uint8:
         with np.errstate(over="ignore"):
             finite = np.isfinite(data.astype(dtype, copy=False))
@@ -146,6 +143,47 @@ def _check_sparse(X: Any, n_features: int, dtype: DType) -> SparseRows:
                 f"X: expected finite values of {dtype}, got {matrix.data[at]} in row {row}, column {rows.indices[at]}"
             )
     return rows
+
+
+def _sparse_rows(matrix: Any, data: np.ndarray, n_features: int, dtype: DType) -> SparseRows:
+    if data.dtype not in (np.float32, np.float64, np.uint8):
+        data = data.astype(dtype)
+    return SparseRows(
+        np.ascontiguousarray(data),
+        np.ascontiguousarray(matrix.indices, dtype=np.int32),
+        np.ascontiguousarray(matrix.indptr, dtype=np.int64),
+        n_features,
+    )
+
+
+def _is_canonical(rows: SparseRows) -> bool:
+    """Whether the columns of each row rise."""
+    rises = np.diff(rows.indices) > 0
+    starts = rows.indptr[1:-1]
+    rises[starts[(starts > 0) & (starts < len(rows.indices))] - 1] = True
+    return bool(rises.all())
+
+
+def plain_values(name: str, values: Any) -> Any:
+    """Targets or weights without a mask: a column of nullable or arrow numbers becomes an array.
+
+    Raises
+    ------
+    ValueError
+        If a value is masked or missing.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        if np.any(values.mask):
+            raise ValueError(f"{name}: expected values everywhere, got a masked array; leave the masked rows out")
+        return values.data
+    dtype = getattr(values, "dtype", None)
+    if dtype is None or isinstance(dtype, np.dtype) or not hasattr(values, "isna"):
+        return values
+    if getattr(dtype, "kind", "O") not in "buif":
+        return values
+    if np.any(values.isna()):
+        raise ValueError(f"{name}: expected values everywhere, got missing ones; leave those rows out")
+    return values.to_numpy(dtype=np.float64 if dtype.kind == "f" else np.int64)
 
 
 def check_sample_weight(
@@ -164,7 +202,7 @@ def check_sample_weight(
     """
     if sample_weight is None:
         return None
-    array = np.asarray(sample_weight)
+    array = np.asarray(plain_values("sample_weight", sample_weight))
     if array.dtype.kind not in "buif":
         raise TypeError(f"sample_weight: expected real numbers, got dtype {array.dtype}")
     if array.shape != (n_rows,):

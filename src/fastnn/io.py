@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,7 +79,7 @@ def save(
     TypeError
         If a state of a callback, or `metadata`, is not a mapping or holds something that JSON cannot express.
     ValueError
-        If a parameter is not finite (a diverged network), or `metadata` holds NaN or infinity.
+        If a parameter or a buffer is not finite (a diverged network), or `metadata` holds NaN or infinity.
     OSError
         If the file cannot be written.
 
@@ -93,12 +94,17 @@ def save(
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
     training_state = check_flag("training_state", training_state)
     tensors = {}
-    for name, values in net.parameters.items():
+    # Copies first: another thread may be training the network, and the checksum is of what is written.
+    theta, state = net.theta.copy(), net.state.copy()
+    for name, offset, shape in net.layout:
+        values = theta[offset : offset + math.prod(shape)].reshape(shape)
         if not np.isfinite(values).all():
             raise ValueError(f"parameter {name!r} has values that are not finite; the network was not saved")
-        tensors[name] = np.ascontiguousarray(values)
-    if net.state.size:
-        tensors["state"] = net.state
+        tensors[name] = values
+    if not np.isfinite(state).all():
+        raise ValueError("the network's state (buffers) has values that are not finite; it was not saved")
+    if state.size:
+        tensors["state"] = state
     description = {"format": FORMAT, "version": __version__, "network": _describe_network(net)}
     try:
         description["metadata"] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
@@ -214,20 +220,24 @@ def _generator(data: Any) -> np.random.Generator:
 def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     """The JSON part; arrays are added to `tensors`."""
     if training.moments.size:
-        tensors["training.slots"] = training.moments
-    if training.factors is not None:
-        tensors["training.factors"] = training.factors
-    if training.theta is not None and training.state is not None:
-        tensors["training.theta"] = training.theta
-        if training.state.size:
-            tensors["training.state"] = training.state
+        tensors["training.slots"] = training.moments.copy()
+    if (factors := training.factors) is not None:
+        tensors["training.factors"] = factors.copy()
+    theta, buffers = training.theta, training.state  # another thread may set them to None
+    elsewhere = theta is not None and buffers is not None
+    if theta is not None and buffers is not None:
+        if not (np.isfinite(theta).all() and np.isfinite(buffers).all()):
+            raise ValueError("the state of the training has parameters that are not finite; it was not saved")
+        tensors["training.theta"] = theta.copy()
+        if buffers.size:
+            tensors["training.state"] = buffers.copy()
     callbacks = []
     for index, (name, state) in enumerate(training.states_of_callbacks()):
         arrays = {}
         for key, value in state.items():
             if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES.values() and value.size:
                 arrays[key] = value
-                tensors[f"training.callbacks.{index}.{key}"] = np.ascontiguousarray(value)
+                tensors[f"training.callbacks.{index}.{key}"] = np.array(value, order="C")
         rest = {key: files.encode(value) for key, value in state.items() if key not in arrays}
         callbacks.append({"name": name, "state": rest, "tensors": sorted(arrays)})
     return {
@@ -241,7 +251,7 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
         "history": files.encode(training.history.to_dict()),
         "generator": _describe_generator(training.generator) if training.own else None,
         "start": files.encode(training.start),
-        "elsewhere": training.theta is not None,
+        "elsewhere": elsewhere,
         "callbacks": callbacks,
     }
 

@@ -100,8 +100,7 @@ class Dense(Layer):
         object.__setattr__(self, "units", check_integer("units", self.units))
         if not isinstance(self.activation, str):
             raise TypeError(f"activation must be a name (str), got {self.activation!r}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation: unknown name {self.activation!r}; known: {', '.join(ACTIVATIONS)}")
+        _check_activation("activation", self.activation)
         if not isinstance(self.bias, bool):
             raise TypeError(f"bias must be True or False, got {self.bias!r}")
         initializers.get(self.init, "init")
@@ -146,8 +145,7 @@ class Activation(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a name (str), got {self.name!r}")
-        if self.name not in ACTIVATIONS:
-            raise ValueError(f"name: unknown activation {self.name!r}; known: {', '.join(ACTIVATIONS)}")
+        _check_activation("name", self.name)
 
     def describe(self, builder: Builder) -> None:
         """No parameters."""
@@ -347,6 +345,23 @@ def _mean_and_inverse_scale(
 def _seed(values: np.ndarray, parts: Parts, scale: float, generator: np.random.Generator) -> int:
     """A new seed of dropout."""
     return int(generator.integers(2**24))
+
+
+#: What users of other libraries put at the end of a classifier.
+_INSIDE_THE_LOSS = {"softmax": "cross_entropy", "log_softmax": "cross_entropy", "logsoftmax": "cross_entropy"}
+
+
+def _check_activation(argument: str, name: str) -> None:
+    if name in ACTIVATIONS:
+        return
+    loss = _INSIDE_THE_LOSS.get(name.lower())
+    if loss is not None:
+        raise ValueError(
+            f"{argument}: {name!r} is inside the loss, loss={loss!r}: leave the last layer linear, predict_proba gives "
+            "probabilities"
+        )
+    what = "unknown name" if argument == "activation" else "unknown activation"
+    raise ValueError(f"{argument}: {what} {name!r}; known: {', '.join(ACTIVATIONS)}")
 
 
 def _set(layer: Any, name: str, value: float) -> None:

@@ -27,6 +27,7 @@ from .checks import (
     check_sample_weight,
     check_seed,
     check_threads,
+    plain_values,
     rows_that_count,
 )
 from .layers import Layer, check_layers, lay_out
@@ -550,7 +551,7 @@ class Network:
         rows = check_rows(X, self.input_size, self.dtype)
         if len(rows) == 0:
             raise ValueError(f"X: expected at least one row, got shape {rows.shape}")
-        targets = self.loss_function.check_targets(y, len(rows), self.n_outputs, self.dtype)
+        targets = self.loss_function.check_targets(plain_values("y", y), len(rows), self.n_outputs, self.dtype)
         return rows, targets, check_sample_weight(sample_weight, len(rows), self.dtype)
 
     def outputs(self, X: Data, threads: int | None) -> np.ndarray:

@@ -142,6 +142,12 @@ class _Observer:
             return
         net = self.net
         statistics = _statistics(self.objective, iteration.theta)
+        largest = float(np.finfo(net.dtype).max)
+        if not all((np.abs(values) <= largest).all() for _, values in statistics):
+            raise DivergenceError(
+                "the statistics of batch norm stopped being finite; the network has the parameters of the iteration "
+                "before. Try standardised inputs"
+            )
         net.theta[...] = iteration.theta
         for place, values in statistics:
             net.state[place] = values

@@ -50,12 +50,23 @@ def begin_callbacks(callbacks: Sequence[Any], series: tuple[str, ...]) -> None:
 
 
 def call_callbacks(callbacks: Sequence[Callback], result: EpochResult) -> None:
-    """Call each with an epoch; StopIteration lets it be the last one."""
+    """Call each with an epoch; StopIteration lets it be the last one.
+
+    Raises
+    ------
+    TypeError
+        If one returns something: that has no meaning, least of all that training is to stop.
+    """
     for callback in callbacks:
         try:
-            callback(result)
+            returned = callback(result)
         except StopIteration:
             result.stop()
+            continue
+        if returned is not None:
+            raise TypeError(
+                f"callbacks: {callback!r} returned {returned!r:.60}, expected None; result.stop() ends the training"
+            )
 
 
 def end_callbacks(callbacks: Sequence[Any], net: Network, state: TrainingState | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._typing import ArrayLike, Data, Rows
-from ..checks import check_number, check_rows, check_sample_weight, rows_that_count
+from ..checks import check_number, check_rows, check_sample_weight, plain_values, rows_that_count
 from ..layout import Parts
 from ..network import Network
 from .options import TrainingOptions
@@ -369,7 +369,7 @@ class Stream:
             X = check_rows(item[0], net.input_size, net.dtype)
             if len(X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {X.shape}")
-            y = net.loss_function.check_targets(item[1], len(X), net.n_outputs, net.dtype)
+            y = net.loss_function.check_targets(plain_values("y", item[1]), len(X), net.n_outputs, net.dtype)
             w = check_sample_weight(item[2] if len(item) == 3 else None, len(X), net.dtype, zeros=True)
             w = class_weights(net, y, self._class_weight, w)
         except (TypeError, ValueError) as error:

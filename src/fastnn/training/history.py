@@ -151,7 +151,12 @@ class History:
 
     def to_dict(self) -> dict[str, list[Any]]:
         """The record as a dict of new lists, for instance for ``pandas.DataFrame``."""
-        return {key: list(column) for key, column in self._columns.items()}
+        columns = {key: list(column) for key, column in self._columns.items()}
+        whole = min(map(len, columns.values()))  # another thread may be at an epoch
+        return {key: column[:whole] for key, column in columns.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_columns": self.to_dict()}
 
     def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Figure:
         """Draw the curves with matplotlib; see :func:`fastnn.plotting.plot_history`.

@@ -357,7 +357,9 @@ class Trainer:
         """What is not finite after a pass, or an empty string."""
         if result.status != "ok":
             return "loss"
-        return "" if np.isfinite(self.net.theta).all() else "parameters"
+        if not np.isfinite(self.net.theta).all():
+            return "parameters"
+        return "" if np.isfinite(self.net.state).all() else "statistics of batch norm"
 
     def _validate(self) -> dict[str, float]:
         if self._data.validation is None:
