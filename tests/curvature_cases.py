@@ -16,7 +16,9 @@ BACKENDS = ["compiled", "reference"]
 SMOOTH = ("tanh", "sigmoid", "softplus", "elu", "gelu", "silu")
 KINKED = ("relu", "leaky_relu", "hard_tanh", "leaky_tanh")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error", "huber", "poisson")
-N_CASES = 30
+N_CASES = 30  # of which golden/curvature.npz has results
+N_SCALED = 6  # more of them, with Scale and the activations that came later
+LATER = ("selu", "mish")
 
 
 class Case(NamedTuple):
@@ -30,8 +32,8 @@ class Case(NamedTuple):
 
     @property
     def chain(self) -> bool:
-        """Whether it has no norm layers."""
-        return not any(isinstance(layer, (fnn.BatchNorm, fnn.LayerNorm)) for layer in self.net.layers)
+        """Whether all layers are dense or element-wise without parameters."""
+        return not any(isinstance(layer, (fnn.BatchNorm, fnn.LayerNorm, fnn.Scale)) for layer in self.net.layers)
 
     @property
     def whole(self) -> bool:
@@ -40,29 +42,40 @@ class Case(NamedTuple):
 
 
 def case(number: int, backend: str = "reference", dtype: str = "float64") -> Case:
-    """The case of a number: the first half without norm layers, every second of the others in training mode."""
+    """The case of a number: the first half without norm layers, every second of the others in training mode.
+
+    From N_CASES on there are Scale layers between all others, the first and the last but one included.
+    """
     rng = np.random.default_rng([7, number])
     loss = LOSSES[number % len(LOSSES)]
     normed = number >= N_CASES // 2
     features, K, N = int(rng.integers(2, 5)), int(rng.integers(2, 4)), int(rng.integers(4, 9))
     layers: list[Any] = []
-    if rng.random() < 0.4:
+    scaled = number >= N_CASES
+    smooth = LATER if scaled else SMOOTH
+    if scaled and number % 2:
+        layers.append(fnn.Scale())
+    if rng.random() < 0.4 and not layers:
         layers.append(fnn.Standardize())
     if rng.random() < 0.2:
         layers.append(fnn.Activation(str(rng.choice(SMOOTH))))
     for _ in range(int(rng.integers(1, 4)) if not normed else int(rng.integers(1, 3))):
-        kind = str(rng.choice(SMOOTH if rng.random() < 0.8 else KINKED))
+        kind = str(rng.choice(smooth if rng.random() < 0.8 else KINKED))
         behind = rng.random() < 0.5
         units = int(rng.integers(2, 5))
         layers.append(fnn.Dense(units, "linear" if behind else kind, bias=bool(rng.random() < 0.8)))
         if normed:
             layers.append(fnn.LayerNorm() if units > 2 and rng.random() < 0.25 else fnn.BatchNorm())
+        if scaled:
+            layers.append(fnn.Scale())
         if behind:
             layers.append(fnn.Activation(kind))
         if rng.random() < 0.3:
             layers.append(fnn.Dropout(0.3))
         if rng.random() < 0.2:
             layers.append(fnn.Activation("tanh"))
+    if scaled and number % 3:
+        layers.append(fnn.Scale())
     free = loss in ("squared_error", "huber")
     layers.append(fnn.Dense(K, str(rng.choice(SMOOTH)) if free and rng.random() < 0.5 else "linear"))
     if free and rng.random() < 0.3:
@@ -100,7 +113,7 @@ def case(number: int, backend: str = "reference", dtype: str = "float64") -> Cas
     return Case(f"{number}-{loss}", net, X, y, options)
 
 
-NUMBERS = range(N_CASES)
+NUMBERS = range(N_CASES + N_SCALED)
 SEPARATE = [number for number in NUMBERS if not case(number).whole]
 WHOLE = [number for number in NUMBERS if case(number).whole]
 TOLERANCE = 1e-9

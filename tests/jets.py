@@ -139,6 +139,15 @@ def activate(x: Jet, name: str) -> Jet:
     if name == "elu":
         e = np.exp(np.minimum(z, 0.0))
         return x.apply((np.where(z > 0, z, e - 1.0), np.where(z > 0, 1.0, e), np.where(z > 0, 0.0, e)))
+    if name == "selu":
+        left, e = 1.0507009873554805 * 1.6732632423543772, np.exp(np.minimum(z, 0.0))
+        f = (1.0507009873554805 * z, 1.0507009873554805 * one, zero)
+        return x.apply(
+            tuple(np.where(z > 0, a, b) for a, b in zip(f, (left * (e - 1), left * e, left * e), strict=True))
+        )
+    if name == "mish":
+        softplus = activate(x, "softplus")
+        return x * activate(softplus, "tanh")
     if name == "gelu":
         cdf, pdf = 0.5 * (1.0 + erf(z / np.sqrt(2.0))), np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
         return x * x.apply((cdf, pdf, -z * pdf))
@@ -174,6 +183,9 @@ def outputs(net: fnn.Sequential, theta: Jet, X: Any, training: bool = False) -> 
             mean, inverse = net.state[at_state : at_state + n], net.state[at_state + n : at_state + 2 * n]
             at_state += 2 * n
             x = (x - mean) * inverse
+        elif isinstance(layer, fnn.Scale):
+            x = theta[at : at + n].reshape(1, n) * x
+            at += n
         elif isinstance(layer, fnn.Dropout):
             # All dropouts share one element of the state: their seed.
             first = next(a for a in net.layers if isinstance(a, fnn.Dropout))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from curvature_cases import (
+    N_CASES,
     NUMBERS,
     SECOND_ORDER,
     TOLERANCE,
@@ -57,7 +58,7 @@ def full(upper: np.ndarray) -> np.ndarray:
 def test_the_cases_cover_what_there_is():
     cases = [case(number) for number in NUMBERS]
     kinds = {type(layer).__name__ for made in cases for layer in made.net.layers}
-    assert kinds == {"Dense", "Activation", "BatchNorm", "LayerNorm", "Dropout", "Standardize"}
+    assert kinds == {"Dense", "Activation", "BatchNorm", "LayerNorm", "Dropout", "Standardize", "Scale"}
     assert {made.net.loss_name for made in cases} == {*fnn.losses.LOSSES} - {"absolute_error"}
     used = {op.activation for made in cases for op in made.net.ops}
     assert used == set(fnn.reference.ACTIVATIONS) - {"sign"}
@@ -72,7 +73,8 @@ def test_hessian(number, backend):
     made = case(number, backend)
     H = cv.hessian(made.net, made.X, made.y, **made.options)
     assert error(H, oracle(number).hessian) < TOLERANCE
-    assert error(H, full(GOLDEN[f"{number}.hessian"])) < TOLERANCE
+    if number < N_CASES:
+        assert error(H, full(GOLDEN[f"{number}.hessian"])) < TOLERANCE
     np.testing.assert_array_equal(H, H.T)
 
 
@@ -81,7 +83,8 @@ def test_ggn(number, backend):
     made = case(number, backend)
     G = cv.ggn(made.net, made.X, made.y, **made.options)
     assert error(G, oracle(number).ggn) < TOLERANCE
-    assert error(G, full(GOLDEN[f"{number}.ggn"])) < TOLERANCE
+    if number < N_CASES:
+        assert error(G, full(GOLDEN[f"{number}.ggn"])) < TOLERANCE
     np.testing.assert_array_equal(G, G.T)
     assert np.linalg.eigvalsh(G)[0] > -1e-12 * np.abs(G).max()
 
@@ -140,7 +143,8 @@ def test_per_sample_gradients(number, backend):
     made = case(number, backend)
     G = cv.per_sample_gradients(made.net, made.X, made.y)
     assert error(G, oracle(number).gradients) < TOLERANCE
-    assert error(G, GOLDEN[f"{number}.gradients"]) < TOLERANCE
+    if number < N_CASES:
+        assert error(G, GOLDEN[f"{number}.gradients"]) < TOLERANCE
     wide = np.full((len(made.X), 3, made.net.n_parameters + 2), 7.0)
     out = wide[:, 1, 1:-1]
     assert cv.per_sample_gradients(made.net, made.X, made.y, out=out) is out
@@ -162,7 +166,8 @@ def test_derivatives_with_respect_to_inputs(number, backend):
     assert error(cv.input_jacobian(made.net, made.X), z.g) < TOLERANCE
     H = cv.input_hessian(made.net, made.X)
     assert error(H, z.h) < TOLERANCE
-    assert error(H, GOLDEN[f"{number}.input_hessian"].reshape(H.shape)) < TOLERANCE
+    if number < N_CASES:
+        assert error(H, GOLDEN[f"{number}.input_hessian"].reshape(H.shape)) < TOLERANCE
     np.testing.assert_array_equal(H, H.swapaxes(-1, -2))
     out = np.full_like(H, np.nan)
     assert cv.input_hessian(made.net, made.X, out=out) is out

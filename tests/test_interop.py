@@ -40,6 +40,7 @@ STACK = [
     fnn.Dense(7),
     fnn.BatchNorm(momentum=0.8),
     fnn.Activation("tanh"),
+    fnn.Scale(),
     fnn.Dropout(0.3),
     fnn.Dense(6, "relu", bias=False),
     fnn.BatchNorm(1e-3),

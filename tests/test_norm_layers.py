@@ -1,4 +1,4 @@
-"""BatchNorm, LayerNorm, Dropout, Standardize and Activation as layers of whole networks, on both backends."""
+"""BatchNorm, LayerNorm, Dropout, Standardize, Scale and Activation as layers of whole networks, on both backends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import knobs
 import numpy as np
 import pytest
+import scipy.sparse
 from interruption import Alarm, alarm, needs_alarm
 
 import fastnn as fnn
@@ -28,6 +29,16 @@ STACKS = {
         fnn.Dense(6, "tanh"),
         fnn.LayerNorm(),
         fnn.Dropout(0.2),
+        fnn.Dense(3),
+    ],
+    "scale": [
+        fnn.Scale(learning_rate_multiplier=0.5),
+        fnn.Dense(9, "relu"),
+        fnn.Scale(),
+        fnn.Dropout(0.2),
+        fnn.Dense(6, "selu"),
+        fnn.Activation("mish"),
+        fnn.Scale(learning_rate_multiplier=0.0),
         fnn.Dense(3),
     ],
     "norm first": [fnn.BatchNorm(), fnn.Dense(9, "tanh"), fnn.Dropout(0.5), fnn.Dense(3)],
@@ -153,7 +164,8 @@ def test_copies_pickles_and_files_keep_the_state(stack, backend, tmp_path) -> No
     net.fit(X, y, epochs=2, batch_size=21, seed=0)
     expected = net.decision_function(X)
     net.save(tmp_path / "m.safetensors")
-    for other in (net.copy(), pickle.loads(pickle.dumps(net)), fnn.load(tmp_path / "m.safetensors")):
+    loaded = fnn.load(tmp_path / "m.safetensors", backend=backend)
+    for other in (net.copy(), pickle.loads(pickle.dumps(net)), loaded):
         assert other.layers == net.layers
         np.testing.assert_array_equal(other.state, net.state)
         np.testing.assert_allclose(other.decision_function(X), expected, rtol=1e-6, atol=1e-6)
@@ -175,6 +187,54 @@ def test_resuming_goes_on_bit_for_bit(backend, dtype, tmp_path) -> None:
     np.testing.assert_array_equal(loaded.theta, whole.theta)
     np.testing.assert_array_equal(loaded.state, whole.state)
     assert loaded.history["loss"] == whole.history["loss"]
+
+
+@pytest.mark.parametrize("source", ["float64", "float32", "uint8", "csr"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("many_workers")
+def test_scale_of_any_input(source, threads, dtype) -> None:
+    X, y, w = data(83)
+    X = np.where(X > 3, X, 0.0).round()
+    y = y.astype(np.int64)
+    given = scipy.sparse.csr_array(X) if source == "csr" else X.clip(0).astype(source)
+    results = []
+    for backend in ("compiled", "reference"):
+        net = network("scale", backend, dtype)
+        before = net.parameters["6.scale"].copy()
+        net.fit(given, y, sample_weight=w, epochs=3, batch_size=16, optimizer=fnn.AdamW(0.01), l1=1e-3, l2=1e-2, seed=3,
+                threads=threads, deterministic=True)  # fmt: skip
+        np.testing.assert_array_equal(net.parameters["6.scale"], before)  # frozen
+        results.append((net.theta, net.decision_function(given), net.gradient(given, y, l2=0.1, threads=threads)))
+    for compiled, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, expected, rtol=0, atol=1e-9 if dtype == "float64" else 1e-3)
+
+
+def test_penalties_and_decay_leave_scale_alone(backend) -> None:
+    X, y, _ = data()
+    net = network("scale", backend)
+    shrunk = net.gradient(X, y, l1=0.2, l2=0.3) - net.gradient(X, y)
+    for name, offset, shape in net.layout:
+        part = shrunk[offset : offset + int(np.prod(shape))]
+        assert bool(np.any(np.abs(part) > 1e-9)) == name.endswith("weight")
+    weights = [fnn.AdamW(0.01, weight_decay=decay) for decay in (0.0, 0.5)]
+    scales = []
+    for rule in weights:
+        moved = net.copy()
+        moved.fit(X, y, epochs=1, batch_size=None, optimizer=rule, seed=0)
+        scales.append((moved.parameters["2.scale"].copy(), moved.parameters["1.weight"].copy()))
+    np.testing.assert_array_equal(scales[0][0], scales[1][0])
+    assert not np.array_equal(scales[0][1], scales[1][1])
+
+
+def test_scale_in_the_checks_and_in_k_fac(backend) -> None:
+    X, y, _ = data(40)
+    net = network("scale", backend)
+    assert fnn.check_gradient(net, X, y, l2=0.1).ok
+    assert fnn.check_hessian(net, X, y).ok
+    net.fit(X, y, epochs=3, batch_size=20, optimizer=fnn.KFAC(0.01), seed=0)
+    other = network("scale", "reference" if backend == "compiled" else "compiled")
+    other.fit(X, y, epochs=3, batch_size=20, optimizer=fnn.KFAC(0.01), seed=0)
+    np.testing.assert_allclose(net.theta, other.theta, rtol=0, atol=1e-9)
 
 
 def test_a_batch_of_one_row_is_refused(backend) -> None:
@@ -215,6 +275,7 @@ def test_names_and_penalties(backend) -> None:
     ("layers", "message"),
     [
         ([fnn.Dense(3), fnn.Dropout(0.5)], "expected a Dense layer as the last one"),
+        ([fnn.Dense(3), fnn.Scale()], "expected a Dense layer as the last one"),
         ([fnn.Dense(3), fnn.BatchNorm()], "expected a Dense layer as the last one"),
         ([fnn.Dense(3), fnn.Activation("relu")], "expected a Dense layer as the last one"),
         ([fnn.Dense(3), fnn.Standardize(), fnn.Dense(3)], "Standardize must be the first layer, got it at position 1"),
@@ -234,6 +295,7 @@ def test_stacks_that_are_refused(layers, message) -> None:
         (lambda: fnn.BatchNorm(epsilon=0.0), "epsilon must be a finite number > 0"),
         (lambda: fnn.BatchNorm(momentum=1.0), "momentum must be a finite number >= 0 and < 1"),
         (lambda: fnn.LayerNorm(epsilon=-1.0), "epsilon must be a finite number > 0"),
+        (lambda: fnn.Scale(learning_rate_multiplier=-1.0), "learning_rate_multiplier must be a finite number >= 0"),
         (lambda: fnn.Activation("rleu"), "name: unknown activation 'rleu'"),
     ],
 )

@@ -241,3 +241,29 @@ def test_tangents_of_normalisation(axis: int) -> None:
     np.testing.assert_allclose(numeric[0], tangent, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(numeric[1], (dg * U + g * dU).sum(axis=0), rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(numeric[2], dg.sum(axis=0), rtol=1e-8)
+
+
+def test_scale() -> None:
+    """Equations 6.12 to 6.14, against a network of one row of factors."""
+    rng = np.random.default_rng(3)
+    net = fnn.Sequential([fnn.Scale(), fnn.Dense(2)], input_size=4, loss="squared_error", dtype="float64", seed=0)
+    net.theta[:4] = rng.standard_normal(4)
+    X, y = rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
+    s, W, b = (net.parameters[name] for name in ("0.scale", "1.weight", "1.bias"))
+    v = rng.standard_normal(net.n_parameters)
+    ds, dW, db = v[:4], v[4:12].reshape(4, 2), v[12:]
+    Z, delta = X * s, (X * s) @ W + b - y
+    g = delta @ W.T
+    np.testing.assert_allclose(net.gradient(X, y)[:4], (g * X).sum(axis=0) / 5, rtol=1e-12)
+    ddelta = (X * ds) @ W + Z @ dW + db
+    dg = ddelta @ W.T + delta @ dW.T
+    product = fnn.curvature.hessian_operator(net, X, y) @ v
+    np.testing.assert_allclose(product[:4], (dg * X).sum(axis=0) / 5, rtol=1e-12)
+    at_x = s * dg + ds * g
+    # with a product in front, whose gradient is Xᵀ (∂R/∂z)
+    before = fnn.Sequential(
+        [fnn.Dense(4, bias=False), *net.layers], input_size=4, loss="squared_error", dtype="float64", seed=0
+    )
+    before.theta = np.concatenate([np.eye(4).ravel(), net.theta])
+    moved = fnn.curvature.hessian_operator(before, X, y) @ np.concatenate([np.zeros(16), v])
+    np.testing.assert_allclose(moved[:16].reshape(4, 4), X.T @ at_x / 5, rtol=1e-12, atol=1e-14)

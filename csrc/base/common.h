@@ -62,21 +62,4 @@ FNN_INLINE int FNN_FIRST_BIT(uint64_t bits) /* not of 0 */
 #define FNN_ISA_SUFFIX
 #endif
 
-/* Element-wise non-linearities; the codes are part of the plan and of the Cython layer. */
-enum fnn_activation {
-    FNN_LINEAR = 0,
-    FNN_RELU,
-    FNN_LEAKY_RELU,
-    FNN_TANH,
-    FNN_HARD_TANH,
-    FNN_LEAKY_TANH,
-    FNN_SIGMOID,
-    FNN_SOFTPLUS,
-    FNN_ELU,
-    FNN_GELU,
-    FNN_SILU,
-    FNN_SIGN,
-    FNN_N_ACTIVATIONS
-};
-
 #endif

@@ -230,7 +230,7 @@ static int FN(tangent_forward)(fnn_job *job, const FN(memory) * memory, const FN
         FN(linear_view) v = FN(tangent_view_of)(job, memory, position, i, d);
         if (!v.moves)
             continue;
-        if (!v.tangent_x_rows && v.op->kind != FNN_DENSE) { /* a norm of x: only γ and β move */
+        if (!v.tangent_x_rows && v.op->kind != FNN_DENSE) { /* of x itself: only γ and the like move */
             FN(clear)(v.n, memory->tangent_x);
             v.tangent_x = memory->tangent_x;
         }

@@ -155,10 +155,10 @@ static FN(op_memory) FN(take_tangents)(const fnn_job *job, fnn_arena *arena, int
     return m;
 }
 
-/* Rows of an op's parameters as K-FAC sees them: a weight and below it its bias, or γ and β. */
+/* Rows of an op's parameters as K-FAC sees them: a weight, or a vector such as γ, and below it the bias or β. */
 static ptrdiff_t FN(kfac_rows)(const fnn_op *op)
 {
-    return op->weight < 0 ? 0 : op->kind == FNN_DENSE ? op->n_in + (op->bias >= 0) : 2;
+    return op->weight < 0 ? 0 : (op->kind == FNN_DENSE ? op->n_in : 1) + (op->bias >= 0);
 }
 
 static void FN(take_ops)(const fnn_job *job, fnn_arena *arena, FN(memory) * memory)

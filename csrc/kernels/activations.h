@@ -1,10 +1,13 @@
-/* What the rest of csrc must know of the activations (activations_body.h). */
+/* Codes of the element-wise non-linearities (activations_body.h), which are part of the plan and of the Cython layer.
+ */
 #ifndef FNN_ACTIVATIONS_H
 #define FNN_ACTIVATIONS_H
 
-#include "base/common.h"
-
-/* Is σ' a function of σ, so that backward needs the output and not z? */
-FNN_INLINE int fnn_activation_saves_output(int kind) { return kind != FNN_GELU && kind != FNN_SILU; }
+#define ACTIVATION(CODE, name) FNN_##CODE,
+enum fnn_activation {
+    FNN_LINEAR = 0,
+#include "kernels/activation_list.h"
+};
+#undef ACTIVATION
 
 #endif

@@ -10,11 +10,14 @@
  *   sigmoid     s = 1 / (1 + e^-z)         s (1 - s)                       s (1 - s) (1 - 2 s)
  *   softplus    log(1 + e^z)               s = 1 - e^-a                    s (1 - s)
  *   elu         z > 0: z, else e^z - 1     z > 0: 1, else e^z = a + 1      z > 0: 0, else e^z
+ *   selu        z > 0: λ z, else λ α (e^z - 1)  z > 0: λ, else λ α e^z    z > 0: 0, else λ α e^z
  *   gelu        z Φ(z)                     Φ(z) + z φ(z)                   (2 - z^2) φ(z)
  *   silu        z s                        s + z s (1 - s)                 s (1 - s) (2 + z (1 - 2 s))
+ *   mish        z t, t = tanh(log(1 + e^z))  t + z (1 - t^2) s            (1 - t^2) s (2 + z (1 - s - 2 t s))
  *   sign        z > 0: 1, z < 0: -1, or z  0                               0
  *
- * Φ and φ are the cdf and density of the normal distribution. At a kink the derivatives are those of the left side
+ * Φ and φ are the cdf and density of the normal distribution, λ and α the constants of selu that keep mean 0 and
+ * variance 1 (Klambauer et al. 2017). At a kink the derivatives are those of the left side
  * (hard_tanh: of the flat side). Derivatives at z go through e^-|z|, so that they keep their relative accuracy in the
  * tails, where 1 - a^2 and s (1 - s) lose it; only the backward pass has nothing but the rounded output.
  */
@@ -81,6 +84,15 @@ FNN_INLINE REAL FN(a_elu_d1)(REAL z) { return z > C_(0.0) ? C_(1.0) : FN(m_exp)(
 FNN_INLINE REAL FN(a_elu_d2)(REAL z) { return z > C_(0.0) ? C_(0.0) : FN(m_exp)(z); }
 FNN_INLINE REAL FN(a_elu_d1_saved)(REAL a) { return a > C_(0.0) ? C_(1.0) : C_(1.0) + a; }
 
+/* λ and λ α */
+#define SELU_RIGHT C_(1.0507009873554805)
+#define SELU_LEFT C_(1.7580993408473766)
+
+FNN_INLINE REAL FN(a_selu)(REAL z) { return z > C_(0.0) ? SELU_RIGHT * z : SELU_LEFT * FN(m_expm1)(z); }
+FNN_INLINE REAL FN(a_selu_d1)(REAL z) { return z > C_(0.0) ? SELU_RIGHT : SELU_LEFT * FN(m_exp)(z); }
+FNN_INLINE REAL FN(a_selu_d2)(REAL z) { return z > C_(0.0) ? C_(0.0) : SELU_LEFT * FN(m_exp)(z); }
+FNN_INLINE REAL FN(a_selu_d1_saved)(REAL a) { return a > C_(0.0) ? SELU_RIGHT : SELU_LEFT + a; }
+
 /* z within the range beyond which Φ and s (times any z) round to 0 or 1: infinite z would give inf * 0. */
 FNN_INLINE REAL FN(a_bounded)(REAL z) { return FN(m_at_most)(FN(m_at_least)(z, -BOUND), BOUND); }
 
@@ -113,26 +125,45 @@ FNN_INLINE REAL FN(a_silu_d2)(REAL z)
 }
 FNN_INLINE REAL FN(a_silu_d1_saved)(REAL z) { return FN(a_silu_d1)(z); }
 
+/* With e = e^-|z|, and m = 1 where z > 0, else e^z = e:
+ *     t = n / d,   n = z > 0: 1 + 2 e, else e (e + 2),   d = n + 2 (e / m)^2
+ *     t' = (1 + e) p,   p = 4 e^2 / (m d^2),   t'' = p c / d
+ *     c = z > 0: -2 - 3 e + 2 e^2 + 2 e^3, else 2 + 2 e - 3 e^2 - 2 e^3
+ * No difference of these cancels in the tails. */
+typedef struct {
+    REAL e, t, p, c_over_d;
+} FN(mish_terms);
+
+FNN_INLINE FN(mish_terms) FN(a_mish_terms)(REAL z)
+{
+    const int right = z > C_(0.0);
+    const REAL e = FN(m_exp)(-FN(m_abs)(z)), square = e * e;
+    const REAL n = right ? FMA(C_(2.0), e, C_(1.0)) : FMA(C_(2.0), e, square);
+    const REAL d = FMA(C_(2.0), right ? square : C_(1.0), n), inverse = C_(1.0) / d;
+    const REAL c = right ? FMA(FMA(FMA(C_(2.0), e, C_(2.0)), e, C_(-3.0)), e, C_(-2.0))
+                         : FMA(FMA(FMA(C_(-2.0), e, C_(-3.0)), e, C_(2.0)), e, C_(2.0));
+    return (FN(mish_terms)){e, n / d, C_(4.0) * (right ? square : e) * inverse * inverse, c * inverse};
+}
+
+FNN_INLINE REAL FN(a_mish)(REAL z) { return FN(m_at_least)(z, -BOUND) * FN(a_mish_terms)(z).t; }
+FNN_INLINE REAL FN(a_mish_d1)(REAL z)
+{
+    const FN(mish_terms) m = FN(a_mish_terms)(z);
+    return FMA(FN(a_bounded)(z) * (C_(1.0) + m.e), m.p, m.t);
+}
+FNN_INLINE REAL FN(a_mish_d2)(REAL z)
+{
+    const FN(mish_terms) m = FN(a_mish_terms)(z);
+    return FMA(FN(a_bounded)(z), m.c_over_d, FMA(C_(2.0), m.e, C_(2.0))) * m.p;
+}
+FNN_INLINE REAL FN(a_mish_d1_saved)(REAL z) { return FN(a_mish_d1)(z); }
+
 FNN_INLINE REAL FN(a_sign)(REAL z) { return z > C_(0.0) ? C_(1.0) : (z < C_(0.0) ? C_(-1.0) : z); }
 FNN_INLINE REAL FN(a_sign_d1)(REAL z) { return (void)z, C_(0.0); }
 FNN_INLINE REAL FN(a_sign_d2)(REAL z) { return (void)z, C_(0.0); }
 FNN_INLINE REAL FN(a_sign_d1_saved)(REAL a) { return FN(a_sign_d1)(a); }
 
 /* -- kernels ----------------------------------------------------------------------------------------------------- */
-
-/* One loop per activation; linear's forward and backward need none. */
-#define NONLINEAR(LOOP)              \
-    LOOP(FNN_RELU, relu)             \
-    LOOP(FNN_LEAKY_RELU, leaky_relu) \
-    LOOP(FNN_TANH, tanh)             \
-    LOOP(FNN_HARD_TANH, hard_tanh)   \
-    LOOP(FNN_LEAKY_TANH, leaky_tanh) \
-    LOOP(FNN_SIGMOID, sigmoid)       \
-    LOOP(FNN_SOFTPLUS, softplus)     \
-    LOOP(FNN_ELU, elu)               \
-    LOOP(FNN_GELU, gelu)             \
-    LOOP(FNN_SILU, silu)             \
-    LOOP(FNN_SIGN, sign)
 
 void FN(exp)(ptrdiff_t n, const REAL *x, REAL *y)
 {
@@ -165,43 +196,43 @@ void FN(activation_forward)(int kind, ptrdiff_t n, const REAL *z, REAL *a)
         FN(tanh)(n, z, a);
         return;
     }
-#define FORWARD(KIND, name)               \
-    case KIND:                            \
+#define ACTIVATION(CODE, name)            \
+    case FNN_##CODE:                      \
         FNN_INDEPENDENT                   \
         for (ptrdiff_t i = 0; i < n; i++) \
             a[i] = FN(a_##name)(z[i]);    \
         break;
 
     switch (kind) {
-        NONLINEAR(FORWARD)
+#include "kernels/activation_list.h"
     default:
         if (a != z && n > 0)
             memcpy(a, z, (size_t)n * sizeof *a);
     }
-#undef FORWARD
+#undef ACTIVATION
 }
 
 void FN(activation_backward)(int kind, ptrdiff_t n, const REAL *restrict saved, REAL *restrict delta)
 {
-#define BACKWARD(KIND, name)                               \
-    case KIND:                                             \
+#define ACTIVATION(CODE, name)                             \
+    case FNN_##CODE:                                       \
         for (ptrdiff_t i = 0; i < n; i++)                  \
             delta[i] *= FN(a_##name##_d1_saved)(saved[i]); \
         break;
 
     switch (kind) {
-        NONLINEAR(BACKWARD)
+#include "kernels/activation_list.h"
     default:
         break;
     }
-#undef BACKWARD
+#undef ACTIVATION
 }
 
 void FN(activation_derivatives)(int kind, ptrdiff_t n, const REAL *restrict z, REAL *restrict a, REAL *restrict d1,
                                 REAL *restrict d2)
 {
-#define DERIVATIVES(KIND, name)             \
-    case KIND:                              \
+#define ACTIVATION(CODE, name)              \
+    case FNN_##CODE:                        \
         for (ptrdiff_t i = 0; i < n; i++) { \
             const REAL z_i = z[i];          \
             a[i] = FN(a_##name)(z_i);       \
@@ -211,14 +242,14 @@ void FN(activation_derivatives)(int kind, ptrdiff_t n, const REAL *restrict z, R
         break;
 
     switch (kind) {
-        NONLINEAR(DERIVATIVES)
-        DERIVATIVES(FNN_LINEAR, linear)
+#include "kernels/activation_list.h"
+        ACTIVATION(LINEAR, linear)
     default:
         break;
     }
     if (kind == FNN_TANH)
         FN(tanh)(n, z, a); /* the bits of the forward pass */
-#undef DERIVATIVES
+#undef ACTIVATION
 }
 
 void FN(activation_linearize)(ptrdiff_t n, const REAL *restrict slope, REAL *restrict bend, REAL *restrict delta)
@@ -248,6 +279,7 @@ void FN(activation_tangent_backward)(ptrdiff_t n, const REAL *restrict slope, co
         delta[i] = FMA(slope[i], delta[i], bend[i] * tz[i]);
 }
 
-#undef NONLINEAR
+#undef SELU_RIGHT
+#undef SELU_LEFT
 #undef LEAK
 #undef BOUND

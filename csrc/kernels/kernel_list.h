@@ -14,7 +14,8 @@ KERNEL(void, tanh, (ptrdiff_t n, const REAL *x, REAL *y))
 /* -- activations (activations_body.h) ---------------------------------------------------------------------------- */
 /* a = σ(z); in place (a == z) allowed */
 KERNEL(void, activation_forward, (int kind, ptrdiff_t n, const REAL *z, REAL *a))
-/* delta *= σ'(z), computed from `saved`: the output σ(z) where fnn_activation_saves_output(kind), else z itself */
+/* delta *= σ'(z), computed from `saved`: the output σ(z) where σ' is a function of it (`saves_output` in plan.py), else
+ * z itself */
 KERNEL(void, activation_backward, (int kind, ptrdiff_t n, const REAL *saved, REAL *delta))
 /* value, first and second derivative at z */
 KERNEL(void, activation_derivatives, (int kind, ptrdiff_t n, const REAL *z, REAL *a, REAL *d1, REAL *d2))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
-    from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Standardize
+    from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Scale, Standardize
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
     from .schedules import (
@@ -95,6 +95,7 @@ __all__ = [
     "RationalDecay",
     "ReduceOnPlateau",
     "RootDecay",
+    "Scale",
     "Sequential",
     "SoftmaxRegression",
     "Standardize",
@@ -138,7 +139,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
     "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),
     "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),
-    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Standardize"),
+    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Scale", "Standardize"),
     "objective": ("Objective",),
     "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"),
     "schedules": (

@@ -27,6 +27,7 @@ __all__ = [
     "Dropout",
     "Layer",
     "LayerNorm",
+    "Scale",
     "Standardize",
     "check_layers",
     "lay_out",
@@ -66,8 +67,9 @@ class Dense(Layer):
     units : int
         Number of outputs, at least 1.
     activation : str, default="linear"
-        Name of σ: linear, relu, leaky_relu, tanh, hard_tanh, leaky_tanh, sigmoid, softplus, elu, gelu (the exact one),
-        silu or sign. The last layer of a classifier is linear: its softmax or sigmoid is inside the loss.
+        Name of σ, one of ``fastnn.layers.ACTIVATIONS``; the formulas are in docs/theory.md, section 2. gelu is the
+        exact one; selu wants ``init="lecun_normal"``. The last layer of a classifier is linear: its softmax or sigmoid
+        is inside the loss.
     bias : bool, default=True
         Whether there is a bias b.
     init, bias_init : str, callable or float, default="glorot_uniform" and "zeros"
@@ -307,6 +309,39 @@ class Standardize(Layer):
         builder.op("standardize", buffer=builder.buffer(2 * n, initial, begin=_mean_and_inverse_scale))
 
 
+@dataclass(frozen=True)
+class Scale(Layer):
+    """A learnable factor per feature, A = s ⊙ X, initially 1, to which penalties do not apply.
+
+    It cannot be the last layer.
+
+    Parameters
+    ----------
+    learning_rate_multiplier : float, default=1.0
+        As for :class:`Dense`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the multiplier is out of range or not a number.
+
+    Notes
+    -----
+    `docs/theory.md`, eq. (6.12) to (6.14).
+    """
+
+    learning_rate_multiplier: float = field(default=1.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        name = "learning_rate_multiplier"
+        _set(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
+
+    def describe(self, builder: Builder) -> None:
+        """s (n_in,)."""
+        factors = builder.parameter("scale", (builder.n_in,), lambda _: 1.0)
+        builder.op("scale", weight=factors, lr_multiplier=self.learning_rate_multiplier)
+
+
 def _draw(
     init: Any, shape: tuple[int, ...], name: str, *, n_in: int, n_out: int
 ) -> Callable[[np.random.Generator], np.ndarray]:
@@ -369,7 +404,7 @@ def _set(layer: Any, name: str, value: float) -> None:
 
 
 #: What a list of layers may hold.
-LAYERS = (Dense, Activation, BatchNorm, LayerNorm, Dropout, Standardize)
+LAYERS = (Dense, Activation, BatchNorm, LayerNorm, Dropout, Standardize, Scale)
 
 
 def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:

@@ -246,7 +246,9 @@ def _check_op(ops: tuple[OpSpec, ...], i: int, n_parameters: int) -> None:
         product = op.facts.has_weight
         fits = (
             (product or op.n_in == op.n_out)
-            and (op.weight >= 0 if product else op.weight >= -1)
+            and (op.weight >= 0) == (product or op.facts.vectors > 0)
+            and (product or (op.bias >= 0) == (op.facts.vectors > 1))
+            and op.weight >= -1
             and op.weight + op.weight_size <= n_parameters
             and -1 <= op.bias <= n_parameters - op.n_out
         )

@@ -34,29 +34,56 @@ class ActivationFacts(NamedTuple):
         σ'(z) is a function of σ(z): the backward pass takes the output, not z.
     piecewise_linear : bool
         σ'' = 0 wherever σ' exists.
-    halves_variance : bool
-        σ keeps about half of the variance of a centred z: He's initialization suits it better than Glorot's.
+    init : str
+        Name of the initializer that suits a layer with this activation: He's where σ keeps about half of the variance
+        of a centred z, LeCun's where it keeps all of it, else Glorot's.
+    formula : str
+        σ(z), from which other formats are made: sums, differences and products of z, numbers and the functions abs,
+        erf, exp, log, max, min, sigmoid, sign and tanh, none of which overflows.
+    torch : tuple (str, dict) or None
+        Name and arguments of its class in ``torch.nn``; None where there is none.
     """
 
+    formula: str
     saves_output: bool = True
     piecewise_linear: bool = False
-    halves_variance: bool = False
+    init: str = "glorot_uniform"
+    torch: tuple[str, dict[str, float]] | None = None
 
 
-#: Facts of the activations by name; the position of a name is its code in enum fnn_activation (csrc/base/common.h).
+#: Facts of the activations by name; the position of a name is its code, as in csrc/kernels/activation_list.h.
 ACTIVATIONS: dict[str, ActivationFacts] = {
-    "linear": ActivationFacts(piecewise_linear=True),
-    "relu": ActivationFacts(piecewise_linear=True, halves_variance=True),
-    "leaky_relu": ActivationFacts(piecewise_linear=True, halves_variance=True),
-    "tanh": ActivationFacts(),
-    "hard_tanh": ActivationFacts(piecewise_linear=True),
-    "leaky_tanh": ActivationFacts(),
-    "sigmoid": ActivationFacts(),
-    "softplus": ActivationFacts(halves_variance=True),
-    "elu": ActivationFacts(halves_variance=True),
-    "gelu": ActivationFacts(saves_output=False, halves_variance=True),
-    "silu": ActivationFacts(saves_output=False, halves_variance=True),
-    "sign": ActivationFacts(piecewise_linear=True),
+    "linear": ActivationFacts("z", piecewise_linear=True),
+    "relu": ActivationFacts("max(z, 0)", piecewise_linear=True, init="he_uniform", torch=("ReLU", {})),
+    "leaky_relu": ActivationFacts(
+        "max(z, 0) + min(z, 0) * 0.01",
+        piecewise_linear=True,
+        init="he_uniform",
+        torch=("LeakyReLU", {"negative_slope": 0.01}),
+    ),
+    "tanh": ActivationFacts("tanh(z)", torch=("Tanh", {})),
+    "hard_tanh": ActivationFacts(
+        "min(max(z, -1), 1)", piecewise_linear=True, torch=("Hardtanh", {"min_val": -1.0, "max_val": 1.0})
+    ),
+    "leaky_tanh": ActivationFacts("tanh(max(z, 0)) + min(z, 0) * 0.01"),
+    "sigmoid": ActivationFacts("sigmoid(z)", torch=("Sigmoid", {})),
+    "softplus": ActivationFacts(
+        "max(z, 0) + log(exp(-abs(z)) + 1)", init="he_uniform", torch=("Softplus", {"beta": 1.0})
+    ),
+    "elu": ActivationFacts("max(z, 0) + (exp(min(z, 0)) - 1)", init="he_uniform", torch=("ELU", {"alpha": 1.0})),
+    "selu": ActivationFacts(
+        "1.0507009873554805 * max(z, 0) + 1.7580993408473766 * (exp(min(z, 0)) - 1)",
+        init="lecun_normal",
+        torch=("SELU", {}),
+    ),
+    "gelu": ActivationFacts(
+        "z * 0.5 * (erf(z * 0.7071067811865476) + 1)", saves_output=False, init="he_uniform", torch=("GELU", {})
+    ),
+    "silu": ActivationFacts("z * sigmoid(z)", saves_output=False, init="he_uniform", torch=("SiLU", {})),
+    "mish": ActivationFacts(
+        "z * tanh(max(z, 0) + log(exp(-abs(z)) + 1))", saves_output=False, init="he_uniform", torch=("Mish", {})
+    ),
+    "sign": ActivationFacts("sign(z)", piecewise_linear=True),
 }
 
 
@@ -66,8 +93,10 @@ class OpFacts(NamedTuple):
     Attributes
     ----------
     has_weight : bool
-        Multiplies by a weight matrix (n_in, n_out), to which penalties apply. The other kinds have n_out = n_in, and
-        one parameter per feature at most.
+        Multiplies by a weight matrix (n_in, n_out), to which penalties apply. The other kinds have n_out = n_in.
+    vectors : int
+        Of a kind without a weight matrix: parameters per feature, a vector in the place of the weight (a norm's γ) and
+        then one in that of the bias (its β).
     activates : bool
         Ends in an activation σ.
     normalises : bool
@@ -85,6 +114,7 @@ class OpFacts(NamedTuple):
     """
 
     has_weight: bool = False
+    vectors: int = 0
     activates: bool = False
     normalises: bool = False
     couples_rows: bool = False
@@ -94,15 +124,16 @@ class OpFacts(NamedTuple):
     saved: tuple[int, int] = (0, 0)
 
 
-#: Facts of the kinds of operations; the position of a name is its code in enum fnn_op_kind (csrc/engine/plan.h).
+#: Facts of the kinds of operations; the position of a name is its code, as in csrc/engine/op_list.h.
 OPS: dict[str, OpFacts] = {
     "dense": OpFacts(has_weight=True, activates=True, feature_major=True),
     "activation": OpFacts(activates=True, feature_major=True),
     # running mean, running variance, their count
-    "batch_norm": OpFacts(normalises=True, couples_rows=True, buffers=(2, 1)),
-    "layer_norm": OpFacts(normalises=True, saved=(1, 1)),  # û, 1/σ
+    "batch_norm": OpFacts(vectors=2, normalises=True, couples_rows=True, buffers=(2, 1)),
+    "layer_norm": OpFacts(vectors=2, normalises=True, saved=(1, 1)),  # û, 1/σ
     "dropout": OpFacts(drops=True, buffers=(0, 1)),  # the seed
     "standardize": OpFacts(buffers=(2, 0)),  # mean, 1/scale
+    "scale": OpFacts(vectors=1),
 }
 
 
@@ -113,13 +144,14 @@ class OpSpec(NamedTuple):
     ----------
     kind : str
         One of :data:`OPS`: ``"dense"``, A = σ(X W + b); ``"activation"``, ``"batch_norm"``, ``"layer_norm"``,
-        ``"dropout"`` or ``"standardize"``, which have as many outputs as inputs.
+        ``"dropout"``, ``"standardize"`` or ``"scale"``, which have as many outputs as inputs.
     input : int
         Index of the operation whose output this one reads; -1 reads X.
     n_in, n_out : int
         Columns of the input and of the output.
     weight : int
-        Offset in theta of the C-ordered (n_in, n_out) weight, or of a norm's γ; -1 when there is none.
+        Offset in theta of the C-ordered (n_in, n_out) weight, of a norm's γ or of a scale's factors; -1 when there
+        is none.
     bias : int
         Offset in theta of the (n_out,) bias, or of a norm's β; -1 when there is none.
     activation : str
@@ -153,8 +185,13 @@ class OpSpec(NamedTuple):
 
     @property
     def weight_size(self) -> int:
-        """Number of elements of its weight or γ; 0 when there is none."""
+        """Number of elements of its weight, γ or factors; 0 when there is none."""
         return 0 if self.weight < 0 else self.n_in * self.n_out if self.facts.has_weight else self.n_out
+
+    @property
+    def parameters(self) -> slice:
+        """Its weight and bias within theta, where the bias stands behind the weight."""
+        return slice(self.weight, self.weight + self.weight_size + (self.n_out if self.bias >= 0 else 0))
 
     @property
     def buffer_size(self) -> int:

@@ -16,6 +16,7 @@ ACTIVATIONS = (
     *("linear", "relu", "leaky_relu", "tanh", "hard_tanh", "leaky_tanh"),
     *("sigmoid", "softplus", "elu", "gelu", "silu", "sign"),
 )
+LATER = ("selu", "mish")  # in runs of their own, so that the others keep their hashes
 SERIES = ("loss", "accuracy", "val_loss", "val_accuracy", "val_r2", "learning_rate", "gradient_norm", "step", "damping")
 
 

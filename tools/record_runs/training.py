@@ -9,11 +9,25 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from cases import ACTIVATIONS, Results, case, classes, network, outcome, pixels, prefixed, train, values, weights, wide
+from cases import (
+    ACTIVATIONS,
+    LATER,
+    Results,
+    case,
+    classes,
+    network,
+    outcome,
+    pixels,
+    prefixed,
+    train,
+    values,
+    weights,
+    wide,
+)
 
 import fastnn as fnn
 
-for _name in ACTIVATIONS:
+for _name in (*ACTIVATIONS, *LATER):
 
     @case(f"activation {_name}")
     def activation(dtype: str, n: int, name: str = _name) -> Results:
@@ -35,6 +49,7 @@ NORMS = {
     "layer norm": [fnn.Dense(128), fnn.LayerNorm(), fnn.Activation("tanh"), fnn.Dense(10)],
     "dropout": [fnn.Dense(128, "relu"), fnn.Dropout(0.3), fnn.Dense(64, "relu"), fnn.Dropout(0.1), fnn.Dense(10)],
     "standardize": [fnn.Standardize(), fnn.Dense(128, "relu"), fnn.Dense(10)],
+    "scale": [fnn.Scale(), fnn.Dense(128, "relu"), fnn.Scale(), fnn.Dense(64, "selu"), fnn.Scale(), fnn.Dense(10)],
     "all": [
         *(fnn.Standardize(), fnn.Dropout(0.1), fnn.Dense(128), fnn.BatchNorm(), fnn.Activation("silu")),
         *(fnn.Dropout(0.2), fnn.Dense(64, "elu"), fnn.LayerNorm(), fnn.Dense(32, "softplus"), fnn.Dense(10)),
@@ -250,4 +265,15 @@ def reference(dtype: str, n: int) -> Results:
         parts[name] = train(net, X, y, n, sample_weight=weights(len(X)), deterministic=True)
         if name != "absolute_error":
             parts[name]["product"] = fnn.curvature.hessian_operator(net, X, y) @ net.theta
+    return prefixed(parts)
+
+
+@case("reference of selu, mish and scale", threads=False)
+def later_reference(dtype: str, n: int) -> Results:
+    X, y = classes(300, dtype=dtype)
+    stacks = {"selu": wide(32, "selu"), "mish": wide(32, "mish"), "scale": NORMS["scale"]}
+    nets = {name: network(layers, 64, dtype, backend="reference") for name, layers in stacks.items()}
+    parts = {name: train(net, X, y, n, l2=1e-2) for name, net in nets.items()}
+    for name, net in nets.items():
+        parts[name]["product"] = fnn.curvature.hessian_operator(net, X, y) @ net.theta
     return prefixed(parts)

@@ -116,7 +116,7 @@ class Run:
         self.epochs = args.epochs or default_epochs(n_rows, self.batch_size)
         self.l2 = default_l2(n_rows) if args.l2 is None else args.l2
         pixels = split.X.dtype == np.uint8
-        init = "he_uniform" if ACTIVATIONS[args.activation].halves_variance else "glorot_uniform"
+        init = ACTIVATIONS[args.activation].init
         self.net = Sequential(
             [
                 *([] if pixels else [Standardize()]),

@@ -10,7 +10,7 @@ from .._typing import ArrayLike, Data
 from ..checks import check_number
 from ..linalg.symmetric_operator import SymmetricOperator, average_with_transpose
 from ..network import Network
-from .linearization import Linearization
+from .linearization import Linearization, multiplied
 from .recursion import preactivation_hessians
 from .risk import DenseLayer, EmpiricalRisk
 
@@ -344,9 +344,10 @@ def fisher_root(risk: EmpiricalRisk, weight: np.ndarray | None, exponent: int) -
             if i in layers:
                 _add_squares(risk, lin, layers[i], C, 1.0, squares)
             else:
-                gamma, beta = np.split(squares[risk.place(i)], 2)
-                gamma += (C * np.square(lin.normalised(i))).sum(axis=0)
-                beta += C.sum(axis=0)
+                op = risk.ops[i]
+                squares[op.weight : op.weight + op.n_out] += (C * np.square(multiplied(lin, op, i))).sum(axis=0)
+                if op.bias >= 0:
+                    squares[op.bias : op.bias + op.n_out] += C.sum(axis=0)
     root = np.sqrt(squares)
     root *= risk.dtype.type(2.0 ** (0.5 * exponent))
     return root

@@ -6,7 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Linearization"]
+from ..plan import OpSpec
+
+__all__ = ["Linearization", "multiplied"]
 
 
 class Linearization(Protocol):
@@ -74,3 +76,8 @@ class Linearization(Protocol):
     def input_product(self, direction: np.ndarray) -> np.ndarray:
         """∂²(cotangent · z)/∂x² times a direction (D,), for every row: (n, D)."""
         ...
+
+
+def multiplied(lin: Linearization, op: OpSpec, i: int) -> np.ndarray:
+    """What op i without a weight matrix multiplies its first parameter per feature with, (n, n_out)."""
+    return lin.normalised(i) if op.facts.normalises else lin.inputs(i)

@@ -13,7 +13,7 @@ import numpy as np
 from .._typing import ArrayLike, Data
 from ..linalg.symmetric_operator import average_with_transpose
 from ..network import Network
-from .linearization import Linearization
+from .linearization import Linearization, multiplied
 from .recursion import preactivation_hessians
 from .risk import DIRECTIONS, DenseLayer, EmpiricalRisk
 
@@ -242,7 +242,6 @@ def fill_layer(risk: EmpiricalRisk, lin: Linearization, layer: int, out: np.ndar
         x = lin.inputs(layer)[part]
         risk.kernels.per_sample_outer(x, delta, bias=op.bias >= 0, out=out, threads=risk.threads)
     else:
-        scaled = lin.normalised(layer) if op.facts.normalises else lin.inputs(layer)
-        np.multiply(delta, scaled[part], out=out[:, : op.n_out])
+        np.multiply(delta, multiplied(lin, op, layer)[part], out=out[:, : op.n_out])
         if op.bias >= 0:
             out[:, op.n_out :] = delta

@@ -60,7 +60,7 @@ class DenseLayer:
     @property
     def place(self) -> slice:
         """Where its parameters are in theta."""
-        return slice(self.op.weight, self.op.weight + self.n_parameters)
+        return self.op.parameters
 
     def weight(self, theta: np.ndarray) -> np.ndarray:
         """Its weight, (n_in, n_out), a view."""
@@ -226,10 +226,7 @@ class EmpiricalRisk:
 
     def place(self, index: int) -> slice:
         """Where the parameters of a layer are in theta."""
-        op = self.ops[index]
-        if op.kind == "dense":
-            return DenseLayer(index, op, ()).place
-        return slice(op.weight, op.weight + 2 * op.n_out)
+        return self.ops[index].parameters
 
     def chunks(self, row_elements: float, workspace: int = WORKSPACE) -> Iterator[slice]:
         """Slices of rows, of `workspace` bytes each where a row takes `row_elements`.

@@ -28,8 +28,8 @@ class MLPClassifier(Classifier):
     hidden_layer_sizes : array-like of int, default=(100,)
         Units of the hidden layers.
     activation : str, default="relu"
-        Of the hidden layers: identity, logistic, tanh, relu, or one of fastnn's: leaky_relu, hard_tanh, leaky_tanh,
-        softplus, elu, gelu, silu, sign (linear and sigmoid are identity and logistic).
+        Of the hidden layers: identity, logistic, tanh, relu, or another one of ``fastnn.layers.ACTIVATIONS`` (whose
+        linear and sigmoid are identity and logistic).
     solver : {"lbfgs", "sgd", "adam"}, another optimizer's name, or an Optimizer, default="adam"
         lbfgs is SciPy's L-BFGS-B on all rows at once; the others are stochastic.
     alpha : float, default=0.0001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy as np
 from .._typing import DType
 from .._version import __version__
 from ..files import need
+from ..plan import ACTIVATIONS
 from .steps import LayerNormStep, Product, Step, find_network, steps_of
 
 __all__ = ["to_onnx"]
 
 OPSET = 17  # the first with LayerNormalization
+OPERATORS = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul"}
 IR_VERSION = 8  # that opset's own; runtimes refuse versions that they do not know
 
 
@@ -134,33 +137,28 @@ class _Graph:
 
     def activation(self, name: str, x: str) -> str:
         """An activation, made of operators that ONNX Runtime has in float64 too."""
-        simple = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "sign": "Sign"}
-        if name == "linear":
-            return x
-        if name in simple:
-            return self.add(simple[name], x)
-        if name == "hard_tanh":
-            return self.add("Min", self.add("Max", x, self.number(-1.0)), self.number(1.0))
-        if name == "silu":
-            return self.add("Mul", x, self.add("Sigmoid", x))
-        if name == "gelu":
-            erf = self.add("Mul", x, self.number(np.sqrt(0.5)))
-            if self._dtype == np.float64:  # ONNX Runtime has erf in float32 alone
-                single = self.add("Cast", erf, to=self._onnx.TensorProto.FLOAT)
-                erf = self.add("Cast", self.add("Erf", single), to=self.kind)
-            else:
-                erf = self.add("Erf", erf)
-            half = self.add("Mul", x, self.number(0.5))
-            return self.add("Mul", half, self.add("Add", erf, self.number(1.0)))
-        above = self.add("Max", x, self.number(0.0))
-        if name == "softplus":
-            small = self.add("Exp", self.add("Neg", self.add("Abs", x)))
-            return self.add("Add", above, self.add("Log", self.add("Add", small, self.number(1.0))))
-        below = self.add("Min", x, self.number(0.0))
-        if name == "elu":
-            return self.add("Add", above, self.add("Sub", self.add("Exp", below), self.number(1.0)))
-        right = self.add("Tanh", above) if name == "leaky_tanh" else above
-        return self.add("Add", right, self.add("Mul", below, self.number(0.01)))
+        return self._formula(ast.parse(ACTIVATIONS[name].formula, mode="eval").body, x)
+
+    def _formula(self, part: ast.expr, z: str) -> str:
+        """The nodes of a part of an activation's formula."""
+        match part:
+            case ast.Name("z"):
+                return z
+            case ast.Constant(float() | int() as value):
+                return self.number(value)
+            case ast.UnaryOp(ast.USub(), ast.Constant(float() | int() as value)):
+                return self.number(-value)
+            case ast.UnaryOp(ast.USub(), operand):
+                return self.add("Neg", self._formula(operand, z))
+            case ast.BinOp(left, operator, right):
+                return self.add(OPERATORS[type(operator)], self._formula(left, z), self._formula(right, z))
+            case ast.Call(ast.Name("erf"), [argument]) if self._dtype == np.float64:
+                # ONNX Runtime has erf in float32 alone
+                single = self.add("Cast", self._formula(argument, z), to=self._onnx.TensorProto.FLOAT)
+                return self.add("Cast", self.add("Erf", single), to=self.kind)
+            case ast.Call(ast.Name(function), arguments):
+                return self.add(function.capitalize(), *(self._formula(argument, z) for argument in arguments))
+        raise ValueError(f"ONNX has no counterpart of {ast.unparse(part)!r} in the formula of an activation")
 
     def labels(self, codes: str, classes: np.ndarray | None) -> Any:
         """The output ``label``: codes, or the classes that they stand for."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..reference.ops import running_statistics
+from ..reference.ops import Affine, make_ops
 from ..sequential import Sequential
 
 __all__ = ["Affine", "LayerNormStep", "Product", "Step", "find_network", "into_products", "steps_of"]
@@ -22,14 +22,6 @@ def find_network(model: object) -> tuple[Sequential, Any]:
     if hasattr(model, "get_params") and type(model).__module__.startswith("fastnn."):
         raise ValueError(f"{type(model).__name__} is not fitted")
     raise TypeError(f"expected a Sequential or an estimator of fastnn, got {type(model).__name__}")
-
-
-class Affine(NamedTuple):
-    """x ↦ (x − mean) · scale + shift, column by column, in float64."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
 
 
 class Product(NamedTuple):
@@ -50,13 +42,14 @@ Step = Affine | Product | LayerNormStep | str  # str: an activation
 
 
 def steps_of(net: Sequential) -> list[Step]:
-    """What the network computes outside of training; a batch norm behind a linear product is folded into it."""
+    """What the network computes outside of training; maps of columns behind a linear product are folded into it."""
     theta, state = net.theta.astype(np.float64), net.state.astype(np.float64)
     steps: list[Step] = []
     if net.input_scale is not None:
         n = net.input_size
         steps.append(Affine(np.zeros(n), np.full(n, net.input_scale), np.zeros(n)))
-    for op in net.ops:
+    for operation in make_ops(net.ops):
+        op = operation.spec
         n = op.n_out
         if op.kind == "dense":
             b = theta[op.bias : op.bias + n] if op.bias >= 0 else np.zeros(n)
@@ -70,18 +63,13 @@ def steps_of(net: Sequential) -> list[Step]:
                 steps.append(op.activation)
         elif op.kind == "layer_norm":
             steps.append(LayerNormStep(theta[op.weight : op.weight + n], theta[op.bias : op.bias + n], op.epsilon))
-        elif op.kind == "standardize":
-            mean, inverse_scale = state[op.buffer : op.buffer + 2 * n].reshape(2, n)
-            steps.append(Affine(mean, inverse_scale, np.zeros(n)))
-        elif op.kind == "batch_norm":
-            mean, variance = running_statistics(op, state)
-            scale = theta[op.weight : op.weight + n] / np.sqrt(variance + op.epsilon)
-            norm = Affine(mean, scale, theta[op.bias : op.bias + n])
+        elif (columns := operation.affine(theta, state)) is not None:
             last = steps[-1] if steps else None
             if isinstance(last, Product) and last.activation == "linear":
-                steps[-1] = Product(last.W * scale, (last.b - mean) * scale + norm.shift, "linear")
+                shifted = (last.b - columns.mean) * columns.scale + columns.shift
+                steps[-1] = Product(last.W * columns.scale, shifted, "linear")
             else:
-                steps.append(norm)
+                steps.append(columns)
         elif not op.facts.drops:  # a dropout is the identity here
             raise ValueError(f"an operation {op.kind!r} has no counterpart in other formats")
     return steps

@@ -9,24 +9,12 @@ import numpy as np
 from ..files import need
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
 from ..losses import Loss
-from ..reference.ops import running_statistics
+from ..plan import ACTIVATIONS
+from ..reference.ops import make_ops, running_statistics
 from ..sequential import Sequential
 from .steps import Affine, Product, Step, find_network, into_products
 
 __all__ = ["from_torch", "to_torch"]
-
-# Names in torch.nn of the activations that it has, with their arguments.
-ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
-    "relu": ("ReLU", {}),
-    "leaky_relu": ("LeakyReLU", {"negative_slope": 0.01}),
-    "tanh": ("Tanh", {}),
-    "hard_tanh": ("Hardtanh", {"min_val": -1.0, "max_val": 1.0}),
-    "sigmoid": ("Sigmoid", {}),
-    "softplus": ("Softplus", {"beta": 1.0}),
-    "elu": ("ELU", {"alpha": 1.0}),
-    "gelu": ("GELU", {}),
-    "silu": ("SiLU", {}),
-}
 
 
 def to_torch(model: object) -> Any:
@@ -48,14 +36,14 @@ def to_torch(model: object) -> Any:
         If torch is not installed.
     ValueError, TypeError
         If the model is none of fastnn's or not fitted, or a layer has no counterpart: the activations leaky_tanh and
-        sign; a ``Standardize``, or an `input_scale`, that no ``Dense`` layer follows.
+        sign; a ``Standardize`` or ``Scale``, or an `input_scale`, that no ``Dense`` layer follows.
 
     Notes
     -----
     A ``Dense`` layer becomes a ``Linear`` and its activation. Batch norm keeps its statistics as they count in
     predictions (bias-corrected, variance with 1/N), so that the outputs are the same; in torch's training they move on
-    by torch's rule, towards the variance with 1/(N − 1). ``Standardize`` and `input_scale` are folded into the
-    ``Linear`` behind them. torch's Softplus is linear above 20, which is 2e-9 less.
+    by torch's rule, towards the variance with 1/(N − 1). ``Standardize``, ``Scale`` and `input_scale` are folded into
+    the ``Linear`` behind them. torch's Softplus is linear above 20, which is 2e-9 less.
     """
     net, _ = find_network(model)
     torch = need("torch", "to_torch", "torch")
@@ -75,16 +63,18 @@ def to_torch(model: object) -> Any:
     def activate(name: str) -> None:
         if name == "linear":
             return
-        if name not in ACTIVATIONS:
+        counterpart = ACTIVATIONS[name].torch
+        if counterpart is None:
             raise ValueError(f"torch has no counterpart of the activation {name!r}")
-        cls, arguments = ACTIVATIONS[name]
+        cls, arguments = counterpart
         modules.append(getattr(nn, cls)(**arguments))
 
-    for op, layer in zip(net.ops, net.layers, strict=True):
+    for operation, layer in zip(make_ops(net.ops), net.layers, strict=True):
+        op = operation.spec
         n = op.n_out
-        if op.kind == "standardize":
-            mean, scale = state[op.buffer : op.buffer + 2 * n].reshape(2, n).astype(np.float64)
-            before.append(Affine(mean, scale, np.zeros(n)))
+        columns = operation.affine(theta.astype(np.float64), state.astype(np.float64))
+        if columns is not None and op.kind != "batch_norm":  # torch has no such module: into the next product
+            before.append(columns)
             continue
         if before and op.kind not in ("dense", "dropout"):
             raise ValueError(f"torch has no counterpart of a scaled input that goes into {layer!r}")
@@ -131,8 +121,8 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     Parameters
     ----------
     module : torch.nn.Sequential
-        Of Linear, BatchNorm1d, LayerNorm, Dropout, Identity, the activations ReLU, LeakyReLU(0.01), Tanh, Hardtanh,
-        Sigmoid, Softplus, ELU, GELU, SiLU, and ``Sequential`` of them; in float32 or float64. A last Softmax or
+        Of Linear, BatchNorm1d, LayerNorm, Dropout, Identity, the activations that fastnn has too, with the same
+        arguments (such as LeakyReLU(0.01)), and ``Sequential`` of them; in float32 or float64. A last Softmax or
         LogSoftmax, or Sigmoid, is left out: it is inside the loss.
     loss : str or Loss, optional
         Of the network. None is ``"cross_entropy"`` behind a softmax and ``"binary_cross_entropy"`` behind a last
@@ -159,7 +149,7 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     if not isinstance(module, nn.Sequential):
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
     parts = [part for part in _flatten(nn, module) if not isinstance(part, nn.Identity)]
-    names = {getattr(nn, cls): (name, arguments) for name, (cls, arguments) in ACTIVATIONS.items()}
+    names = {getattr(nn, facts.torch[0]): (name, facts.torch[1]) for name, facts in ACTIVATIONS.items() if facts.torch}
     if parts and isinstance(parts[-1], (nn.Softmax, nn.LogSoftmax)):
         parts.pop()
         loss = "cross_entropy" if loss is None else loss

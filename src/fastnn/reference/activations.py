@@ -29,6 +29,8 @@ __all__ = [
 SAVES_OUTPUT = frozenset(name for name, facts in ACTIVATIONS.items() if facts.saves_output)
 
 _LEAK = 0.01
+_SELU_RIGHT = 1.0507009873554805  # λ and λ α of Klambauer et al. 2017
+_SELU_LEFT = 1.7580993408473766
 _BOUND = 750.0  # beyond it the sigmoid and the normal cdf are 0 or 1, and z * 0 must not become inf * 0
 
 # P of _normal, highest power first; printed by tools/fit_polynomials.py
@@ -125,7 +127,7 @@ def tanh(x: np.ndarray) -> np.ndarray:
 
 
 # Of each activation: the value at z, (value, first, second derivative) at z, and the first derivative from what the
-# forward pass saved, which is the output except for gelu and silu.
+# forward pass saved, which is the output for those in SAVES_OUTPUT, else z.
 
 
 def _linear(z: np.ndarray) -> np.ndarray:
@@ -241,6 +243,20 @@ def _elu_slope(a: np.ndarray) -> np.ndarray:
     return np.where(a > 0, 1.0, 1.0 + a)
 
 
+def _selu(z: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.where(z > 0, _SELU_RIGHT * z, _SELU_LEFT * np.expm1(np.minimum(z, 0.0)))
+
+
+def _selu_derivatives(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    e = _SELU_LEFT * np.exp(np.minimum(z, 0.0))
+    return _selu(z), np.where(z > 0, _SELU_RIGHT, e), np.where(z > 0, 0.0, e)
+
+
+def _selu_slope(a: np.ndarray) -> np.ndarray:
+    return np.where(a > 0, _SELU_RIGHT, _SELU_LEFT + a)
+
+
 def _normal(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cdf and the density of the normal distribution at z, in float64.
 
@@ -289,6 +305,35 @@ def _silu_slope(z: np.ndarray) -> np.ndarray:
     return _silu_derivatives(z)[1]
 
 
+def _mish_terms(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """t = tanh(log(1 + e^z)) and its derivatives, as quotients of polynomials in e = e^-|z|.
+
+    t = n / d with n = (1 + e^z)² − 1 and d = (1 + e^z)² + 1, both divided by e^2z where z > 0. There is no difference
+    that cancels in the tails: the polynomial in t'' vanishes between −2 and 2 alone.
+    """
+    e, right = np.exp(-np.abs(z)), z > 0
+    n = np.where(right, 1.0 + 2.0 * e, e * (2.0 + e))
+    d = n + 2.0 * np.where(right, e * e, 1.0)
+    p = 4.0 * np.where(right, e * e, e) / (d * d)
+    above = -2.0 + e * (-3.0 + e * (2.0 + 2.0 * e))
+    below = 2.0 + e * (2.0 - e * (3.0 + 2.0 * e))
+    return n / d, p * (1.0 + e), p * np.where(right, above, below) / d
+
+
+def _mish(z: np.ndarray) -> np.ndarray:
+    return np.maximum(z, -_BOUND) * _mish_terms(z)[0]
+
+
+def _mish_derivatives(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    t, t1, t2 = _mish_terms(z)
+    bounded = np.clip(z, -_BOUND, _BOUND)
+    return np.maximum(z, -_BOUND) * t, t + bounded * t1, 2.0 * t1 + bounded * t2
+
+
+def _mish_slope(z: np.ndarray) -> np.ndarray:
+    return _mish_derivatives(z)[1]
+
+
 def _sign_derivatives(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.sign(z), np.zeros_like(z), np.zeros_like(z)
 
@@ -303,8 +348,10 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
     "sigmoid": (_sigmoid, _sigmoid_derivatives, _sigmoid_slope),
     "softplus": (_softplus, _softplus_derivatives, _softplus_slope),
     "elu": (_elu, _elu_derivatives, _elu_slope),
+    "selu": (_selu, _selu_derivatives, _selu_slope),
     "gelu": (_gelu, _gelu_derivatives, _gelu_slope),
     "silu": (_silu, _silu_derivatives, _silu_slope),
+    "mish": (_mish, _mish_derivatives, _mish_slope),
     "sign": (np.sign, _sign_derivatives, np.zeros_like),
 }
 
@@ -325,8 +372,10 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     sigmoid     s = 1 / (1 + exp(-z))                   s (1 - s)                     s (1 - s) (1 - 2 s)
     softplus    log(1 + exp(z))                         s                             s (1 - s)
     elu         z if z > 0 else exp(z) - 1              1 if z > 0 else exp(z)        0 if z > 0 else exp(z)
+    selu        λ z if z > 0 else λ α (exp(z) - 1)      λ if z > 0 else λ α exp(z)    0 if z > 0 else λ α exp(z)
     gelu        z Phi(z), Phi the normal cdf            Phi(z) + z phi(z)             (2 - z^2) phi(z)
     silu        z s                                     s + z s (1 - s)               s (1 - s) (2 + z (1 - 2 s))
+    mish        z t, t = tanh(softplus(z))              t + z t', t' = (1 - t^2) s    t' (2 + z (1 - s - 2 t s))
     sign        -1, 0 or 1                              0                             0
     ==========  ======================================  ============================  ===========================
 
@@ -352,6 +401,7 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     Notes
     -----
     gelu is the exact one (Hendrycks and Gimpel, 2016), not its tanh approximation. elu has alpha = 1.
+    selu has λ = 1.0507009873554805 and α = 1.6732632423543772 (Klambauer et al., 2017); mish is Misra's of 2019.
     """
     forward, _, _ = _FUNCTIONS[activation]
     return np.asarray(forward(Z), dtype=Z.dtype)
@@ -372,7 +422,7 @@ def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, 
     -------
     A, D1, D2 : ndarray
         σ(Z), σ'(Z) and σ''(Z), each in the shape and dtype of `Z`. At a kink: relu' = 0, leaky slope
-        0.01, hard_tanh' = 0, sign' = 0, elu'' = 1.
+        0.01, hard_tanh' = 0, sign' = 0, elu'' = 1, selu' = selu'' = λ α, the derivatives of the left side.
 
     Raises
     ------
@@ -393,8 +443,7 @@ def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -
     Parameters
     ----------
     saved : ndarray of float32 or float64, any shape
-        What the forward pass kept: the output σ(Z) for the activations in `SAVES_OUTPUT`, Z itself for gelu and
-        silu.
+        What the forward pass kept: the output σ(Z) for the activations in `SAVES_OUTPUT`, Z itself for the others.
     delta : ndarray, shape and dtype of `saved`
         Derivative of the loss with respect to the output.
     activation : str

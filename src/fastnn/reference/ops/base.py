@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ...plan import OpSpec
 
-__all__ = ["Op", "Pass", "Point"]
+__all__ = ["KINDS", "Affine", "Op", "Pass", "Point"]
+
+#: The operations by kind; a subclass of :class:`Op` that names its kind enters itself.
+KINDS: dict[str, type[Op]] = {}
 
 
 class Pass(NamedTuple):
@@ -28,6 +31,14 @@ class Pass(NamedTuple):
     buffers: np.ndarray | None = None
     training: bool = False
     step: int = -1
+
+
+class Affine(NamedTuple):
+    """x ↦ (x − mean) · scale + shift, column by column."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
 
 
 @dataclass(slots=True)
@@ -56,7 +67,7 @@ class Point:
 
 
 class Op:
-    """One operation of a plan and its five passes; a subclass for each kind.
+    """One operation of a plan and its passes; a subclass for each kind, ``class Name(Op, kind="name")``.
 
     Letters of the shapes: N rows, P parameters, n directions of a product. What depends on a direction (with a dot in
     formulas) has the directions as its first axis, so that a block of them goes through one matrix product.
@@ -72,6 +83,12 @@ class Op:
     weight, bias : slice
         Its parameters within theta; empty where there is none.
     """
+
+    kind: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, kind: str | None = None) -> None:
+        if kind is not None:
+            cls.kind, KINDS[kind] = kind, cls
 
     def __init__(self, spec: OpSpec, index: int) -> None:
         self.spec, self.index = spec, index
@@ -209,6 +226,10 @@ class Op:
         ndarray (n, N, n_in)
         """
         return self.vjp(theta, X, at, dA, out, run)
+
+    def affine(self, theta: np.ndarray, buffers: np.ndarray) -> Affine | None:
+        """What it computes outside of training if that is an affine map of each column by itself, else None."""
+        return None
 
     def after_step(self, saved: Any, run: Pass) -> None:
         """Change the operation's buffers after a step of training."""

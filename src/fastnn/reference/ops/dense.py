@@ -17,7 +17,7 @@ from .elementwise import Activation
 __all__ = ["Dense"]
 
 
-class Dense(Activation):
+class Dense(Activation, kind="dense"):
     """σ(x W + b): what :class:`Activation` does to z, behind a product."""
 
     def _matrix(self, theta: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ...plan import OpSpec
 from ..norm import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
-from .base import Op, Pass, Point
+from .base import Affine, Op, Pass, Point
 
 __all__ = ["BatchNorm", "LayerNorm", "running_statistics"]
 
@@ -134,7 +134,7 @@ class _Norm(Op):
         raise NotImplementedError
 
 
-class LayerNorm(_Norm):
+class LayerNorm(_Norm, kind="layer_norm"):
     """Means over the features, row by row."""
 
     axis = -1
@@ -171,7 +171,7 @@ class LayerNorm(_Norm):
         return s[:, None], gamma * g, s[:, None]
 
 
-class BatchNorm(_Norm):
+class BatchNorm(_Norm, kind="batch_norm"):
     """Means over the rows of the batch, feature by feature; running ones outside of training."""
 
     axis = -2
@@ -209,6 +209,10 @@ class BatchNorm(_Norm):
         out, (mean, variance) = self.forward(theta, X, run)
         normalised, inv_std = self._normalised(X, mean, variance)
         return out, Point(normalised=normalised, inv_std=inv_std)
+
+    def affine(self, theta: np.ndarray, buffers: np.ndarray) -> Affine:
+        mean, variance = running_statistics(self.spec, buffers)
+        return Affine(mean, theta[self.weight] / np.sqrt(variance + self.spec.epsilon), theta[self.bias])
 
     def after_step(self, saved: Any, run: Pass) -> None:
         """Running ← m · running + (1 − m) · batch for mean and variance (1/N), and one more is counted."""
