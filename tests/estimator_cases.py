@@ -9,4 +9,6 @@ FACES = (fnn.MLPClassifier, fnn.MLPRegressor, fnn.SoftmaxRegression, fnn.LinearR
 
 def quick(face=fnn.MLPClassifier, **options):
     """An estimator that converges on a small task before its last epoch."""
-    return face(hidden_layer_sizes=(16,), learning_rate_init=0.02, max_iter=500, random_state=0, **options)
+    own = any(isinstance(options.get(name), fnn.optimizers.Optimizer) for name in ("solver", "optimizer"))
+    rate = {} if own else {"learning_rate_init": 0.02}
+    return face(hidden_layer_sizes=(16,), max_iter=500, random_state=0, **rate, **options)

@@ -72,7 +72,8 @@ def test_searches_pipelines_and_column_transformers(iris) -> None:
     X, y = iris
     grid = GridSearchCV(quick(), {"hidden_layer_sizes": [(4,), (8, 8)], "alpha": [1e-4, 1.0]}, cv=3).fit(X, y)
     assert grid.best_score_ > 0.93
-    random = RandomizedSearchCV(quick(), {"optimizer": [fnn.Adam(0.02), fnn.SGD(0.1, 0.9)]}, n_iter=2, cv=3).fit(X, y)
+    plain = quick().set_params(learning_rate_init=0.001)
+    random = RandomizedSearchCV(plain, {"optimizer": [fnn.Adam(0.02), fnn.SGD(0.1, 0.9)]}, n_iter=2, cv=3).fit(X, y)
     assert isinstance(random.best_estimator_.optimizer, fnn.optimizers.Optimizer)
     frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.where(X[:, 0] > 0, "long", "short"))
     columns = ColumnTransformer([("numbers", StandardScaler(), list("abcd")), ("kinds", OneHotEncoder(), ["kind"])])
@@ -289,7 +290,7 @@ def test_unfitted_estimators_say_so(iris) -> None:
             face().predict(iris[0])
         assert not hasattr(face(), "coefs_")
         with pytest.raises(AttributeError, match="not fitted"):
-            face().intercepts_ = []
+            face().intercepts_  # noqa: B018
         with pytest.raises(NotFittedError):
             face().save("nowhere")
 
@@ -343,8 +344,6 @@ def test_wrong_arguments(iris) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             fnn.MLPClassifier(**{"random_state": 0, **options}).fit(X, y)
-    with pytest.raises(ValueError, match="label_smoothing needs three classes"):
-        fnn.MLPClassifier(label_smoothing=0.1).fit(X, y == 0)
     with pytest.raises(TypeError, match="validation_data must be"):
         fnn.MLPClassifier().fit(X, y, validation_data=X)
     with pytest.raises(ValueError, match="validation_data needs a stochastic solver"):
@@ -441,9 +440,9 @@ def test_layers_optimizers_callbacks_and_schedules(rate, iris) -> None:
     model = fnn.MLPClassifier(
         (12, 8),
         "gelu",
-        batch_size=149,
+        batch_size=1,
         learning_rate=rate,
-        learning_rate_init=0.02,
+        learning_rate_init=0.02 if rate == "constant" else 0.001,
         batch_norm=True,
         dropout=0.1,
         callbacks=[stop, fnn.EarlyStopping("loss", patience=50)],

@@ -9,6 +9,7 @@ import pytest
 from sklearn import neural_network
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import _multilayer_perceptron
 from threadpoolctl import threadpool_limits
 
 import fastnn as fnn
@@ -92,6 +93,7 @@ def test_lbfgs_of_values(diabetes) -> None:
     assert ours.loss_ == pytest.approx(theirs.loss_, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with solver")  # scikit-learn says nothing
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 def test_two_classes_and_activations(solver, activation, digits) -> None:
@@ -153,6 +155,7 @@ def test_poisson(solver, weighted, diabetes, rng) -> None:
     np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with solver")  # scikit-learn says nothing
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("largest", [0.3, 1.0, 5.0])
 def test_sample_weights(solver, largest, digits, rng) -> None:
@@ -165,10 +168,18 @@ def test_sample_weights(solver, largest, digits, rng) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["two", "many", "labels", "values"])
-def test_early_stopping(kind, weighted, digits, diabetes, rng) -> None:
+def test_early_stopping(kind, weighted, digits, diabetes, rng, monkeypatch) -> None:
     X, y = digits if kind != "values" else diabetes
     y = {"two": y % 2, "many": y, "labels": np.c_[y % 2, y > 4], "values": y}[kind]
     w = rng.random(len(y)) if weighted else None
+    if kind == "many":  # three classes and more are held out alike, too, which scikit-learn does with two alone
+        split = _multilayer_perceptron.train_test_split
+        stratified = {"stratify": y}
+        monkeypatch.setattr(
+            _multilayer_perceptron,
+            "train_test_split",
+            lambda *arrays, **options: split(*arrays, **options | stratified),
+        )
     theirs, ours = both(
         "MLPRegressor" if kind == "values" else "MLPClassifier",
         X,
@@ -231,6 +242,7 @@ def test_warm_start(solver, digits) -> None:
     assert_same(*models, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with solver")  # scikit-learn says nothing
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("rate", ["constant", "invscaling"])
 def test_partial_fit(solver, rate, digits) -> None:

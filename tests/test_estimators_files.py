@@ -40,7 +40,10 @@ def test_a_memory_mapped_estimator_predicts(iris, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("labels", "options"),
     [
-        (lambda y: np.array(["a", "b", "c"], dtype=object)[y], {"optimizer": fnn.AdamW(fnn.CosineDecay(0.05, 40))}),
+        (
+            lambda y: np.array(["a", "b", "c"], dtype=object)[y],
+            {"optimizer": fnn.AdamW(fnn.CosineDecay(0.05, 40)), "learning_rate_init": 0.001},
+        ),
         (lambda y: np.array(["a", "b", "c"])[y], {"class_weight": {"a": 2.0, "b": 1, "c": 1}, "callbacks": [print]}),
         (lambda y: y == 1, {"early_stopping": True, "n_iter_no_change": np.inf, "max_iter": 3}),
         (lambda y: np.c_[y == 1, y > 0].astype(int), {"batch_norm": True, "hidden_layer_sizes": np.array([8])}),

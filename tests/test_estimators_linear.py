@@ -78,7 +78,7 @@ def test_linear_regression_is_at_the_minimum_of_its_objective(rng) -> None:
     model = fnn.LinearRegression(0.7).fit(X, Y, w)
     gradient = model.network_.gradient(X, Y, sample_weight=w, l2=0.7 / w.sum())
     assert abs(gradient).max() < 1e-13
-    with pytest.raises(ValueError, match="sample_weight: expected values >= 0"):
+    with pytest.raises(ValueError, match="sample_weight: expected finite values >= 0"):
         fnn.LinearRegression().fit(X, Y, -w)
 
 

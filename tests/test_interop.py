@@ -416,9 +416,10 @@ def test_what_scikit_learn_has_not(iris) -> None:
         with pytest.raises(ValueError, match=message):
             fnn.to_sklearn(wrong)
     X, y = iris
-    model = fnn.MLPClassifier((5,), solver=fnn.Adam(0.01), learning_rate=fnn.CosineDecay(0.1, 5), max_iter=5).fit(X, y)
-    theirs = fnn.to_sklearn(model)
-    assert (theirs.solver, theirs.learning_rate, theirs.max_iter) == ("adam", "constant", 5)
-    np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
+    for options in ({"solver": fnn.Adam(0.01)}, {"learning_rate": fnn.CosineDecay(0.1, 5)}):
+        model = fnn.MLPClassifier((5,), max_iter=5, **options).fit(X, y)
+        theirs = fnn.to_sklearn(model)
+        assert (theirs.solver, theirs.learning_rate, theirs.max_iter) == ("adam", "constant", 5)
+        np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
     linear = fnn.to_sklearn(fnn.SoftmaxRegression().fit(X, y))
     assert linear.score(X, y) > 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import lstsq
+from scipy.linalg import lstsq, svd
 
 from .checks import check_number, check_rows, check_sample_weight
 
@@ -38,8 +38,10 @@ def least_squares(
     """Minimise Σ w ½ ‖y − x W − b‖² / Σ w + ½ l2 ‖W‖², the objective of ``Sequential([Dense(K)])`` with squared_error.
 
     The objective is quadratic, so that one Newton step from anywhere ends at its minimum (docs/theory.md, section 10).
-    The step is taken as the least-squares problem of the rows √w (x − x̄), and √(l2 Σ w) e_j for the penalty, by
-    LAPACK's gelsd: the condition of the normal equations, X'WX + l2 Σ w I, would be the square.
+    The step is taken as a least-squares problem of the rows √w (x − x̄): without a penalty by LAPACK's gelsd, with one
+    by their singular values s, each of which counts s / (s² + l2 Σ w). The condition of the normal equations,
+    X'WX + l2 Σ w I, would be the square. Singular values that are rounding count as 0 with a penalty, too, so that a
+    tiny one changes nothing; wide rows cost N² D.
 
     Parameters
     ----------
@@ -104,7 +106,20 @@ def least_squares(
         B *= root
     limit = np.finfo(double).eps * max(A.shape) if rcond is None else check_number("rcond", rcond, minimum=0.0)
     if l2:
-        A = np.concatenate([A, np.sqrt(l2 * total) * np.eye(n_features)])
-        B = np.concatenate([B, np.zeros((n_features, B.shape[1]))])
+        W, rank, values = _ridge(A, B, l2 * total, limit)
+        return LinearFit(W, mean - centre @ W, rank, values)
     W, _, rank, values = lstsq(A, B, cond=limit, check_finite=False)
     return LinearFit(W, mean - centre @ W, int(rank), values)
+
+
+def _ridge(A: np.ndarray, B: np.ndarray, penalty: float, limit: float) -> tuple[np.ndarray, int, np.ndarray]:
+    """W with the smallest ‖A W − B‖² + penalty ‖W‖², and rank and singular values of [A; √penalty I]."""
+    U, s, Vt = svd(A, full_matrices=False, overwrite_a=True, check_finite=False)
+    kept = s > limit * s[0]
+    factor = np.zeros_like(s)
+    root = np.hypot(s[kept], np.sqrt(penalty))
+    factor[kept] = s[kept] / root / root
+    W = Vt.T @ (factor[:, None] * (U.T @ B))
+    values = np.full(A.shape[1], np.sqrt(penalty))
+    values[: len(s)] = np.hypot(s, values[: len(s)])
+    return W, int((values > limit * values[0]).sum()), values

@@ -136,12 +136,16 @@ class Network:
         Of the last training.
     training_state : TrainingState or None
         What the last training needs to continue.
+    split_start : dict or None
+        State of the generator that drew the validation rows, for the trainings that follow.
 
     Notes
     -----
     Names without underscore that :class:`fastnn.Sequential` does not document serve the package's own modules: they are
     stable between them, and may change between versions.
     """
+
+    split_start: Any = None
 
     def __init__(
         self,

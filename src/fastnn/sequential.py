@@ -143,7 +143,8 @@ class Sequential(Network):
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch, as by :meth:`evaluate`.
         validation_split : float, default=0.0
-            In [0, 1): fraction of the rows held out for validation, drawn at random; stratified by class.
+            In [0, 1): fraction of the rows held out for validation, drawn at random; stratified by class. Later calls
+            hold out the same rows, unless `seed` is given.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
         clip_norm : float, optional

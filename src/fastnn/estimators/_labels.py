@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,53 @@ import scipy.sparse
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
-from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 from sklearn.utils.validation import validate_data
 
 from .. import kernels
 from ..losses import BinaryCrossEntropy, CrossEntropy
+from ..training.data import balanced_weights
 from ._network import NetworkEstimator
 
 __all__ = ["Classifier", "Regressor"]
+
+
+def _plain_labels(y: Any) -> Any:
+    """Labels of one type: whole numbers of dtype object become numbers.
+
+    Raises
+    ------
+    ValueError
+        If labels are of several types, which have no order.
+    """
+    array = y if isinstance(y, np.ndarray) else None
+    if array is None or array.dtype != object or array.ndim != 1:
+        return y
+    kinds = {type(label).__name__: isinstance(label, (Integral, np.bool_)) for label in array}
+    if all(kinds.values()):
+        return np.array(array.tolist())
+    if len(kinds) > 1 and not all(isinstance(label, str) for label in array):
+        raise ValueError(f"y: expected labels of one type, got {' and '.join(sorted(kinds))}; use y.astype(str)")
+    return y
+
+
+def _some(labels: np.ndarray) -> str:
+    """Labels in a message, ten at most."""
+    return str(labels) if len(labels) <= 10 else f"{len(labels)} classes, {', '.join(map(str, labels[:10]))}, ..."
+
+
+def _balanced(y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Weight of each row by the weights of its classes that make their sums equal."""
+    product = np.ones(len(y))
+    for column in y.reshape(len(y), -1).T:
+        codes = np.unique(column, return_inverse=True)[1]
+        product *= balanced_weights(codes, int(codes.max()) + 1, weights)[codes]
+    return product
 
 
 class Classifier(ClassifierMixin, NetworkEstimator):
@@ -34,20 +75,28 @@ class Classifier(ClassifierMixin, NetworkEstimator):
     def _loss(self) -> Any:
         if self._kind == "multiclass":
             return CrossEntropy(label_smoothing=self.label_smoothing)
-        if self.label_smoothing:
-            raise ValueError(f"label_smoothing needs three classes or more, got {self._kind} labels")
-        return BinaryCrossEntropy()
+        return BinaryCrossEntropy()  # of smoothed targets
 
     def _learn_classes(self, y: Any, labels: Any = None) -> None:
         """Set `classes_` and the kind of problem from the targets, or from all labels that there are."""
         if labels is None or type_of_target(y).startswith("multilabel"):
-            labels = y
+            labels = _plain_labels(y)
+            check_classification_targets(labels)
         binarizer = LabelBinarizer().fit(labels)
         self.classes_ = binarizer.classes_
         kind = binarizer.y_type_
         self._kind = "multilabel" if kind.startswith("multilabel") else kind
         self._sparse_labels = bool(binarizer.sparse_input_)
         self.n_outputs_ = 1 if self._kind == "binary" else len(self.classes_)
+
+    def _begin_partial_fit(self, y: Any, classes: Any) -> None:
+        """Learn the classes in the first call."""
+        if classes is not None:
+            classes = _plain_labels(np.asarray(classes))
+            if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
+                raise ValueError("Unknown label type: continuous. classes: expected whole numbers or names")
+        if _check_partial_fit_first_call(self, classes):
+            self._learn_classes(y, classes)
 
     def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
         X, y = validate_data(
@@ -62,40 +111,74 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        y = _plain_labels(y)
         if "classes_" not in vars(self) or (reset and not incremental):
             self._learn_classes(y)
+            if self._kind == "multilabel" and not incremental and (np.asarray((y != 0).sum(axis=1)) == 1).all():
+                warnings.warn(
+                    "each row of y has exactly one label, but its columns are trained as labels that do not exclude "
+                    "one another; for one class per row give y.argmax(axis=1)",
+                    stacklevel=4,
+                )
             return X, y
+        check_classification_targets(y)
         labels = unique_labels(y)
         if self.warm_start and not incremental:
             if set(labels) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                    f"Previously got {self.classes_}, `y` has {labels}"
+                    f"Previously got {_some(self.classes_)}, `y` has {_some(labels)}"
                 )
         elif len(np.setdiff1d(labels, self.classes_, assume_unique=True)):
             raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {labels}."
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {_some(self.classes_)}. "
+                f"'y' has {_some(labels)}."
             )
         return X, y
 
     def _targets(self, y: Any) -> np.ndarray:
+        if self._kind == "multiclass":
+            return np.searchsorted(self.classes_, y).astype(np.int64, copy=False)
         if self._kind == "multilabel":
-            return (y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)) != 0
-        codes = np.searchsorted(self.classes_, y)
-        return codes.astype(np.int64, copy=False) if self._kind == "multiclass" else codes.reshape(-1, 1) != 0
+            targets = (y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)) != 0
+        else:
+            targets = np.searchsorted(self.classes_, y).reshape(-1, 1) != 0
+        if not self.label_smoothing:
+            return targets
+        # As the softmax of two classes would smooth them.
+        return (1.0 - self.label_smoothing) * targets + 0.5 * self.label_smoothing
 
     def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None:
         weights = super()._row_weights(X, y, sample_weight, incremental)
         if self.class_weight is None:
             return weights
-        if incremental and isinstance(self.class_weight, str):
-            raise ValueError('class_weight="balanced" needs all labels at once, not partial_fit; give a dict')
-        per_class = compute_sample_weight(self.class_weight, y).astype(X.dtype)
-        return per_class if weights is None else weights * per_class
+        if isinstance(self.class_weight, str):
+            if incremental:
+                raise ValueError('class_weight="balanced" needs all labels at once, not partial_fit; give a dict')
+            per_class = _balanced(y.toarray() if scipy.sparse.issparse(y) else np.asarray(y), weights)
+        else:
+            for column in [self.class_weight] if isinstance(self.class_weight, dict) else self.class_weight:
+                for label, weight in column.items():
+                    if not 0.0 <= weight < np.inf:
+                        raise ValueError(f"class_weight: expected finite values >= 0, got {weight} for class {label!r}")
+            per_class = compute_sample_weight(self.class_weight, y)
+        per_class = per_class.astype(X.dtype)
+        total = per_class if weights is None else weights * per_class
+        if not total.any() and (weights is None or weights.any()):
+            raise ValueError("class_weight: expected a positive sum over the rows, got zeros only")
+        return total
 
     def _stratum(self, targets: np.ndarray) -> np.ndarray | None:
-        # scikit-learn stratifies where it has one column of targets, which is two classes.
-        return targets[:, 0] if self._kind == "binary" else None
+        if self._kind == "binary":
+            return targets > 0.5
+        if self._kind == "multilabel":
+            return None
+        counts = np.bincount(targets)
+        counts = counts[counts > 0]
+        held_out = int(np.ceil(self.validation_fraction * len(targets)))
+        # Where a class is too rare to be in both parts, rows are drawn without regard to classes.
+        divisible = counts.min() >= 2 and len(counts) <= min(held_out, len(targets) - held_out)
+        return targets if divisible else None
 
     def predict(self, X: Any) -> np.ndarray:
         """Classes of samples.
@@ -143,13 +226,17 @@ class Classifier(ClassifierMixin, NetworkEstimator):
                 raise ValueError(f"posterior must be 'laplace' or None, got {posterior!r}")
             p = self._predictive(X).mean.astype(self.network_.dtype)
             return np.concatenate([1 - p, p], axis=1) if self._kind == "binary" else p
-        Z = self._decision(X)
+        return self._probabilities(self._decision(X))
+
+    def _probabilities(self, Z: np.ndarray) -> np.ndarray:
         if self._kind == "multiclass":
             return kernels.softmax(Z)
         return kernels.activation_forward(self._both(Z), "sigmoid")
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithms of the probabilities, from the log-softmax or the softplus, so that small ones keep their digits.
+        """Logarithms of the probabilities; small ones are taken from the logits, so that they keep their digits.
+
+        Of a probability above ½ it is the logarithm of what :meth:`predict_proba` gives, 0 where that rounds to 1.
 
         Parameters
         ----------
@@ -161,8 +248,12 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         """
         Z = self._decision(X)
         if self._kind == "multiclass":
-            return kernels.log_softmax(Z)
-        return -kernels.activation_forward(-self._both(Z), "softplus")
+            logarithms = kernels.log_softmax(Z)
+        else:
+            logarithms = -kernels.activation_forward(-self._both(Z), "softplus")
+        p = self._probabilities(Z)
+        np.log(p, out=logarithms, where=p > 0.5)
+        return logarithms
 
     def _both(self, Z: np.ndarray) -> np.ndarray:
         """Logits of both classes, where there are two."""

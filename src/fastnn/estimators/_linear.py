@@ -9,13 +9,13 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call
 
 from ..layers import Dense, Layer
 from ..linear import least_squares
 from ..sequential import Sequential
 from ._labels import Classifier, Regressor
 from ._network import CONSTRAINTS
+from ._sgd import one_validation
 
 __all__ = ["LinearRegression", "SoftmaxRegression"]
 
@@ -144,24 +144,48 @@ class SoftmaxRegression(Classifier):
 
     @property
     def coef_(self) -> np.ndarray:
-        """Weights (n_classes, n_features), or (1, n_features) for two classes."""
+        """Weights (n_classes, n_features), or (1, n_features) for two classes; assignment writes through.
+
+        Assigned before the first fit, as `intercept_`, they are what it begins from.
+        """
         return self.coefs_[0].T
+
+    @coef_.setter
+    def coef_(self, value: Any) -> None:
+        self.coefs_ = [np.asarray(value).T]
 
     @property
     def intercept_(self) -> np.ndarray:
-        """Intercepts (n_classes,) or (1,)."""
-        self.coefs_  # noqa: B018 (not fitted: an AttributeError)
+        """Intercepts (n_classes,) or (1,); assignment writes through."""
+        if "network_" not in vars(self):
+            return self.intercepts_[0]
         return _intercept(self.network_)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    @intercept_.setter
+    def intercept_(self, value: Any) -> None:
+        if not self.fit_intercept:
+            raise ValueError("intercept_: there is none with fit_intercept=False")
+        self.intercepts_ = [np.asarray(value)]
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on data; see :meth:`MLPClassifier.fit`."""
+        validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     @available_if(lambda self: self._check_solver())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Go over data once; see :meth:`MLPClassifier.partial_fit`."""
-        if _check_partial_fit_first_call(self, classes):
-            self._learn_classes(y, classes)
+        self._begin_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True)
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -183,9 +207,9 @@ class LinearRegression(Regressor):
     """Weighted linear least squares with an l2 penalty, in closed form.
 
     It minimises Σ w ½ ‖y − x W − b‖² + ½ alpha ‖W‖². This is quadratic, so that one Newton step from anywhere ends at
-    the minimum; the step is taken as a least-squares problem (LAPACK's gelsd, by singular values) on √w-scaled, centred
-    rows and √alpha-scaled unit rows, never by the normal equations, whose condition is the square. Of several minima it
-    is the one of the smallest ‖W‖, as ``numpy.linalg.lstsq``'s.
+    the minimum; the step is taken by the singular values of the √w-scaled, centred
+    rows, never by the normal equations, whose condition is the square. Of several minima it is the one of the smallest
+    ‖W‖, as ``numpy.linalg.lstsq``'s, and with an alpha near 0 the solution is near that one.
 
     Parameters
     ----------
@@ -249,16 +273,33 @@ class LinearRegression(Regressor):
 
     @property
     def coef_(self) -> np.ndarray:
-        """Weights (n_features,) or (n_outputs, n_features)."""
+        """Weights (n_features,) or (n_outputs, n_features); assignment writes through."""
         W = self.coefs_[0].T
         return W[0] if self._one else W
 
+    @coef_.setter
+    def coef_(self, value: Any) -> None:
+        W = np.asarray(value)
+        self._assign(".weight", [(W[None] if W.ndim == 1 and "network_" in vars(self) and self._one else W).T])
+
     @property
     def intercept_(self) -> Any:
-        """Intercept, a float or (n_outputs,)."""
+        """Intercept, a float or (n_outputs,); assignment writes through."""
         self.coefs_  # noqa: B018 (not fitted: an AttributeError)
         intercept = _intercept(self.network_)
         return intercept[0] if self._one else intercept
+
+    @intercept_.setter
+    def intercept_(self, value: Any) -> None:
+        if not self.fit_intercept:
+            raise ValueError("intercept_: there is none with fit_intercept=False")
+        b = np.asarray(value)
+        self._assign(".bias", [b[None] if b.ndim == 0 and "network_" in vars(self) and self._one else b])
+
+    def _assign(self, ending: str, values: Any) -> None:
+        if "network_" not in vars(self):  # there is nothing that the solution begins from
+            raise AttributeError(f"{type(self).__name__!r} object is not fitted: its parameters cannot be set")
+        super()._assign(ending, values)
 
     def _loss(self) -> str:
         return "squared_error"
@@ -290,8 +331,8 @@ class LinearRegression(Regressor):
         B = self._targets(y).astype(np.float64)
         if w is not None:
             w = np.asarray(w, np.float64)
-            if (w < 0).any() or not w.any():
-                raise ValueError("sample_weight: expected values >= 0 with a positive sum")
+            if not w.any():
+                raise ValueError("sample_weight: expected a positive sum, got zeros only")
         total = float(len(A)) if w is None else float(w.sum())
         fit = least_squares(A, B, sample_weight=w, l2=float(self.alpha) / total, intercept=bool(self.fit_intercept))
         self.rank_, self.singular_ = fit.rank, fit.singular_values

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call
 
 from ..losses import LOSSES
 from ._labels import Classifier, Regressor
 from ._network import CONSTRAINTS
+from ._sgd import one_validation
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -61,7 +61,8 @@ class MLPClassifier(Classifier):
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the rows, to stop when the score on them no longer improves, and to
-        go back to the best weights.
+        go back to the best weights. Later fits with `warm_start` hold out the same rows; classes are in both parts
+        alike, where each has rows enough.
     validation_fraction : float, default=0.1
         In [0, 1).
     beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
@@ -71,16 +72,18 @@ class MLPClassifier(Classifier):
     max_fun : int, default=15000
         Most evaluations of lbfgs.
     optimizer : Optimizer or str, optional
-        Takes the place of `solver` and the parameters of sgd and adam, for instance
-        ``fnn.AdamW(fnn.CosineDecay(1e-3, 50))``.
+        Takes the place of `solver`. A name is used as `solver` uses it; an Optimizer such as
+        ``fnn.AdamW(fnn.CosineDecay(1e-3, 50))`` has its own learning rate, and `learning_rate`, `learning_rate_init`
+        and the parameters of sgd and adam beside it are an error. ``optimizer__learning_rate`` sets its parameter.
     dropout : float, default=0.0
         Probability with which an output of a hidden layer is dropped in training.
     batch_norm : bool, default=False
         Whether to normalise each hidden layer by batch before its activation.
     label_smoothing : float, default=0.0
-        In [0, 1), for three classes or more.
+        ε in [0, 1): targets become (1 − ε) y + ε / K for K classes, (1 − ε) y + ε / 2 for two and for labels.
     class_weight : dict, list of dicts or "balanced", optional
-        Weights of the classes, multiplied with `sample_weight`, as in scikit-learn's other classifiers.
+        Weights of the classes, multiplied with `sample_weight`, as in scikit-learn's other classifiers; "balanced"
+        counts a row of the weight w as w rows.
     callbacks : list of callables, default=()
         Called after each epoch of a stochastic solver; see :mod:`fastnn.callbacks`.
     n_threads : int, optional
@@ -213,7 +216,17 @@ class MLPClassifier(Classifier):
         self.n_threads = n_threads
         self.posterior = posterior
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on data.
 
         Parameters
@@ -224,11 +237,15 @@ class MLPClassifier(Classifier):
         sample_weight : array-like of shape (n_samples,), optional
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Scored after each epoch, in the place of held-out rows.
+        X_val, y_val, sample_weight_val : array-like, optional
+            The same one by one, as metadata routing names them: a Pipeline with ``transform_input=["X_val"]`` gives
+            X_val through its transformers. What is given as ``step__validation_data`` goes past them.
 
         Returns
         -------
         self
         """
+        validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     @available_if(lambda self: self._check_solver())
@@ -246,8 +263,7 @@ class MLPClassifier(Classifier):
         -------
         self
         """
-        if _check_partial_fit_first_call(self, classes):
-            self._learn_classes(y, classes)
+        self._begin_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True)
 
 
@@ -370,7 +386,17 @@ class MLPRegressor(Regressor):
     def _loss(self) -> Any:
         return self.loss
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train on data.
 
         Parameters
@@ -381,11 +407,15 @@ class MLPRegressor(Regressor):
         sample_weight : array-like of shape (n_samples,), optional
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Scored after each epoch, in the place of held-out rows.
+        X_val, y_val, sample_weight_val : array-like, optional
+            The same one by one, as metadata routing names them: a Pipeline with ``transform_input=["X_val"]`` gives
+            X_val through its transformers. What is given as ``step__validation_data`` goes past them.
 
         Returns
         -------
         self
         """
+        validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     @available_if(lambda self: self._check_solver())

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from joblib.parallel import get_active_backend
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import files, io, losses, optimizers, schedules
 from ..initializers import Uniform
@@ -23,7 +22,8 @@ from ..schedules import Schedule
 from ..sequential import Sequential, load
 from ._batch import FullBatchTraining
 from ._curvature import CurvatureMethods
-from ._sgd import PREPROCESS, StochasticTraining
+from ._parameters import Parameters
+from ._sgd import PREPROCESS, StochasticTraining, row_weights
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
 
@@ -83,7 +83,13 @@ class _Views(list[np.ndarray]):
         return list, (list(self),)
 
 
-class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, BaseEstimator):
+def _views(net: Sequential, ending: str) -> _Views:
+    """Views of the weights or biases of the dense layers."""
+    dense = {f"{index}{ending}" for index, layer in enumerate(net.layers) if isinstance(layer, Dense)}
+    return _Views(view for name, view in net.parameters.items() if name in dense)
+
+
+class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, Parameters):
     """An estimator whose model is a :class:`fastnn.Sequential`, ``network_``."""
 
     network_: Sequential
@@ -92,6 +98,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
     best_loss_: Any  # a float, or None with early stopping
     validation_scores_: list[float] | None
     best_validation_score_: Any  # likewise
+    _given: dict[str, list[np.ndarray]]  # weights and biases assigned before the first fit
 
     # What estimators without such a parameter do; the others set it in their __init__.
     hidden_layer_sizes: Any = ()
@@ -130,7 +137,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
 
     def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None:
         """Weight of each row, or None; y as it was given."""
-        return None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        return row_weights(sample_weight, X)
 
     def _stratum(self, targets: np.ndarray) -> np.ndarray | None:
         """Labels to stratify the validation rows by."""
@@ -163,31 +170,44 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
 
-    def _of_network(self, ending: str) -> _Views:
+    def _of_network(self, ending: str) -> list[np.ndarray]:
         if "network_" not in vars(self):
             what = {".weight": "coefs_", ".bias": "intercepts_"}[ending]
+            if ending in vars(self).get("_given", ()):
+                return self._given[ending]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {what!r}: it is not fitted")
-        net = self.network_
-        dense = {f"{index}{ending}" for index, layer in enumerate(net.layers) if isinstance(layer, Dense)}
-        return _Views(view for name, view in net.parameters.items() if name in dense)
+        return _views(self.network_, ending)
+
+    def _assign(self, ending: str, values: Any) -> None:
+        """Set weights or biases: of the network, or before the first fit of the network that it begins with."""
+        if "network_" in vars(self):
+            _views(self.network_, ending)[:] = values
+        else:
+            self.__dict__.setdefault("_given", {})[ending] = [np.asarray(value) for value in values]
 
     @property
     def coefs_(self) -> list[np.ndarray]:
-        """Weights (inputs, outputs) of the dense layers, views into ``network_.theta``; assignment writes through."""
+        """Weights (inputs, outputs) of the dense layers, views into ``network_.theta``; assignment writes through.
+
+        Assigned before the first fit they are what it begins from.
+        """
         return self._of_network(".weight")
 
     @coefs_.setter
     def coefs_(self, values: Any) -> None:
-        self._of_network(".weight")[:] = values
+        self._assign(".weight", values)
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
-        """Biases of the dense layers, views into ``network_.theta``; assignment writes through."""
+        """Biases of the dense layers, views into ``network_.theta``; assignment writes through.
+
+        Assigned before the first fit they are what it begins from.
+        """
         return self._of_network(".bias")
 
     @intercepts_.setter
     def intercepts_(self, values: Any) -> None:
-        self._of_network(".bias")[:] = values
+        self._assign(".bias", values)
 
     @property
     def history_(self) -> Any:
@@ -218,6 +238,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, incremental: bool = False
     ) -> Self:
         self._validate_params()
+        self._check_used()
         self._hidden()
         first = "network_" not in vars(self) or (not self.warm_start and not incremental)
         given = y
@@ -249,7 +270,15 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         # Draws from the same bits as the RandomState, and in the order in which scikit-learn draws.
         seed = np.random.Generator(random_state._bit_generator)  # type: ignore[attr-defined]
         net = Sequential(layers, input_size=X.shape[1], loss=self._loss(), dtype=X.dtype, seed=seed)
+        for ending, values in vars(self).get("_given", {}).items():
+            try:
+                _views(net, ending)[:] = values
+            except ValueError as error:
+                name = {".weight": "coefs_", ".bias": "intercepts_"}[ending]
+                raise ValueError(f"{name}: {error}") from error
         self.network_ = net
+        self.__dict__.pop("_given", None)
+        self.__dict__.pop("_splitter", None)
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = 1 + sum(isinstance(layer, Dense) for layer in layers)
         links = {"softmax": "softmax", "sigmoid": "logistic", "exp": "exp", "identity": "identity"}

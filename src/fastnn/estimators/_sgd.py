@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight
 
-from .. import optimizers
 from ..network import Network
 from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from ..schedules import Schedule
@@ -23,7 +23,16 @@ from ..training.options import TrainingOptions
 from ..training.order import RowOrder
 from ..training.passes import Conventions
 
-__all__ = ["PREPROCESS", "CumulativeOrder", "ReportedLoss", "StochasticTraining", "reported_loss", "unit_weights"]
+__all__ = [
+    "PREPROCESS",
+    "CumulativeOrder",
+    "ReportedLoss",
+    "StochasticTraining",
+    "one_validation",
+    "reported_loss",
+    "row_weights",
+    "unit_weights",
+]
 
 PREPROCESS = "The input data may contain large values and need to be preprocessed."
 
@@ -37,6 +46,36 @@ def unit_weights(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, f
         return None, 1.0
     exponent = int(np.frexp(np.max(sample_weight, initial=0.0))[1])
     return np.ldexp(sample_weight, -exponent), float(np.ldexp(1.0, -exponent))
+
+
+def row_weights(sample_weight: Any, X: Any, name: str = "sample_weight") -> np.ndarray | None:
+    """Weights of the rows of X as scikit-learn takes them, at least 0, or None.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative; the message has it as it was given.
+    """
+    if sample_weight is None:
+        return None
+    weights: np.ndarray = _check_sample_weight(sample_weight, X)
+    if not (weights >= 0).all():
+        row = int((weights < 0).argmax())
+        raise ValueError(f"{name}: expected finite values >= 0, got {weights[row]:g} in row {row}")
+    return weights
+
+
+def one_validation(data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) -> Any:
+    """Validation data as one tuple, from either way of giving them, or None."""
+    if X_val is None and y_val is None:
+        if sample_weight_val is not None:
+            raise ValueError("sample_weight_val needs X_val and y_val")
+        return data
+    if X_val is None or y_val is None:
+        raise ValueError("X_val and y_val must be given together")
+    if data is not None:
+        raise ValueError("validation_data and X_val, y_val cannot both be given")
+    return X_val, y_val, sample_weight_val
 
 
 def reported_loss(net: Network, loss: Any, penalty: Any, constant: Any) -> Any:
@@ -111,7 +150,7 @@ class ReportedLoss:
 
     def of_epochs(self, losses: np.ndarray, penalties: np.ndarray) -> np.ndarray:
         """See :class:`fastnn.training.passes.EpochLoss`."""
-        constant = 0.0 if self._constants is None else float(self._constants.mean())
+        constant = 0.0 if self._constants is None else float(np.average(self._constants, weights=self._weight))
         return reported_loss(self.net, losses, penalties, constant)
 
     def of_batches(self, rows: np.ndarray, losses: np.ndarray, penalties: np.ndarray) -> np.ndarray:
@@ -138,6 +177,7 @@ class StochasticTraining:
     t_: int
     _rate: float
     _waited: int
+    _splitter: np.random.RandomState  # as it was when the validation rows were drawn
 
     if TYPE_CHECKING:  # parameters, and methods of NetworkEstimator
         solver: Any
@@ -166,19 +206,19 @@ class StochasticTraining:
         def _targets(self, y: Any) -> np.ndarray: ...
         def _stratum(self, targets: np.ndarray) -> np.ndarray | None: ...
         def _threads(self) -> int | None: ...
+        def _rule(self) -> Any: ...
 
     def _optimizer(self) -> Optimizer | None:
         """The optimizer, or None for a solver that is none."""
-        if self.optimizer is not None:
-            return optimizers.get(self.optimizer)
-        if isinstance(self.solver, Optimizer):
-            return self.solver
+        rule = self._rule()
+        if isinstance(rule, Optimizer):
+            return rule
         rate = self.learning_rate if isinstance(self.learning_rate, Schedule) else self.learning_rate_init
-        if self.solver == "sgd":
+        if rule == "sgd":
             return SGD(rate, self.momentum, nesterov=bool(self.nesterovs_momentum) and self.momentum > 0)
-        if self.solver == "adam":
+        if rule == "adam":
             return Adam(rate, self.beta_1, self.beta_2, self.epsilon, epsilon_hat=True)
-        kind: Any = OPTIMIZERS.get(self.solver)
+        kind: Any = OPTIMIZERS.get(rule)
         return None if kind is None else kind(rate)
 
     def _check_solver(self) -> bool:
@@ -189,15 +229,14 @@ class StochasticTraining:
         return True
 
     def _batch_size(self, n_rows: int) -> int:
-        if self.batch_size != "auto":
-            if self.batch_size > n_rows:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
-                )
-            return min(int(self.batch_size), n_rows)
-        size = min(200, n_rows)
-        while self.batch_norm and size > 2 and n_rows % size == 1:  # one row cannot be normalised
-            size -= 1
+        if self.batch_size != "auto" and self.batch_size > n_rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+            )
+        size = min(200 if self.batch_size == "auto" else int(self.batch_size), n_rows)
+        if self.batch_norm and size > 1 and n_rows % size == 1:  # one row cannot be normalised
+            smaller = [fewer for fewer in range(2, size) if n_rows % fewer != 1]
+            size = smaller[-1] if smaller else next(more for more in range(size, n_rows + 1) if n_rows % more != 1)
         return size
 
     def _train(
@@ -251,7 +290,7 @@ class StochasticTraining:
     @property
     def _adapts(self) -> bool:
         """Whether `learning_rate` changes the rate."""
-        return self.solver == "sgd" and self.optimizer is None and self.learning_rate in ("invscaling", "adaptive")
+        return bool(self._rule() == "sgd" and self.learning_rate in ("invscaling", "adaptive"))
 
     def _conventions(self, n_rows: int) -> Conventions:
         """scikit-learn's."""
@@ -298,6 +337,16 @@ class StochasticTraining:
                     )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
+        except DivergenceError as error:
+            if best is None or self.validation_scores_ is None:
+                raise
+            # The best epoch is there to go back to; the one that diverged has no score.
+            self.n_iter_ += 1
+            self.t_ += n_rows
+            self.loss_ = np.nan
+            self.loss_curve_.append(np.nan)
+            self.validation_scores_.append(np.nan)
+            warnings.warn(f"{error}; early stopping goes back to the best epoch", ConvergenceWarning, stacklevel=5)
         return best
 
     def _count(self, result: EpochResult, n_rows: int, scored: str | None) -> bool:
@@ -351,6 +400,11 @@ class StochasticTraining:
         self, X: Any, y: np.ndarray, weights: np.ndarray | None, random_state: np.random.RandomState
     ) -> tuple[Any, np.ndarray, np.ndarray | None, tuple[Any, ...]]:
         """Rows to train on, and the rest to validate on, as scikit-learn draws them."""
+        # The same rows at each warm start: rows that a fit before has seen would not validate anything.
+        if "_splitter" in vars(self):
+            random_state = copy.deepcopy(self._splitter)
+        else:
+            self._splitter = copy.deepcopy(random_state)
         train, held_out = train_test_split(
             np.arange(X.shape[0]),
             random_state=random_state,
@@ -370,4 +424,6 @@ class StochasticTraining:
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
             raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {type(data).__name__}")
         X, y = self._check_X_y(data[0], data[1], reset=False, incremental=True)
-        return X, self._targets(y), *([] if len(data) == 2 else [_check_sample_weight(data[2], X)])
+        if len(data) == 2 or data[2] is None:
+            return X, self._targets(y)
+        return X, self._targets(y), row_weights(data[2], X, "validation_data: sample_weight")

@@ -15,7 +15,7 @@ from ..checks import check_seed
 from ..network import Network
 from ..objective import Objective
 from ..training.callback_protocol import begin_callbacks, call_callbacks, end_callbacks
-from ..training.data import Dataset, training_data
+from ..training.data import Dataset, hold_out, training_data
 from ..training.history import Callback, DivergenceError, EpochResult, History, StopFlag
 from ..training.options import FitOptions
 from ..training.progress import Progress
@@ -42,8 +42,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Any, y: Any, option
         with restored_if_refused(net.generator, generator):
             data = training_data(net, X, y, options)
             assert isinstance(data, Dataset)
-            if options.validation_split:
-                data.hold_out(options.validation_split, generator)
+            hold_out(data, options, generator)
             data.drop_rows_that_do_not_count()
             keys: tuple[str, ...] = SERIES
             if data.validation is not None:

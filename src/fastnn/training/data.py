@@ -22,6 +22,7 @@ __all__ = [
     "check_class_weight",
     "class_labels",
     "class_weights",
+    "hold_out",
     "stratified_split",
     "training_data",
 ]
@@ -377,6 +378,35 @@ class Stream:
         if w is not None and net.needs_batches and w.any():  # rows of weight 0 do not count in statistics
             X, y, w = rows_that_count(X, y, w)
         return X, y, w
+
+
+def hold_out(data: Dataset | Stream, options: TrainingOptions, generator: np.random.Generator) -> Any:
+    """Hold out the rows of `validation_split`; returns the state of the generator that they were drawn at, or None.
+
+    They are the same in every training of a network, unless a seed is given: rows that a training before has seen
+    would not validate anything.
+    """
+    if not options.validation_split:
+        return None
+    assert isinstance(data, Dataset)
+    net, start = data.net, None
+    if options.resume and net.training_state is not None:
+        start = net.training_state.start
+    elif options.seed is None:
+        start = net.split_start or (None if net.training_state is None else net.training_state.start)
+    if start is None:
+        start = generator.bit_generator.state
+        try:
+            data.hold_out(options.validation_split, generator)
+        except BaseException:
+            generator.bit_generator.state = start
+            raise
+    else:
+        bits = getattr(np.random, start["bit_generator"])(0)
+        bits.state = start
+        data.hold_out(options.validation_split, np.random.Generator(bits))
+    net.split_start = start
+    return start
 
 
 def training_data(net: Network, X: Any, y: Any, options: TrainingOptions) -> Dataset | Stream:

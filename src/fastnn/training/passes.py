@@ -45,7 +45,7 @@ class EpochLoss(Protocol):
     """
 
     def of_epochs(self, losses: np.ndarray, penalties: np.ndarray) -> np.ndarray:
-        """Reported losses of epochs without sample weights."""
+        """Reported losses of epochs, of means over their rows."""
 
     def of_batches(self, rows: np.ndarray, losses: np.ndarray, penalties: np.ndarray) -> np.ndarray:
         """Reported losses of batches of weighted rows, (batches, batch_size) indices."""
@@ -226,14 +226,18 @@ class ArrayPass:
         data = self.data
         return Piece(data.X, data.y, data.weight, order, self.batch_size, rates, **more)
 
+    def reported(self, result: TrainResult) -> TrainResult:
+        """The result with the losses that are reported."""
+        if self.epoch_loss is None or not result.losses:
+            return result
+        losses = self.epoch_loss.of_epochs(np.array(result.losses), np.array(result.penalties))
+        return result._replace(losses=tuple(losses.tolist()))
+
     def run(self, state: TrainingState, count: int) -> PassResult:
         """See :class:`Pass`."""
         rates = self.rates.of_epochs(state, count, self.batches)
         piece = self.piece(self.order.draw(count), rates, epochs=count)
-        result = self.engine.train(piece, state, state.steps)
-        if self.epoch_loss is not None:
-            losses = self.epoch_loss.of_epochs(np.array(result.losses), np.array(result.penalties))
-            result = result._replace(losses=tuple(losses.tolist()))
+        result = self.reported(self.engine.train(piece, state, state.steps))
         return PassResult(result, self.rates.last(rates, count, self.batches), self.batches)
 
 
@@ -248,6 +252,7 @@ class PreconditionedPass(ArrayPass):
         """See :class:`Pass`; `count` is 1."""
         rates = self.rates.of_epochs(state, 1, self.batches)
         result = self.engine.run_pieces(self._pieces(state, rates), state)
+        result = self.reported(result)
         return PassResult(result, [self.rates.initial if rates is None else float(rates[-1])], self.batches)
 
     def _pieces(self, state: TrainingState, rates: np.ndarray | None) -> Iterator[Piece | None]:
@@ -315,7 +320,7 @@ class BatchwisePass(ArrayPass):
         rates = self.rates.of_epochs(state, count, self.batches)
         order = self.order.draw(count)
         if order is None:
-            order = np.arange(self.data.n_rows)[None]
+            order = np.broadcast_to(np.arange(self.data.n_rows), (count, self.data.n_rows))
         figures: list[tuple[float, float, float]] = []
         steps = state.steps
         for index, rows in enumerate(order):

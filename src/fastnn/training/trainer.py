@@ -15,7 +15,7 @@ from ..network import Network
 from ..optimizers import KFAC, Optimizer, Solver
 from ..plan import TrainResult
 from ..schedules import Schedule
-from .data import Dataset, Stream, training_data
+from .data import Dataset, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, rises, series_names
 from .kfac import Factors
 from .options import TrainingOptions, signature_with
@@ -138,13 +138,13 @@ class Trainer:
             generator = previous.generator
         else:
             generator = net.generator if options.seed is None else check_seed(options.seed)
-        start = self._hold_out(options.validation_split, generator, None if previous is None else previous.start)
+        start = hold_out(self._data, options, generator)
         if isinstance(self._data, Dataset):
             self._data.drop_rows_that_do_not_count()
         batch_size = self._check_batch_size(options.batch_size)
         factors = None
         if isinstance(self.optimizer, KFAC):
-            factors = Factors(net, self.optimizer, options.l2, self._threads)
+            factors = Factors(net, self.optimizer, self._l2(options.l2, batch_size, conventions), self._threads)
         self._choose_pass(options, conventions, batch_size, generator, factors)
         self._seconds = float("inf")  # of an epoch, as last measured
         self.state = previous or TrainingState(
@@ -159,23 +159,6 @@ class Trainer:
             factors=None if factors is None else factors.start(),
         )
 
-    def _hold_out(self, fraction: float, generator: np.random.Generator, drawn_at: Any) -> Any:
-        """Hold the validation rows out, new ones or those drawn at a state; returns the state before."""
-        if not fraction:
-            return None
-        assert isinstance(self._data, Dataset)
-        with restored_if_refused(generator):
-            start = generator.bit_generator.state
-            if drawn_at is None:
-                self._data.hold_out(fraction, generator)
-                return start
-            try:
-                generator.bit_generator.state = drawn_at
-                self._data.hold_out(fraction, generator)
-            finally:
-                generator.bit_generator.state = start
-        return start
-
     def _check_batch_size(self, batch_size: int | None) -> int:
         """Rows of a batch; 0 where an iterator decides."""
         if isinstance(self._data, Stream):
@@ -188,6 +171,14 @@ class Trainer:
                 f"{size} leave one of 1 row"
             )
         return size
+
+    def _l2(self, l2: float, batch_size: int, conventions: Conventions) -> float:
+        """`l2` of a batch of the mean weight."""
+        if not conventions.l2_over_weight_sum or isinstance(self._data, Stream):
+            return l2
+        weight = self._data.training_part()[2]
+        mean = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+        return l2 / (batch_size * mean) if mean else l2
 
     def _choose_pass(
         self,
@@ -223,7 +214,7 @@ class Trainer:
         arguments = engine, data, batch_size, self._order, rates
         epoch_loss = None if conventions.epoch_loss is None else conventions.epoch_loss(data)
         if factors is not None:
-            self._pass = PreconditionedPass(factors, *arguments)
+            self._pass = PreconditionedPass(factors, *arguments, epoch_loss)
         elif epoch_loss is not None and data.weight is not None:
             self._pass = BatchwisePass(*arguments, epoch_loss)
         else:
