@@ -97,7 +97,7 @@ def estimators(task, threads, rounds):
     title = f"{task.name} {task.X.dtype}, estimators"
     say(f"{title}: scores")
     estimator_tasks.check_same_fit(task)
-    scores = {engine: task.scores(engine) for engine in estimator_tasks.MODULES}  # warm-up, too
+    scores = {engine: task.scores(engine) for engine in estimator_tasks.MODULES}  # also warms up
     estimator_tasks.check_same_scores(task, *scores.values())
     options = {"fastnn": {"n_threads": threads}}  # scikit-learn's threads are BLAS's
     calls = {engine: partial(task.fit, engine, **options.get(engine, {})) for engine in estimator_tasks.MODULES}

@@ -83,7 +83,7 @@ def test_smoothing_is_for_cross_entropy(kind) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", [(9, 100, 10), (70, 64, 3), (5, 37, 1), (33, 130, 17), (12, 65, 33), (90, 257, 32)])
 def test_gradients_of_few_outputs_are_those_of_the_reference(sizes, dtype, rng, own_products) -> None:
-    """They are made turned where that fills the vectors, in one chunk, in several, and while training."""
+    """They are computed transposed where that fills the vectors, in one chunk, in several, and while training."""
     ops, n_parameters = chain(sizes, ["tanh", "linear"])
     theta, X, y, w = problem(sizes, "squared_error", dtype, 150, rng)
     plan, reference_plan = (

@@ -1,4 +1,4 @@
-"""The order of the house: imports run one way, and the heavy ones wait until they are asked for."""
+"""Imports run one way, and the heavy ones wait until they are asked for."""
 
 from __future__ import annotations
 

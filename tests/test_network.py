@@ -142,7 +142,7 @@ def test_threads_default_to_the_present_limit(monkeypatch) -> None:
     X, y, _ = data("cross_entropy")
     expected = net.gradient(X, y, threads=2)
     net.gradient(X, y), net.predict(X)
-    assert not asked  # nobody asks for so little work
+    assert not asked  # BLAS is not asked for so little work
     with knobs.changed(min_work=1.0):
         gradient = net.gradient(X, y)
         assert len(asked) == 1

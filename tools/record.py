@@ -37,7 +37,7 @@ Record = dict[str, dict[str, str]]  # instruction set -> run -> hashes of its re
 def ask(python: list[str], environment: dict[str, str], *arguments: str) -> Any:
     """What tools/record_runs prints with these arguments, read as JSON."""
     command = [*python, str(RUNS), *arguments]
-    # Not in this folder: a source tree must not be imported in the place of an installation.
+    # Not in this folder: a source tree must not be imported instead of an installation.
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             command, env={**environment, **ONE_THREAD}, cwd=folder, stdout=subprocess.PIPE, check=True

@@ -2,7 +2,7 @@
 
 Both backends take their view of a network from :func:`lower`. It checks the operations once, and gives the sizes and
 offsets of parameters, buffers, saved tensors and gradients as plain tuples of numbers; the compiled engine copies them
-into the C structs of csrc/engine/plan.h, whose fields have the same names.
+into the C structs of csrc/engine/plan.h, whose fields have the same names but for kept_* (saved_* there).
 
 Offsets of a :class:`Place` are in elements per row: a linearization of N rows saves that matrix at offset times N.
 """

@@ -130,7 +130,7 @@ for _name, _optimizer in OPTIMIZERS.items():
 
     @case(f"optimizer {_name}")
     def optimizer(dtype: str, n: int, optimizer: Any = _optimizer) -> Results:
-        """Stopped and gone on with from a file, and trained further: what the optimizer keeps counts, too."""
+        """Stopped and gone on with from a file, and trained further: the optimizer's state is part of the result."""
         X, y = classes(dtype=dtype)
         net = network(wide(), 64, dtype)
         train(net, X, y, n, optimizer=optimizer)

@@ -1,1 +1,1 @@
-"""The compiled core: kernels, BLAS and the engine. Checked Python faces are in fastnn.kernels and fastnn.network."""
+"""The compiled core: kernels, BLAS and the engine. The public functions are in fastnn.kernels and fastnn.network."""

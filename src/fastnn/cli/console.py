@@ -14,7 +14,7 @@ class Failure(Exception):
 
 def say(line: str) -> None:
     """Print a line on stderr."""
-    # stderr may be gone, too
+    # stderr may also be gone
     with contextlib.suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
 

@@ -203,7 +203,7 @@ def _encode(table: Table, y: np.ndarray, task: str) -> tuple[np.ndarray, np.ndar
         if task == "regression":
             raise ValueError(f"task regression does not fit {table.title}, which has classes")
         return y, y_test, table.classes, "classification", ""
-    # Classes of a fixed test part count, too; one without training rows is refused later.
+    # Classes of a fixed test part count as well; one without training rows is refused later.
     both = y if y_test is None else np.concatenate([y, y_test])
     task, why = _recognise(both, task)
     if task == "regression":

@@ -121,7 +121,7 @@ class CurvatureMethods:
     def standard_errors(
         self, X: Any, y: Any, sample_weight: Any = None, *, robust: bool = False, max_bytes: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Standard errors of the parameters of a fit by maximum likelihood, √diag(φ (Σw H)⁻¹), H as of :meth:`hessian`.
+        """Standard errors of the parameters of a fit by maximum likelihood, √diag(φ (Σw H)⁻¹), H from :meth:`hessian`.
 
         φ = Σ w ‖y − z‖² / (K Σ w − P) for squared errors, else 1. Classical where alpha is 0.
 
@@ -130,7 +130,7 @@ class CurvatureMethods:
         X, y, sample_weight, max_bytes
             As for :meth:`hessian`: the training rows.
         robust : bool, default=False
-            The sandwich in the place of H⁻¹.
+            The sandwich instead of H⁻¹.
 
         Returns
         -------

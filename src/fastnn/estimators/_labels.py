@@ -196,7 +196,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
             labels = (Z > 0).astype(np.int64)
             return scipy.sparse.csr_matrix(labels) if self._sparse_labels else labels
         codes = Z.argmax(axis=1) if self._kind == "multiclass" else (Z[:, 0] > 0).astype(np.int64)
-        return self.classes_.take(codes, mode="clip")  # of one class alone, too
+        return self.classes_.take(codes, mode="clip")  # also with a single class
 
     def predict_proba(self, X: Any, posterior: str | None = None) -> np.ndarray:
         """Probabilities, in the order of `classes_`.
@@ -205,7 +205,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
         posterior : "laplace", optional
-            Probabilities under the posterior of the parameters in the place of those of the fitted ones: nearer to
+            Probabilities under the posterior of the parameters instead of at the fitted ones: nearer to
             even, the more so the less the data say of a sample. :meth:`fit_posterior` comes first; the formulas are
             those of :meth:`fastnn.curvature.Laplace.predictive`.
 

@@ -443,7 +443,7 @@ def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -
     Parameters
     ----------
     saved : ndarray of float32 or float64, any shape
-        What the forward pass kept: the output σ(Z) for the activations in `SAVES_OUTPUT`, Z itself for the others.
+        What the forward pass saved: the output σ(Z) for the activations in `SAVES_OUTPUT`, Z itself for the others.
     delta : ndarray, shape and dtype of `saved`
         Derivative of the loss with respect to the output.
     activation : str

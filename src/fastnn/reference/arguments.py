@@ -109,7 +109,7 @@ def same_memory(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def shares_memory(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays have a byte in common; True, too, where that is hard to tell."""
+    """Whether two arrays have a byte in common; True also where that is hard to tell."""
     if not np.may_share_memory(a, b):
         return False
     try:
@@ -169,7 +169,7 @@ class Call:
             seen.append((name, array))
 
     def make_ready(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Put contiguous, aligned arrays in the place of the others; pairs of (array, copy) to write back."""
+        """Put contiguous, aligned arrays instead of the others; pairs of (array, copy) to write back."""
         for name, array in self.read.items():
             self.values[name] = ready(array, strided=name in self.strided)
         back = []
@@ -237,7 +237,7 @@ class Changed:
 class Out:
     """An array for the result, or None for a new one: C-contiguous, or of rows apart; `in_place` of these arguments.
 
-    `shape` are names of lengths, or a function that makes a shape of a dictionary of them; flags are lengths, too.
+    `shape` are names of lengths, or a function that makes a shape of a dictionary of them; flags count as lengths.
     """
 
     def __init__(

@@ -186,6 +186,6 @@ def _statistics(objective: Objective, theta: np.ndarray) -> list[tuple[slice, np
             n, at, inputs = op.n_out, op.buffer, lin.inputs(i)
             found.append((slice(at, at + n), inputs.mean(axis=0, dtype=np.float64)))
             found.append((slice(at + n, at + 2 * n), inputs.var(axis=0, dtype=np.float64)))
-            # After so many updates nothing is left of the start, for which the running values are corrected.
+            # After this many updates nothing is left of the start, for which the running values are corrected.
             found.append((slice(at + 2 * n, at + 2 * n + 1), 1e6))
     return found

@@ -19,7 +19,7 @@ __all__ = ["Factors", "Inverses"]
 #: A⁻¹ and G⁻¹ of every op, None for one without factors.
 Inverses: TypeAlias = list[tuple[np.ndarray, np.ndarray] | None]
 
-#: Rows that an estimate is made of, at least, where the coming batches have so many.
+#: Least number of rows of an estimate, if the next batches have as many.
 ROWS = 512
 
 

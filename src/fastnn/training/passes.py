@@ -60,7 +60,7 @@ class Conventions:
     order : type of RowOrder
         Draws the orders of the rows.
     rate_ahead : callable or None
-        Gives the learning rate of the epoch that is so many epochs ahead, in place of the optimizer's.
+        Gives the learning rate of the epoch that lies a given number of epochs ahead, in place of the optimizer's.
     l2_over_weight_sum : bool
         Whether `l2` is divided by the Σw of each batch.
     epoch_loss : callable or None

@@ -282,7 +282,7 @@ class Trainer:
     #                                                                  │ an exception: the run goes back, raise
     #
     # So where a diverging run ends does not depend on how its epochs were blocked, which depends on the clock. After an
-    # interruption the network is as of its last finished step, and `state.theta` as of its last finished epoch.
+    # interruption the network has the parameters of its last finished step, `state.theta` those of the last epoch.
 
     def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
         state, net, order = self.state, self.net, self._order
@@ -322,7 +322,7 @@ class Trainer:
                 alone = count
                 continue
             alone, done = max(0, alone - count), done + count
-            # Recorded as a whole before the first is handed out: whoever stops in between has a run to go on with.
+            # Recorded as a whole before the first is handed out: a run stopped in between can be continued.
             yield from records
             if interruption is not None:
                 state.theta, state.state = net.theta.copy(), net.state.copy()
@@ -401,7 +401,7 @@ class Trainer:
 
 
 class _Interruption(Exception):
-    """A call of the engine was interrupted by `error` after so many epochs; theta is as of the last finished step."""
+    """A call of the engine was interrupted by `error` after `finished` epochs; theta is the last finished step's."""
 
     def __init__(self, error: BaseException, finished: int) -> None:
         super().__init__(error)
