@@ -1,4 +1,4 @@
-"""The scikit-learn faces: scikit-learn's own checks, its tools around them, and what they have more."""
+"""The scikit-learn estimators: scikit-learn's own checks, its tools around them, and their extensions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from counting import Counting
-from estimator_cases import FACES, quick
+from estimator_cases import ESTIMATORS, quick
 from interruption import alarm, needs_alarm
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -51,14 +51,14 @@ def test_scikit_learns_checks(estimator, check) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("face", [fnn.MLPClassifier, fnn.MLPRegressor])
-def test_parameters_are_scikit_learns(face) -> None:
+@pytest.mark.parametrize("estimator", [fnn.MLPClassifier, fnn.MLPRegressor])
+def test_parameters_are_scikit_learns(estimator) -> None:
     import inspect
 
     import sklearn.neural_network
 
-    theirs = inspect.signature(getattr(sklearn.neural_network, face.__name__)).parameters
-    ours = inspect.signature(face).parameters
+    theirs = inspect.signature(getattr(sklearn.neural_network, estimator.__name__)).parameters
+    ours = inspect.signature(estimator).parameters
     assert [(p.name, p.default) for p in ours.values()][: len(theirs)] == [(p.name, p.default) for p in theirs.values()]
     assert [p.kind for p in ours.values()][: len(theirs)] == [p.kind for p in theirs.values()]
     assert all(p.kind is p.KEYWORD_ONLY for p in list(ours.values())[len(theirs) :])
@@ -165,10 +165,10 @@ def test_metadata_routing(iris) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("face", FACES)
-def test_dtype_is_kept(face, dtype, iris) -> None:
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_dtype_is_kept(estimator, dtype, iris) -> None:
     X, y = iris
-    model = face(max_iter=500, random_state=0) if "max_iter" in face().get_params() else face()
+    model = estimator(max_iter=500, random_state=0) if "max_iter" in estimator().get_params() else estimator()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X.astype(dtype), y)
@@ -285,14 +285,14 @@ def test_coefs_are_views(iris) -> None:
 
 
 def test_unfitted_estimators_say_so(iris) -> None:
-    for face in FACES:
+    for estimator in ESTIMATORS:
         with pytest.raises(NotFittedError):
-            face().predict(iris[0])
-        assert not hasattr(face(), "coefs_")
+            estimator().predict(iris[0])
+        assert not hasattr(estimator(), "coefs_")
         with pytest.raises(AttributeError, match="not fitted"):
-            face().intercepts_  # noqa: B018
+            estimator().intercepts_  # noqa: B018
         with pytest.raises(NotFittedError):
-            face().save("nowhere")
+            estimator().save("nowhere")
 
 
 def test_without_scikit_learn_the_message_says_what_to_install() -> None:

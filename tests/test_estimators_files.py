@@ -8,18 +8,18 @@ import pickle
 import joblib
 import numpy as np
 import pytest
-from estimator_cases import FACES, quick
+from estimator_cases import ESTIMATORS, quick
 
 import fastnn as fnn
 
 # ------------------------------------------------------------------ files
 
 
-@pytest.mark.parametrize("face", FACES)
-def test_pickle_and_joblib(face, iris) -> None:
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_pickle_and_joblib(estimator, iris) -> None:
     X, y = iris
-    options = {"random_state": 0, "max_iter": 1000} if "random_state" in face().get_params() else {}
-    model = face(**options).fit(X, y)
+    options = {"random_state": 0, "max_iter": 1000} if "random_state" in estimator().get_params() else {}
+    model = estimator(**options).fit(X, y)
     buffer = io.BytesIO()
     joblib.dump(model, buffer)
     buffer.seek(0)
