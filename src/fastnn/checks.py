@@ -18,12 +18,14 @@ __all__ = [
     "check_dtype",
     "check_flag",
     "check_integer",
+    "check_names",
     "check_number",
     "check_parameters",
     "check_rows",
     "check_sample_weight",
     "check_seed",
     "check_threads",
+    "column_names",
     "moments",
     "plain_values",
     "rows_that_count",
@@ -81,7 +83,7 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
         return X  # made by this function
     if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
         raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
-    array = np.asarray(X)
+    array = _columns_of(X) if _is_frame(X) else np.asarray(X)
     if array.dtype.kind not in "buif":
         raise TypeError(f"X: expected real numbers, got dtype {array.dtype}")
     if array.ndim != 2:
@@ -115,6 +117,41 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
                     f"X: expected finite values of {dtype}, got {array[row, column]} in row {row}, column {column}"
                 )
     return rows
+
+
+def _is_frame(X: Any) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "__getitem__")
+
+
+def column_names(X: Any) -> tuple[str, ...] | None:
+    """Names of a DataFrame's columns, where all are str; None for arrays."""
+    names = tuple(X.columns) if _is_frame(X) else ()
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def check_names(X: Any, expected: tuple[str, ...] | None) -> None:
+    """Refuse a DataFrame with other columns than those that the network was trained with, or in another order."""
+    names = column_names(X)
+    if names is None or expected is None or names == expected:
+        return
+    same = "in another order" if sorted(names) == sorted(expected) else "with other names"
+    raise ValueError(
+        f"X: expected the columns that the network was trained with, {', '.join(expected):.200}, got them {same}: "
+        f"{', '.join(names):.200}"
+    )
+
+
+def _columns_of(frame: Any) -> np.ndarray:
+    """Values of a DataFrame: of nullable, arrow and mixed dtypes column by column, in float64."""
+    dtypes = list(frame.dtypes)
+    if not hasattr(frame, "iloc") or all(isinstance(dtype, np.dtype) for dtype in dtypes):
+        return np.asarray(frame)
+    values = np.empty(frame.shape)
+    for index, (name, dtype) in enumerate(zip(frame.columns, dtypes, strict=True)):
+        if getattr(dtype, "kind", "O") not in "buif":
+            raise TypeError(f"X: expected columns of real numbers, got dtype {dtype} in column {name!r}")
+        values[:, index] = frame.iloc[:, index].to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
 
 
 def _check_sparse(X: Any, n_features: int, dtype: DType) -> SparseRows:

@@ -94,6 +94,9 @@ def save(
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
     training_state = check_flag("training_state", training_state)
     tensors = {}
+    names = net.feature_names
+    if names is not None and not (len(names) == net.input_size and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"feature_names: expected {net.input_size} names or None, got {names!r:.60}")
     # Copies first: another thread may be training the network, and the checksum is of what is written.
     theta, state = net.theta.copy(), net.state.copy()
     for name, offset, shape in net.layout:
@@ -134,6 +137,7 @@ def _describe_network(net: Network) -> dict[str, Any]:
         "loss": loss if isinstance(loss, str) else describe(loss),
         "dtype": np.dtype(net.dtype).name,
         "input_scale": net.input_scale,
+        **({} if net.feature_names is None else {"feature_names": list(net.feature_names)}),
     }
 
 
@@ -405,7 +409,7 @@ class SavedNetwork:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: layer {index}: {error}") from error
         _check_widths(path, network["input_size"], stack, self.tensors)
-        options = {key: value for key, value in network.items() if key != "layers"}
+        options = {key: value for key, value in network.items() if key not in ("layers", "feature_names")}
         unknown = options.keys() - {"input_size", "loss", "dtype", "input_scale"}
         if unknown:
             raise ValueError(f"{path}: damaged description: unknown {', '.join(sorted(unknown))}")
@@ -442,6 +446,8 @@ class SavedNetwork:
             values[...] = tensors[name]
         if net.state.size:
             net.state[...] = tensors["state"]
+        names = self.description["network"].get("feature_names")
+        net.feature_names = None if names is None else tuple(names)
         if generator is not None:
             net.generator = generator
         if training is not None:
@@ -501,6 +507,11 @@ def _check_description(path: Path, text: str) -> dict[str, Any]:
     for key, kinds in (("layers", list), ("input_size", int), ("loss", (str, dict)), ("dtype", str)):
         if not isinstance(network.get(key), kinds) or isinstance(network[key], bool):
             raise ValueError(f"{path}: damaged description: {key} is {network.get(key)!r:.60}")
+    names = network.get("feature_names")
+    if names is not None and not (
+        isinstance(names, list) and len(names) == network["input_size"] and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"{path}: damaged description: feature_names is {names!r:.60}")
     checked: dict[str, Any] = description
     return checked
 

@@ -21,6 +21,7 @@ from .checks import (
     check_dtype,
     check_flag,
     check_integer,
+    check_names,
     check_number,
     check_parameters,
     check_rows,
@@ -121,6 +122,9 @@ class Network:
         Its name, without its options.
     dtype : numpy.dtype
     input_scale : float or None
+    feature_names : tuple of str or None
+        Columns of the DataFrame that the network was first trained with. A DataFrame given later must have the same in
+        the same order; arrays are free. None, which can be assigned, forgets them.
     backend : str
     ops : tuple of OpSpec
         One operation for each layer.
@@ -146,6 +150,7 @@ class Network:
     """
 
     split_start: Any = None
+    feature_names: tuple[str, ...] | None = None
 
     def __init__(
         self,
@@ -552,15 +557,26 @@ class Network:
             If one of them does not fit; see :func:`fastnn.checks.check_rows`, the loss's ``check_targets`` and
             :func:`fastnn.checks.check_sample_weight`.
         """
-        rows = check_rows(X, self.input_size, self.dtype)
+        rows = self.check_rows(X)
         if len(rows) == 0:
             raise ValueError(f"X: expected at least one row, got shape {rows.shape}")
         targets = self.loss_function.check_targets(plain_values("y", y), len(rows), self.n_outputs, self.dtype)
         return rows, targets, check_sample_weight(sample_weight, len(rows), self.dtype)
 
+    def check_rows(self, X: Data) -> Rows:
+        """Samples as the plan takes them; a DataFrame must have the columns that the network was trained with.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If they do not fit; see :func:`fastnn.checks.check_rows`.
+        """
+        check_names(X, self.feature_names)
+        return check_rows(X, self.input_size, self.dtype)
+
     def outputs(self, X: Data, threads: int | None) -> np.ndarray:
         """Outputs z of the last layer as (N, K), also when K is 1; see :meth:`decision_function`."""
-        rows = check_rows(X, self.input_size, self.dtype)
+        rows = self.check_rows(X)
         n_threads = check_threads(threads)
         if len(rows) == 0:
             return np.empty((0, self.n_outputs), self.dtype)

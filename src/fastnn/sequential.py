@@ -48,6 +48,9 @@ class Sequential(Network):
     loss_name : str
     dtype : numpy.dtype
     input_scale : float or None
+    feature_names : tuple of str or None
+        Columns of the DataFrame that the network was first trained with. A DataFrame given later must have the same in
+        the same order; arrays are free. None, which can be assigned, forgets them.
     backend : str
     history : History or None
         Of the last call of :meth:`fit`.

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from .._typing import ArrayLike, Data
-from ..checks import check_integer, check_number, check_rows, check_threads, rows_that_count, weight_exponent
+from ..checks import check_integer, check_number, check_threads, rows_that_count, weight_exponent
 from ..linalg.memory import WORKSPACE, check_size
 from ..network import Network
 from ..plan import OpSpec, parameter_ranges
@@ -149,7 +149,7 @@ class EmpiricalRisk:
         self.y: np.ndarray | None
         self.weight: np.ndarray | None
         if not targets:
-            self.X, self.y, self.weight = check_rows(X, net.input_size, net.dtype), None, None
+            self.X, self.y, self.weight = net.check_rows(X), None, None
             if len(self.X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {self.X.shape}")
         else:

@@ -66,6 +66,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Any, y: Any, option
         net.state[...] = state_before
         raise
     observer = _Observer(net, objective, data.validation, threads, history, callbacks)
+    net.feature_names = net.feature_names or data.names
     net.training_state = None  # nothing that could be resumed
     net.history = history
     with Progress(solver.max_iter, unit="iteration") if options.verbose else nullcontext() as observer.progress:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._typing import ArrayLike, Data, Rows
-from ..checks import check_number, check_rows, check_sample_weight, plain_values, rows_that_count
+from ..checks import check_number, check_sample_weight, column_names, plain_values, rows_that_count
 from ..layout import Parts
 from ..network import Network
 from .options import TrainingOptions
@@ -186,6 +186,8 @@ class Dataset:
     y : ndarray
     weight : ndarray (N,) or None
         Σ of classes and rows: with `class_weight`.
+    names : tuple of str or None
+        Of X's columns.
     rows : ndarray of int64 or None
         Those to train on, where they are not all.
     validation : Dataset or None
@@ -206,7 +208,7 @@ class Dataset:
     ) -> None:
         if y is None:
             raise TypeError("y: expected targets, got None")
-        self.net = net
+        self.net, self.names = net, column_names(X)
         self.X, self.y, self._row_weight = net.check_data(X, y, sample_weight)
         self.weight = self._row_weight
         if class_weight is not None:
@@ -367,7 +369,7 @@ class Stream:
             raise TypeError(f"X: expected batches (X, y) or (X, y, sample_weight), got {kind} as batch {number}")
         net = self._net
         try:
-            X = check_rows(item[0], net.input_size, net.dtype)
+            X = net.check_rows(item[0])
             if len(X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {X.shape}")
             y = net.loss_function.check_targets(plain_values("y", item[1]), len(X), net.n_outputs, net.dtype)
@@ -375,6 +377,7 @@ class Stream:
             w = class_weights(net, y, self._class_weight, w)
         except (TypeError, ValueError) as error:
             raise type(error)(f"batch {number}: {error}") from error
+        net.feature_names = net.feature_names or column_names(item[0])
         if w is not None and net.needs_batches and w.any():  # rows of weight 0 do not count in statistics
             X, y, w = rows_that_count(X, y, w)
         return X, y, w
@@ -432,6 +435,11 @@ def training_data(net: Network, X: Any, y: Any, options: TrainingOptions) -> Dat
         if options.steps_per_epoch is not None:
             raise ValueError("steps_per_epoch is for batches from an iterator, X is an array; use batch_size")
         data = Dataset(net, X, y, options.sample_weight, class_weight)
+        if validation is not None and validation.names and data.names and validation.names != data.names:
+            raise ValueError(
+                f"validation_data: expected the columns of X, {', '.join(data.names):.200}, got "
+                f"{', '.join(validation.names):.200}"
+            )
     data.validation = validation
     return data
 

@@ -290,6 +290,8 @@ class Trainer:
         if state.epoch == 0 and state.steps == 0:
             net.begin_training(self._data.parts(), state.generator)
         net.training_state = state
+        if isinstance(self._data, Dataset):
+            net.feature_names = net.feature_names or self._data.names
         block = block and self._blocks and state.plateau is None
         done = alone = 0  # epochs finished; those of a block that diverged, which are trained one at a time
         interruption: _Interruption | None = None
