@@ -215,8 +215,8 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 
 def test_signature_of_fit() -> None:
     names = (
-        "X y optimizer epochs batch_size shuffle sample_weight class_weight validation_data validation_split l1 l2 "
-        "clip_norm clip_value callbacks verbose threads deterministic seed resume"
+        "X y optimizer epochs batch_size steps_per_epoch shuffle sample_weight class_weight validation_data "
+        "validation_split l1 l2 clip_norm clip_value callbacks verbose threads deterministic seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
@@ -225,6 +225,7 @@ def test_signature_of_fit() -> None:
         "optimizer": "adam",
         "epochs": 10,
         "batch_size": 64,
+        "steps_per_epoch": None,
         "shuffle": True,
         "sample_weight": None,
         "class_weight": None,
