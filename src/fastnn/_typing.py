@@ -12,10 +12,10 @@ from .reference.sparse import SparseRows
 
 __all__ = ["ArrayLike", "Batch", "BatchSource", "DType", "DTypeLike", "Data", "Rows", "Seed", "SparseMatrix"]
 
-DType: TypeAlias = np.dtype[Any]
+DType: TypeAlias = np.dtype
 
 #: A floating dtype as users name it: "float32", "float64", np.float32, np.float64 or a dtype.
-DTypeLike: TypeAlias = str | type[np.floating[Any]] | DType
+DTypeLike: TypeAlias = str | type[np.floating] | DType
 
 #: Source of random numbers; None takes fresh entropy, or continues a generator that exists.
 Seed: TypeAlias = int | np.random.Generator | None

@@ -348,7 +348,7 @@ def _parse_idx(path: Path, stream: _Readable) -> np.ndarray:
 
 
 def _load_images(source: _ImageSet, dtype: DTypeLike, download: bool) -> _Images:
-    kind: np.dtype[Any] | None
+    kind: np.dtype | None
     try:
         kind = np.dtype(dtype)
     except TypeError:

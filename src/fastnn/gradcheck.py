@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._typing import ArrayLike, Data
 from .checks import check_integer, check_number, check_seed
 from .network import Network
 
@@ -99,7 +100,7 @@ def check_gradient(
     y: Any = None,
     *,
     vjp: Callable[[np.ndarray, np.ndarray], Any] | None = None,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l1: float = 0.0,
     l2: float = 0.0,
     training: bool = False,
@@ -179,7 +180,7 @@ def check_hessian(
     X: Any,
     y: Any,
     *,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     training: bool = False,
     n: int | None = None,
@@ -284,7 +285,7 @@ def _parameter_names(net: Network) -> Callable[[int], str]:
 
 
 def _check_network(
-    net: Network, X: Any, y: Any, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
+    net: Network, X: Data, y: ArrayLike, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
 ) -> GradientReport:
     double = net.astype("float64")
     value, gradient = double.loss_and_gradient(X, y, **options)
@@ -310,7 +311,7 @@ def _check_network(
     return _compare(evaluate, theta, values, claims, lambda i, _: name(i), chosen, rtol, terms=separate)
 
 
-def _shares(sample_weight: Any, n_rows: int) -> np.ndarray:
+def _shares(sample_weight: ArrayLike | None, n_rows: int) -> np.ndarray:
     """w / Σ w."""
     weight = np.ones(n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
     shares: np.ndarray = weight / weight.sum()

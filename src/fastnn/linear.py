@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import lstsq, svd
 
+from ._typing import ArrayLike
 from .checks import check_number, check_rows, check_sample_weight
 
 __all__ = ["LinearFit", "least_squares"]
@@ -33,7 +34,13 @@ class LinearFit(NamedTuple):
 
 
 def least_squares(
-    X: Any, y: Any, sample_weight: Any = None, l2: float = 0.0, *, intercept: bool = True, rcond: float | None = None
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    l2: float = 0.0,
+    *,
+    intercept: bool = True,
+    rcond: float | None = None,
 ) -> LinearFit:
     """Minimise Σ w ½ ‖y − x W − b‖² / Σ w + ½ l2 ‖W‖², the objective of ``Sequential([Dense(K)])`` with squared_error.
 

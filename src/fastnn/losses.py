@@ -85,7 +85,7 @@ class Loss:
         """The name where all options have their defaults, else the loss itself."""
         return self.name if self == type(self)() else self
 
-    def check_targets(self, y: Any, n_rows: int, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def check_targets(self, y: Any, n_rows: int, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         """Targets as the backends take them.
 
         Parameters
@@ -117,7 +117,7 @@ class Loss:
             raise ValueError(f"y: expected {n_rows} rows like X, got shape {array.shape}")
         return self._targets(array, n_outputs, dtype)
 
-    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         return _values(array, n_outputs, dtype)
 
     @classmethod
@@ -254,7 +254,7 @@ class CrossEntropy(Loss):
         smoothing = check_number("label_smoothing", self.label_smoothing, minimum=0.0, below=1.0)
         object.__setattr__(self, "label_smoothing", smoothing)
 
-    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         return _class_targets(array, n_outputs, dtype)
 
     @classmethod
@@ -290,7 +290,7 @@ class BinaryCrossEntropy(Loss):
     inverse_link: ClassVar[str] = "sigmoid"
     classifies: ClassVar[bool] = True
 
-    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         return _binary_targets(array, n_outputs, dtype)
 
     @classmethod
@@ -363,7 +363,7 @@ class Poisson(Loss):
     name: ClassVar[str] = "poisson"
     inverse_link: ClassVar[str] = "exp"
 
-    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         values = _values(array, n_outputs, dtype)
         _refuse(values < 0.0, values, "values >= 0")
         return values
@@ -411,7 +411,7 @@ def _numeric(y: Any) -> np.ndarray:
     return array
 
 
-def _values(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+def _values(array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
     """Real values as (N, K) of the network's dtype, checked to be finite after the cast."""
     if array.ndim == 1 and n_outputs == 1:
         array = array[:, None]
@@ -429,7 +429,7 @@ def _values(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarr
     return values
 
 
-def _class_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+def _class_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
     if array.ndim == 1:
         if array.dtype.kind == "f":
             raise TypeError(f"y: expected integer labels, got dtype {array.dtype}; use y.astype(int) for whole numbers")
@@ -452,7 +452,7 @@ def _class_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> n
     return values
 
 
-def _binary_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype[Any]) -> np.ndarray:
+def _binary_targets(array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
     values = _values(array, n_outputs, dtype)
     _refuse((values < 0.0) | (values > 1.0), values, "values in [0, 1]")
     return values

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ._typing import ArrayLike, Data
 from .checks import check_sample_weight
 from .curvature.products import CurvatureOperator
 from .curvature.risk import EmpiricalRisk, require_second_derivatives
@@ -112,9 +113,9 @@ class Objective:
     def __init__(
         self,
         net: Network,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         l2: float = 0.0,
         *,
         batches: Iterable[Any] | None = None,
@@ -277,7 +278,7 @@ class Objective:
 
 
 def _take_batches(
-    net: Network, X: Any, y: Any, sample_weight: Any, batches: Any, training: bool
+    net: Network, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, batches: Any, training: bool
 ) -> tuple[Any, Any, np.ndarray]:
     """The rows of fixed batches, each once, and the weights that make the mean of the batches one weighted mean."""
     if training and net.needs_batches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -112,7 +112,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
 class _LayerwiseOperator(SymmetricOperator):
     """A block for each dense layer's parameters (n_in [+ 1], n_out), and a multiple of I for all others."""
 
-    def __init__(self, dtype: np.dtype[Any], n_parameters: int, layers: list[DenseLayer], rest: float) -> None:
+    def __init__(self, dtype: np.dtype, n_parameters: int, layers: list[DenseLayer], rest: float) -> None:
         super().__init__(dtype, (n_parameters, n_parameters))
         self._layers, self._rest = layers, rest
 
@@ -159,7 +159,7 @@ class _Inverse(_LayerwiseOperator):
         n_parameters: int,
         layers: list[DenseLayer],
         inverses: dict[int, KroneckerInverse],
-        dtype: np.dtype[Any],
+        dtype: np.dtype,
         damping: float,
     ) -> None:
         super().__init__(dtype, n_parameters, layers, 1.0 / damping)
@@ -169,7 +169,7 @@ class _Inverse(_LayerwiseOperator):
         return self._inverses[layer.index].multiply(V)
 
 
-def _dtype(factors: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> np.dtype[Any]:
+def _dtype(factors: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> np.dtype:
     return next(iter(factors.values()))[0].dtype
 
 

@@ -273,8 +273,8 @@ class Laplace:
     def __init__(
         self,
         net: Any,
-        X: Any,
-        y: Any,
+        X: Data,
+        y: ArrayLike,
         *,
         structure: str = "full",
         prior_precision: Any = "marginal_likelihood",

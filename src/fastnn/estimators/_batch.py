@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from .._typing import Data
 from ..network import Network
 from ..objective import Objective
 from ..sequential import Sequential
@@ -55,7 +56,7 @@ class FullBatchTraining:
         else:
             self._minimise_by_lbfgs(exact, X, y, weights, l2)
 
-    def _minimise_by_lbfgs(self, exact: Network, X: Any, y: np.ndarray, weights: np.ndarray | None, l2: float) -> None:
+    def _minimise_by_lbfgs(self, exact: Network, X: Data, y: np.ndarray, weights: np.ndarray | None, l2: float) -> None:
         """L-BFGS-B, called as scikit-learn calls it; `exact` is the network in float64."""
         net, threads = self.network_, self._threads()
         rows, targets, checked = exact.check_data(X, y, weights)

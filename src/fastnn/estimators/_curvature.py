@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import curvature
+from .._typing import ArrayLike, Data
 from ..sequential import Sequential
 
 __all__ = ["CurvatureMethods"]
@@ -28,12 +29,16 @@ class CurvatureMethods:
 
     if TYPE_CHECKING:  # of NetworkEstimator
 
-        def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]: ...
-        def _targets(self, y: Any) -> np.ndarray: ...
-        def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None: ...
+        def _check_X_y(self, X: Data, y: ArrayLike, *, reset: bool, incremental: bool) -> tuple[Any, Any]: ...
+        def _targets(self, y: ArrayLike) -> np.ndarray: ...
+        def _row_weights(
+            self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, incremental: bool
+        ) -> np.ndarray | None: ...
         def _threads(self) -> int | None: ...
 
-    def hessian(self, X: Any, y: Any, sample_weight: Any = None, *, max_bytes: int | None = None) -> np.ndarray:
+    def hessian(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None, *, max_bytes: int | None = None
+    ) -> np.ndarray:
         """Hessian ∂²J/∂θ² of the objective J(θ) = Σ w ℓ / Σ w + ½ (alpha / Σ w) ‖W‖², the whole matrix; exact.
 
         Parameters
@@ -53,7 +58,9 @@ class CurvatureMethods:
         rows, options = self._objective(X, y, sample_weight)
         return curvature.hessian(self.network_, *rows, max_bytes=max_bytes, **options)
 
-    def ggn(self, X: Any, y: Any, sample_weight: Any = None, *, max_bytes: int | None = None) -> np.ndarray:
+    def ggn(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None, *, max_bytes: int | None = None
+    ) -> np.ndarray:
         """Generalised Gauss-Newton matrix of the same objective, the whole matrix.
 
         Parameters
@@ -69,7 +76,9 @@ class CurvatureMethods:
         rows, options = self._objective(X, y, sample_weight)
         return curvature.ggn(self.network_, *rows, max_bytes=max_bytes, **options)
 
-    def hessian_operator(self, X: Any, y: Any, sample_weight: Any = None) -> curvature.CurvatureOperator:
+    def hessian_operator(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> curvature.CurvatureOperator:
         """Hessian of the same objective as an operator of SciPy, for networks whose matrix is too large.
 
         Parameters
@@ -85,7 +94,9 @@ class CurvatureMethods:
         rows, options = self._objective(X, y, sample_weight)
         return curvature.hessian_operator(self.network_, *rows, **options)
 
-    def ggn_operator(self, X: Any, y: Any, sample_weight: Any = None) -> curvature.CurvatureOperator:
+    def ggn_operator(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> curvature.CurvatureOperator:
         """Gauss-Newton matrix of the same objective as an operator of SciPy.
 
         Parameters
@@ -101,7 +112,7 @@ class CurvatureMethods:
         rows, options = self._objective(X, y, sample_weight)
         return curvature.ggn_operator(self.network_, *rows, **options)
 
-    def input_jacobian(self, X: Any, *, max_bytes: int | None = None) -> np.ndarray:
+    def input_jacobian(self, X: Data, *, max_bytes: int | None = None) -> np.ndarray:
         """Jacobian ∂z_k/∂x_d of the network's outputs (logits, or log-rates) with respect to the features.
 
         Parameters
@@ -119,7 +130,13 @@ class CurvatureMethods:
         return curvature.input_jacobian(self.network_, X, threads=self._threads(), max_bytes=max_bytes)
 
     def standard_errors(
-        self, X: Any, y: Any, sample_weight: Any = None, *, robust: bool = False, max_bytes: int | None = None
+        self,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        robust: bool = False,
+        max_bytes: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Standard errors of the parameters of a fit by maximum likelihood, √diag(φ (Σw H)⁻¹), H from :meth:`hessian`.
 
@@ -143,12 +160,12 @@ class CurvatureMethods:
 
     def influence(
         self,
-        X_train: Any,
-        y_train: Any,
-        X: Any,
-        y: Any = None,
+        X_train: Data,
+        y_train: ArrayLike,
+        X: Data,
+        y: ArrayLike | None = None,
         *,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         damping: float | None = None,
         max_bytes: int | None = None,
     ) -> np.ndarray:
@@ -180,9 +197,9 @@ class CurvatureMethods:
 
     def fit_posterior(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         structure: str = "full",
         prior_precision: Any = "marginal_likelihood",
@@ -227,7 +244,7 @@ class CurvatureMethods:
         )
         return self
 
-    def _fit_own_posterior(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> None:
+    def _fit_own_posterior(self, X: Data, targets: np.ndarray, weights: np.ndarray | None) -> None:
         """What the parameter `posterior` asks `fit` for, of checked data."""
         if self.posterior is not None:
             self.posterior_ = curvature.Laplace(
@@ -239,7 +256,7 @@ class CurvatureMethods:
                 threads=self._threads(),
             )
 
-    def _predictive(self, X: Any) -> curvature.Predictive:
+    def _predictive(self, X: Data) -> curvature.Predictive:
         """The posterior's, where it is that of the present parameters."""
         X = self._dense_rows(X)
         name = type(self).__name__
@@ -253,14 +270,18 @@ class CurvatureMethods:
             raise ValueError(f"the parameters of this {name} have changed since fit_posterior; call it again")
         return self.posterior_.predictive(X, threads=self._threads())
 
-    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    def _checked(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """Dense rows, targets as the network takes them, and weights with those of the classes."""
         check_is_fitted(self)
         given = y
         X, y = self._check_X_y(X, y, reset=False, incremental=True)
         return _dense(X), self._targets(y), self._row_weights(X, given, sample_weight, False)
 
-    def _objective(self, X: Any, y: Any, sample_weight: Any) -> tuple[tuple[Any, np.ndarray], dict[str, Any]]:
+    def _objective(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[tuple[Any, np.ndarray], dict[str, Any]]:
         """Rows and targets, and the rest of the objective."""
         X, targets, weights = self._checked(X, y, sample_weight)
         total = float(len(X) if weights is None else np.sum(weights, dtype=np.float64))
@@ -269,12 +290,12 @@ class CurvatureMethods:
         options = {"sample_weight": weights, "l2": float(self.alpha) / total, "threads": self._threads()}
         return (X, targets), options
 
-    def _dense_rows(self, X: Any) -> Any:
+    def _dense_rows(self, X: Data) -> Any:
         check_is_fitted(self)
         return _dense(
             validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), order="C", reset=False)
         )
 
 
-def _dense(X: Any) -> Any:
+def _dense(X: Data) -> Any:
     return X.toarray() if hasattr(X, "toarray") else X

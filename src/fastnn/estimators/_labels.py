@@ -20,6 +20,7 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import validate_data
 
 from .. import kernels
+from .._typing import ArrayLike, Data
 from ..losses import BinaryCrossEntropy, CrossEntropy
 from ..training.data import balanced_weights
 from ._network import NetworkEstimator
@@ -27,7 +28,7 @@ from ._network import NetworkEstimator
 __all__ = ["Classifier", "Regressor"]
 
 
-def _plain_labels(y: Any) -> Any:
+def _plain_labels(y: ArrayLike) -> Any:
     """Labels of one type: whole numbers of dtype object become numbers.
 
     Raises
@@ -77,7 +78,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
             return CrossEntropy(label_smoothing=self.label_smoothing)
         return BinaryCrossEntropy()  # of smoothed targets
 
-    def _learn_classes(self, y: Any, labels: Any = None) -> None:
+    def _learn_classes(self, y: ArrayLike, labels: ArrayLike | None = None) -> None:
         """Set `classes_` and the kind of problem from the targets, or from all labels that there are."""
         if labels is None or type_of_target(y).startswith("multilabel"):
             labels = _plain_labels(y)
@@ -89,7 +90,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         self._sparse_labels = bool(binarizer.sparse_input_)
         self.n_outputs_ = 1 if self._kind == "binary" else len(self.classes_)
 
-    def _begin_partial_fit(self, y: Any, classes: Any) -> None:
+    def _begin_partial_fit(self, y: ArrayLike, classes: Any) -> None:
         """Learn the classes in the first call."""
         if classes is not None:
             classes = _plain_labels(np.asarray(classes))
@@ -98,7 +99,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         if _check_partial_fit_first_call(self, classes):
             self._learn_classes(y, classes)
 
-    def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
+    def _check_X_y(self, X: Data, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
         X, y = validate_data(
             self,
             X,
@@ -148,7 +149,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         # As the softmax of two classes would smooth them.
         return (1.0 - self.label_smoothing) * targets + 0.5 * self.label_smoothing
 
-    def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None:
+    def _row_weights(self, X: Any, y: Any, sample_weight: ArrayLike | None, incremental: bool) -> np.ndarray | None:
         weights = super()._row_weights(X, y, sample_weight, incremental)
         if self.class_weight is None:
             return weights
@@ -180,7 +181,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         divisible = counts.min() >= 2 and len(counts) <= min(held_out, len(targets) - held_out)
         return targets if divisible else None
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Data) -> np.ndarray:
         """Classes of samples.
 
         Parameters
@@ -198,7 +199,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         codes = Z.argmax(axis=1) if self._kind == "multiclass" else (Z[:, 0] > 0).astype(np.int64)
         return self.classes_.take(codes, mode="clip")  # also with a single class
 
-    def predict_proba(self, X: Any, posterior: str | None = None) -> np.ndarray:
+    def predict_proba(self, X: Data, posterior: str | None = None) -> np.ndarray:
         """Probabilities, in the order of `classes_`.
 
         Parameters
@@ -233,7 +234,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
             return kernels.softmax(Z)
         return kernels.activation_forward(self._both(Z), "sigmoid")
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Data) -> np.ndarray:
         """Logarithms of the probabilities; small ones are taken from the logits, so that they keep their digits.
 
         Of a probability above ½ it is the logarithm of what :meth:`predict_proba` gives, 0 where that rounds to 1.
@@ -269,7 +270,7 @@ class Regressor(RegressorMixin, NetworkEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
+    def _check_X_y(self, X: Data, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
         X, y = validate_data(
             self,
             X,
@@ -290,7 +291,7 @@ class Regressor(RegressorMixin, NetworkEstimator):
     def _targets(self, y: Any) -> np.ndarray:
         return y.reshape(-1, 1) if y.ndim == 1 else y
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    def predict(self, X: Data, return_std: bool = False) -> Any:
         """Values of samples.
 
         Parameters

@@ -10,6 +10,7 @@ import scipy.sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from .._typing import ArrayLike, Data
 from ..layers import Dense, Layer
 from ..linear import least_squares
 from ..sequential import Sequential
@@ -169,26 +170,28 @@ class SoftmaxRegression(Classifier):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         validation_data: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: Data | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train on data; see :meth:`MLPClassifier.fit`."""
         validation_data = one_validation(validation_data, X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
+    ) -> Self:
         """Go over data once; see :meth:`MLPClassifier.partial_fit`."""
         self._begin_partial_fit(y, classes)
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Data) -> np.ndarray:
         """Logits of samples.
 
         Parameters
@@ -308,7 +311,7 @@ class LinearRegression(Regressor):
     def _one(self) -> bool:
         return self.n_outputs_ == 1
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Solve for data.
 
         Parameters

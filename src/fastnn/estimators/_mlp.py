@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from .._typing import ArrayLike, Data
 from ..losses import LOSSES
 from ._labels import Classifier, Regressor
 from ._network import CONSTRAINTS
@@ -218,14 +219,14 @@ class MLPClassifier(Classifier):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         validation_data: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: Data | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train on data.
 
@@ -249,7 +250,9 @@ class MLPClassifier(Classifier):
         return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+    def partial_fit(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
+    ) -> Self:
         """Go over data once, with the optimizer's state of the call before.
 
         Parameters
@@ -388,14 +391,14 @@ class MLPRegressor(Regressor):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
         validation_data: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
+        X_val: Data | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Train on data.
 
@@ -419,7 +422,7 @@ class MLPRegressor(Regressor):
         return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Go over data once, with the optimizer's state of the call before.
 
         Parameters

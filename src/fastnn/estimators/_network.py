@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import files, io, losses, optimizers, schedules
+from .._typing import ArrayLike, Data
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..optimizers import OPTIMIZERS, Optimizer
@@ -127,15 +128,17 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         """Loss of the network, once the targets are known."""
         raise NotImplementedError
 
-    def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
+    def _check_X_y(self, X: Data, y: ArrayLike, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
         """Validated X and the targets that the network takes; sets what is known of the targets where `reset`."""
         raise NotImplementedError
 
-    def _targets(self, y: Any) -> np.ndarray:
+    def _targets(self, y: ArrayLike) -> np.ndarray:
         """Validated y as the network takes it."""
         raise NotImplementedError
 
-    def _row_weights(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> np.ndarray | None:
+    def _row_weights(
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, incremental: bool
+    ) -> np.ndarray | None:
         """Weight of each row, or None; y as it was given."""
         return row_weights(sample_weight, X)
 
@@ -226,7 +229,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
             return 1
         return None
 
-    def _decision(self, X: Any) -> np.ndarray:
+    def _decision(self, X: Data) -> np.ndarray:
         """Outputs (N, K) of the network's last layer."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), order="C", reset=False)
@@ -235,7 +238,13 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
     # Training.
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, incremental: bool = False
+        self,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation_data: Any = None,
+        incremental: bool = False,
     ) -> Self:
         self._validate_params()
         self._check_used()
@@ -287,7 +296,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
             self.__dict__.pop(name, None)
         self._waited = 0
 
-    def _check_shape(self, X: Any, targets: np.ndarray) -> None:
+    def _check_shape(self, X: Data, targets: np.ndarray) -> None:
         """Whether the fitted network is the one that the parameters describe."""
         net = self.network_
         expected = self._layers(net.input_size, self.n_outputs_)

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight
 
+from .._typing import ArrayLike, Data
 from ..network import Network
 from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from ..schedules import Schedule
@@ -48,7 +49,7 @@ def unit_weights(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, f
     return np.ldexp(sample_weight, -exponent), float(np.ldexp(1.0, -exponent))
 
 
-def row_weights(sample_weight: Any, X: Any, name: str = "sample_weight") -> np.ndarray | None:
+def row_weights(sample_weight: ArrayLike | None, X: Data, name: str = "sample_weight") -> np.ndarray | None:
     """Weights of the rows of X as scikit-learn takes them, at least 0, or None.
 
     Raises
@@ -202,8 +203,8 @@ class StochasticTraining:
         validation_fraction: float
         callbacks: Any
 
-        def _check_X_y(self, X: Any, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]: ...
-        def _targets(self, y: Any) -> np.ndarray: ...
+        def _check_X_y(self, X: Data, y: ArrayLike, *, reset: bool, incremental: bool) -> tuple[Any, Any]: ...
+        def _targets(self, y: ArrayLike) -> np.ndarray: ...
         def _stratum(self, targets: np.ndarray) -> np.ndarray | None: ...
         def _threads(self) -> int | None: ...
         def _rule(self) -> Any: ...

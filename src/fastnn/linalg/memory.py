@@ -90,7 +90,7 @@ def _address_space() -> int | None:
 def check_size(
     what: str,
     shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    dtype: np.dtype,
     max_bytes: Any,
     instead: str,
     rows: int = 0,

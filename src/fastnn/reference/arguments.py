@@ -46,14 +46,14 @@ ANY = "..."
 
 Shape = Sequence[int | str]
 Function = TypeVar("Function", bound=Callable[..., Any])
-Check = Callable[[str, Any, "Call"], Any]
+Check = Callable[[str, Any, "Call"], object]
 
 
 # -- arrays -----------------------------------------------------------------------------------------------------------
 
 
 def check_array(
-    name: str, value: Any, shape: Shape, dtype: np.dtype[Any] | None = None, *, writable: bool = False
+    name: str, value: object, shape: Shape, dtype: np.dtype | None = None, *, writable: bool = False
 ) -> np.ndarray:
     """`value` as a float array of the given shape, never cast; names in `shape` stand for any length.
 
@@ -136,14 +136,14 @@ class Call:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
-        self.dtype: np.dtype[Any] | None = None
+        self.dtype: np.dtype | None = None
         self.lengths: dict[str, int] = {}
         self.read: dict[str, np.ndarray] = {}
         self.written: dict[str, np.ndarray] = {}
         self.strided: set[str] = set()
         self.apart: dict[str, tuple[str, ...]] = {}
 
-    def settle(self, name: str, value: Any, shape: Shape, *, writable: bool = False) -> np.ndarray:
+    def settle(self, name: str, value: object, shape: Shape, *, writable: bool = False) -> np.ndarray:
         """`value`, checked against what the arguments before it have settled; it settles the rest of its shape."""
         lengths = self.lengths
         known = tuple([lengths.get(n, n) for n in shape]) if lengths else shape  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ class Read:
     def __init__(self, *shape: int | str, optional: bool = False, least: Shape = (), strided: bool = False) -> None:
         self.shape, self.optional, self.least, self.strided = shape, optional, least, strided
 
-    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+    def __call__(self, name: str, value: object, call: Call) -> np.ndarray | None:
         if value is None and self.optional:
             return None
         array = call.settle(name, value, self.shape)
@@ -211,7 +211,7 @@ class Like(Read):
         super().__init__()
         self.other = other
 
-    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray:
+    def __call__(self, name: str, value: object, call: Call) -> np.ndarray:
         call.read[name] = call.settle(name, value, call.read[self.other].shape)
         return call.read[name]
 
@@ -222,7 +222,7 @@ class Changed:
     def __init__(self, *shape: int | str, optional: bool = False, contiguous: bool = False) -> None:
         self.shape, self.optional, self.contiguous = shape, optional, contiguous
 
-    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+    def __call__(self, name: str, value: object, call: Call) -> np.ndarray | None:
         if value is None and self.optional:
             return None
         array = call.settle(name, value, self.shape, writable=True)
@@ -248,7 +248,7 @@ class Out:
     ) -> None:
         self.shape, self.rows_apart, self.in_place = shape, rows_apart, in_place
 
-    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+    def __call__(self, name: str, value: object, call: Call) -> np.ndarray | None:
         if value is None:
             return None
         shape = self.shape[0](call.lengths) if callable(self.shape[0]) else self.shape
@@ -318,7 +318,7 @@ class Integer:
         return number
 
 
-def flag(name: str, value: Any, call: Call) -> bool:
+def flag(name: str, value: object, call: Call) -> bool:
     """True or False; as a length of shapes it is 1 or 0."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
@@ -326,7 +326,7 @@ def flag(name: str, value: Any, call: Call) -> bool:
     return bool(value)
 
 
-def threads(name: str, value: Any, call: Call) -> int | None:
+def threads(name: str, value: object, call: Call) -> int | None:
     """The most threads to use, or None."""
     if value is None:
         return None
@@ -337,7 +337,7 @@ def threads(name: str, value: Any, call: Call) -> int | None:
     return min(int(value), 1 << 16)
 
 
-def ACTIVATION(name: str, value: Any, call: Call) -> str:
+def ACTIVATION(name: str, value: object, call: Call) -> str:
     """The name of an activation."""
     if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ValueError(f"{name}: expected one of {', '.join(ACTIVATIONS)}, got {value!r}")

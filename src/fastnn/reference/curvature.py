@@ -35,7 +35,7 @@ CHUNK = 1 << 23  # elements of a temporary array
 class Square(Changed):
     """A square matrix (N, N, ...) that is changed in place, too large to be copied."""
 
-    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+    def __call__(self, name: str, value: object, call: Call) -> np.ndarray | None:
         H = check_array(name, value, ("P", "P"), call.dtype, writable=True)
         if H.shape[0] != H.shape[1]:
             raise ValueError(f"{name}: expected a square matrix, got shape {H.shape}")
@@ -45,7 +45,7 @@ class Square(Changed):
 class Hessians(Read):
     """Square matrices (N, n_out, n_out)."""
 
-    def __call__(self, name: str, value: Any, call: Call) -> np.ndarray | None:
+    def __call__(self, name: str, value: object, call: Call) -> np.ndarray | None:
         N = call.lengths.get("N", "N")
         A = check_array(name, value, (N, "n_out", "n_out"), call.dtype)
         if A.shape[1] != A.shape[2]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,7 @@ def threefry4x32(counter: tuple[np.ndarray, ...], key: tuple[int, ...], rounds: 
     return tuple(x)
 
 
-def _first_row(name: str, value: Any, call: Call) -> int:
+def _first_row(name: str, value: object, call: Call) -> int:
     """A row of a batch whose last element has a number below 2**63."""
     rows, columns = call.lengths["N"], call.lengths["D"]
     return Integer(0, max(0, (2**63 - 1) // max(1, columns) - rows))(name, value, call)

@@ -11,7 +11,7 @@ is 0 and so is δ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ __all__ = [
 WEIGHT = Read("N", optional=True)
 
 
-def check_classes(name: str, value: Any, call: Call) -> np.ndarray:
+def check_classes(name: str, value: object, call: Call) -> np.ndarray:
     """Targets of cross-entropy: labels (N,) of int64, or rows (N, K) of the outputs' dtype."""
     N, K = call.lengths["N"], call.lengths["K"]
     y = np.asarray(value)

@@ -11,7 +11,7 @@ from .arguments import FLOATS, Call, checked
 __all__ = ["all_finite", "shuffle"]
 
 
-def check_contiguous(name: str, x: Any, call: Call) -> np.ndarray:
+def check_contiguous(name: str, x: object, call: Call) -> np.ndarray:
     """`x` if it is a C-contiguous array of floats."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without a mask, got a masked array")
@@ -24,7 +24,7 @@ def check_contiguous(name: str, x: Any, call: Call) -> np.ndarray:
     return x
 
 
-def check_order(name: str, rows: Any, call: Call) -> np.ndarray | None:
+def check_order(name: str, rows: object, call: Call) -> np.ndarray | None:
     """`rows` if it can be shuffled in place as indices; `orders` if it can take several orders of so many."""
     n = None if name == "rows" else len(call.written["rows"])
     if rows is None and n is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 __all__ = ["SparseRows"]
@@ -47,7 +45,7 @@ class SparseRows:
             raise ValueError(f"X: damaged CSR matrix, expected indices in [0, {self.shape[1]}), got others")
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype:
         """Element type of the values."""
         return self.data.dtype
 
@@ -61,7 +59,7 @@ class SparseRows:
         at = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][index] - indptr[:-1], counts)
         return SparseRows(self.data[at], self.indices[at], indptr, self.shape[1])
 
-    def dense(self, dtype: np.dtype[Any]) -> np.ndarray:
+    def dense(self, dtype: np.dtype) -> np.ndarray:
         """All rows, (N, n_columns)."""
         out = np.zeros(self.shape, dtype)
         out[np.repeat(np.arange(len(self)), np.diff(self.indptr)), self.indices] = self.data

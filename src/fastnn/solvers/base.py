@@ -126,7 +126,7 @@ class Run:
         max_iter: int,
         tol: float,
         callback: Callable[[Iteration], Any] | None,
-        dtype: np.dtype[Any],
+        dtype: np.dtype,
     ) -> None:
         self.objective, self.max_iter, self.tol, self.callback = objective, max_iter, tol, callback
         self.last: Iteration | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core.threads import blas_threads
+from .._typing import ArrayLike, Data
 from ..callbacks import Checkpoint
 from ..checks import check_seed
 from ..network import Network
@@ -30,7 +31,7 @@ __all__ = ["fit_full_batch"]
 SERIES = ("epoch", "loss", "gradient_norm", "step", "damping", "seconds")
 
 
-def fit_full_batch(solver: FullBatchSolver, net: Network, X: Any, y: Any, options: FitOptions) -> History:
+def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike, options: FitOptions) -> History:
     """Train a network with a solver; see :meth:`fastnn.Sequential.fit`, which comes here."""
     name = type(solver).__name__
     _refuse(name, net, X, y, options)
@@ -84,7 +85,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Any, y: Any, option
     return history
 
 
-def _refuse(name: str, net: Any, X: Any, y: Any, options: FitOptions) -> None:
+def _refuse(name: str, net: Any, X: Any, y: ArrayLike, options: FitOptions) -> None:
     """Reject arguments of `fit` that do not apply to full-batch solvers."""
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")

@@ -302,7 +302,7 @@ class Stream:
         self._open: Iterator[Any] | None = None  # with `steps`: where the next epoch goes on
 
     @staticmethod
-    def fits(X: Any, y: Any) -> bool:
+    def fits(X: object, y: object) -> bool:
         """Whether X is a source of batches rather than an array."""
         if y is not None or hasattr(X, "__array__") or hasattr(X, "tocsr"):
             return False
@@ -412,7 +412,7 @@ def hold_out(data: Dataset | Stream, options: TrainingOptions, generator: np.ran
     return start
 
 
-def training_data(net: Network, X: Any, y: Any, options: TrainingOptions) -> Dataset | Stream:
+def training_data(net: Network, X: Any, y: ArrayLike | None, options: TrainingOptions) -> Dataset | Stream:
     """What a training is given, checked, with its validation data; rows are not yet held out.
 
     Raises

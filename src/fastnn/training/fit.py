@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import ArrayLike, BatchSource, Data
 from ..network import Network
 from ..optimizers import Optimizer
 from .callback_protocol import begin_callbacks, call_callbacks, end_callbacks, restore_callbacks
@@ -19,7 +20,7 @@ from .trainer import Trainer, restored_if_refused
 __all__ = ["fit", "partial_fit"]
 
 
-def fit(net: Network, X: Any, y: Any, options: FitOptions) -> History:
+def fit(net: Network, X: Data | BatchSource, y: ArrayLike | None, options: FitOptions) -> History:
     """Train a network with an optimizer; see :meth:`fastnn.Sequential.fit`, which calls this."""
     callbacks = list(options.callbacks)
     seed = options.seed
@@ -45,7 +46,12 @@ def fit(net: Network, X: Any, y: Any, options: FitOptions) -> History:
 
 
 def partial_fit(
-    net: Network, X: Any, y: Any = None, *, optimizer: Optimizer | str | None = None, **arguments: Any
+    net: Network,
+    X: Data | BatchSource,
+    y: ArrayLike | None = None,
+    *,
+    optimizer: Optimizer | str | None = None,
+    **arguments: Any,
 ) -> History:
     """Train for one more epoch; see :meth:`fastnn.Sequential.partial_fit`, which calls this."""
     previous = net.training_state
