@@ -186,12 +186,14 @@ def test_a_state_pickled_by_an_earlier_version(compiled) -> None:
     net = classifier()
     train(net, 2)
     old = net.training_state.__getstate__()
-    old["slots"], old["stopped"] = old.pop("moments"), True
-    del old["stop_flag"]
+    old["slots"], old["stopped"], old["state"] = old.pop("moments"), True, net.state
+    del old["stop_flag"], old["buffers"]
     state = fnn.training.TrainingState.__new__(fnn.training.TrainingState)
     state.__setstate__(old)
     np.testing.assert_array_equal(state.moments, net.training_state.moments)
+    np.testing.assert_array_equal(state.buffers, net.state)
     assert state.stopped
+    assert vars(state).keys() == vars(net.training_state).keys()
 
 
 def test_partial_fits_go_on_after_loading(backend, tmp_path) -> None:

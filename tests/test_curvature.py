@@ -424,14 +424,14 @@ def test_linearize_takes_either_targets_or_a_cotangent(backend):
     made: Case = case(0, backend)
     X = np.ascontiguousarray(made.X)
     with pytest.raises(TypeError, match="either y or cotangent"):
-        made.net.plan.linearize(made.net.theta, X, statistics=made.net.state)
-    lin = made.net.plan.linearize(made.net.theta, X, made.y, statistics=made.net.state)
+        made.net.plan.linearize(made.net.theta, X, buffers=made.net.state)
+    lin = made.net.plan.linearize(made.net.theta, X, made.y, buffers=made.net.state)
     with pytest.raises(ValueError, match="kind must be one of 'hessian', 'ggn', 'fisher', got 'x'"):
         lin.product(made.net.theta, "x")
     whole = case(WHOLE[0], backend)
     net = whole.net
     lin = net.plan.linearize(
-        net.theta, whole.X, net.check_data(whole.X, whole.y, None)[1], statistics=net.state, training=True
+        net.theta, whole.X, net.check_data(whole.X, whole.y, None)[1], buffers=net.state, training=True
     )
     with pytest.raises(ValueError, match="'fisher' needs rows that do not depend on each other"):
         lin.product(net.theta, "fisher")
@@ -449,15 +449,15 @@ def test_compiled_linearizations_are_those_of_the_reference(number, dtype, compi
         X, y, w = made.net.check_data(made.X, made.y, made.options["sample_weight"])
         plan, theta, state = made.net.plan, made.net.theta, made.net.state
         training = made.options["training"]
-        lin = plan.linearize(theta, X, y, w, statistics=state, training=training)
-        used = plan.linearize(theta, X[:2], y[:2], statistics=state)
-        lin = plan.linearize(theta, X, y, w, statistics=state, training=training, into=used)
+        lin = plan.linearize(theta, X, y, w, buffers=state, training=training)
+        used = plan.linearize(theta, X[:2], y[:2], buffers=state)
+        lin = plan.linearize(theta, X, y, w, buffers=state, training=training, into=used)
         lins.append(lin)
         kinds = ["hessian", "ggn", *([] if made.whole else ["fisher"])]
         products.append([lin.product(V, kind) for kind in kinds] + [lin.product(V[0]), lin.input_gradient()])
         if not made.whole:
             cotangent = np.cos(np.arange(len(X) * made.net.n_outputs)).reshape(len(X), -1).astype(dtype)
-            moved = plan.linearize(theta, X, cotangent=cotangent, statistics=state, training=training)
+            moved = plan.linearize(theta, X, cotangent=cotangent, buffers=state, training=training)
             direction = np.sin(np.arange(X.shape[1])).astype(dtype)
             products[-1] += [moved.input_gradient(), moved.input_product(direction), moved.product(V, "hessian")]
     a, b = lins

@@ -76,10 +76,10 @@ def test_training_by_feature_is_training_by_row(by_feature, dtype, source, batch
     results = []
     for from_rows in (0, 10**9):
         knobs.change(feature_rows=from_rows)
-        start, state = theta.copy(), np.zeros((2, n_parameters), dtype)
+        start, moments = theta.copy(), np.zeros((2, n_parameters), dtype)
         plan = Plan(ops, n_parameters, "cross_entropy", dtype)
         rule = UpdateRule("adam", 0.003, weight_decay=0.1)
-        outcome = plan.train(start, state, X, y, order, batch, rule, 0, sample_weight=w, l2=1e-3)
-        results.append((start, state, outcome.losses, outcome.correct))
+        outcome = plan.train(start, moments, X, y, order, batch, rule, 0, sample_weight=w, l2=1e-3)
+        results.append((start, moments, outcome.losses, outcome.correct))
     for ours, other in zip(*results, strict=True):
         np.testing.assert_allclose(ours, other, rtol=0, atol=TOLERANCE[dtype])

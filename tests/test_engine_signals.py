@@ -17,7 +17,7 @@ def test_a_signals_handler_has_subnormal_numbers(rng) -> None:
     sizes = [64, 256, 10]
     ops, n_parameters = chain(sizes, ["tanh", "linear"])
     theta, X, y, _ = problem(sizes, "cross_entropy", "float32", 2000, rng)
-    plan, state = Plan(ops, n_parameters, "cross_entropy", "float32"), np.zeros((0, n_parameters), np.float32)
+    plan, moments = Plan(ops, n_parameters, "cross_entropy", "float32"), np.zeros((0, n_parameters), np.float32)
     tiny, seen = np.full(4, np.finfo(np.float32).tiny), []
 
     def handler(*_):
@@ -25,7 +25,7 @@ def test_a_signals_handler_has_subnormal_numbers(rng) -> None:
         raise Alarm
 
     with alarm(0.1, handler):
-        result = plan.train(theta, state, X, y, None, 500, UpdateRule("sgd", 1e-6), 0, epochs=5000, threads=1)
+        result = plan.train(theta, moments, X, y, None, 500, UpdateRule("sgd", 1e-6), 0, epochs=5000, threads=1)
     assert result.status == "interrupted"
     assert len(seen) == 4
     assert min(seen) > 0
@@ -38,17 +38,17 @@ def test_an_interrupt_leaves_whole_steps(workers, rng) -> None:
     theta, X, y, _ = problem(sizes, "cross_entropy", "float32", 4000, rng)
     theta *= 0.1
     plan, rule = Plan(ops, n_parameters, "cross_entropy", "float32"), UpdateRule("sgd", 1e-2)
-    state = np.zeros((0, n_parameters), np.float32)
+    moments = np.zeros((0, n_parameters), np.float32)
     order = np.arange(4000)[None].repeat(5000, axis=0)
 
     trained = theta.copy()
     with alarm(0.3):
-        result = plan.train(trained, state, X, y, order, 4000, rule, 0, threads=workers)
+        result = plan.train(trained, moments, X, y, order, 4000, rule, 0, threads=workers)
     replay = theta.copy()
     for steps in range(5000):
         if np.array_equal(replay, trained):
             break
-        plan.train(replay, state, X, y, order[:1], 4000, rule, steps, threads=workers)
+        plan.train(replay, moments, X, y, order[:1], 4000, rule, steps, threads=workers)
     assert 0 < steps < 4999
     assert (result.status, result.steps, len(result.losses)) == ("interrupted", steps, steps)
     assert isinstance(result.error, Alarm)

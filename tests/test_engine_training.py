@@ -21,8 +21,8 @@ def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
     for make in (Plan, ReferencePlan):
         plan, results = make(ops, n_parameters, "cross_entropy", "float64"), []
         for order, epochs in ((np.tile(np.arange(40), (3, 1)), 1), (None, 3)):
-            start, state = theta.copy(), np.zeros((2, n_parameters))
-            outcome = plan.train(start, state, X, y, order, 16, UpdateRule("adam", 0.01), 0, epochs=epochs)
+            start, moments = theta.copy(), np.zeros((2, n_parameters))
+            outcome = plan.train(start, moments, X, y, order, 16, UpdateRule("adam", 0.01), 0, epochs=epochs)
             results.append((start, outcome))
         np.testing.assert_array_equal(results[0][0], results[1][0])
         assert results[0][1] == results[1][1]
@@ -41,8 +41,8 @@ def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
         {"clip_norm": 0.05},
         {"clip_value": 0.01, "l2": 1e-2},
         {"clip_norm": 0.1, "clip_value": 0.02, "l1": 1e-3},
-        {"l2": 0.2, "divide_l2": True},
-        {"l2": 0.2, "divide_l2": True, "clip_norm": 0.05},
+        {"l2": 0.2, "l2_over_weight_sum": True},
+        {"l2": 0.2, "l2_over_weight_sum": True, "clip_norm": 0.05},
     ],
     ids=str,
 )
@@ -54,16 +54,16 @@ def test_training_is_that_of_the_reference(rule, dtype, options, rng) -> None:
     order = np.stack([rng.permutation(107) for _ in range(3)])
     results = []
     for plan, workers in ((ReferencePlan, 1), (Plan, 1), (Plan, 2), (Plan, 5)):
-        trained, state = theta.copy(), np.zeros((rule.n_moments, n_parameters), dtype)
+        trained, moments = theta.copy(), np.zeros((rule.n_moments, n_parameters), dtype)
         result = plan(ops, n_parameters, "cross_entropy", dtype).train(
-            trained, state, X, y, order, 16, rule, 0, sample_weight=w, threads=workers, **options
+            trained, moments, X, y, order, 16, rule, 0, sample_weight=w, threads=workers, **options
         )
-        results.append((trained, state, result))
-    (expected, expected_state, expected_result), *compiled = results
+        results.append((trained, moments, result))
+    (expected, expected_moments, expected_result), *compiled = results
     assert abs(expected - theta).max() > 1e-3
-    for trained, state, result in compiled:
+    for trained, moments, result in compiled:
         np.testing.assert_allclose(trained, expected, rtol=0, atol=TOLERANCE[dtype])
-        np.testing.assert_allclose(state, expected_state, rtol=1e-2, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(moments, expected_moments, rtol=1e-2, atol=TOLERANCE[dtype])
         np.testing.assert_allclose(result.losses, expected_result.losses, rtol=1e-5)
         np.testing.assert_allclose(result.correct, expected_result.correct, atol=0.02)
         np.testing.assert_allclose(result.penalties, expected_result.penalties, rtol=1e-5)
@@ -78,16 +78,16 @@ def test_a_divided_penalty_is_that_of_each_batchs_weight(kind, rng) -> None:
     ops, n_parameters = chain(sizes, ["tanh", "linear"])
     theta, X, y, w = problem(sizes, "cross_entropy", "float64", 43, rng)
     rule = UpdateRule("sgd", 0.1)
-    plan, state = kind(ops, n_parameters, "cross_entropy", "float64"), np.zeros((0, n_parameters))
+    plan, moments = kind(ops, n_parameters, "cross_entropy", "float64"), np.zeros((0, n_parameters))
     together, apart = theta.copy(), theta.copy()
-    result = plan.train(together, state, X, y, None, 10, rule, 0, sample_weight=w, l2=0.3, divide_l2=True)
+    result = plan.train(together, moments, X, y, None, 10, rule, 0, sample_weight=w, l2=0.3, l2_over_weight_sum=True)
     weights = [float(w[at : at + 10].sum()) for at in range(0, 43, 10)]
     parts = []
     for at, weight in zip(range(0, 43, 10), weights, strict=True):
         some = slice(at, at + 10)
         W = np.concatenate([apart[op.weight : op.weight + op.n_in * op.n_out] for op in ops])
         parts.append(0.5 * 0.3 / weight * float(W @ W))
-        one = plan.train(apart, state, X[some], y[some], None, 10, rule, 0, sample_weight=w[some], l2=0.3 / weight)
+        one = plan.train(apart, moments, X[some], y[some], None, 10, rule, 0, sample_weight=w[some], l2=0.3 / weight)
         assert one.penalties[0] == pytest.approx(parts[-1], rel=1e-12)
     np.testing.assert_allclose(together, apart, rtol=0, atol=1e-14)
     assert result.penalties[0] == pytest.approx(np.average(parts, weights=weights), rel=1e-12)
@@ -153,12 +153,12 @@ def test_several_epochs_in_one_call_are_several_calls(rule, rng) -> None:
     theta, X, y, _ = problem(sizes, "cross_entropy", "float64", 30, rng)
     order = np.stack([rng.permutation(30) for _ in range(4)])
     plan = Plan(ops, n_parameters, "cross_entropy", "float64")
-    once, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
-    result = plan.train(once, state, X, y, order, 7, rule, 0)
-    often, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
+    once, moments = theta.copy(), np.zeros((rule.n_moments, n_parameters))
+    result = plan.train(once, moments, X, y, order, 7, rule, 0)
+    often, moments = theta.copy(), np.zeros((rule.n_moments, n_parameters))
     steps, losses = 0, []
     for epoch in order:
-        part = plan.train(often, state, X, y, epoch[None], 7, rule, steps)
+        part = plan.train(often, moments, X, y, epoch[None], 7, rule, steps)
         steps = part.steps
         losses.extend(part.losses)
     np.testing.assert_array_equal(once, often)
@@ -175,12 +175,12 @@ def test_a_batch_without_weight_is_skipped(rule, workers, rng) -> None:
     theta, X, y, w = problem(sizes, "cross_entropy", "float64", 12, rng)
     w[4:8] = 0
     plan = Plan(ops, n_parameters, "cross_entropy", "float64")
-    skipped, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
-    result = plan.train(skipped, state, X, y, None, 4, rule, 0, sample_weight=w, l2=0.1, threads=workers)
+    skipped, moments = theta.copy(), np.zeros((rule.n_moments, n_parameters))
+    result = plan.train(skipped, moments, X, y, None, 4, rule, 0, sample_weight=w, l2=0.1, threads=workers)
     assert result.steps == 2
     keep = np.r_[0:4, 8:12]
-    left_out, state = theta.copy(), np.zeros((rule.n_moments, n_parameters))
-    plan.train(left_out, state, X[keep], y[keep], None, 4, rule, 0, sample_weight=w[keep], l2=0.1, threads=workers)
+    left_out, moments = theta.copy(), np.zeros((rule.n_moments, n_parameters))
+    plan.train(left_out, moments, X[keep], y[keep], None, 4, rule, 0, sample_weight=w[keep], l2=0.1, threads=workers)
     np.testing.assert_allclose(skipped, left_out, rtol=0, atol=1e-15)
 
 
@@ -209,14 +209,14 @@ def test_subnormal_numbers_are_zeros_while_it_trains(dtype, workers, rng) -> Non
     theta, X, y, _ = problem([3, 20, 2], "cross_entropy", dtype, 40, rng)
     tiny, first = np.finfo(dtype).tiny, slice(0, 20)
     X[:, 0] = 0
-    state = np.zeros((2, n_parameters), dtype)
-    state[0, first] = 1e3 * tiny
+    moments = np.zeros((2, n_parameters), dtype)
+    moments[0, first] = 1e3 * tiny
     rule, results = UpdateRule("adam", 1e-3), []
     for plan in (
         Plan(ops, n_parameters, "cross_entropy", dtype),
         ReferencePlan(ops, n_parameters, "cross_entropy", dtype),
     ):
-        trained, slots = theta.copy(), state.copy()
+        trained, slots = theta.copy(), moments.copy()
         plan.train(trained, slots, X, y, None, 40, rule, 0, epochs=100, threads=workers)
         results.append((trained, slots[0, first]))
     assert (results[0][1] == 0).all()

@@ -32,12 +32,12 @@ def test_the_same_number_of_workers_gives_the_same_bits(rng) -> None:
     for workers in (1, 2, 3, 4):
         results = []
         for _ in range(3):
-            trained, state = theta.copy(), np.zeros((2, n_parameters), np.float32)
+            trained, moments = theta.copy(), np.zeros((2, n_parameters), np.float32)
             plan = Plan(ops, n_parameters, "cross_entropy", "float32")
             result = plan.train(
-                trained, state, X, y, order, 32, UpdateRule("adam", 1e-3), 0, clip_norm=0.5, threads=workers
+                trained, moments, X, y, order, 32, UpdateRule("adam", 1e-3), 0, clip_norm=0.5, threads=workers
             )
-            results.append((trained.tobytes(), state.tobytes(), result))
+            results.append((trained.tobytes(), moments.tobytes(), result))
         assert results[0] == results[1] == results[2]
 
 
@@ -52,14 +52,14 @@ def test_deterministic_results_do_not_depend_on_the_workers(dtype, rng) -> None:
     options = {"clip_norm": 0.5, "l1": 1e-4, "l2": 1e-3, "sample_weight": w}
     results = []
     for workers in (1, 2, 3, 4, 7):
-        trained, state = theta.copy(), np.zeros((2, n_parameters), dtype)
-        result = plan.train(trained, state, X, y, order, 100, rule, 0, threads=workers, deterministic=True, **options)
+        trained, moments = theta.copy(), np.zeros((2, n_parameters), dtype)
+        result = plan.train(trained, moments, X, y, order, 100, rule, 0, threads=workers, deterministic=True, **options)
         loss, gradient = plan.loss_and_gradient(trained, X, y, w, threads=workers, deterministic=True)
-        results.append((trained.tobytes(), state.tobytes(), result, loss, gradient.tobytes()))
+        results.append((trained.tobytes(), moments.tobytes(), result, loss, gradient.tobytes()))
     assert all(result == results[0] for result in results)
-    expected, state = theta.copy(), np.zeros((2, n_parameters), dtype)
+    expected, moments = theta.copy(), np.zeros((2, n_parameters), dtype)
     ReferencePlan(ops, n_parameters, "cross_entropy", dtype).train(
-        expected, state, X, y, order, 100, rule, 0, **options
+        expected, moments, X, y, order, 100, rule, 0, **options
     )
     np.testing.assert_allclose(np.frombuffer(results[0][0], dtype), expected, rtol=0, atol=TOLERANCE[dtype])
 
@@ -174,13 +174,13 @@ rng = np.random.default_rng(0)
 ops = [OpSpec("dense", -1, 8, 16, 0, 128, "gelu"), OpSpec("dense", 0, 16, 3, 144, 192, "linear")]
 X, y = rng.standard_normal((400, 8)), rng.integers(0, 3, 400)
 plan, rule = Plan(ops, 195, "cross_entropy", "float32"), UpdateRule("adam", 1e-3)
-theta, state = rng.standard_normal(195).astype("f"), np.zeros((2, 195), "f")
+theta, moments = rng.standard_normal(195).astype("f"), np.zeros((2, 195), "f")
 for workers in (1, 2):
     counts = []
     for epochs in (1, 1, 1, 40):
         order = np.stack([rng.permutation(400) for _ in range(epochs)])
         before = count.value
-        result = plan.train(theta, state, X, y, order, 8, rule, 0, l2=1e-3, clip_norm=1.0, threads=workers)
+        result = plan.train(theta, moments, X, y, order, 8, rule, 0, l2=1e-3, clip_norm=1.0, threads=workers)
         counts.append(count.value - before)
         assert result.steps == 50 * epochs
     print(*counts)

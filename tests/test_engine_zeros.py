@@ -90,12 +90,12 @@ def test_training_that_skips_zeros_is_training(skipping, many_workers, dtype, so
     results = []
     for sample in (0, 8):
         knobs.change(zeros_sample=sample)
-        start, state = theta.copy(), np.zeros((2, n_parameters), dtype)
+        start, moments = theta.copy(), np.zeros((2, n_parameters), dtype)
         plan = Plan(ops, n_parameters, "cross_entropy", dtype, 0.5)
         outcome = plan.train(
-            start, state, X, y, order, batch, UpdateRule("adam", 0.003), 0, sample_weight=w, l2=1e-3, threads=workers
+            start, moments, X, y, order, batch, UpdateRule("adam", 0.003), 0, sample_weight=w, l2=1e-3, threads=workers
         )
-        results.append((start, state, outcome.losses, outcome.correct))
+        results.append((start, moments, outcome.losses, outcome.correct))
     for dense, skipped in zip(*results, strict=True):
         np.testing.assert_array_equal(dense, skipped)
 

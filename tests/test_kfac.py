@@ -57,7 +57,7 @@ def test_compiled_step_equals_the_reference(layers, dtype, threads, clip, many_w
             0,
             l2=0.01,
             threads=threads,
-            statistics=net.state,
+            buffers=net.state,
             preconditioner=inverses,
         )
         assert result.status == "ok"

@@ -81,7 +81,7 @@ def test_a_layer_describes_itself() -> None:
         ("dropout", 2, 2, 2),
     ]
     assert [op.buffer for op in layout.ops] == [-1, 0, -1, 0]  # the dropouts share a seed
-    assert (layout.n_parameters, layout.n_state) == (21, 3)
+    assert (layout.n_parameters, layout.n_buffers) == (21, 3)
     assert initial_state(layout, np.dtype("f")).tolist() == [0.0, 3.0, 3.0]
     assert initial_parameters(layout, np.dtype("d"), np.random.default_rng(0))[15:].tolist() == [0.5] * 6
     lower(layout.ops, layout.n_parameters, "squared_error", "float32")

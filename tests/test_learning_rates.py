@@ -38,9 +38,9 @@ def test_compiled_is_the_reference(rule, options, threads, dtype, rng, many_work
     start, rates = rng.normal(size=49).astype(dtype), rng.random(9)
     results = []
     for plan in plans(dtype):
-        theta, state = start.copy(), np.zeros((rule.n_moments, 49), dtype)
-        got = plan.train(theta, state, X, y, order, 4, rule, 0, learning_rates=rates, threads=threads, **options)
-        results.append((theta, state, got.losses))
+        theta, moments = start.copy(), np.zeros((rule.n_moments, 49), dtype)
+        got = plan.train(theta, moments, X, y, order, 4, rule, 0, learning_rates=rates, threads=threads, **options)
+        results.append((theta, moments, got.losses))
     tolerance = 1e-4 if dtype == "float32" else 1e-12
     for compiled_value, reference_value in zip(*results, strict=True):
         np.testing.assert_allclose(compiled_value, reference_value, rtol=tolerance, atol=tolerance)
@@ -55,12 +55,12 @@ def test_rates_are_those_of_the_batches(options, backend, dtype, rng) -> None:
     w[4:8] = 0.0  # the second batch is skipped; its rate is skipped with it
     net = fnn.Sequential([fnn.Dense(2)], input_size=4, loss="squared_error", dtype=dtype, seed=0, backend=backend)
     rates, rule = np.array([0.1, 0.2, 0.3]), UpdateRule("sgd", 7.0, momentum=0.5)
-    once, state = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
-    net.plan.train(once, state, X, y, None, 4, rule, 0, sample_weight=w, learning_rates=rates, **options)
-    often, state = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
+    once, moments = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
+    net.plan.train(once, moments, X, y, None, 4, rule, 0, sample_weight=w, learning_rates=rates, **options)
+    often, moments = net.theta.copy(), np.zeros((1, net.n_parameters), dtype)
     for at, rate in zip((0, 8), (0.1, 0.3), strict=True):
         take = slice(at, at + 4)
-        net.plan.train(often, state, X[take], y[take], None, 4, rule._replace(learning_rate=rate), 0, **options)
+        net.plan.train(often, moments, X[take], y[take], None, 4, rule._replace(learning_rate=rate), 0, **options)
     np.testing.assert_array_equal(once, often)
 
 

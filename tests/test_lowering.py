@@ -44,7 +44,7 @@ def test_places_of_a_linearization() -> None:
     dense, batch_norm, relu, dropout, layer_norm = plan.places[1:6]
     assert (dense.slope, dense.bend) == (18, 22)
     assert (relu.slope >= 0, relu.bend) == (True, -1)
-    assert (batch_norm.columns, batch_norm.inv_std, plan.kept_columns) == (0, -1, 12)
+    assert (batch_norm.columns, batch_norm.inv_std, plan.saved_columns) == (0, -1, 12)
     assert layer_norm.inv_std >= 0
     assert (dropout.out, dropout.delta, dropout.slope) == (relu.out, relu.delta, -1)
     widths = {"out": 0, "delta": 0, "slope": 0, "bend": 0, "normalised": 0, "inv_std": 0}
@@ -56,8 +56,8 @@ def test_places_of_a_linearization() -> None:
             at = getattr(place, name)
             if at >= 0:
                 taken += range(at, at + (1 if name == "inv_std" else op.n_out))
-    assert sorted(taken) == list(range(plan.kept_curvature))  # without gaps or overlaps
-    assert plan.kept_elements == plan.kept_curvature + 3
+    assert sorted(taken) == list(range(plan.saved_curvature))  # without gaps or overlaps
+    assert plan.saved_elements == plan.saved_curvature + 3
 
 
 def test_shared_parameters_and_inputs() -> None:

@@ -358,7 +358,7 @@ def test_an_interrupt_in_the_middle_of_a_large_batch(workers, rng) -> None:
 
     # without red zones, whose filling takes as long as the alarm waits: it would ring before the step begins
     with knobs.changed(red_zone=0), alarm(0.05):
-        result = net.plan.train(theta, slots, X, y, None, 4000, rule, 0, threads=workers, statistics=statistics)
+        result = net.plan.train(theta, slots, X, y, None, 4000, rule, 0, threads=workers, buffers=statistics)
     assert (result.status, result.steps, result.losses) == ("interrupted", 0, ())
     assert isinstance(result.error, Alarm)
     np.testing.assert_array_equal(theta, net.theta)

@@ -344,7 +344,7 @@ def test_plan_refuses(ops, n, options, message) -> None:
     [
         ({"theta": np.zeros(3)}, ValueError, r"theta: expected shape \(2,\), got \(3,\)"),
         ({"theta": np.zeros(2, np.float32)}, TypeError, "theta: expected dtype float64"),
-        ({"state": np.zeros((1, 2))}, ValueError, r"state: expected shape \(0, 2\), got \(1, 2\)"),
+        ({"moments": np.zeros((1, 2))}, ValueError, r"moments: expected shape \(0, 2\), got \(1, 2\)"),
         ({"X": np.zeros((4, 1), np.int64)}, TypeError, "X: expected dtype float32, float64 or uint8, got int64"),
         ({"X": np.zeros((4, 2))}, ValueError, r"X: expected shape \(N, 1\), got \(4, 2\)"),
         ({"y": np.zeros((3, 1))}, ValueError, "y: expected 4 rows like X"),
@@ -357,7 +357,7 @@ def test_train_refuses(changes, error, message) -> None:
     plan = Plan([OpSpec("dense", -1, 1, 1, 0, 1, "linear")], 2, "squared_error", "float64")
     arguments = {
         "theta": np.zeros(2),
-        "state": np.zeros((0, 2)),
+        "moments": np.zeros((0, 2)),
         "X": np.ones((4, 1)),
         "y": np.ones((4, 1)),
         "order": None,

@@ -46,7 +46,7 @@ class Case:
         self.dtype = "float32" if rng.random() < 0.5 else "float64"
         self.loss = self.pick(list(LOSSES))
         self.ops: list[OpSpec] = []
-        self.parameters = self.buffers = 0
+        self.parameters = self.n_buffers = 0
         self.build()
         self.rows = int(self.pick([1, 2, 7, 16, 25, 40, 97, 290]))
         self.workers = int(self.pick([1, 1, 2, 3, 4]))
@@ -72,7 +72,7 @@ class Case:
                 shift, self.parameters = self.parameters, self.parameters + n_out
         size = {"batch_norm": 2 * n_out + 1, "standardize": 2 * n_out, "dropout": 1}.get(kind, 0)
         if size:
-            buffer, self.buffers = self.buffers, self.buffers + size
+            buffer, self.n_buffers = self.n_buffers, self.n_buffers + size
         options = {"epsilon": 1e-5, "momentum": 0.9} if kind.endswith("_norm") else {}
         options |= {"dropout_rate": 0.3} if kind == "dropout" else {}
         previous = len(self.ops) - 1
@@ -111,7 +111,7 @@ class Case:
         rng, rows = self.rng, self.rows
         n_in, n_out = self.ops[0].n_in, self.ops[-1].n_out
         self.theta = (0.3 * rng.standard_normal(self.parameters)).astype(self.dtype)
-        self.state = np.abs(rng.standard_normal(self.buffers)).astype(self.dtype) + 1
+        self.buffers = np.abs(rng.standard_normal(self.n_buffers)).astype(self.dtype) + 1
         filled = rng.random((rows, n_in)) < self.pick([0.02, 0.1, 0.4, 1.0])
         source = self.pick(["own", "own", "float32", "float64", "uint8", "sparse"])
         dtype = self.dtype if source in ("own", "sparse") else source
@@ -127,11 +127,11 @@ class Case:
         self.direction = rng.standard_normal((2, self.parameters)).astype(self.dtype)
 
     def forward(self) -> list[np.ndarray]:
-        return [self.plan.forward(self.theta, self.X, self.workers, self.state)]
+        return [self.plan.forward(self.theta, self.X, self.workers, self.buffers)]
 
     def gradient(self) -> list[np.ndarray]:
         loss, gradient = self.plan.loss_and_gradient(
-            self.theta, self.X, self.y, self.weight, 1e-3, 1e-2, self.workers, statistics=self.state
+            self.theta, self.X, self.y, self.weight, 1e-3, 1e-2, self.workers, buffers=self.buffers
         )
         return [np.array(loss), gradient]
 
@@ -140,7 +140,7 @@ class Case:
         rules = RULES if self.dtype and not any(op.kind == "standardize" for op in self.ops) else RULES[:-1]
         rule = rules[int(rng.integers(len(rules)))]
         order = None if rng.random() < 0.3 else np.stack([rng.permutation(self.rows) for _ in range(2)])
-        theta, state = self.theta.copy(), self.state.copy()
+        theta, buffers = self.theta.copy(), self.buffers.copy()
         moments = np.zeros((rule.n_moments, self.parameters), self.dtype)
         options: dict[str, Any] = {"clip_norm": 1.0} if rng.random() < 0.3 else {}
         if rule.rule == "kfac":
@@ -148,9 +148,9 @@ class Case:
         result = self.plan.train(
             theta, moments, self.X, self.y, order, int(rng.integers(1, self.rows + 1)), rule, 0, l2=1e-3, epochs=2,
             sample_weight=self.weight, threads=self.workers, deterministic=bool(rng.random() < 0.3),
-            statistics=state, **options,
+            buffers=buffers, **options,
         )  # fmt: skip
-        return [theta, state, moments, np.array(result.losses)]
+        return [theta, buffers, moments, np.array(result.losses)]
 
     def factors(self, op: OpSpec) -> tuple[np.ndarray, np.ndarray] | None:
         if op.kind != "dense":
@@ -162,7 +162,7 @@ class Case:
         rng = np.random.default_rng(self.seed)
         training = bool(rng.random() < 0.5)
         lin = self.plan.linearize(
-            self.theta, self.X, self.y, self.weight, statistics=self.state, training=training, threads=self.workers
+            self.theta, self.X, self.y, self.weight, buffers=self.buffers, training=training, threads=self.workers
         )
         coupled = training and any(op.kind == "batch_norm" for op in self.ops)
         results = [lin.outputs.copy(), lin.product(self.direction), lin.product(self.direction, "ggn")]

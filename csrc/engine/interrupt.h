@@ -11,7 +11,7 @@
 #define BLOCK_WORK 2e8
 
 /* At most so many of `rows` rows of an op take this long; whole tiles of every height, so that a large chunk is as fast
- * as in one piece. Its bits are the same, too, but for the weights of few outputs: sums over rows continue where the
+ * as in one piece. Its bits are the same but for the weights of few outputs: sums over rows continue where the
  * block before left them. */
 static inline ptrdiff_t fnn_block_rows(const fnn_op *op, ptrdiff_t rows)
 {

@@ -184,8 +184,9 @@ static void FN(dense_backward_block)(const FN(view) * v, const FN(dense_block) *
     if (b->dx)
         FN(dense_input_gradient)(v, b);
     if (b->zeros)
-        KERNELS(job)->zeros_turn(b->rows, op->n_out, op->n_in, job->schedule.zeros_gradient, job->schedule.zeros_apart,
-                                 b->zeros->bits, b->zeros->starts, b->zeros->list);
+        KERNELS(job)->zeros_transpose_lists(b->rows, op->n_out, op->n_in, job->schedule.zeros_gradient,
+                                            job->schedule.zeros_apart, b->zeros->bits, b->zeros->starts,
+                                            b->zeros->list);
     if (!v->step) {
         FN(dense_gradient)(job, op, b, b->accumulate || op->shared_weight, pack, gradient + op->weight);
         return;
@@ -281,8 +282,8 @@ static void FN(dense_gradient_tangent)(const FN(linear_view) * v)
         .rows = v->rows, .x_rows = v->x_rows, .zeros = v->v ? FN(zeros_of)(v->job, v->memory, op, 0, &zeros) : NULL};
     if (b.zeros) {
         const fnn_schedule *s = &v->job->schedule;
-        KERNELS(v->job)->zeros_turn(v->rows, op->n_out, op->n_in, s->zeros_gradient, s->zeros_apart, b.zeros->bits,
-                                    b.zeros->starts, b.zeros->list);
+        KERNELS(v->job)->zeros_transpose_lists(v->rows, op->n_out, op->n_in, s->zeros_gradient, s->zeros_apart,
+                                               b.zeros->bits, b.zeros->starts, b.zeros->list);
         KERNELS(v->job)->zeros_gradient(op->n_in, op->n_out, v->rows, op->n_in, v->x_rows, 0, s->zeros_gradient,
                                         s->zeros_apart, b.zeros->starts, b.zeros->list, v->own->tangent_delta,
                                         op->n_out, accumulate, pack, g);

@@ -3,7 +3,7 @@
 #ifdef FNN_X86
 extern const fnn_kernels fnn_kernels_baseline, fnn_kernels_avx2, fnn_kernels_avx512;
 
-/* The compiler's own detection asks the operating system, too, whether it saves the wide registers. */
+/* The compiler's own detection also asks the operating system whether it saves the wide registers. */
 static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static int has_avx512(void)
 {

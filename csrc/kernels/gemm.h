@@ -19,16 +19,17 @@
 #define FNN_GEMM_VECTORS 2
 #endif
 
-/* Tiles into which zeros_turn and zeros_gradient cut k features: `height` features, `apart` from each other, are one
- * tile. The engine reserves what they write by the same number. */
+/* Tiles into which zeros_transpose_lists and zeros_gradient cut k features: `height` features, `apart` from each other,
+ * are one tile. The engine reserves what they write by the same number. */
 static inline ptrdiff_t fnn_zeros_tiles(ptrdiff_t k, int height, int apart)
 {
     const ptrdiff_t group = (ptrdiff_t)height * apart, rest = k % group;
     return k / group * apart + (rest < apart ? rest : apart);
 }
 
-/* Elements of `starts` that zeros_forward (tiles of `forward` rows) and then zeros_turn (tiles of `height` features)
- * write for k features of `rows` rows. zeros_turn takes blocks of FNN_ZEROS_LEAST_BLOCK rows or more, one at least. */
+/* Elements of `starts` that zeros_forward (tiles of `forward` rows) and then zeros_transpose_lists (tiles of `height`
+ * features) write for k features of `rows` rows. zeros_transpose_lists takes blocks of FNN_ZEROS_LEAST_BLOCK rows or
+ * more, one at least. */
 #define FNN_ZEROS_LEAST_BLOCK 64
 static inline ptrdiff_t fnn_zeros_starts(ptrdiff_t rows, ptrdiff_t k, int forward, int height, int apart)
 {

@@ -91,10 +91,10 @@ int FN(weight_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, co
     enum { WIDE = GEMM_NV * LANES };
     if (n > FN(few_outputs) || 5 * n * ((m + LANES - 1) / LANES) > 4 * m * ((n + LANES - 1) / LANES))
         return 0;
-    REAL turned[FN(few_outputs) * WIDE];
+    REAL transposed[FN(few_outputs) * WIDE];
     for (ptrdiff_t jc = 0; jc < m; jc += WIDE) {
         const ptrdiff_t cols = m - jc < WIDE ? m - jc : WIDE;
-        FN(gemm)(n, cols, k, delta, 0, 1, x + jc, m, 1, NULL, 0, pack, turned, WIDE);
+        FN(gemm)(n, cols, k, delta, 0, 1, x + jc, m, 1, NULL, 0, pack, transposed, WIDE);
         for (ptrdiff_t i = 0; i < n; i += LANES) {
             const int width = n - i < LANES ? (int)(n - i) : LANES;
             for (ptrdiff_t j = 0; j < cols; j += LANES) {
@@ -102,7 +102,7 @@ int FN(weight_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, co
                 VEC block[LANES];
 #pragma GCC unroll 16
                 for (int t = 0; t < LANES; t++)
-                    block[t] = t < width ? FN(v_load)(turned + (i + t) * WIDE + j) : FN(v_zero)();
+                    block[t] = t < width ? FN(v_load)(transposed + (i + t) * WIDE + j) : FN(v_zero)();
                 FN(v_transpose)(block);
 #pragma GCC unroll 16
                 for (int t = 0; t < LANES; t++) {

@@ -191,8 +191,8 @@ FNN_INLINE ptrdiff_t FN(zeros_block)(ptrdiff_t n, int height)
     return rows > ZEROS_MOST_ROWS ? ZEROS_MOST_ROWS : rows;
 }
 
-void FN(zeros_turn)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, int apart, const uint64_t *bits,
-                    int32_t *starts, int32_t *list)
+void FN(zeros_transpose_lists)(ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, int apart, const uint64_t *bits,
+                               int32_t *starts, int32_t *list)
 {
     const ptrdiff_t words = (k + 63) / 64, block = FN(zeros_block)(n, height);
     uint64_t square[ZEROS_MOST_ROWS];

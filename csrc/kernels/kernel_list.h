@@ -60,7 +60,7 @@ KERNEL(void, zeros_forward,
 /* For blocks of rows, and in each for tiles of `height` (2 or 4) features `apart` (a power of 2, up to 64 / height):
  * list[starts[t]] .. list[starts[t + 1]] are the rows of the block where one of the tile's features is not 0. Room for
  * starts: a block has 64 rows or more, and (k + 64) / height tiles at most; list: one for each tile and row, and 16 */
-KERNEL(void, zeros_turn,
+KERNEL(void, zeros_transpose_lists,
        (ptrdiff_t rows, ptrdiff_t n, ptrdiff_t k, int height, int apart, const uint64_t *bits, int32_t *starts,
         int32_t *list))
 /* c (m, n) (+)= x[:, at : at + m]ᵀ delta (rows, n; row stride `row`, readable up to there) with these lists; at: a
@@ -190,7 +190,7 @@ KERNEL(void, inverse_std, (ptrdiff_t n, double epsilon, const REAL *variance, RE
 KERNEL(void, batch_norm_normalise,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *mean, const REAL *inv_std, const REAL *gamma,
         const REAL *beta, REAL *normalised, REAL *out))
-/* The three before for a batch that is one shard: mean, variance and inv_std are results, too; in place allowed */
+/* The three before for a batch that is one shard: mean, variance and inv_std are results as well; in place allowed */
 KERNEL(void, batch_norm_forward,
        (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta, double epsilon, REAL *mean,
         REAL *variance, REAL *inv_std, REAL *out))

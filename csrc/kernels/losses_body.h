@@ -34,11 +34,11 @@ FNN_INLINE double FN(row_depth)(ptrdiff_t cols, const REAL *z, REAL top)
     return sum;
 }
 
-/* Columns up to which a block of rows is turned, so that its maxima, exponentials and sums run over the rows. */
+/* Columns up to which a block of rows is transposed, so that its maxima, exponentials and sums run over the rows. */
 #define FEW_COLS 32
 
 /* e[j, i] = x[i, j], of rows BLOCK_ROWS apart; what lies beyond the last row, up to a whole vector, is 0. */
-FNN_INLINE void FN(turn_rows)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, REAL *e)
+FNN_INLINE void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, REAL *e)
 {
     for (ptrdiff_t i = 0; i < rows; i += LANES) {
         for (ptrdiff_t j = 0; j < cols; j += LANES) {
@@ -56,8 +56,8 @@ FNN_INLINE void FN(turn_rows)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, REA
     }
 }
 
-/* The way back. */
-FNN_INLINE void FN(turn_columns)(ptrdiff_t rows, ptrdiff_t cols, const REAL *e, REAL *x)
+/* x[i, j] = e[j, i]. */
+FNN_INLINE void FN(transpose_out)(ptrdiff_t rows, ptrdiff_t cols, const REAL *e, REAL *x)
 {
     for (ptrdiff_t i = 0; i < rows; i += LANES) {
         for (ptrdiff_t j = 0; j < cols; j += LANES) {
@@ -80,7 +80,7 @@ FNN_INLINE void FN(exp_columns)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, R
                                 REAL *best)
 {
     const ptrdiff_t n = (rows + LANES - 1) / LANES * LANES;
-    FN(turn_rows)(rows, cols, z, e);
+    FN(transpose_in)(rows, cols, z, e);
     for (ptrdiff_t i = 0; i < n; i++) {
         top[i] = e[i];
         best[i] = -1; /* of a NaN there is no best */
@@ -126,7 +126,7 @@ FNN_INLINE double FN(cross_entropy_columns)(ptrdiff_t rows, ptrdiff_t cols, cons
     }
     for (ptrdiff_t i = 0; i < rows; i++)
         e[labels[i] * BLOCK_ROWS + i] -= w[i] * (REAL)own;
-    FN(turn_columns)(rows, cols, e, delta);
+    FN(transpose_out)(rows, cols, e, delta);
     for (ptrdiff_t i = 0; i < rows; i++)
         sum[i] = FN(m_log)(sum[i]);
     for (ptrdiff_t i = 0; i < rows; i += 8)

@@ -96,7 +96,7 @@ int fnn_barrier_aborted(const fnn_barrier *barrier);
 /* Only when no thread is inside fnn_barrier_wait or _abort any more: for workers, after fnn_team_run has returned. */
 void fnn_barrier_destroy(fnn_barrier *barrier);
 
-/* Independent pieces of work that workers take one after the other, whoever is free. */
+/* Independent pieces of work; each worker takes the next one when it is free. */
 typedef struct {
     void (*run)(const void *arg, ptrdiff_t item, void *workspace);
     const void *arg;

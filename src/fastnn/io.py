@@ -227,7 +227,7 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
         tensors["training.slots"] = training.moments.copy()
     if (factors := training.factors) is not None:
         tensors["training.factors"] = factors.copy()
-    theta, buffers = training.theta, training.state  # another thread may set them to None
+    theta, buffers = training.theta, training.buffers  # another thread may set them to None
     elsewhere = theta is not None and buffers is not None
     if theta is not None and buffers is not None:
         if not (np.isfinite(theta).all() and np.isfinite(buffers).all()):
@@ -291,14 +291,14 @@ class _TrainingReader:
         if not isinstance(optimizer, optimizers.Optimizer):
             raise ValueError(f"expected an optimizer, got {optimizer!r}")
         moments = self._tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
-        factors = theta = state = None
+        factors = theta = buffers = None
         if isinstance(optimizer, optimizers.KFAC):
             factors = self._tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
         if data["elsewhere"]:
             theta = self._tensor("training.theta", net.theta.shape).copy()
             if not np.isfinite(theta).all():
                 raise ValueError("tensor 'training.theta' has values that are not finite")
-            state = self._tensor("training.state", net.state.shape).copy()
+            buffers = self._tensor("training.state", net.state.shape).copy()
         history, plateau, callback_states = self._history(), self._plateau(optimizer), self._callbacks()
         if self._unused:
             raise ValueError(f"tensors {', '.join(sorted(self._unused))} belong to nothing")
@@ -320,7 +320,7 @@ class _TrainingReader:
             stop_flag=StopFlag(data["stopped"]),
             callback_states=callback_states,
             theta=theta,
-            state=state,
+            buffers=buffers,
             factors=factors,
         )
 

@@ -75,7 +75,7 @@ class Layout(NamedTuple):
     parameters: tuple[Parameter, ...]
     buffers: tuple[Buffer, ...]
     n_parameters: int
-    n_state: int
+    n_buffers: int
 
 
 class Builder:
@@ -98,7 +98,7 @@ class Builder:
         self._parameters: list[Parameter] = []
         self._buffers: list[Buffer] = []
         self._shared: dict[str, int] = {}
-        self._n_parameters = self._n_state = 0
+        self._n_parameters = self._n_buffers = 0
 
     def parameter(
         self, name: str, shape: tuple[int, ...], draw: Callable[[np.random.Generator], np.ndarray | float]
@@ -115,9 +115,9 @@ class Builder:
         """Offset of a new part of the buffers; with `shared`, of the one that all layers with this word have."""
         if shared in self._shared:
             return self._shared[shared]
-        offset = self._n_state
+        offset = self._n_buffers
         self._buffers.append(Buffer(offset, size, initial, begin))
-        self._n_state += size
+        self._n_buffers += size
         if shared is not None:
             self._shared[shared] = offset
         return offset
@@ -135,7 +135,7 @@ class Builder:
     def layout(self) -> Layout:
         """All that was taken down."""
         parts = tuple(self._ops), tuple(self._parameters), tuple(self._buffers)
-        return Layout(*parts, self._n_parameters, self._n_state)
+        return Layout(*parts, self._n_parameters, self._n_buffers)
 
 
 def initial_parameters(layout: Layout, dtype: DType, generator: np.random.Generator) -> np.ndarray:
@@ -149,7 +149,7 @@ def initial_parameters(layout: Layout, dtype: DType, generator: np.random.Genera
 
 def initial_state(layout: Layout, dtype: DType) -> np.ndarray:
     """Buffers before any training."""
-    state = np.zeros(layout.n_state, dtype)
+    state = np.zeros(layout.n_buffers, dtype)
     for buffer in layout.buffers:
         state[buffer.offset : buffer.offset + buffer.size] = buffer.initial
     return state

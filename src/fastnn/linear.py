@@ -47,7 +47,7 @@ def least_squares(
     The objective is quadratic, so that one Newton step from anywhere ends at its minimum (docs/theory.md, section 10).
     The step is taken as a least-squares problem of the rows √w (x − x̄): without a penalty by LAPACK's gelsd, with one
     by their singular values s, each of which counts s / (s² + l2 Σ w). The condition of the normal equations,
-    X'WX + l2 Σ w I, would be the square. Singular values that are rounding count as 0 with a penalty, too, so that a
+    X'WX + l2 Σ w I, would be the square. Singular values that are rounding count as 0 with a penalty as well, so that a
     tiny one changes nothing; wide rows cost N² D.
 
     Parameters

@@ -2,7 +2,7 @@
 
 Both backends take their view of a network from :func:`lower`. It checks the operations once, and gives the sizes and
 offsets of parameters, buffers, saved tensors and gradients as plain tuples of numbers; the compiled engine copies them
-into the C structs of csrc/engine/plan.h, whose fields have the same names but for kept_* (saved_* there).
+into the C structs of csrc/engine/plan.h, whose fields have the same names.
 
 Offsets of a :class:`Place` are in elements per row: a linearization of N rows saves that matrix at offset times N.
 """
@@ -125,7 +125,7 @@ class LoweredPlan:
         Most inputs or outputs of an operation.
     row_elements : int
         Of a worker's workspace, per row of a chunk.
-    kept_curvature, kept_elements, kept_columns, tangent_elements : int
+    saved_curvature, saved_elements, saved_columns, tangent_elements : int
         Of a linearization: offset of the loss's curvature, elements per row, elements behind all rows, and tangents per
         row of a chunk.
     """
@@ -147,9 +147,9 @@ class LoweredPlan:
     first_share: float
     broadest: int
     row_elements: int
-    kept_curvature: int
-    kept_elements: int
-    kept_columns: int
+    saved_curvature: int
+    saved_elements: int
+    saved_columns: int
     tangent_elements: int
 
 
@@ -217,9 +217,9 @@ def lower(
         first_share=first_share,
         broadest=max(max(op.n_in, op.n_out) for op in ops),
         row_elements=_row_elements(ops, waste > 0.0, LINE // item_size),
-        kept_curvature=kept,
-        kept_elements=kept + n_out,
-        kept_columns=columns,
+        saved_curvature=kept,
+        saved_elements=kept + n_out,
+        saved_columns=columns,
         tangent_elements=max(tangent, 2 * max(op.n_out for op in ops)),
     )
 

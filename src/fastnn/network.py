@@ -363,7 +363,7 @@ class Network:
 
     def evaluate_checked(self, X: Rows, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
         """:meth:`evaluate` for what :meth:`check_data` returned."""
-        Z = self.plan.forward(self._theta, X, threads=threads, statistics=self._state)
+        Z = self.plan.forward(self._theta, X, threads=threads, buffers=self._state)
         loss = self.loss_function.value(self.kernels, Z, y, w)
         if self.loss_function.classifies:
             return {"loss": loss, "accuracy": float(np.average(self.loss_function.hits(Z, y), weights=w))}
@@ -478,7 +478,7 @@ class Network:
             l2=l2,
             threads=n_threads,
             gradient=gradient,
-            statistics=self._state,
+            buffers=self._state,
             training=training,
         )
 
@@ -580,7 +580,7 @@ class Network:
         n_threads = check_threads(threads)
         if len(rows) == 0:
             return np.empty((0, self.n_outputs), self.dtype)
-        Z: np.ndarray = self.plan.forward(self._theta, rows, threads=n_threads, statistics=self._state)
+        Z: np.ndarray = self.plan.forward(self._theta, rows, threads=n_threads, buffers=self._state)
         return Z
 
     def decide(self, Z: np.ndarray) -> np.ndarray:

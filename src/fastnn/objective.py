@@ -52,7 +52,7 @@ class Objective:
     Parameters
     ----------
     net : Sequential
-        Its layers, loss and state are used; the state as it is now.
+        Its layers, loss and buffers are used; the buffers as they are now.
     X : array_like (N, D)
         Not copied where it is C-contiguous float32, float64 or uint8; it must not change.
     y : array_like
@@ -183,7 +183,7 @@ class Objective:
             l2=risk.l2,
             threads=risk.threads,
             gradient=gradient,
-            statistics=risk.state,
+            buffers=risk.buffers,
             training=risk.training,
         )
         return value, found.astype(theta.dtype, copy=False) if gradient else None

@@ -95,8 +95,8 @@ class OpFacts(NamedTuple):
     has_weight : bool
         Multiplies by a weight matrix (n_in, n_out), to which penalties apply. The other kinds have n_out = n_in.
     vectors : int
-        Of a kind without a weight matrix: parameters per feature, a vector in the place of the weight (a norm's γ) and
-        then one in that of the bias (its β).
+        Of a kind without a weight matrix: parameters per feature, one vector stored as the weight (a norm's γ) and then
+        one stored as the bias (its β).
     activates : bool
         Ends in an activation σ.
     normalises : bool

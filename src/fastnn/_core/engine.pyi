@@ -12,7 +12,7 @@ from ..reference.sparse import SparseRows
 Rows = np.ndarray | SparseRows
 
 class Plan:
-    n_state: int
+    n_buffers: int
     dtype: np.dtype[Any]
     def __init__(
         self,
@@ -24,7 +24,7 @@ class Plan:
         label_smoothing: float = 0.0,
     ) -> None: ...
     def forward(
-        self, theta: np.ndarray, X: Rows, threads: int | None = 1, statistics: np.ndarray | None = None
+        self, theta: np.ndarray, X: Rows, threads: int | None = 1, buffers: np.ndarray | None = None
     ) -> np.ndarray: ...
     def loss_and_gradient(
         self,
@@ -37,13 +37,13 @@ class Plan:
         threads: int | None = 1,
         gradient: bool = True,
         deterministic: bool = False,
-        statistics: np.ndarray | None = None,
+        buffers: np.ndarray | None = None,
         training: bool = False,
     ) -> tuple[float, np.ndarray | None]: ...
     def train(
         self,
         theta: np.ndarray,
-        state: np.ndarray,
+        moments: np.ndarray,
         X: Rows,
         y: np.ndarray,
         order: NDArray[np.int64] | None,
@@ -59,8 +59,8 @@ class Plan:
         threads: int | None = 1,
         learning_rates: NDArray[np.float64] | None = None,
         deterministic: bool = False,
-        statistics: np.ndarray | None = None,
-        divide_l2: bool = False,
+        buffers: np.ndarray | None = None,
+        l2_over_weight_sum: bool = False,
         preconditioner: Any = None,
         epochs: int = 1,
     ) -> TrainResult: ...
@@ -72,7 +72,7 @@ class Plan:
         sample_weight: np.ndarray | None = None,
         *,
         cotangent: np.ndarray | None = None,
-        statistics: np.ndarray | None = None,
+        buffers: np.ndarray | None = None,
         training: bool = False,
         threads: int | None = 1,
         into: Linearization | None = None,

@@ -124,7 +124,7 @@ cdef class Plan:
     cdef fnn_place *places
     cdef fnn_segment *segments
     cdef str real  # format of an element, "f" or "d"
-    cdef readonly ptrdiff_t n_state
+    cdef readonly ptrdiff_t n_buffers
     cdef readonly object dtype
     cdef bint classifies, takes_labels
     cdef _Workspace spare
@@ -144,7 +144,7 @@ cdef class Plan:
         for i in range(len(lowered.segments)):
             self.segments[i] = lowered.segments[i]._asdict()
         self.choose_type(dtype)
-        self.n_state = lowered.n_buffers
+        self.n_buffers = lowered.n_buffers
         self.classifies, self.takes_labels = lowered.loss.classifies, lowered.loss.takes_labels
         self.plan.ops, self.plan.n_ops = self.ops, n
         self.plan.places = self.places
@@ -157,11 +157,11 @@ cdef class Plan:
         self.plan.n_in, self.plan.n_out = lowered.n_in, lowered.n_out
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
         self.plan.label_smoothing = label_smoothing
-        self.plan.saved_curvature, self.plan.saved_elements = lowered.kept_curvature, lowered.kept_elements
-        self.plan.saved_columns = lowered.kept_columns
+        self.plan.saved_curvature, self.plan.saved_elements = lowered.saved_curvature, lowered.saved_elements
+        self.plan.saved_columns = lowered.saved_columns
         self.shape = Shape(
             n_parameters=n_parameters, n_in=lowered.n_in, row_elements=lowered.row_elements,
-            linear_elements=lowered.kept_elements + lowered.tangent_elements, broadest=lowered.broadest,
+            linear_elements=lowered.saved_elements + lowered.tangent_elements, broadest=lowered.broadest,
             lanes=VECTOR_BYTES // self.dtype.itemsize, item_size=self.dtype.itemsize, waste=lowered.waste,
             first_share=lowered.first_share, feature_major=lowered.feature_major,
             couples_rows=lowered.batch_statistics)
@@ -183,19 +183,19 @@ cdef class Plan:
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def forward(self, theta, X, threads=1, statistics=None):
+    def forward(self, theta, X, threads=1, buffers=None):
         """Output of the last operation, (N, K)."""
         cdef fnn_job job
         out = np.empty((X.shape[0], self.plan.n_out), self.dtype)
         if out.size == 0:
             return out
-        self.init_job(&job, theta, X, None, None, statistics)
+        self.init_job(&job, theta, X, None, None, buffers)
         job.results.out = address("out", out, self.real, out.size, True)
         self.execute(&job, self.engine.forward, job.data.rows, threads)
         return out
 
     def loss_and_gradient(self, theta, X, y, sample_weight=None, double l1=0.0, double l2=0.0, threads=1,
-                          bint gradient=True, bint deterministic=False, statistics=None, bint training=False):
+                          bint gradient=True, bint deterministic=False, buffers=None, bint training=False):
         """Objective J(θ) over all rows, and its gradient (P,) or None."""
         cdef fnn_job job
         cdef double loss = 0.0, correct = 0.0
@@ -203,7 +203,7 @@ cdef class Plan:
             raise TypeError("y: expected an array, got None")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
-        self.init_job(&job, theta, X, y, sample_weight, statistics, training)
+        self.init_job(&job, theta, X, y, sample_weight, buffers, training)
         job.objective.l1, job.objective.l2 = l1, l2
         job.results.losses, job.results.correct = &loss, &correct
         grad = None
@@ -213,11 +213,11 @@ cdef class Plan:
         self.execute(&job, self.engine.gradient, job.data.rows, threads, None, deterministic)
         return loss, grad
 
-    def train(self, theta, state, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
+    def train(self, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, statistics=None, bint divide_l2=False, preconditioner=None,
+              bint deterministic=False, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
               ptrdiff_t epochs=1):
-        """Whole epochs, in place on theta and state; see the reference."""
+        """Whole epochs, in place on theta and moments; see the reference."""
         cdef fnn_job job
         cdef fnn_rule rule
         cdef int n_moments = optimizer.n_moments
@@ -235,14 +235,14 @@ cdef class Plan:
             raise ValueError(f"epochs must be >= 1, got {epochs}")
         if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
             raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
-        self.init_job(&job, theta, X, y, sample_weight, statistics, True)
+        self.init_job(&job, theta, X, y, sample_weight, buffers, True)
         job.theta = address("theta", theta, self.real, self.plan.n_parameters, True)
         if order is not None:
             job.data.rows = order.shape[1]
             job.data.order = <const int64_t *>address("order", order, "q", job.data.rows * epochs)
         rows = job.data.rows
         n_batches = epochs * ((rows + batch_size - 1) // batch_size)
-        job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, divide_l2
+        job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, l2_over_weight_sum
         self.init_rule(&rule, optimizer)
         if rule.kind == FNN_NAG:
             momenta = np.empty(n_batches)  # as many as there will be updates
@@ -251,7 +251,7 @@ cdef class Plan:
             rule.first = step
         job.train.rule = &rule
         if n_moments:
-            job.train.moments = address("state", state, self.real, n_moments * self.plan.n_parameters, True)
+            job.train.moments = address("moments", moments, self.real, n_moments * self.plan.n_parameters, True)
         if learning_rates is not None:
             job.train.rates = <const double *>address("learning_rates", learning_rates, "d", n_batches)
         if rule.kind == FNN_KFAC:
@@ -274,20 +274,20 @@ cdef class Plan:
             job.train.step, "interrupted" if errors else "diverged" if job.results.status == FNN_DIVERGED else "ok",
             errors[0] if errors else None, tuple(outcome[2, :done].tolist()))
 
-    def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, statistics=None, bint training=False,
+    def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, buffers=None, bint training=False,
                   threads=1, into=None):
         """Forward and backward over all rows; saves what curvature needs as a :class:`Linearization`."""
         if (y is None) == (cotangent is None):
             raise TypeError("linearize takes either y or cotangent")
         if X.shape[0] == 0:
             raise ValueError("X: expected at least one row, got none")
-        lin = Linearization(self, theta, X, y, sample_weight, cotangent, statistics, training, threads, into)
+        lin = Linearization(self, theta, X, y, sample_weight, cotangent, buffers, training, threads, into)
         lin.run(None)
         return lin
 
     # -- the job --------------------------------------------------------------------------------------------------
 
-    cdef int init_job(self, fnn_job *job, theta, X, y, sample_weight, statistics, bint training=False) except -1:
+    cdef int init_job(self, fnn_job *job, theta, X, y, sample_weight, buffers, bint training=False) except -1:
         """Everything that all calls share; the rest is zero."""
         memset(job, 0, sizeof(fnn_job))
         job.plan, job.kernels = &self.plan, self.kernels
@@ -295,10 +295,10 @@ cdef class Plan:
             job.blas, job.blas_from = self.blas, tuned.blas_work
         job.theta = address("theta", theta, self.real, self.plan.n_parameters)
         job.training = training
-        if self.n_state:
-            if statistics is None:
-                raise TypeError("statistics: expected the network's state, got None")
-            job.buffers = address("statistics", statistics, self.real, self.n_state, training)
+        if self.n_buffers:
+            if buffers is None:
+                raise TypeError("buffers: expected an array, got None")
+            job.buffers = address("buffers", buffers, self.real, self.n_buffers, training)
         job.train.clip_norm = job.train.clip_value = INFINITY
         self.init_rows(&job.data, X)
         if y is not None:  # all but forward
@@ -427,15 +427,15 @@ cdef class Linearization:
     The reference, fastnn.reference.linearize.Linearization, says what the methods return.
     """
     cdef Plan plan
-    cdef object theta, X, y, cotangent, statistics, threads, store
+    cdef object theta, X, y, cotangent, buffers, threads, store
     cdef bint training
     cdef ptrdiff_t rows
     cdef readonly object weight
     cdef readonly double loss, weight_sum
 
-    def __init__(self, Plan plan, theta, X, y, sample_weight, cotangent, statistics, bint training, threads, into):
+    def __init__(self, Plan plan, theta, X, y, sample_weight, cotangent, buffers, bint training, threads, into):
         self.plan, self.theta, self.X, self.y, self.weight = plan, theta, X, y, sample_weight
-        self.cotangent, self.statistics, self.training, self.threads = cotangent, statistics, training, threads
+        self.cotangent, self.buffers, self.training, self.threads = cotangent, buffers, training, threads
         self.rows = X.shape[0]
         cdef ptrdiff_t size = plan.plan.saved_elements * self.rows + plan.plan.saved_columns
         if into is not None:
@@ -450,7 +450,7 @@ cdef class Linearization:
     cdef int init_job(self, fnn_job *job, double *loss) except -1:
         if self.store is None:
             raise ValueError("this linearization has given its memory to another one")
-        self.plan.init_job(job, self.theta, self.X, self.y, self.weight, self.statistics, self.training)
+        self.plan.init_job(job, self.theta, self.X, self.y, self.weight, self.buffers, self.training)
         job.linear.saved = address("store", self.store, self.plan.real, self.store.size, True)
         job.results.losses = job.results.correct = loss
         if self.cotangent is not None:

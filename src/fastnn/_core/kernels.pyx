@@ -291,7 +291,7 @@ def try_batch_norm_backward(delta, Z, gamma, mean, variance, epsilon, into):
 
 # -- rows -------------------------------------------------------------------------------------------------------------
 
-# As NumPy declares it for those who draw from a bit generator in compiled code (numpy/random/bitgen.h).
+# As NumPy declares it for compiled code that draws from a bit generator (numpy/random/bitgen.h).
 cdef struct bitgen_t:
     void *state
     uint64_t (*next_uint64)(void *state) noexcept nogil

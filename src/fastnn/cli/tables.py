@@ -110,7 +110,7 @@ def read_features(spec: str, features: list[str] | None, target: str | None, n_f
     n_features : int
         Number of features.
     model : str
-        What messages call the one who needs them.
+        What messages call the model that needs the features.
 
     Raises
     ------

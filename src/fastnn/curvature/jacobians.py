@@ -205,6 +205,6 @@ def softmax_jacobian(
         out = np.empty(shape, risk.dtype)
     risk.check_out(out, shape, contiguous=True)
     kernels = risk.kernels
-    Z = risk.plan.forward(risk.theta, risk.X, threads=risk.threads, statistics=risk.state)
+    Z = risk.plan.forward(risk.theta, risk.X, threads=risk.threads, buffers=risk.buffers)
     result: np.ndarray = kernels.softmax_jacobian(kernels.softmax(Z), out=out, threads=risk.threads)
     return result

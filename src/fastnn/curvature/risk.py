@@ -98,7 +98,7 @@ class EmpiricalRisk:
     ----------
     net : Sequential
     theta : ndarray (P,)
-    state : ndarray
+    buffers : ndarray
         Buffers of the network.
     X : ndarray (N, D) or SparseRows
     y : ndarray or None
@@ -168,7 +168,7 @@ class EmpiricalRisk:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
         self.training = training
         self.plan, self.kernels, self.ops = net.plan, net.kernels, net.ops
-        self.theta, self.state = net.theta.copy(), net.state.copy()
+        self.theta, self.buffers = net.theta.copy(), net.state.copy()
         self.dtype, self.n_rows, self.n_parameters = net.dtype, len(self.X), net.n_parameters
         self.n_outputs = net.n_outputs
         self.total = float(self.n_rows) if self.weight is None else float(self.weight.sum(dtype=np.float64))
@@ -273,7 +273,7 @@ class EmpiricalRisk:
             self.y[rows] if cotangent is None and self.y is not None else None,
             self.weight[rows] if weighted and self.weight is not None else None,
             cotangent=cotangent,
-            statistics=self.state,
+            buffers=self.buffers,
             training=self.training,
             threads=self.threads,
             into=into,
@@ -372,7 +372,7 @@ def require_second_derivatives(net: Network, what: str, *, of_loss: bool = True)
 
 
 def in_double(net: Network) -> Network:
-    """An independent network in float64 with the same parameters and state."""
+    """An independent network in float64 with the same parameters and buffers."""
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
     return net.astype("float64")

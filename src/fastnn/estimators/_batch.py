@@ -63,7 +63,7 @@ class FullBatchTraining:
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
             return exact.plan.loss_and_gradient(
-                theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, statistics=exact.state
+                theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, buffers=exact.state
             )
 
         options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol, **self._minimiser_options}

@@ -237,7 +237,7 @@ class MLPClassifier(Classifier):
         y : array-like of shape (n_samples,), or of 0 and 1 (n_samples, n_labels)
         sample_weight : array-like of shape (n_samples,), optional
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
-            Scored after each epoch, in the place of held-out rows.
+            Scored after each epoch instead of held-out rows.
         X_val, y_val, sample_weight_val : array-like, optional
             The same one by one, as metadata routing names them: a Pipeline with ``transform_input=["X_val"]`` gives
             X_val through its transformers. What is given as ``step__validation_data`` goes past them.
@@ -409,7 +409,7 @@ class MLPRegressor(Regressor):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), optional
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
-            Scored after each epoch, in the place of held-out rows.
+            Scored after each epoch instead of held-out rows.
         X_val, y_val, sample_weight_val : array-like, optional
             The same one by one, as metadata routing names them: a Pipeline with ``transform_input=["X_val"]`` gives
             X_val through its transformers. What is given as ``step__validation_data`` goes past them.

@@ -127,14 +127,14 @@ class Plan:
         self.input_scale = input_scale
         lowered = lower(self.ops, self.n_parameters, loss, dtype, label_smoothing)
         self.dtype = np.dtype(dtype)
-        self.n_state = lowered.n_buffers
+        self.n_buffers = lowered.n_buffers
         self._ops = make_ops(self.ops)
         self._loss = lowered.loss
         self._loss_options = {"label_smoothing": label_smoothing} if lowered.loss.smooths_labels else {}
         self._segments = lowered.segments
 
     def forward(
-        self, theta: np.ndarray, X: np.ndarray, threads: int | None = 1, statistics: np.ndarray | None = None
+        self, theta: np.ndarray, X: np.ndarray, threads: int | None = 1, buffers: np.ndarray | None = None
     ) -> np.ndarray:
         """Output of the last operation.
 
@@ -144,8 +144,8 @@ class Plan:
         X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         threads : int or None, default=1
             None is the limit of BLAS. Taken for the sake of the signature; NumPy's BLAS has its own.
-        statistics : ndarray (n_state,) of the plan's dtype, optional
-            The network's state; needed where an operation has a part in it.
+        buffers : ndarray (n_buffers,) of the plan's dtype, optional
+            The network's buffers; needed where an operation has some.
 
         Returns
         -------
@@ -157,7 +157,7 @@ class Plan:
             If an array does not fit the plan.
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
-        run = Pass(self._check_buffers(statistics))
+        run = Pass(self._check_buffers(buffers))
         return self._forward(theta, self._rows(self._check_X(X)), run)[0][-1]
 
     def loss_and_gradient(
@@ -171,7 +171,7 @@ class Plan:
         threads: int | None = 1,
         gradient: bool = True,
         deterministic: bool = False,
-        statistics: np.ndarray | None = None,
+        buffers: np.ndarray | None = None,
         training: bool = False,
     ) -> tuple[float, np.ndarray | None]:
         """Objective J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁ and its gradient (sign 0 = 0).
@@ -189,7 +189,7 @@ class Plan:
             Whether the gradient is wanted.
         deterministic : bool, default=False
             Taken for the sake of the signature: NumPy's order of sums does not depend on `threads`.
-        statistics : ndarray (n_state,) of the plan's dtype, optional
+        buffers : ndarray (n_buffers,) of the plan's dtype, optional
             As for `forward`.
         training : bool, default=False
             Batch norm uses the statistics of the rows instead of the running ones. Nothing is dropped either way.
@@ -206,7 +206,7 @@ class Plan:
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype)
         X = self._check_X(X)
-        run = Pass(self._check_buffers(statistics), training)
+        run = Pass(self._check_buffers(buffers), training)
         loss, grad, _, _ = self._evaluate(theta, self._rows(X), y, sample_weight, gradient, run)
         loss += penalty(self._segments, theta, l1, l2)
         if grad is not None:
@@ -226,7 +226,7 @@ class Plan:
         sample_weight: np.ndarray | None = None,
         *,
         cotangent: np.ndarray | None = None,
-        statistics: np.ndarray | None = None,
+        buffers: np.ndarray | None = None,
         training: bool = False,
         threads: int | None = 1,
         into: Linearization | None = None,
@@ -243,7 +243,7 @@ class Plan:
         sample_weight : ndarray (N,) of the plan's dtype, optional
         cotangent : ndarray (N, K) of the plan's dtype, optional
             Instead of y: the rows' function is cotangent · outputs instead of the loss.
-        statistics : ndarray (n_state,) of the plan's dtype, optional
+        buffers : ndarray (n_buffers,) of the plan's dtype, optional
             As for `forward`.
         training : bool, default=False
             As for `loss_and_gradient`.
@@ -268,7 +268,7 @@ class Plan:
             raise TypeError("linearize takes either y or cotangent")
         if sample_weight is not None:
             sample_weight = check_array("sample_weight", sample_weight, (X.shape[0],), self.dtype)
-        run = Pass(self._check_buffers(statistics), training)
+        run = Pass(self._check_buffers(buffers), training)
         return linearize(
             self._ops,
             theta,
@@ -285,7 +285,7 @@ class Plan:
     def train(
         self,
         theta: np.ndarray,
-        state: np.ndarray,
+        moments: np.ndarray,
         X: np.ndarray,
         y: np.ndarray,
         order: np.ndarray | None,
@@ -301,17 +301,17 @@ class Plan:
         threads: int | None = 1,
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
-        statistics: np.ndarray | None = None,
+        buffers: np.ndarray | None = None,
         preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
-        divide_l2: bool = False,
+        l2_over_weight_sum: bool = False,
         epochs: int = 1,
     ) -> TrainResult:
-        """Train for one or more whole epochs; theta and state change in place.
+        """Train for one or more whole epochs; theta and moments change in place.
 
         Parameters
         ----------
         theta : ndarray (P,) of the plan's dtype
-        state : ndarray (optimizer.n_moments, P) of the plan's dtype
+        moments : ndarray (optimizer.n_moments, P) of the plan's dtype
             Zeros at the start.
         X : ndarray (N, D) or SparseRows, of float32, float64 or uint8
         y : ndarray
@@ -336,12 +336,12 @@ class Plan:
             One for each batch of this call, in place of the optimizer's.
         deterministic : bool, default=False
             As for `loss_and_gradient`.
-        statistics : ndarray (n_state,) of the plan's dtype, optional
+        buffers : ndarray (n_buffers,) of the plan's dtype, optional
             As for `forward`; running statistics move with every update.
         preconditioner : sequence of (ndarray (m, m), ndarray (n_out, n_out)) or None, for the rule "kfac"
             Per operation the inverses of its factors A and G, m = n_in, and one more with a bias; None for those
             that have none.
-        divide_l2 : bool, default=False
+        l2_over_weight_sum : bool, default=False
             Take l2 / Σw of the batch (its number of rows without sample weights) instead of l2, as scikit-learn takes
             its `alpha`.
         epochs : int, default=1
@@ -359,8 +359,8 @@ class Plan:
             If an array does not fit the plan, before anything changes.
         """
         theta = check_array("theta", theta, (self.n_parameters,), self.dtype, writable=True)
-        state = check_array("state", state, (optimizer.n_moments, self.n_parameters), self.dtype, writable=True)
-        statistics = self._check_buffers(statistics, writable=True)
+        moments = check_array("moments", moments, (optimizer.n_moments, self.n_parameters), self.dtype, writable=True)
+        buffers = self._check_buffers(buffers, writable=True)
         X = self._check_X(X)
         y = np.asarray(y)
         n_rows = X.shape[0]
@@ -390,8 +390,8 @@ class Plan:
             for rows in orders:
                 epoch = _Epoch()
                 for batch in self._batches(X, y, sample_weight, rows, batch_size, rates):
-                    ridge = l2 / batch.weight_sum if divide_l2 else l2
-                    run = Pass(statistics, True, step)
+                    ridge = l2 / batch.weight_sum if l2_over_weight_sum else l2
+                    run = Pass(buffers, True, step)
                     found = self._evaluate(theta, self._rows(batch.X), batch.y, batch.weights, True, run)
                     penalised = penalty(self._segments, theta, l1, ridge)
                     if not math.isfinite(found.loss + penalised):
@@ -399,7 +399,7 @@ class Plan:
                         break
                     hits = self._hits(found.outputs, batch)
                     limits = Penalties(l1, ridge, clip_norm, clip_value)
-                    self._step(theta, state, found, optimizer, batch.learning_rate, limits, preconditioner, run)
+                    self._step(theta, moments, found, optimizer, batch.learning_rate, limits, preconditioner, run)
                     step += 1
                     epoch.add(batch.weight_sum, found.loss + penalised, penalised, hits)
                 if status == "diverged":
@@ -483,11 +483,11 @@ class Plan:
         return X if self.input_scale is None else X * self.dtype.type(self.input_scale)
 
     def _check_buffers(self, buffers: np.ndarray | None, *, writable: bool = False) -> np.ndarray | None:
-        if self.n_state == 0:
+        if self.n_buffers == 0:
             return None
         if buffers is None:
-            raise TypeError("statistics: expected the network's state, got None")
-        return check_array("statistics", buffers, (self.n_state,), self.dtype, writable=writable)
+            raise TypeError("buffers: expected an array, got None")
+        return check_array("buffers", buffers, (self.n_buffers,), self.dtype, writable=writable)
 
     def _forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[list[np.ndarray], list[Any]]:
         """X and the output of each operation; what their backward passes need."""

@@ -80,7 +80,7 @@ def end_callbacks(callbacks: Sequence[Any], net: Network, state: TrainingState |
                 callback.end(net)
         if final is not None and not (np.array_equal(final[0], net.theta) and np.array_equal(final[1], net.state)):
             assert state is not None
-            state.theta, state.state = final
+            state.theta, state.buffers = final
 
 
 def restore_callbacks(callbacks: Sequence[Any], states: list[tuple[str, dict[str, Any]]]) -> None:

@@ -235,7 +235,7 @@ class Dataset:
         return [(X, weight)]
 
     def drop_rows_that_do_not_count(self) -> None:
-        """Leave rows of weight 0 out where batch norm would take its statistics of them, too.
+        """Leave out the rows of weight 0 where batch norm would count them in its statistics.
 
         Elsewhere they are gone over: whether they are there or not makes the batches others, but no wrong ones.
         """

@@ -84,7 +84,7 @@ class Factors:
         net, factors[0] = self._net, factors[0] + 1
         symmetrize = net.kernels.symmetrize
         keep = min(self._optimizer.decay, 1.0 - 1.0 / float(factors[0]))
-        plan, options = net.plan, {"statistics": net.state, "threads": self._threads}
+        plan, options = net.plan, {"buffers": net.state, "threads": self._threads}
         lin = plan.linearize(net.theta, X, y, w, **options)
         if lin.weight_sum == 0.0:
             factors[0] -= 1

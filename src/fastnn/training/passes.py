@@ -166,7 +166,7 @@ class Engine:
             learning_rates=piece.rates,
             epochs=piece.epochs,
             preconditioner=piece.inverses,
-            statistics=net.state,
+            buffers=net.state,
             **self.options,
         )
 

@@ -46,7 +46,7 @@ class TrainingState:
         Those of the run.
     callback_states : list of (name, dict)
         Of the callbacks that have a state, of a run that was loaded from a file.
-    theta, state : ndarray or None
+    theta, buffers : ndarray or None
         Parameters and buffers of the network at the end of the last finished epoch, where the network no longer has
         them.
     """
@@ -66,7 +66,7 @@ class TrainingState:
     callbacks: list[Callback] = field(default_factory=list)
     callback_states: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     theta: np.ndarray | None = None
-    state: np.ndarray | None = None
+    buffers: np.ndarray | None = None
     factors: np.ndarray | None = None
 
     @property
@@ -84,9 +84,9 @@ class TrainingState:
     def begin_run(self, net: Network) -> None:
         """Let the network have the parameters that the run goes on from."""
         self.stop_flag.raised = False
-        if self.theta is not None and self.state is not None:
-            net.theta[...], net.state[...] = self.theta, self.state
-            self.theta = self.state = None
+        if self.theta is not None and self.buffers is not None:
+            net.theta[...], net.state[...] = self.theta, self.buffers
+            self.theta = self.buffers = None
 
     def take_over(self, new: TrainingState) -> None:
         """Go on with the optimizer's state, the counters and the history, in a run `new` on other data."""
@@ -98,7 +98,7 @@ class TrainingState:
         self.plateau = None if new.plateau is None else self.plateau or new.plateau
         self.callbacks, self.callback_states = [], []
         self.stop_flag = StopFlag()
-        self.theta = self.state = None
+        self.theta = self.buffers = None
         if not set(new.history.keys()) <= set(self.history.keys()):
             self.history = new.history
 
@@ -110,6 +110,9 @@ class TrainingState:
         if "slots" in state:  # pickled before 0.1.0 was released
             state = {**state, "moments": state["slots"], "stop_flag": StopFlag(state["stopped"])}
             del state["slots"], state["stopped"]
+        if "state" in state:
+            state = {**state, "buffers": state["state"]}
+            del state["state"]
         self.__dict__.update(state)
 
 

@@ -199,7 +199,7 @@ class Trainer:
             clip_value=options.clip_value,
             threads=self._threads,
             deterministic=options.deterministic,
-            divide_l2=conventions.l2_over_weight_sum,
+            l2_over_weight_sum=conventions.l2_over_weight_sum,
         )
         rates = LearningRates(rule, self._schedule, conventions.rate_ahead)
         kernels = net.kernels
@@ -307,7 +307,7 @@ class Trainer:
                 records = [] if what else self._record(passed, seconds, self._validate())
             except BaseException as error:  # a signal's handler may raise between any two lines
                 start.restore_run(state, order)
-                state.theta, state.state = start.theta, start.buffers
+                state.theta, state.buffers = start.theta, start.buffers
                 if not isinstance(error, _Interruption):
                     raise
                 if not error.finished:
@@ -327,7 +327,7 @@ class Trainer:
             # Recorded as a whole before the first is handed out: a run stopped in between can be continued.
             yield from records
             if interruption is not None:
-                state.theta, state.state = net.theta.copy(), net.state.copy()
+                state.theta, state.buffers = net.theta.copy(), net.state.copy()
                 interruption.restore(net)
                 raise interruption.error
 
@@ -357,7 +357,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         if self._data.validation is None:
             return {}
-        # BLAS, where it makes the products, may round a row's otherwise in other company.
+        # BLAS, where it makes the products, may round a row's outputs differently for other sizes of the chunks.
         scores = self._data.validation.evaluate(1 if self._deterministic else self._threads)
         return {f"val_{name}": value for name, value in scores.items()}
 

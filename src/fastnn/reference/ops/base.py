@@ -20,7 +20,7 @@ class Pass(NamedTuple):
 
     Attributes
     ----------
-    buffers : ndarray (n_state,) or None
+    buffers : ndarray (n_buffers,) or None
         The network's buffers: running statistics, standardisation, the dropouts' seed.
     training : bool
         Whether batch norm uses the batch's own statistics.
