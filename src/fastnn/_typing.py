@@ -10,12 +10,30 @@ from numpy.typing import ArrayLike
 
 from .reference.sparse import SparseRows
 
-__all__ = ["ArrayLike", "Batch", "BatchSource", "DType", "DTypeLike", "Data", "Rows", "Seed", "SparseMatrix"]
+__all__ = [
+    "JSON",
+    "ArrayLike",
+    "Batch",
+    "BatchSource",
+    "DType",
+    "DTypeLike",
+    "Data",
+    "Options",
+    "Rows",
+    "Seed",
+    "SparseMatrix",
+]
 
 DType: TypeAlias = np.dtype
 
 #: A floating dtype as users name it: "float32", "float64", np.float32, np.float64 or a dtype.
 DTypeLike: TypeAlias = str | type[np.floating] | DType
+
+#: An object of JSON: what is kept of something in a file or a checkpoint.
+JSON: TypeAlias = dict[str, Any]
+
+#: Arguments by name, handed on to a function that checks them.
+Options: TypeAlias = dict[str, Any]
 
 #: Source of random numbers; None takes fresh entropy, or continues a generator that exists.
 Seed: TypeAlias = int | np.random.Generator | None

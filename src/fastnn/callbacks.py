@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
+from ._typing import JSON
 from .checks import check_flag, check_integer, check_number
 from .schedules import improves
 from .training.history import EpochResult, check_monitor, rises
@@ -106,7 +107,7 @@ class EarlyStopping:
             net.theta[...] = self._theta
             net.state[...] = self._state
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> JSON:
         """What a resumed training needs."""
         return {
             "best": self.best,
@@ -117,7 +118,7 @@ class EarlyStopping:
             "state": self._state,
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: JSON) -> None:
         """Take over what `get_state` gave."""
         best = state["best"]
         self.best = None if best is None else float(best)

@@ -119,7 +119,7 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
     return rows
 
 
-def _is_frame(X: Any) -> bool:
+def _is_frame(X: object) -> bool:
     return hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "__getitem__")
 
 
@@ -129,7 +129,7 @@ def column_names(X: Any) -> tuple[str, ...] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def check_names(X: Any, expected: tuple[str, ...] | None) -> None:
+def check_names(X: object, expected: tuple[str, ...] | None) -> None:
     """Refuse a DataFrame with other columns than those that the network was trained with, or in another order."""
     names = column_names(X)
     if names is None or expected is None or names == expected:

@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, Self, TypeAlias, overload
+from typing import BinaryIO, Literal, Protocol, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -65,7 +65,7 @@ class _Progress(Protocol):
 
     def __enter__(self) -> _Progress: ...
 
-    def __exit__(self, *exception: Any) -> object: ...
+    def __exit__(self, *exception: object) -> object: ...
 
     def update(self, n: int, /) -> object: ...
 

@@ -124,7 +124,7 @@ def encode(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is neither what JSON can express nor an array")
 
 
-def decode(value: Any) -> Any:
+def decode(value: object) -> Any:
     """The inverse of :func:`encode`; ValueError or TypeError for a reserved key that it cannot have written."""
     if isinstance(value, dict):
         if value.keys() == {"__float__"}:

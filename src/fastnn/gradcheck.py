@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._typing import ArrayLike, Data
+from ._typing import ArrayLike, Data, Options
 from .checks import check_integer, check_number, check_seed
 from .network import Network
 
@@ -238,7 +238,7 @@ def check_hessian(
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
     double = net.astype("float64")
-    options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": 1}
+    options: Options = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": 1}
     theta = double.theta.copy()
     chosen = _choose(len(theta), count, rng)
     if len(chosen) == len(theta):
@@ -285,7 +285,7 @@ def _parameter_names(net: Network) -> Callable[[int], str]:
 
 
 def _check_network(
-    net: Network, X: Data, y: ArrayLike, options: dict[str, Any], n: int | None, rng: np.random.Generator, rtol: float
+    net: Network, X: Data, y: ArrayLike, options: Options, n: int | None, rng: np.random.Generator, rtol: float
 ) -> GradientReport:
     double = net.astype("float64")
     value, gradient = double.loss_and_gradient(X, y, **options)

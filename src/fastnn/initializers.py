@@ -31,7 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -197,7 +197,7 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
-def get(init: Any, name: str = "init") -> Initializer:
+def get(init: object, name: str = "init") -> Initializer:
     """The initializer that `init` names: a name of the table, a callable, or a number (a constant).
 
     Parameters
@@ -231,7 +231,7 @@ def get(init: Any, name: str = "init") -> Initializer:
 
 
 def draw(
-    init: Any, fan_in: int, fan_out: int, shape: Shape, rng: np.random.Generator, name: str = "init"
+    init: object, fan_in: int, fan_out: int, shape: Shape, rng: np.random.Generator, name: str = "init"
 ) -> np.ndarray:
     """Draw an array from an initializer and check what a user's own callable returned.
 

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from . import files, initializers, layers, losses, optimizers, schedules
-from ._typing import DType
+from ._typing import JSON, DType
 from ._version import __version__
 from .checks import check_flag
 from .network import Network
@@ -55,7 +55,7 @@ def save(
     net: Network,
     path: str | os.PathLike[str],
     *,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
     training_state: bool = False,
 ) -> None:
     """Save a network: its parameters, its buffers and its description, in the safetensors format.
@@ -129,7 +129,7 @@ def save(
 # ------------------------------------------------------------------ description
 
 
-def _describe_network(net: Network) -> dict[str, Any]:
+def _describe_network(net: Network) -> JSON:
     loss = net.loss_function.shorthand
     return {
         "layers": [describe(layer) for layer in net.layers],
@@ -141,7 +141,7 @@ def _describe_network(net: Network) -> dict[str, Any]:
     }
 
 
-def describe(item: Any) -> dict[str, Any]:
+def describe(item: Any) -> JSON:
     """A layer, loss, initializer, optimizer or schedule in JSON: the fields of its dataclass, and its class as "type".
 
     Fields that JSON cannot express (a user's own function) are left out, so that `build` gives their defaults.
@@ -194,7 +194,7 @@ def _classes(modules: tuple[ModuleType, ...]) -> dict[str, type]:
 _GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
-def _checksum(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+def _checksum(description: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of the description and of all tensors with their names, types and shapes."""
     text = {key: value for key, value in description.items() if key != "sha256"}
     digest = hashlib.sha256(json.dumps(text, sort_keys=True, ensure_ascii=True).encode())
@@ -221,7 +221,7 @@ def _generator(data: Any) -> np.random.Generator:
     return np.random.Generator(bits)
 
 
-def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) -> JSON:
     """The JSON part; arrays are added to `tensors`."""
     if training.moments.size:
         tensors["training.slots"] = training.moments.copy()
@@ -261,7 +261,7 @@ def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) 
 
 
 def _restore_training(
-    net: Network, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+    net: Network, description: Mapping[str, object], tensors: Mapping[str, np.ndarray]
 ) -> tuple[np.random.Generator | None, TrainingState | None]:
     """Generator of the network and state of its training, checked; any error means that the file is wrong."""
     generator = _generator(description["generator"]) if "generator" in description else None
@@ -279,7 +279,7 @@ def _restore_training(
 class _TrainingReader:
     """The state of a training, from its description and its tensors, each of which must be used."""
 
-    def __init__(self, net: Network, data: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, net: Network, data: JSON, tensors: Mapping[str, np.ndarray]) -> None:
         self._net, self._data, self._tensors = net, data, tensors
         self._unused = {name for name in tensors if name.startswith("training.")}
 
@@ -355,15 +355,15 @@ class _TrainingReader:
             history[name].extend(column)
         return history
 
-    def _plateau(self, optimizer: optimizers.Optimizer) -> dict[str, Any] | None:
-        plateau: dict[str, Any] | None = files.decode(self._data["plateau"])
+    def _plateau(self, optimizer: optimizers.Optimizer) -> JSON | None:
+        plateau: JSON | None = files.decode(self._data["plateau"])
         schedule = optimizer.learning_rate
         listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
         if (listener.start().keys() if listener else None) != (plateau.keys() if plateau is not None else None):
             raise ValueError(f"the schedule's memory is {plateau!r:.60}")
         return plateau
 
-    def _callbacks(self) -> list[tuple[str, dict[str, Any]]]:
+    def _callbacks(self) -> list[tuple[str, JSON]]:
         states = []
         for index, entry in enumerate(self._data["callbacks"]):
             state = {key: files.decode(value) for key, value in entry["state"].items()}
@@ -392,14 +392,14 @@ class SavedNetwork:
 
     path: Path
     tensors: dict[str, np.ndarray]
-    description: dict[str, Any]
+    description: JSON
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> JSON:
         """What `save` was given."""
         return self.description["metadata"]  # type: ignore[no-any-return]
 
-    def describe_network(self) -> tuple[list[layers.Layer], dict[str, Any]]:
+    def describe_network(self) -> tuple[list[layers.Layer], JSON]:
         """Layers and keyword arguments to make the network with; the widths fit the weights."""
         path, network = self.path, self.description["network"]
         stack = []
@@ -488,7 +488,7 @@ def read(path: str | os.PathLike[str]) -> SavedNetwork:
     return SavedNetwork(path, tensors, description)
 
 
-def _check_description(path: Path, text: str) -> dict[str, Any]:
+def _check_description(path: Path, text: str) -> JSON:
     try:
         description = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -512,7 +512,7 @@ def _check_description(path: Path, text: str) -> dict[str, Any]:
         isinstance(names, list) and len(names) == network["input_size"] and all(isinstance(name, str) for name in names)
     ):
         raise ValueError(f"{path}: damaged description: feature_names is {names!r:.60}")
-    checked: dict[str, Any] = description
+    checked: JSON = description
     return checked
 
 
@@ -528,7 +528,7 @@ def _check_widths(path: Path, width: int, stack: list[layers.Layer], tensors: di
             width = units
 
 
-def _compare_names(path: Path, expected: Mapping[str, Any], tensors: list[str]) -> None:
+def _compare_names(path: Path, expected: Mapping[str, object], tensors: list[str]) -> None:
     missing = [name for name in expected if name not in tensors]
     if missing:
         raise ValueError(f"{path}: missing tensor {', '.join(map(repr, missing))}")

@@ -94,8 +94,8 @@ class Dense(Layer):
     units: int
     activation: str = "linear"
     bias: bool = field(default=True, kw_only=True)
-    init: Any = field(default="glorot_uniform", kw_only=True)
-    bias_init: Any = field(default="zeros", kw_only=True)
+    init: object = field(default="glorot_uniform", kw_only=True)
+    bias_init: object = field(default="zeros", kw_only=True)
     learning_rate_multiplier: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -343,7 +343,7 @@ class Scale(Layer):
 
 
 def _draw(
-    init: Any, shape: tuple[int, ...], name: str, *, n_in: int, n_out: int
+    init: object, shape: tuple[int, ...], name: str, *, n_in: int, n_out: int
 ) -> Callable[[np.random.Generator], np.ndarray]:
     """An initializer as a function of the generator alone."""
     return lambda generator: initializers.draw(init, n_in, n_out, shape, generator, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class Loss:
         """The name where all options have their defaults, else the loss itself."""
         return self.name if self == type(self)() else self
 
-    def check_targets(self, y: Any, n_rows: int, n_outputs: int, dtype: np.dtype) -> np.ndarray:
+    def check_targets(self, y: object, n_rows: int, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         """Targets as the backends take them.
 
         Parameters
@@ -397,7 +397,7 @@ class Poisson(Loss):
         return half
 
 
-def _numeric(y: Any) -> np.ndarray:
+def _numeric(y: object) -> np.ndarray:
     if hasattr(y, "tocsr"):
         raise TypeError(f"y: expected a dense array, got a sparse {type(y).__name__}; use y.toarray()")
     array = np.asarray(y)
@@ -471,7 +471,7 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-def get(loss: Any) -> Loss:
+def get(loss: object) -> Loss:
     """The loss itself, or the one of that name with its default options.
 
     Raises

@@ -509,11 +509,11 @@ class Network:
         other._build(lay_out(self.layers, self.input_size), theta, state)
         return other
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         derived = ("plan", "kernels", "layout", "ops", "n_parameters", "n_outputs", "_buffers")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         for name, value in state.items():
             self.__dict__[_RENAMED.get(name, name)] = value
         self.__dict__.pop("_n_state", None)

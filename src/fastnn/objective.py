@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._typing import ArrayLike, Data
+from ._typing import ArrayLike, Data, DTypeLike
 from .checks import check_sample_weight
 from .curvature.products import CurvatureOperator
 from .curvature.risk import EmpiricalRisk, require_second_derivatives
@@ -118,9 +118,9 @@ class Objective:
         sample_weight: ArrayLike | None = None,
         l2: float = 0.0,
         *,
-        batches: Iterable[Any] | None = None,
+        batches: Iterable[ArrayLike] | None = None,
         training: bool = False,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         threads: int | None = None,
     ) -> None:
         if not isinstance(net, Network):
@@ -169,7 +169,7 @@ class Objective:
         """
         return self._evaluate(theta, gradient=True)
 
-    def _evaluate(self, theta: Any, gradient: bool) -> tuple[float, Any]:
+    def _evaluate(self, theta: np.ndarray, gradient: bool) -> tuple[float, Any]:
         theta = self.check_theta(theta)
         risk = self.risk
         self.evaluations.value += 1
@@ -230,7 +230,7 @@ class Objective:
         """Product of the generalised Gauss-Newton matrix at theta with a vector (P,); as :meth:`hessp`."""
         return self._product(theta, v, "ggn")
 
-    def _product(self, theta: Any, v: Any, kind: str) -> np.ndarray:
+    def _product(self, theta: np.ndarray, v: np.ndarray, kind: str) -> np.ndarray:
         risk = self.risk_at(theta)
         operator = self._operators.get("any")
         if operator is None:
@@ -242,7 +242,7 @@ class Objective:
         self.evaluations.product += 1
         return operator.matvec(v).astype(v.dtype, copy=False)
 
-    def risk_at(self, theta: Any) -> EmpiricalRisk:
+    def risk_at(self, theta: np.ndarray) -> EmpiricalRisk:
         """The risk, moved to theta, with second derivatives; what is known of another point is forgotten."""
         theta = self.check_theta(theta)
         risk = self.risk
@@ -265,7 +265,7 @@ class Objective:
         other.risk, other._operators = risk, {}
         return other
 
-    def check_theta(self, theta: Any) -> np.ndarray:
+    def check_theta(self, theta: np.ndarray) -> np.ndarray:
         theta = np.asarray(theta)
         if theta.dtype not in (np.float32, np.float64):
             raise TypeError(f"theta: expected dtype float32 or float64, got {theta.dtype}")
@@ -278,7 +278,7 @@ class Objective:
 
 
 def _take_batches(
-    net: Network, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, batches: Any, training: bool
+    net: Network, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, batches: Iterable[ArrayLike], training: bool
 ) -> tuple[Any, Any, np.ndarray]:
     """The rows of fixed batches, each once, and the weights that make the mean of the batches one weighted mean."""
     if training and net.needs_batches:

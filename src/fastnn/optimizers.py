@@ -12,7 +12,7 @@ counts as that number, so that a parameter whose gradients have all been 0 stays
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from .checks import check_integer, check_number
 from .plan import UpdateRule
@@ -387,7 +387,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def get(optimizer: Any) -> Optimizer:
+def get(optimizer: object) -> Optimizer:
     """The optimizer itself, or the one of that name with its default values.
 
     Raises

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from ._typing import JSON
 from .checks import check_integer, check_number
 
 __all__ = [
@@ -79,7 +80,7 @@ class Schedule:
     def _check(self, name: str, **bounds: float) -> None:
         object.__setattr__(self, name, check_number(name, getattr(self, name), **bounds))
 
-    def _check_per(self, per: Any) -> None:
+    def _check_per(self, per: object) -> None:
         if not isinstance(per, str):
             raise TypeError(f"per must be 'epoch' or 'step', got {per!r}")
         if per not in ("epoch", "step"):
@@ -343,11 +344,11 @@ class ReduceOnPlateau(Schedule):
         """The learning rate at a moment."""
         return max(self.learning_rate * scale, self.minimum)
 
-    def start(self) -> dict[str, Any]:
+    def start(self) -> JSON:
         """What the schedule remembers, at the beginning of training."""
         return {"scale": 1.0, "best": None, "waited": 0, "cooling": 0}
 
-    def update(self, memory: dict[str, Any], value: float, rising: bool) -> None:
+    def update(self, memory: JSON, value: float, rising: bool) -> None:
         """Take the monitored value of an epoch into account."""
         best = memory["best"]
         if improves(value, best, self.min_delta, rising):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, overload
 
 from . import io, training
-from ._typing import ArrayLike, BatchSource, Data, Seed
+from ._typing import JSON, ArrayLike, BatchSource, Data, Seed
 from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
 from .training.history import Callback, History
@@ -308,10 +308,10 @@ def load(
 @overload
 def load(
     path: str | os.PathLike[str], *, return_metadata: Literal[True], backend: str = "compiled"
-) -> tuple[Sequential, dict[str, Any]]: ...
+) -> tuple[Sequential, JSON]: ...
 def load(
     path: str | os.PathLike[str], *, return_metadata: bool = False, backend: str = "compiled"
-) -> Sequential | tuple[Sequential, dict[str, Any]]:
+) -> Sequential | tuple[Sequential, JSON]:
     """Load a network that :meth:`Sequential.save` wrote, with the state of its training if that was saved.
 
     Parameters

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
+from .._typing import JSON, DTypeLike
 from ..network import Network
 from ..training.data import stratified_split
 from .arguments import TASKS
@@ -40,7 +41,7 @@ class Encoding:
     classes: list[str] | None = None
     scaling: OutsideScaling | None = None
 
-    def inputs(self, X: np.ndarray, dtype: Any) -> np.ndarray:
+    def inputs(self, X: np.ndarray, dtype: DTypeLike) -> np.ndarray:
         """What the network is given."""
         if self.scaling is None or self.scaling.mean is None or self.scaling.scale is None:
             return X
@@ -62,12 +63,12 @@ class Encoding:
         """Raw values of a target as names of classes, object (N,); among them may be classes that are not known."""
         return np.array([_label(value) for value in y], dtype=object)
 
-    def to_metadata(self) -> dict[str, Any]:
+    def to_metadata(self) -> JSON:
         """Everything, as JSON can hold it."""
         return {"task": self.task, "target": self.target, "features": self.features, "classes": self.classes}
 
     @classmethod
-    def from_metadata(cls, path: str, net: Network, metadata: dict[str, Any]) -> Encoding:
+    def from_metadata(cls, path: str, net: Network, metadata: JSON) -> Encoding:
         """Rebuild from the metadata of the file `path`; a ValueError if they do not fit the network."""
         if "task" not in metadata:
             raise ValueError(
@@ -88,7 +89,7 @@ class Encoding:
 class _Reader:
     """Checks entries of the metadata of a file."""
 
-    def __init__(self, path: str, metadata: dict[str, Any]) -> None:
+    def __init__(self, path: str, metadata: JSON) -> None:
         self.path, self.metadata = path, metadata
 
     def refuse(self, name: str) -> NoReturn:
@@ -274,7 +275,7 @@ def _mean_and_scale(values: np.ndarray, what: Callable[[int], str]) -> tuple[np.
     return mean, np.where(constant, 1.0, scale)
 
 
-def _label(value: Any) -> str:
+def _label(value: object) -> str:
     """A class as text: 3 and 3.0 are both "3"."""
     if isinstance(value, (float, np.floating)):
         return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -8,10 +8,11 @@ import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from .._typing import JSON
 from ..files import check_writable, write_aside
 from ..sequential import Sequential, load
 from . import tables
@@ -68,13 +69,13 @@ def run_predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[Any]]) -> None:
+def _write_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[object]]) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
 
 
-def load_model(path: str) -> tuple[Sequential, dict[str, Any]]:
+def load_model(path: str) -> tuple[Sequential, JSON]:
     """A saved network and the metadata of its file."""
     if Path(path).is_dir():
         raise Failure(f"{path}: is a folder, expected a saved network")

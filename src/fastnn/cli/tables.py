@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._typing import Options
 from ..files import need
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _read_csv(spec: str) -> pd.DataFrame:
     import zlib
 
     pandas = need("pandas", "reading a .csv")
-    options: dict[str, Any] = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False}
+    options: Options = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False}
     try:
         with warnings.catch_warnings():
             # A row longer than the header is only a warning, and pandas cuts it.

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import io, optimizers, plotting
 from .._core.threads import blas_threads
+from .._typing import Options
 from ..checks import check_threads, moments
 from ..files import check_writable, need
 from ..layers import Dense, Standardize
@@ -63,7 +64,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def _optimizer(args: argparse.Namespace) -> Optimizer:
-    options: dict[str, Any] = {}
+    options: Options = {}
     if args.learning_rate is not None:
         options["learning_rate"] = args.learning_rate
     if args.optimizer in ("sgd", "nesterov"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from .._typing import ArrayLike, Data
+from .._typing import ArrayLike, Data, Options
 from ..checks import check_number
 from ..linalg.symmetric_operator import SymmetricOperator, average_with_transpose
 from ..network import Network
@@ -152,7 +152,7 @@ def selected_blocks(
                 i, bias = layers[k].index, layers[k].bias
                 if i not in blocks:
                     continue
-                options: dict[str, Any] = {"bias": bias, "scale": 1.0 / risk.total, "threads": threads}
+                options: Options = {"bias": bias, "scale": 1.0 / risk.total, "threads": threads}
                 kernels.hessian_block_acc(lin.inputs(i), A, blocks[i], 0, 0, **options)
                 if i == min(having):
                     break  # before what lies under it is computed

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from .._typing import ArrayLike, Data, Seed
+from .._typing import ArrayLike, Data, Options, Seed
 from ..checks import check_number, check_seed
 from ..linalg.lanczos import extreme_eigenvalues
 from ..linalg.symmetric_operator import DiagonalBlock
@@ -162,7 +161,7 @@ def convexity_report(
     """
     limit = check_number("gradient_tolerance", gradient_tolerance, above=0.0)
     rng = check_seed(seed)
-    options: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
+    options: Options = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
     risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="convexity_report")
     shares = _negative_shares(risk)
     places = {i: risk.place(i) for i in risk.layers_with_parameters()}

@@ -16,6 +16,7 @@ from .._typing import ArrayLike, Data
 from ..checks import check_number
 from ..linalg.kronecker import KroneckerEigen
 from ..linalg.memory import check_size
+from ..network import Network
 from .blocks import selected_blocks
 from .kfac import kronecker_factors
 from .linearization import Linearization
@@ -272,13 +273,13 @@ class Laplace:
 
     def __init__(
         self,
-        net: Any,
+        net: Network,
         X: Data,
         y: ArrayLike,
         *,
         structure: str = "full",
-        prior_precision: Any = "marginal_likelihood",
-        noise_variance: Any = "marginal_likelihood",
+        prior_precision: float | str = "marginal_likelihood",
+        noise_variance: float | str = "marginal_likelihood",
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
         max_bytes: int | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -180,10 +180,10 @@ class EmpiricalRisk:
         self.row_elements = self.plan_inputs + 5 * sum(op.n_out for op in self.ops)
         self.tangent_elements = self.plan_inputs + 8 * sum(op.n_out for op in self.ops)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {k: v for k, v in self.__dict__.items() if k not in ("plan", "kernels", "ops")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self.plan, self.kernels, self.ops = self.net.plan, self.net.kernels, self.net.ops
 

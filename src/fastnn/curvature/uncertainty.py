@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.linalg
 
-from .._typing import ArrayLike, Data
+from .._typing import ArrayLike, Data, Options
 from ..checks import check_number
 from ..linalg.memory import check_size
 from ..network import Network
@@ -78,7 +76,7 @@ def standard_errors(
     exact = in_double(net)
     if not exact.loss_function.is_likelihood and not robust:
         raise ValueError(f"standard_errors: {exact.loss_name!r} is no log-likelihood; use robust=True")
-    options: dict[str, Any] = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
+    options: Options = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
     risk = EmpiricalRisk(exact, X, y, sample_weight, l2, threads=threads, what="standard_errors")
     values, vectors = _eigen(risk, max_bytes)
     if values[0] <= _rounding(values):
@@ -167,7 +165,7 @@ def influence(
     exact = in_double(net)
     if damping is not None:
         damping = check_number("damping", damping, minimum=0.0)
-    options: dict[str, Any] = {"threads": threads, "max_bytes": max_bytes}
+    options: Options = {"threads": threads, "max_bytes": max_bytes}
     F = output_jacobian(exact, X, **options) if y is None else per_sample_gradients(exact, X, y, **options)
     risk = EmpiricalRisk(exact, X_train, y_train, sample_weight, l2, threads=threads, what="influence")
     values, vectors = _eigen(risk, max_bytes)

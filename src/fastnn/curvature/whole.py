@@ -13,12 +13,12 @@ The Gauss-Newton matrix leaves out f'' and J. With any other op the matrix is ma
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
 
-from .._typing import ArrayLike, Data
+from .._typing import ArrayLike, Data, Options
 from ..linalg.memory import WORKSPACE
 from ..linalg.symmetric_operator import average_with_transpose
 from ..network import Network
@@ -236,7 +236,7 @@ def _add_blocks(risk: EmpiricalRisk, layers: list[DenseLayer], gauss_newton: boo
             for k in reversed(range(m)):
                 layer, slope = layers[k], slopes[k]
                 cross = kernels.cross_backward(cross, weights[k + 1], slope, threads=threads)
-                options: dict[str, Any] = {}
+                options: Options = {}
                 if not gauss_newton:
                     if k == m - 1:
                         shape = len(X2), layer.op.n_out

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from .._typing import Data
+from .._typing import Data, Options
 from ..network import Network
 from ..objective import Objective
+from ..optimizers import Optimizer
 from ..sequential import Sequential
 from ..solvers import Newton
 from ._sgd import reported_loss
@@ -27,17 +28,17 @@ class FullBatchTraining:
     n_iter_: int
 
     #: More options of L-BFGS-B.
-    _minimiser_options: ClassVar[dict[str, Any]] = {}
+    _minimiser_options: ClassVar[Options] = {}
 
     if TYPE_CHECKING:  # parameters, and methods of NetworkEstimator
-        solver: Any
-        alpha: Any
+        solver: str | Optimizer
+        alpha: float
         batch_norm: bool
         dropout: float
         max_fun: int
         max_iter: int
         tol: float
-        verbose: Any
+        verbose: bool | int
 
         def _threads(self) -> int | None: ...
 

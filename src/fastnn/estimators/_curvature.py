@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import curvature
-from .._typing import ArrayLike, Data
+from .._typing import ArrayLike, Data, Options
 from ..sequential import Sequential
 
 __all__ = ["CurvatureMethods"]
@@ -23,8 +23,8 @@ class CurvatureMethods:
     """
 
     network_: Sequential
-    alpha: Any
-    posterior: Any = None
+    alpha: float
+    posterior: str | None = None
     posterior_: curvature.Laplace
 
     if TYPE_CHECKING:  # of NetworkEstimator
@@ -202,8 +202,8 @@ class CurvatureMethods:
         sample_weight: ArrayLike | None = None,
         *,
         structure: str = "full",
-        prior_precision: Any = "marginal_likelihood",
-        noise_variance: Any = "marginal_likelihood",
+        prior_precision: float | str = "marginal_likelihood",
+        noise_variance: float | str = "marginal_likelihood",
         max_bytes: int | None = None,
     ) -> Self:
         """Laplace approximation of the posterior of the fitted parameters, ``posterior_``.
@@ -281,7 +281,7 @@ class CurvatureMethods:
 
     def _objective(
         self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[tuple[Any, np.ndarray], dict[str, Any]]:
+    ) -> tuple[tuple[Any, np.ndarray], Options]:
         """Rows and targets, and the rest of the objective."""
         X, targets, weights = self._checked(X, y, sample_weight)
         total = float(len(X) if weights is None else np.sum(weights, dtype=np.float64))

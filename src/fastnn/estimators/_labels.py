@@ -21,7 +21,7 @@ from sklearn.utils.validation import validate_data
 
 from .. import kernels
 from .._typing import ArrayLike, Data
-from ..losses import BinaryCrossEntropy, CrossEntropy
+from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..training.data import balanced_weights
 from ._network import NetworkEstimator
 
@@ -73,7 +73,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def _loss(self) -> Any:
+    def _loss(self) -> str | Loss:
         if self._kind == "multiclass":
             return CrossEntropy(label_smoothing=self.label_smoothing)
         return BinaryCrossEntropy()  # of smoothed targets

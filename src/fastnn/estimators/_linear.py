@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -10,10 +11,13 @@ import scipy.sparse
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from .._typing import ArrayLike, Data
+from .._typing import ArrayLike, Data, Options
 from ..layers import Dense, Layer
 from ..linear import least_squares
+from ..optimizers import Optimizer
+from ..schedules import Schedule
 from ..sequential import Sequential
+from ..training.history import Callback
 from ._labels import Classifier, Regressor
 from ._network import CONSTRAINTS
 from ._sgd import one_validation
@@ -81,8 +85,8 @@ class SoftmaxRegression(Classifier):
     """
 
     # As LogisticRegression calls it: `tol` decides, and not the last digits of the loss.
-    _minimiser_options: ClassVar[dict[str, Any]] = {"ftol": 64 * np.finfo(np.float64).eps, "maxls": 50}
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
+    _minimiser_options: ClassVar[Options] = {"ftol": 64 * np.finfo(np.float64).eps, "maxls": 50}
+    _parameter_constraints: ClassVar[Options] = {
         **{
             name: CONSTRAINTS[name]
             for name in (
@@ -101,22 +105,22 @@ class SoftmaxRegression(Classifier):
         self,
         alpha: float = 1.0,
         *,
-        solver: Any = "lbfgs",
+        solver: str | Optimizer = "lbfgs",
         fit_intercept: bool = True,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: int | str = "auto",
+        learning_rate: str | Schedule = "constant",
         learning_rate_init: float = 0.001,
         max_iter: int = 1000,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         n_iter_no_change: int = 10,
-        optimizer: Any = None,
+        optimizer: str | Optimizer | None = None,
         label_smoothing: float = 0.0,
-        class_weight: Any = None,
-        callbacks: Any = (),
+        class_weight: object = None,
+        callbacks: Callback | Sequence[Callback] = (),
         n_threads: int | None = None,
         posterior: str | None = None,
     ) -> None:
@@ -174,7 +178,7 @@ class SoftmaxRegression(Classifier):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        validation_data: Any = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         X_val: Data | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
@@ -253,7 +257,7 @@ class LinearRegression(Regressor):
     array([7.])
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
+    _parameter_constraints: ClassVar[Options] = {
         "alpha": [Interval(Real, 0, None, closed="left")],
         "fit_intercept": ["boolean"],
         "n_threads": CONSTRAINTS["n_threads"],

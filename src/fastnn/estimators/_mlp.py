@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from .._typing import ArrayLike, Data
-from ..losses import LOSSES
+from .._typing import ArrayLike, Data, Options
+from ..losses import LOSSES, Loss
+from ..optimizers import Optimizer
+from ..schedules import Schedule
+from ..training.history import Callback
 from ._labels import Classifier, Regressor
 from ._network import CONSTRAINTS
 from ._sgd import one_validation
@@ -144,7 +149,7 @@ class MLPClassifier(Classifier):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
+    _parameter_constraints: ClassVar[Options] = {
         **CONSTRAINTS,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
@@ -152,20 +157,20 @@ class MLPClassifier(Classifier):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
+        hidden_layer_sizes: int | Sequence[int] = (100,),
         activation: str = "relu",
         *,
-        solver: Any = "adam",
+        solver: str | Optimizer = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: int | str = "auto",
+        learning_rate: str | Schedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -176,12 +181,12 @@ class MLPClassifier(Classifier):
         epsilon: float = 1e-8,
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
-        optimizer: Any = None,
+        optimizer: str | Optimizer | None = None,
         dropout: float = 0.0,
         batch_norm: bool = False,
         label_smoothing: float = 0.0,
-        class_weight: Any = None,
-        callbacks: Any = (),
+        class_weight: object = None,
+        callbacks: Callback | Sequence[Callback] = (),
         n_threads: int | None = None,
         posterior: str | None = None,
     ) -> None:
@@ -223,7 +228,7 @@ class MLPClassifier(Classifier):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        validation_data: Any = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         X_val: Data | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
@@ -316,7 +321,7 @@ class MLPRegressor(Regressor):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
+    _parameter_constraints: ClassVar[Options] = {
         **CONSTRAINTS,
         "loss": [StrOptions({name for name, loss in LOSSES.items() if not loss.classifies})],
     }
@@ -324,20 +329,20 @@ class MLPRegressor(Regressor):
     def __init__(
         self,
         loss: str = "squared_error",
-        hidden_layer_sizes: Any = (100,),
+        hidden_layer_sizes: int | Sequence[int] = (100,),
         activation: str = "relu",
         *,
-        solver: Any = "adam",
+        solver: str | Optimizer = "adam",
         alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: Any = "constant",
+        batch_size: int | str = "auto",
+        learning_rate: str | Schedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         tol: float = 1e-4,
-        verbose: Any = False,
+        verbose: bool | int = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -348,10 +353,10 @@ class MLPRegressor(Regressor):
         epsilon: float = 1e-8,
         n_iter_no_change: int = 10,
         max_fun: int = 15000,
-        optimizer: Any = None,
+        optimizer: str | Optimizer | None = None,
         dropout: float = 0.0,
         batch_norm: bool = False,
-        callbacks: Any = (),
+        callbacks: Callback | Sequence[Callback] = (),
         n_threads: int | None = None,
         posterior: str | None = None,
     ) -> None:
@@ -386,7 +391,7 @@ class MLPRegressor(Regressor):
         self.n_threads = n_threads
         self.posterior = posterior
 
-    def _loss(self) -> Any:
+    def _loss(self) -> str | Loss:
         return self.loss
 
     def fit(
@@ -395,7 +400,7 @@ class MLPRegressor(Regressor):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        validation_data: Any = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         X_val: Data | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -17,6 +18,7 @@ from .. import files, io, losses, optimizers, schedules
 from .._typing import ArrayLike, Data
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
+from ..losses import Loss
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
@@ -68,7 +70,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 class _Views(list[np.ndarray]):
     """Views into a network's parameters; assigning to an element writes through. A copy is a plain list."""
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: SupportsIndex | slice, value: Any) -> None:
         views = self[index] if isinstance(index, slice) else [self[index]]
         values = list(value) if isinstance(index, slice) else [value]
         if len(values) != len(views):
@@ -96,18 +98,18 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
     network_: Sequential
     loss_: float
     loss_curve_: list[float]
-    best_loss_: Any  # a float, or None with early stopping
+    best_loss_: float | None  # None with early stopping
     validation_scores_: list[float] | None
-    best_validation_score_: Any  # likewise
+    best_validation_score_: float | None
     _given: dict[str, list[np.ndarray]]  # weights and biases assigned before the first fit
 
     # What estimators without such a parameter do; the others set it in their __init__.
-    hidden_layer_sizes: Any = ()
+    hidden_layer_sizes: int | Sequence[int] = ()
     activation = "identity"
     dropout = 0.0
     batch_norm = False
     fit_intercept = True
-    learning_rate: Any = "constant"
+    learning_rate: str | Schedule = "constant"
     power_t = 0.5
     momentum = 0.9
     nesterovs_momentum = True
@@ -124,7 +126,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
 
     # What a subclass says.
 
-    def _loss(self) -> Any:
+    def _loss(self) -> str | Loss:
         """Loss of the network, once the targets are known."""
         raise NotImplementedError
 
@@ -181,7 +183,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {what!r}: it is not fitted")
         return _views(self.network_, ending)
 
-    def _assign(self, ending: str, values: Any) -> None:
+    def _assign(self, ending: str, values: Iterable[ArrayLike]) -> None:
         """Set weights or biases: of the network, or before the first fit of the network that it begins with."""
         if "network_" in vars(self):
             _views(self.network_, ending)[:] = values
@@ -197,7 +199,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         return self._of_network(".weight")
 
     @coefs_.setter
-    def coefs_(self, values: Any) -> None:
+    def coefs_(self, values: Iterable[ArrayLike]) -> None:
         self._assign(".weight", values)
 
     @property
@@ -209,7 +211,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         return self._of_network(".bias")
 
     @intercepts_.setter
-    def intercepts_(self, values: Any) -> None:
+    def intercepts_(self, values: Iterable[ArrayLike]) -> None:
         self._assign(".bias", values)
 
     @property
@@ -243,7 +245,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        validation_data: Any = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         incremental: bool = False,
     ) -> Self:
         self._validate_params()
@@ -385,7 +387,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         return self
 
 
-def _encode_parameter(name: str, value: Any) -> Any:
+def _encode_parameter(name: str, value: object) -> Any:
     """A parameter as JSON can express it."""
     if isinstance(value, (Optimizer, Schedule)):
         return {"described": io.describe(value)}
@@ -394,7 +396,7 @@ def _encode_parameter(name: str, value: Any) -> Any:
     return _encode(name, value.tolist() if isinstance(value, np.ndarray) else value)
 
 
-def _decode_parameter(value: Any) -> Any:
+def _decode_parameter(value: object) -> Any:
     """The inverse of `_encode_parameter`."""
     if isinstance(value, dict):
         if value.keys() == {"described"}:
@@ -407,7 +409,7 @@ def _decode_parameter(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _encode(name: str, value: Any) -> Any:
+def _encode(name: str, value: object) -> Any:
     try:
         return files.encode(value)
     except TypeError as error:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 
+from .._typing import Options
 from ..optimizers import Optimizer
 from ..schedules import Schedule
 
@@ -29,7 +30,7 @@ USED = {
 LIMITED = set().union(*USED.values())
 
 
-def nested(prefix: str, value: Any) -> dict[str, Any]:
+def nested(prefix: str, value: Any) -> Options:
     """Parameters of a description, and of the descriptions in it, as ``prefix__name``."""
     if not isinstance(value, (Optimizer, Schedule)) or not dataclasses.is_dataclass(value):
         return {}
@@ -57,7 +58,7 @@ def replaced(name: str, value: Any, path: list[str], new: Any) -> Any:
 class Parameters(BaseEstimator):
     """get_params and set_params with nested names, and the check that no parameter is ignored."""
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> Options:
         """Parameters by name.
 
         Parameters
@@ -69,7 +70,7 @@ class Parameters(BaseEstimator):
         -------
         dict
         """
-        params: dict[str, Any] = super().get_params(deep)
+        params: Options = super().get_params(deep)
         if deep:
             for name in NESTED:
                 params.update(nested(name, params.get(name)))
@@ -133,7 +134,7 @@ class Parameters(BaseEstimator):
                 raise ValueError(f"{name}={value!r} has no effect beside {where}")
             warnings.warn(f"{name}={value!r} has no effect with {beside}", stacklevel=4)
 
-    def _changed(self) -> dict[str, Any]:
+    def _changed(self) -> Options:
         """Those of the limited parameters, and the solver, that are not their defaults."""
         found = {}
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -181,9 +182,9 @@ class StochasticTraining:
     _splitter: np.random.RandomState  # as it was when the validation rows were drawn
 
     if TYPE_CHECKING:  # parameters, and methods of NetworkEstimator
-        solver: Any
-        optimizer: Any
-        learning_rate: Any
+        solver: str | Optimizer
+        optimizer: str | Optimizer | None
+        learning_rate: str | Schedule
         learning_rate_init: float
         power_t: float
         momentum: float
@@ -191,17 +192,17 @@ class StochasticTraining:
         beta_1: float
         beta_2: float
         epsilon: float
-        alpha: Any
+        alpha: float
         batch_size: Any
         batch_norm: bool
         shuffle: bool
         tol: float
-        verbose: Any
+        verbose: bool | int
         max_iter: int
         n_iter_no_change: int
         early_stopping: bool
         validation_fraction: float
-        callbacks: Any
+        callbacks: Callback | Sequence[Callback]
 
         def _check_X_y(self, X: Data, y: ArrayLike, *, reset: bool, incremental: bool) -> tuple[Any, Any]: ...
         def _targets(self, y: ArrayLike) -> np.ndarray: ...

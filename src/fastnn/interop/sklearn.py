@@ -27,7 +27,7 @@ FITTED = (
 )
 
 
-def from_sklearn(estimator: Any) -> Any:
+def from_sklearn(estimator: object) -> Any:
     """scikit-learn's ``MLPClassifier`` or ``MLPRegressor`` as fastnn's, with its parameters, fitted if it is.
 
     Parameters

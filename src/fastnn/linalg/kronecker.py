@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def split_damping(A: np.ndarray, G: np.ndarray, damping: float) -> tuple[float, 
     return pi * root, root / pi
 
 
-def damped_inverse(factor: np.ndarray, damping: float, symmetrize: Callable[[np.ndarray], Any]) -> np.ndarray | None:
+def damped_inverse(factor: np.ndarray, damping: float, symmetrize: Callable[[np.ndarray], object]) -> np.ndarray | None:
     """(factor + damping I)⁻¹ by Cholesky; ten times more damping, up to 12 times, where that fails; then None.
 
     Parameters

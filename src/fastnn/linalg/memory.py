@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,7 @@ def check_size(
     what: str,
     shape: tuple[int, ...],
     dtype: np.dtype,
-    max_bytes: Any,
+    max_bytes: object,
     instead: str,
     rows: int = 0,
 ) -> None:

@@ -363,7 +363,7 @@ class Contract:
         self.positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def check(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Call:
         """The call, checked; the values of its arguments are ready to be handed on."""
         values = {**self.defaults, **dict(zip(self.positional, args, strict=False)), **kwargs}
         if (

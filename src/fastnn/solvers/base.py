@@ -125,7 +125,7 @@ class Run:
         theta: np.ndarray,
         max_iter: int,
         tol: float,
-        callback: Callable[[Iteration], Any] | None,
+        callback: Callable[[Iteration], object] | None,
         dtype: np.dtype,
     ) -> None:
         self.objective, self.max_iter, self.tol, self.callback = objective, max_iter, tol, callback
@@ -256,13 +256,13 @@ class FullBatchSolver(Solver):
     def _number(self, name: str, **bounds: float) -> None:
         object.__setattr__(self, name, check_number(name, getattr(self, name), **bounds))
 
-    def _choice(self, name: str, choices: tuple[Any, ...]) -> None:
+    def _choice(self, name: str, choices: tuple[object, ...]) -> None:
         value = getattr(self, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
     def minimize(
-        self, objective: Objective, theta: np.ndarray, *, callback: Callable[[Iteration], Any] | None = None
+        self, objective: Objective, theta: np.ndarray, *, callback: Callable[[Iteration], object] | None = None
     ) -> SolverResult:
         """Minimise an objective from a start.
 

@@ -85,7 +85,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike,
     return history
 
 
-def _refuse(name: str, net: Any, X: Any, y: ArrayLike, options: FitOptions) -> None:
+def _refuse(name: str, net: Network, X: Any, y: ArrayLike, options: FitOptions) -> None:
     """Reject arguments of `fit` that do not apply to full-batch solvers."""
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
+from .._typing import Options
 from .base import FullBatchSolver, Run
 
 __all__ = ["NewtonCG", "TrustRegion"]
@@ -127,7 +128,7 @@ class TrustRegion(_SciPySolver):
         method = self.method
         if method == "auto":
             method = "exact" if run.objective.n_parameters <= EXACT_LIMIT else "ncg"
-        options: dict[str, Any] = {"initial_trust_radius": self.radius, "max_trust_radius": self.max_radius}
+        options: Options = {"initial_trust_radius": self.radius, "max_trust_radius": self.max_radius}
         if method == "krylov":
             options["inexact"] = True
         self._minimize(run, f"trust-{method}", gtol=0.0, **options)

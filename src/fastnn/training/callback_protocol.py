@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import JSON
 from ..network import Network
 from .history import Callback, EpochResult
 from .state import TrainingState
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 
-def check_callbacks(callbacks: Any) -> list[Callback]:
+def check_callbacks(callbacks: object) -> list[Callback]:
     """Callbacks in the order of their calls.
 
     Raises
@@ -38,11 +39,11 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
     return sorted(found, key=_is_last)
 
 
-def _is_last(callback: Any) -> bool:
+def _is_last(callback: object) -> bool:
     return bool(getattr(callback, "last", False))
 
 
-def begin_callbacks(callbacks: Sequence[Any], series: tuple[str, ...]) -> None:
+def begin_callbacks(callbacks: Sequence[object], series: tuple[str, ...]) -> None:
     """Tell them that training begins; they may refuse by raising."""
     for callback in callbacks:
         if hasattr(callback, "begin"):
@@ -69,7 +70,7 @@ def call_callbacks(callbacks: Sequence[Callback], result: EpochResult) -> None:
             )
 
 
-def end_callbacks(callbacks: Sequence[Any], net: Network, state: TrainingState | None = None) -> None:
+def end_callbacks(callbacks: Sequence[object], net: Network, state: TrainingState | None = None) -> None:
     """Tell them that training has ended. A resumed run goes on from before what they do to the network now."""
     if not callbacks:
         return
@@ -83,7 +84,7 @@ def end_callbacks(callbacks: Sequence[Any], net: Network, state: TrainingState |
             state.theta, state.buffers = final
 
 
-def restore_callbacks(callbacks: Sequence[Any], states: list[tuple[str, dict[str, Any]]]) -> None:
+def restore_callbacks(callbacks: Sequence[Any], states: list[tuple[str, JSON]]) -> None:
     """Give the callbacks of a resumed run their states."""
     takers = [callback for callback in callbacks if hasattr(callback, "get_state")]
     if not states:

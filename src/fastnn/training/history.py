@@ -155,7 +155,7 @@ class History:
         whole = min(map(len, columns.values()))  # another thread may be at an epoch
         return {key: column[:whole] for key, column in columns.items()}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_columns": self.to_dict()}
 
     def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Figure:

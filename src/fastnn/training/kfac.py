@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -134,7 +134,7 @@ def _inputs(X: np.ndarray, op: OpSpec, w: np.ndarray | None) -> np.ndarray:
 
 
 def _move(
-    factor: np.ndarray, rows: np.ndarray, keep: float, total: float, symmetrize: Callable[[np.ndarray], Any]
+    factor: np.ndarray, rows: np.ndarray, keep: float, total: float, symmetrize: Callable[[np.ndarray], object]
 ) -> None:
     """factor ← keep · factor + (1 − keep) rowsᵀ rows / total."""
     from scipy.linalg.blas import get_blas_funcs

@@ -39,7 +39,7 @@ class RowOrder:
             self.kernels.shuffle.unchecked(row, self.generator.bit_generator)
         return order
 
-    def position(self) -> Any:
+    def position(self) -> object:
         """Where the drawing stands, for :meth:`go_back`."""
         return self.generator.bit_generator.state
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._typing import JSON, Options
 from ..network import Network
 from ..optimizers import Optimizer
 from .history import Callback, History, StopFlag
@@ -52,7 +53,7 @@ class TrainingState:
     """
 
     optimizer: Optimizer
-    options: dict[str, Any]
+    options: Options
     generator: np.random.Generator
     own: bool
     moments: np.ndarray
@@ -60,11 +61,11 @@ class TrainingState:
     epoch: int = 0
     steps: int = 0
     batches: int = 0
-    plateau: dict[str, Any] | None = None
-    start: dict[str, Any] | None = None
+    plateau: JSON | None = None
+    start: JSON | None = None
     stop_flag: StopFlag = field(default_factory=StopFlag)
     callbacks: list[Callback] = field(default_factory=list)
-    callback_states: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    callback_states: list[tuple[str, JSON]] = field(default_factory=list)
     theta: np.ndarray | None = None
     buffers: np.ndarray | None = None
     factors: np.ndarray | None = None
@@ -74,7 +75,7 @@ class TrainingState:
         """Whether the run has been stopped."""
         return self.stop_flag.raised
 
-    def states_of_callbacks(self) -> list[tuple[str, dict[str, Any]]]:
+    def states_of_callbacks(self) -> list[tuple[str, JSON]]:
         """Name and state of each callback that has one."""
         if not self.callbacks:
             return self.callback_states
@@ -102,11 +103,11 @@ class TrainingState:
         if not set(new.history.keys()) <= set(self.history.keys()):
             self.history = new.history
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # A user's functions need not be something that can be copied; their states are.
         return {**self.__dict__, "callbacks": [], "callback_states": self.states_of_callbacks()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: JSON) -> None:
         if "slots" in state:  # pickled before 0.1.0 was released
             state = {**state, "moments": state["slots"], "stop_flag": StopFlag(state["stopped"])}
             del state["slots"], state["stopped"]
