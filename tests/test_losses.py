@@ -261,6 +261,21 @@ def test_huber_at_its_seams(module, dtype) -> None:
     assert delta.tolist() == [[-1.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.0]]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_second_derivatives_at_seams_are_the_reference(name, dtype) -> None:
+    from fastnn._core import kernels as compiled
+
+    seams = np.array([-1.0, 0.0, 1.0], dtype)
+    inside, outside = np.nextafter(seams, dtype(0.0)), np.nextafter(seams, 2 * seams)
+    Z = np.tile(np.concatenate([seams, inside, outside]), (5, 4))
+    q, y = np.empty_like(Z), np.zeros_like(Z)
+    compiled.loss_curvature(compiled.LOSS_CODES[name], *Z.shape, Z, y, q)
+    np.testing.assert_allclose(q, reference.losses.loss_curvature(Z, y, name), rtol=16 * np.finfo(dtype).eps)
+    if name == "huber":
+        np.testing.assert_array_equal(q[0, :9], [1, 1, 1, 1, 1, 1, 0, 1, 0])
+
+
 @both_modules
 def test_large_differences_do_not_overflow(module, dtype) -> None:
     large = 0.75 * float(np.finfo(dtype).max)

@@ -134,18 +134,9 @@ def test_padding_waste() -> None:
     assert padding_waste(STACK, 16) == (0.0, 0.0)
 
 
-def enumeration(header: str, name: str) -> list[str]:
-    """Names of a C enumeration, in order, without FNN_ and the number of them."""
-    text = re.sub(r"/\*.*?\*/", "", (CSRC / header).read_text(encoding="utf-8"), flags=re.DOTALL)
-    found = re.search(rf"enum {name} \{{(.*?)\}}", text, re.DOTALL)
-    assert found, f"{header} has no enum {name}"
-    names = [re.sub(r"\s*=\s*0$", "", part.strip()).removeprefix("FNN_").lower() for part in found[1].split(",")]
-    return [name for name in names if name and not name.startswith("n_")]
-
-
 def listed(header: str, macro: str) -> list[str]:
     """Names of a list of macros, of which C makes an enumeration and a table."""
-    rows = re.findall(rf"^{macro}\((\w+), (\w+)\)$", (CSRC / header).read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(rf"^{macro}\((\w+), (\w+)(?:, \d)*\)$", (CSRC / header).read_text(encoding="utf-8"), re.MULTILINE)
     assert [code.lower() for code, _ in rows] == [name for _, name in rows]
     return [name for _, name in rows]
 
@@ -154,8 +145,18 @@ def listed(header: str, macro: str) -> list[str]:
 def test_codes_are_those_of_c() -> None:
     assert ["linear", *listed("kernels/activation_list.h", "ACTIVATION")] == list(ACTIVATIONS)
     assert listed("engine/op_list.h", "OP") == list(OPS)
-    assert enumeration("engine/plan.h", "fnn_loss") == list(LOSSES)
+    assert listed("kernels/loss_list.h", "LOSS") == list(LOSSES)
     assert listed("engine/rule_list.h", "RULE") == list(RULES)
+
+
+@pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")
+def test_facts_of_losses_are_those_of_c() -> None:
+    text = (CSRC / "kernels/loss_list.h").read_text(encoding="utf-8")
+    facts = {
+        name: (elementwise, coupled) for name, elementwise, coupled in re.findall(r"\w+, (\w+), (\d), (\d)\)", text)
+    }
+    for name, loss in LOSSES.items():  # a loss that classifies counts hits by row
+        assert facts[name] == (str(int(not loss.classifies)), str(int(loss.couples_outputs)))
 
 
 @pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")

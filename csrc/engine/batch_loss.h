@@ -31,22 +31,8 @@ static FN(targets) FN(fetch_targets)(const fnn_job *job, const FN(memory) * memo
 static double FN(loss)(const fnn_job *job, ptrdiff_t rows, ptrdiff_t k, const REAL *z, const FN(targets) * y,
                        double *correct, REAL *delta)
 {
-    const FN(kernels) *kernels = job->kernels;
-    switch (job->plan->loss) {
-    case FNN_CROSS_ENTROPY:
-        return kernels->cross_entropy(rows, k, z, y->labels, y->target, y->weight, job->plan->label_smoothing, correct,
-                                      delta);
-    case FNN_BINARY_CROSS_ENTROPY:
-        return kernels->binary_cross_entropy(rows, k, z, y->target, y->weight, correct, delta);
-    case FNN_ABSOLUTE_ERROR:
-        return kernels->absolute_error(rows, k, z, y->target, y->weight, delta);
-    case FNN_HUBER:
-        return kernels->huber(rows, k, z, y->target, y->weight, delta);
-    case FNN_POISSON:
-        return kernels->poisson(rows, k, z, y->target, y->weight, delta);
-    default:
-        return kernels->squared_error(rows, k, z, y->target, y->weight, delta);
-    }
+    return KERNELS(job)->loss(job->plan->loss, rows, k, z, y->labels, y->target, y->weight, job->plan->label_smoothing,
+                              correct, delta);
 }
 
 /* out (cols, rows) = xᵀ */
@@ -63,7 +49,7 @@ static double FN(loss_by_feature)(const fnn_job *job, const FN(memory) * memory,
                                   const FN(targets) * y, double *correct, REAL *delta)
 {
     const ptrdiff_t k = job->plan->n_out;
-    if (job->plan->loss >= FNN_SQUARED_ERROR && !y->weight) {
+    if (fnn_loss_is_elementwise(job->plan->loss) && !y->weight) {
         FN(transpose)(job, memory, rows, k, y->target, memory->loss_by_row);
         return FN(loss)(job, k, rows, z, &(FN(targets)){NULL, memory->loss_by_row, NULL}, correct, delta);
     }

@@ -3,20 +3,13 @@
 #define FNN_PLAN_H
 
 #include "base/common.h"
+#include "kernels/losses.h"
 
 #define OP(CODE, name) FNN_##CODE,
 enum fnn_op_kind {
 #include "engine/op_list.h"
 };
 #undef OP
-enum fnn_loss {
-    FNN_CROSS_ENTROPY = 0,
-    FNN_BINARY_CROSS_ENTROPY, /* the last one that classifies */
-    FNN_SQUARED_ERROR,
-    FNN_ABSOLUTE_ERROR,
-    FNN_HUBER,
-    FNN_POISSON
-};
 #define RULE(CODE, name) FNN_##CODE,
 enum fnn_rule_kind {
 #include "engine/rule_list.h"
@@ -69,12 +62,12 @@ typedef struct {
 typedef struct {
     const fnn_op *ops; /* in an order in which inputs come first; the last is the output */
     const fnn_segment *segments;
-    int n_ops, n_segments, loss;
+    int n_ops, n_segments;
+    int loss;  /* enum fnn_loss */
     int rated; /* a segment's lr_multiplier is not 1 */
     ptrdiff_t n_parameters, n_in, n_out;
     int batch_statistics; /* there is a batch norm: training needs the whole batch at once */
     int gathers;          /* an op that is no product reads X: its rows must follow each other */
-    int narrow;           /* may run by feature: see op_dense_feature_major.h */
     double input_scale;
     double label_smoothing; /* of cross_entropy */
     const fnn_place *places;

@@ -87,28 +87,16 @@ KERNEL(void, log_softmax, (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, REAL *
 KERNEL(void, softmax_vjp, (ptrdiff_t rows, ptrdiff_t cols, const REAL *p, const REAL *v, REAL *dz))
 
 /* -- losses (losses_body.h) --------------------------------------------------------------------------------------- */
-/* Each returns Σ_i w_i ℓ_i and writes delta_i = w_i ∂ℓ_i/∂z_i; weight NULL means ones; no division by Σ w. `correct`,
- * unless NULL, grows by the weight of the rows whose prediction is the target. */
-/* labels (rows,) in [0, cols), or, where that is NULL, target (rows, cols): one-hot or soft; y becomes
- * (1 − smoothing) y + smoothing / cols */
-KERNEL(double, cross_entropy,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, const REAL *target, const REAL *weight,
-        double smoothing, double *correct, REAL *delta))
-KERNEL(double, binary_cross_entropy,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, double *correct,
-        REAL *delta))
-KERNEL(double, squared_error,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
-KERNEL(double, absolute_error,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
-KERNEL(double, huber,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
-/* infinite, both of them, where exp(z) is; a row of weight 0 takes no part even then */
-KERNEL(double, poisson,
-       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, const REAL *weight, REAL *delta))
-
-/* q of the loss's Hessian with respect to z in row i: diag(q_i) − q_i q_iᵀ of cross_entropy (kind: enum fnn_loss),
- * whose target rows sum to 1, and diag(q_i) of the others. target is used by huber alone; no weights. */
+/* Returns Σ_i w_i ℓ_i and writes delta_i = w_i ∂ℓ_i/∂z_i (kind: enum fnn_loss); weight NULL means ones; no division by
+ * Σ w. `correct`, unless NULL, grows by the weight of the rows whose prediction is the target, where targets are
+ * classes. target (rows, cols); cross_entropy takes labels (rows,) in [0, cols) or, where that is NULL, one-hot or soft
+ * target, and of either (1 − smoothing) y + smoothing / cols. poisson is infinite, as is delta, where exp(z) is; a row
+ * of weight 0 takes no part even then */
+KERNEL(double, loss,
+       (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, const REAL *target,
+        const REAL *weight, double smoothing, double *correct, REAL *delta))
+/* q of the loss's Hessian with respect to z in row i: diag(q_i) − q_i q_iᵀ of coupled losses (cross_entropy, whose
+ * target rows sum to 1), and diag(q_i) of the others. target is used by huber alone; no weights. */
 KERNEL(void, loss_curvature, (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, REAL *q))
 /* out_i = w_i H_i v_i of that Hessian; in place allowed */
 KERNEL(void, loss_tangent,

@@ -7,7 +7,8 @@
 #if defined(__AVX512F__)
 #include "base/tanh_avx512.h"
 #endif
-#include "engine/plan.h"
+#include "kernels/activations.h"
+#include "kernels/losses.h"
 
 #define BODY "kernels/bodies.h"
 #include "base/each_real.h"

@@ -7,8 +7,25 @@
  *     huber                 ℓ = Σ_j c_j (z_j − y_j − ½ c_j)              δ = c = z − y clipped to ±1
  *     poisson               ℓ = Σ_j exp z_j − y_j z_j                    δ = exp z − y
  *
- * (softmax, sigmoid and exp are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight.
+ * (softmax, sigmoid and exp are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight. The
+ * functions of a loss are <name> and, with q of ∂²ℓ/∂z² = diag(q) or, where outputs are coupled, diag(q) − q qᵀ,
+ * <name>_curvature:
+ *
+ *     cross_entropy         q = p                           binary_cross_entropy  s (1 − s), s = σ(z)
+ *     squared_error         1                               huber                 1 where |z − y| ≤ 1, else 0
+ *     poisson               exp z                           absolute_error        0, where it is defined
  */
+
+/* What a loss is given; see `loss` in kernel_list.h. */
+typedef struct {
+    ptrdiff_t rows, cols;
+    const REAL *z;
+    const int64_t *labels;
+    const REAL *target, *weight;
+    double smoothing;
+    double *correct;
+    REAL *delta;
+} FN(loss_view);
 
 /* Ties go to the first maximum: whether no column before y equals z[y]. */
 FNN_INLINE int FN(first_at)(const REAL *z, ptrdiff_t y)
@@ -204,10 +221,14 @@ FNN_INLINE double FN(cross_entropy_soft)(const FN(entropy_block) b, const REAL *
     return loss;
 }
 
-double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const int64_t *restrict labels,
-                         const REAL *restrict target, const REAL *restrict weight, double smoothing, double *correct,
-                         REAL *restrict delta)
+static double FN(cross_entropy)(const FN(loss_view) * v)
 {
+    const ptrdiff_t rows = v->rows, cols = v->cols;
+    const REAL *restrict z = v->z, *restrict target = v->target, *restrict weight = v->weight;
+    REAL *restrict delta = v->delta;
+    const int64_t *restrict labels = v->labels;
+    const double smoothing = v->smoothing;
+    double *correct = v->correct;
     REAL top[BLOCK_ROWS], sum[BLOCK_ROWS], log_sum[BLOCK_ROWS];
     const double own = 1 - smoothing, share = smoothing / (double)cols;
     double loss = 0, hits = 0;
@@ -231,9 +252,12 @@ double FN(cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z,
     return loss;
 }
 
-double FN(binary_cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target,
-                                const REAL *restrict weight, double *correct, REAL *restrict delta)
+static double FN(binary_cross_entropy)(const FN(loss_view) * v)
 {
+    const ptrdiff_t rows = v->rows, cols = v->cols;
+    const REAL *restrict z = v->z, *restrict target = v->target, *restrict weight = v->weight;
+    REAL *restrict delta = v->delta;
+    double *correct = v->correct;
     enum { CHUNK = 256 };
     REAL term[CHUNK];
     double loss = 0, row_loss = 0;
@@ -274,27 +298,29 @@ double FN(binary_cross_entropy)(ptrdiff_t rows, ptrdiff_t cols, const REAL *rest
         SUM += TERM;                           \
         di[j] = wi * slope;                    \
     }
-#define DIFFERENCE_LOSS(name, SLOPE, TERM)                                                               \
-    double FN(name)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target, \
-                    const REAL *restrict weight, REAL *restrict delta)                                   \
-    {                                                                                                    \
-        double loss = 0;                                                                                 \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                           \
-            const REAL *zi = z + i * cols, *yi = target + i * cols;                                      \
-            REAL *di = delta + i * cols;                                                                 \
-            REAL wi = weight ? weight[i] : 1;                                                            \
-            double part[8] = {0}, li = 0;                                                                \
-            ptrdiff_t j = 0;                                                                             \
-            for (ptrdiff_t end = cols / 8 * 8; j < end;)                                                 \
-                for (int t = 0; t < 8; t++, j++)                                                         \
-                    DIFFERENCE_TERM_(part[t], SLOPE, TERM)                                               \
-            for (; j < cols; j++)                                                                        \
-                DIFFERENCE_TERM_(li, SLOPE, TERM)                                                        \
-            for (int t = 0; t < 8; t++)                                                                  \
-                li += part[t];                                                                           \
-            loss += (double)wi * li;                                                                     \
-        }                                                                                                \
-        return loss;                                                                                     \
+#define DIFFERENCE_LOSS(name, SLOPE, TERM)                                                         \
+    static double FN(name)(const FN(loss_view) * v)                                                \
+    {                                                                                              \
+        const ptrdiff_t rows = v->rows, cols = v->cols;                                            \
+        const REAL *restrict z = v->z, *restrict target = v->target, *restrict weight = v->weight; \
+        REAL *restrict delta = v->delta;                                                           \
+        double loss = 0;                                                                           \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                     \
+            const REAL *zi = z + i * cols, *yi = target + i * cols;                                \
+            REAL *di = delta + i * cols;                                                           \
+            REAL wi = weight ? weight[i] : 1;                                                      \
+            double part[8] = {0}, li = 0;                                                          \
+            ptrdiff_t j = 0;                                                                       \
+            for (ptrdiff_t end = cols / 8 * 8; j < end;)                                           \
+                for (int t = 0; t < 8; t++, j++)                                                   \
+                    DIFFERENCE_TERM_(part[t], SLOPE, TERM)                                         \
+            for (; j < cols; j++)                                                                  \
+                DIFFERENCE_TERM_(li, SLOPE, TERM)                                                  \
+            for (int t = 0; t < 8; t++)                                                            \
+                li += part[t];                                                                     \
+            loss += (double)wi * li;                                                               \
+        }                                                                                          \
+        return loss;                                                                               \
     }
 
 DIFFERENCE_LOSS(squared_error, d, 0.5 * (double)d * (double)d)
@@ -303,9 +329,11 @@ DIFFERENCE_LOSS(huber, FN(m_at_most)(FN(m_at_least)(d, -1), 1), (double)slope *(
 #undef DIFFERENCE_LOSS
 #undef DIFFERENCE_TERM_
 
-double FN(poisson)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target,
-                   const REAL *restrict weight, REAL *restrict delta)
+static double FN(poisson)(const FN(loss_view) * v)
 {
+    const ptrdiff_t rows = v->rows, cols = v->cols;
+    const REAL *restrict z = v->z, *restrict target = v->target, *restrict weight = v->weight;
+    REAL *restrict delta = v->delta;
     enum { CHUNK = 256 };
     double loss = 0, row_loss = 0;
     ptrdiff_t row = 0, col = 0;
@@ -328,45 +356,82 @@ double FN(poisson)(ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const
     return loss;
 }
 
-/*     cross_entropy         ∂²ℓ/∂z² = diag(p) − p pᵀ        binary_cross_entropy  diag(s (1 − s)), s = σ(z)
- *     squared_error         I                               huber                 diag(|z − y| < 1)
- *     poisson               diag(exp z)                     absolute_error        0, where it is defined
- */
-void FN(loss_curvature)(int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *restrict z, const REAL *restrict target,
-                        REAL *restrict q)
+static void FN(cross_entropy_curvature)(const FN(loss_view) * v, REAL *restrict q)
 {
-    const ptrdiff_t n = rows * cols;
-    switch (kind) {
-    case FNN_CROSS_ENTROPY:
-        FN(softmax)(rows, cols, z, q);
-        break;
-    case FNN_BINARY_CROSS_ENTROPY:
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const REAL e = FN(m_exp)(-FN(m_abs)(z[i])), w = 1 + e;
-            q[i] = e / (w * w);
-        }
-        break;
-    case FNN_HUBER:
-        for (ptrdiff_t i = 0; i < n; i++)
-            q[i] = FN(m_abs)(z[i] - target[i]) < 1 ? (REAL)1 : (REAL)0;
-        break;
-    case FNN_POISSON:
-        for (ptrdiff_t i = 0; i < n; i++)
-            q[i] = FN(m_exp)(z[i]);
-        break;
-    default:
-        for (ptrdiff_t i = 0; i < n; i++)
-            q[i] = kind == FNN_SQUARED_ERROR ? (REAL)1 : (REAL)0;
+    FN(softmax)(v->rows, v->cols, v->z, q);
+}
+
+static void FN(binary_cross_entropy_curvature)(const FN(loss_view) * v, REAL *restrict q)
+{
+    const ptrdiff_t n = v->rows * v->cols;
+    const REAL *restrict z = v->z;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL e = FN(m_exp)(-FN(m_abs)(z[i])), w = 1 + e;
+        q[i] = e / (w * w);
     }
+}
+
+static void FN(squared_error_curvature)(const FN(loss_view) * v, REAL *restrict q)
+{
+    const ptrdiff_t n = v->rows * v->cols;
+    for (ptrdiff_t i = 0; i < n; i++)
+        q[i] = 1;
+}
+
+static void FN(absolute_error_curvature)(const FN(loss_view) * v, REAL *restrict q)
+{
+    const ptrdiff_t n = v->rows * v->cols;
+    for (ptrdiff_t i = 0; i < n; i++)
+        q[i] = 0;
+}
+
+static void FN(huber_curvature)(const FN(loss_view) * v, REAL *restrict q)
+{
+    const ptrdiff_t n = v->rows * v->cols;
+    const REAL *restrict z = v->z, *restrict target = v->target;
+    for (ptrdiff_t i = 0; i < n; i++)
+        q[i] = FN(m_abs)(z[i] - target[i]) <= 1 ? (REAL)1 : (REAL)0;
+}
+
+static void FN(poisson_curvature)(const FN(loss_view) * v, REAL *restrict q)
+{
+    const ptrdiff_t n = v->rows * v->cols;
+    const REAL *restrict z = v->z;
+    for (ptrdiff_t i = 0; i < n; i++)
+        q[i] = FN(m_exp)(z[i]);
+}
+
+double FN(loss)(int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, const REAL *target,
+                const REAL *weight, double smoothing, double *correct, REAL *delta)
+{
+#define LOSS(CODE, name, elementwise, coupled) FN(name),
+    static double (*const functions[])(const FN(loss_view) *) = {
+#include "kernels/loss_list.h"
+    };
+#undef LOSS
+    const FN(loss_view) v = {rows, cols, z, labels, target, weight, smoothing, correct, delta};
+    return functions[kind](&v);
+}
+
+void FN(loss_curvature)(int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *target, REAL *q)
+{
+#define LOSS(CODE, name, elementwise, coupled) FN(name##_curvature),
+    static void (*const functions[])(const FN(loss_view) *, REAL *) = {
+#include "kernels/loss_list.h"
+    };
+#undef LOSS
+    const FN(loss_view) v = {.rows = rows, .cols = cols, .z = z, .target = target};
+    functions[kind](&v, q);
 }
 
 void FN(loss_tangent)(int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *q, const REAL *weight, const REAL *v,
                       REAL *out)
 {
+    const int coupled = fnn_loss_is_coupled(kind);
     for (ptrdiff_t i = 0; i < rows; i++) {
         const REAL *qi = q + i * cols, *vi = v + i * cols, w = weight ? weight[i] : 1;
         REAL *oi = out + i * cols, mean = 0;
-        if (kind == FNN_CROSS_ENTROPY)
+        if (coupled)
             for (ptrdiff_t j = 0; j < cols; j++)
                 mean += qi[j] * vi[j];
         FNN_INDEPENDENT

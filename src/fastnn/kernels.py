@@ -253,52 +253,49 @@ def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarr
     return loss / total, delta
 
 
+def _loss(
+    name: str, Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, label_smoothing: float = 0.0
+) -> tuple[float, np.ndarray]:
+    """The loss of that name; y: labels of int64, or targets of the outputs' shape and dtype."""
+    labels, target = (y, None) if y.dtype == np.int64 else (None, y)
+    w, total = _weights(sample_weight, Z)
+    delta = np.empty_like(Z)
+    loss = _core.loss(_core.LOSS_CODES[name], *Z.shape, Z, labels, target, w, label_smoothing, None, delta)
+    return _mean(total, loss, delta)
+
+
 @_compiled
 def cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
-    labels, soft = (y, None) if y.dtype == np.int64 else (None, y)
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = _core.cross_entropy(*Z.shape, Z, labels, soft, w, label_smoothing, None, delta)
-    return _mean(total, loss, delta)
-
-
-def _elementwise_loss(
-    kernel: Callable[..., float], Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, *more: None
-) -> tuple[float, np.ndarray]:
-    """A loss whose targets have the shape of the outputs; `more`: arguments of the kernel before delta."""
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = kernel(*Z.shape, Z, y, w, *more, delta)
-    return _mean(total, loss, delta)
+    return _loss("cross_entropy", Z, y, sample_weight, label_smoothing)
 
 
 @_compiled
 def binary_cross_entropy(
     Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
-    return _elementwise_loss(_core.binary_cross_entropy, Z, y, sample_weight, None)
+    return _loss("binary_cross_entropy", Z, y, sample_weight)
 
 
 @_compiled
 def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _elementwise_loss(_core.squared_error, Z, y, sample_weight)
+    return _loss("squared_error", Z, y, sample_weight)
 
 
 @_compiled
 def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _elementwise_loss(_core.absolute_error, Z, y, sample_weight)
+    return _loss("absolute_error", Z, y, sample_weight)
 
 
 @_compiled
 def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _elementwise_loss(_core.huber, Z, y, sample_weight)
+    return _loss("huber", Z, y, sample_weight)
 
 
 @_compiled
 def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _elementwise_loss(_core.poisson, Z, y, sample_weight)
+    return _loss("poisson", Z, y, sample_weight)
 
 
 # -- normalisation ----------------------------------------------------------------------------------------------------

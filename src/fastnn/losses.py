@@ -465,7 +465,7 @@ def _refuse(wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
         raise ValueError(f"y: expected {expected}, got {values[row, column]:g} in row {row}, column {column}")
 
 
-#: The losses by name; the position of a name is its code in enum fnn_loss (csrc/engine/plan.h).
+#: The losses by name; the position of a name is its code, as in csrc/kernels/loss_list.h.
 LOSSES: dict[str, type[Loss]] = {
     loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson)
 }

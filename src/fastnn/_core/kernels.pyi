@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 ACTIVATION_CODES: dict[str, int]
+LOSS_CODES: dict[str, int]
 
 def available() -> tuple[str, ...]: ...
 def simd() -> dict[str, Any]: ...

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from ..losses import LOSSES
 from ..plan import ACTIVATIONS
 
 from cpython.buffer cimport (
@@ -24,6 +25,7 @@ cdef extern from "base/common.h" nogil:
     enum: FNN_ALIGN
 
 ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
 
 cdef const fnn_kernels *table = NULL
 
