@@ -147,7 +147,8 @@ class Objective:
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         """∂J/∂θ, a new array (P,) of theta's dtype."""
-        return self._evaluate(theta, gradient=True)[1]
+        gradient: np.ndarray = self._evaluate(theta, gradient=True)[1]
+        return gradient
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """J(θ) and ∂J/∂θ (P,), in one pass forward and backward.
@@ -240,7 +241,8 @@ class Objective:
         if v.shape != (self.n_parameters,):
             raise ValueError(f"v: expected shape ({self.n_parameters},), got {v.shape}")
         self.evaluations.product += 1
-        return operator.matvec(v).astype(v.dtype, copy=False)
+        product: np.ndarray = operator.matvec(v)
+        return product.astype(v.dtype, copy=False)
 
     def risk_at(self, theta: np.ndarray) -> EmpiricalRisk:
         """The risk, moved to theta, with second derivatives; what is known of another point is forgotten."""

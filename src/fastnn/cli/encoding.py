@@ -46,7 +46,8 @@ class Encoding:
         if self.scaling is None or self.scaling.mean is None or self.scaling.scale is None:
             return X
         with np.errstate(over="ignore"):  # the network refuses infinities
-            return ((X - self.scaling.mean) / self.scaling.scale).astype(dtype)
+            scaled: np.ndarray = (X - self.scaling.mean) / self.scaling.scale
+            return scaled.astype(dtype)
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """A regression's outputs in the target's units, float64 (N,)."""
@@ -96,7 +97,7 @@ class _Reader:
         raise ValueError(f"{self.path}: damaged description of its data: {name}")
 
     def names(self, key: str, count: int | None) -> list[str] | None:
-        values = self.metadata.get(key)
+        values: list[str] | None = self.metadata.get(key)
         if values is None:
             return None
         fits = isinstance(values, list) and all(isinstance(value, str) for value in values)

@@ -299,7 +299,8 @@ def _target_column(spec: str, column: pd.Series) -> np.ndarray:
     if missing.any():
         raise ValueError(f"{spec}: target {column.name!r} has a missing value in data row {int(missing.argmax()) + 1}")
     if column.dtype.kind in "buif":
-        return column.to_numpy()
+        numbers: np.ndarray = column.to_numpy()
+        return numbers
     return np.array([str(value) for value in column])
 
 

@@ -282,7 +282,8 @@ class Preconditioner(SymmetricOperator):
         self._inverse = 1.0 / (diagonal + diagonal.dtype.type(damping))
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
-        return self._inverse * V
+        product: np.ndarray = self._inverse * V
+        return product
 
 
 def preconditioner(

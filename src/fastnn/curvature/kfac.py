@@ -121,7 +121,7 @@ class _LayerwiseOperator(SymmetricOperator):
         raise NotImplementedError
 
     def _rows_product(self, V: np.ndarray) -> np.ndarray:
-        result = V * self.dtype.type(self._rest)
+        result: np.ndarray = V * self.dtype.type(self._rest)
         for layer in self._layers:
             block = V[:, layer.place].reshape(len(V), -1, layer.op.n_out)
             result[:, layer.place] = self._block_product(layer, block).reshape(len(V), -1)

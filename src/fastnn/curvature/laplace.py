@@ -142,7 +142,8 @@ class _Kronecker:
 
     def row_elements(self, K: int) -> int:
         m, n = self.values.shape
-        return 2 * (m + (K + 1) * n)
+        elements: int = 2 * (m + (K + 1) * n)
+        return elements
 
 
 class _Structure(NamedTuple):

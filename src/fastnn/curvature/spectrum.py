@@ -198,7 +198,8 @@ def trace(
     rest -= Q @ (Q.T @ rest)
     inside = float(np.einsum("pi,pi->", Q, _columns(operator, Q)))
     outside = float(np.einsum("pi,pi->", rest, _columns(operator, rest)))
-    return inside + outside / rest.shape[1]
+    trace: float = inside + outside / rest.shape[1]
+    return trace
 
 
 def _columns(operator: LinearOperator, V: np.ndarray) -> np.ndarray:

@@ -139,15 +139,17 @@ class Classifier(ClassifierMixin, NetworkEstimator):
 
     def _targets(self, y: Any) -> np.ndarray:
         if self._kind == "multiclass":
-            return np.searchsorted(self.classes_, y).astype(np.int64, copy=False)
+            codes: np.ndarray = np.searchsorted(self.classes_, y)
+            return codes.astype(np.int64, copy=False)
         if self._kind == "multilabel":
-            targets = (y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)) != 0
+            targets: np.ndarray = (y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)) != 0
         else:
             targets = np.searchsorted(self.classes_, y).reshape(-1, 1) != 0
         if not self.label_smoothing:
             return targets
         # As the softmax of two classes would smooth them.
-        return (1.0 - self.label_smoothing) * targets + 0.5 * self.label_smoothing
+        smoothed: np.ndarray = (1.0 - self.label_smoothing) * targets + 0.5 * self.label_smoothing
+        return smoothed
 
     def _row_weights(self, X: Any, y: Any, sample_weight: ArrayLike | None, incremental: bool) -> np.ndarray | None:
         weights = super()._row_weights(X, y, sample_weight, incremental)
@@ -197,7 +199,8 @@ class Classifier(ClassifierMixin, NetworkEstimator):
             labels = (Z > 0).astype(np.int64)
             return scipy.sparse.csr_matrix(labels) if self._sparse_labels else labels
         codes = Z.argmax(axis=1) if self._kind == "multiclass" else (Z[:, 0] > 0).astype(np.int64)
-        return self.classes_.take(codes, mode="clip")  # also with a single class
+        predicted: np.ndarray = self.classes_.take(codes, mode="clip")  # also with a single class
+        return predicted
 
     def predict_proba(self, X: Data, posterior: str | None = None) -> np.ndarray:
         """Probabilities, in the order of `classes_`.
@@ -289,7 +292,8 @@ class Regressor(RegressorMixin, NetworkEstimator):
         return X, y
 
     def _targets(self, y: Any) -> np.ndarray:
-        return y.reshape(-1, 1) if y.ndim == 1 else y
+        targets: np.ndarray = y.reshape(-1, 1) if y.ndim == 1 else y
+        return targets
 
     def predict(self, X: Data, return_std: bool = False) -> Any:
         """Values of samples.

@@ -225,8 +225,9 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
 
         A worker process needs no such rule: joblib sets the limit of its BLAS, which is what None means.
         """
-        if self.n_threads is not None:
-            return self.n_threads
+        given: int | None = self.n_threads
+        if given is not None:
+            return given
         if threading.current_thread() is not threading.main_thread() and get_active_backend()[0].nesting_level:
             return 1
         return None
@@ -279,7 +280,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         """A new network, and counters that begin anew."""
         layers = self._layers(X.shape[1], self.n_outputs_)
         # Draws from the same bits as the RandomState, and in the order in which scikit-learn draws.
-        seed = np.random.Generator(random_state._bit_generator)  # type: ignore[attr-defined]
+        seed = np.random.Generator(random_state._bit_generator)
         net = Sequential(layers, input_size=X.shape[1], loss=self._loss(), dtype=X.dtype, seed=seed)
         for ending, values in vars(self).get("_given", {}).items():
             try:

@@ -52,7 +52,7 @@ def replaced(name: str, value: Any, path: list[str], new: Any) -> Any:
     if path[0] not in names:
         raise ValueError(f"Invalid parameter {path[0]!r} for {name}={value!r}. Valid parameters are: {names!r}.")
     inner = replaced(f"{name}__{path[0]}", getattr(value, path[0]), path[1:], new)
-    return dataclasses.replace(value, **{path[0]: inner})  # type: ignore[type-var]
+    return dataclasses.replace(value, **{path[0]: inner})
 
 
 class Parameters(BaseEstimator):
@@ -130,7 +130,7 @@ class Parameters(BaseEstimator):
             if described or name == "callbacks" or (scheduled and name in ("learning_rate", "learning_rate_init")):
                 where = beside
                 if scheduled and name == "learning_rate_init" and not described:
-                    where = f"learning_rate={self.learning_rate!r}, which has its own"  # type: ignore[attr-defined]
+                    where = f"learning_rate={self.learning_rate!r}, which has its own"
                 raise ValueError(f"{name}={value!r} has no effect beside {where}")
             warnings.warn(f"{name}={value!r} has no effect with {beside}", stacklevel=4)
 

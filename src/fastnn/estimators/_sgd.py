@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -35,6 +35,8 @@ __all__ = [
     "row_weights",
     "unit_weights",
 ]
+
+Number = TypeVar("Number", float, np.ndarray)
 
 PREPROCESS = "The input data may contain large values and need to be preprocessed."
 
@@ -80,7 +82,7 @@ def one_validation(data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) ->
     return X_val, y_val, sample_weight_val
 
 
-def reported_loss(net: Network, loss: Any, penalty: Any, constant: Any) -> Any:
+def reported_loss(net: Network, loss: Number, penalty: Number, constant: Any) -> Number:
     """The loss as scikit-learn reports it: squared errors are a mean over the outputs, the Poisson deviance is whole.
 
     Parameters
@@ -94,8 +96,10 @@ def reported_loss(net: Network, loss: Any, penalty: Any, constant: Any) -> Any:
         Mean over the rows of what turns ℓ into half the deviance.
     """
     if net.loss_function.least_squares and net.n_outputs > 1:
-        return (loss - penalty) / net.n_outputs + penalty
-    return loss + constant
+        mean: Number = (loss - penalty) / net.n_outputs + penalty
+        return mean
+    whole: Number = loss + constant
+    return whole
 
 
 class CumulativeOrder(RowOrder):
@@ -273,7 +277,7 @@ class StochasticTraining:
             validation_data=validation_data,
             l2=float(self.alpha) * power,
             threads=self._threads(),
-            seed=np.random.Generator(random_state._bit_generator),  # type: ignore[attr-defined]
+            seed=np.random.Generator(random_state._bit_generator),
         )
         trainer = Trainer(net, X, y, options=options, conventions=self._conventions(X.shape[0]))
         if incremental and net.training_state is not None:
@@ -381,7 +385,8 @@ class StochasticTraining:
         """Learning rate of the epoch that is so many ahead, by ``learning_rate="invscaling"`` or ``"adaptive"``."""
         if self.learning_rate == "adaptive" or (epochs == 0 and not scaled):
             return self._rate
-        return float(self.learning_rate_init) / (self.t_ + epochs * n_rows + 1) ** self.power_t
+        rate: float = float(self.learning_rate_init) / (self.t_ + epochs * n_rows + 1) ** self.power_t
+        return rate
 
     def _converged(self) -> bool:
         """Whether training ends after epochs without an improvement, or goes on at a smaller rate."""

@@ -156,7 +156,8 @@ class NonlinearCG(_GradientSolver):
             beta = (float(np.dot(change, new)) - bend * slope) / along
             return max(beta, 0.5 * slope / float(np.dot(direction, direction)))
         beta = (float(np.dot(change, new)) - 2.0 * bend * slope) / along
-        return max(beta, -1.0 / (float(np.linalg.norm(direction)) * min(0.01, square**0.5)))
+        bound: float = -1.0 / (float(np.linalg.norm(direction)) * min(0.01, square**0.5))
+        return max(beta, bound)
 
 
 def _model_step(last: np.ndarray, change: np.ndarray, direction: np.ndarray, slope: float, other: float) -> float:

@@ -129,7 +129,7 @@ def class_weights(
     else:
         for label, weight in class_weight.items():
             per_class[label] = weight
-    weights = per_class[labels]
+    weights: np.ndarray = per_class[labels]
     if sample_weight is not None:
         weights *= sample_weight
     return weights.astype(net.dtype)

@@ -153,7 +153,7 @@ class Engine:
     def train(self, piece: Piece, state: TrainingState, steps: int) -> TrainResult:
         """Train on a piece, in place on the network and on the optimizer's moments, after `steps` updates."""
         net = self.net
-        return net.plan.train(
+        result: TrainResult = net.plan.train(
             net.theta,
             state.moments,
             piece.X,
@@ -169,6 +169,7 @@ class Engine:
             buffers=net.state,
             **self.options,
         )
+        return result
 
     def run_pieces(self, pieces: Iterable[Piece | None], state: TrainingState) -> TrainResult:
         """Train one epoch that consists of pieces; None among them: K-FAC's factors are not finite."""
