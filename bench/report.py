@@ -55,7 +55,7 @@ def parse(argv):
     parser.add_argument("file", nargs="?", type=Path, help="an earlier run; without it, measure now")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the ratios and medians of this run")
     parser.add_argument("--compare", type=Path, metavar="OLD", help="an earlier run: print what became slower since")
-    parser.add_argument("--tolerance", type=float, default=0.15, help="loss of ratio that --compare reports (0.15)")
+    parser.add_argument("--tolerance", type=float, default=0.05, help="loss of ratio that --compare reports (0.05)")
     parser.add_argument("--threads", type=int, default=1, help="threads for every engine (1, pinned to one core)")
     parser.add_argument("--dtype", choices=(*DTYPES, "both"), default="float32", help="of data and networks (float32)")
     parser.add_argument("--repeats", type=int, help="rounds of each interleaved comparison (7; 3 with --quick)")

@@ -21,6 +21,9 @@ __all__ = ["LoweredOp", "LoweredPlan", "Place", "Segment", "lower", "padding_was
 
 ITEM_SIZES = {"float32": 4, "float64": 8}
 LINE = 64  # bytes: a cache line, and the widest vector; FNN_ALIGN
+OP_CODES = {kind: code for code, kind in enumerate(OPS)}
+ACTIVATION_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
 NARROW = 128  # most inputs or outputs of an operation that runs feature-major; FNN_NARROW
 
 
@@ -192,7 +195,8 @@ def lower(
     _check_options(ops, loss, dtype, label_smoothing)
     for i in range(len(ops)):
         _check_op(ops, i, n_parameters)
-    _check_sharing(ops)
+    shared = _shared_later(ops)
+    _check_sharing(ops, shared)
     _check_cover(ops, n_parameters)
     item_size = ITEM_SIZES[dtype]
     waste, first_share = padding_waste(ops, vector_bytes // item_size)
@@ -200,11 +204,11 @@ def lower(
     n_out = ops[-1].n_out
     segments = tuple(Segment(*piece) for piece in parameter_ranges(ops, n_parameters))
     return LoweredPlan(
-        ops=tuple(_lower_op(ops, i) for i in range(len(ops))),
+        ops=_lower_ops(ops, shared),
         places=places,
         segments=segments,
         loss=LOSSES[loss],
-        loss_code=list(LOSSES).index(loss),
+        loss_code=LOSS_CODES[loss],
         n_parameters=n_parameters,
         n_in=ops[0].n_in,
         n_out=n_out,
@@ -258,9 +262,20 @@ def _check_op(ops: tuple[OpSpec, ...], i: int, n_parameters: int) -> None:
         raise ValueError(f"ops[{i}]: a {op.kind} needs an offset in the buffers")
 
 
-def _check_sharing(ops: tuple[OpSpec, ...]) -> None:
-    for i, op in enumerate(ops):
-        if not op.facts.has_weight and _shares_weight(op, ops[i + 1 :]):
+def _shared_later(ops: tuple[OpSpec, ...]) -> list[tuple[bool, bool]]:
+    """For each operation, whether a later one has the same weight, and whether one has the same bias."""
+    weights, biases = {-1: False}, {-1: False}
+    shared: list[tuple[bool, bool]] = []
+    for op in reversed(ops):
+        shared.append((weights.get(op.weight, False), biases.get(op.bias, False)))
+        weights.setdefault(op.weight, True)
+        biases.setdefault(op.bias, True)
+    return shared[::-1]
+
+
+def _check_sharing(ops: tuple[OpSpec, ...], shared: list[tuple[bool, bool]]) -> None:
+    for i, (op, (weight, _)) in enumerate(zip(ops, shared, strict=True)):
+        if weight and not op.facts.has_weight:
             raise ValueError(f"ops[{i}]: only a dense operation may share its parameters")
 
 
@@ -272,31 +287,34 @@ def _check_cover(ops: tuple[OpSpec, ...], n_parameters: int) -> None:
         raise ValueError(f"ops: their parameters must cover theta of length {n_parameters} without gaps or overlaps")
 
 
-def _shares_weight(op: OpSpec, later: Sequence[OpSpec]) -> bool:
-    return op.weight >= 0 and any(other.weight == op.weight for other in later)
-
-
-def _lower_op(ops: tuple[OpSpec, ...], i: int) -> LoweredOp:
-    op, later = ops[i], ops[i + 1 :]
-    return LoweredOp(
-        kind=list(OPS).index(op.kind),
-        input=op.input,
-        activation=list(ACTIVATIONS).index(op.activation),
-        shared_weight=_shares_weight(op, later),
-        shared_bias=op.bias >= 0 and any(other.bias == op.bias for other in later),
-        gated=op.kind == "dense" and op.activation == "relu" and bool(later) and later[0].kind == "dense",
-        saves_pre=_saves_pre(op),
-        delta_side=sum(other.facts.has_weight for other in ops[: i + 1]) % 2,
-        lr_multiplier=op.lr_multiplier,
-        epsilon=op.epsilon,
-        momentum=op.momentum,
-        dropout_rate=op.dropout_rate,
-        buffer=op.buffer,
-        n_in=op.n_in,
-        n_out=op.n_out,
-        weight=op.weight,
-        bias=op.bias,
-    )
+def _lower_ops(ops: tuple[OpSpec, ...], shared: list[tuple[bool, bool]]) -> tuple[LoweredOp, ...]:
+    lowered: list[LoweredOp] = []
+    products = 0  # operations with a weight so far
+    following = (*(op.kind for op in ops[1:]), "")
+    for op, (shared_weight, shared_bias), next_kind in zip(ops, shared, following, strict=True):
+        products += op.facts.has_weight
+        lowered.append(
+            LoweredOp(
+                kind=OP_CODES[op.kind],
+                input=op.input,
+                activation=ACTIVATION_CODES[op.activation],
+                shared_weight=shared_weight,
+                shared_bias=shared_bias,
+                gated=op.kind == "dense" and op.activation == "relu" and next_kind == "dense",
+                saves_pre=_saves_pre(op),
+                delta_side=products % 2,
+                lr_multiplier=op.lr_multiplier,
+                epsilon=op.epsilon,
+                momentum=op.momentum,
+                dropout_rate=op.dropout_rate,
+                buffer=op.buffer,
+                n_in=op.n_in,
+                n_out=op.n_out,
+                weight=op.weight,
+                bias=op.bias,
+            )
+        )
+    return tuple(lowered)
 
 
 def _saves_pre(op: OpSpec) -> bool:
@@ -340,22 +358,23 @@ def _place_linearization(ops: tuple[OpSpec, ...]) -> tuple[tuple[Place, ...], in
         if op.facts.drops and op.input >= 0:
             places.append(places[op.input]._replace(slope=-1, bend=-1, normalised=-1))
             continue
-        place = Place(rows.take(n), rows.take(n))
+        out, delta = rows.take(n), rows.take(n)
+        slope = bend = normalised = inv_std = first_column = -1
         tangents += 2 * n
         if op.facts.activates and op.activation != "linear":
-            place = place._replace(slope=rows.take(n))
+            slope = rows.take(n)
             tangents += n
             if not ACTIVATIONS[op.activation].piecewise_linear:
-                place = place._replace(bend=rows.take(n))
+                bend = rows.take(n)
         elif op.facts.normalises:
-            place = place._replace(normalised=rows.take(n))
+            normalised = rows.take(n)
             tangents += n
             if op.facts.couples_rows:
-                place = place._replace(columns=columns.take(3 * n))
+                first_column = columns.take(3 * n)
             else:
-                place = place._replace(inv_std=rows.take(1))
+                inv_std = rows.take(1)
                 tangents += 1
-        places.append(place)
+        places.append(Place(out, delta, slope, bend, normalised, inv_std, first_column))
     return tuple(places), rows.end, columns.end, tangents
 
 
