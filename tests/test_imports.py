@@ -284,3 +284,23 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert "instruction set" in printed
     with pytest.raises(ValueError, match="mode must be 'stdout' or 'dict', got 'json'"):
         fastnn.show_config(mode="json")
+
+
+def imported_by_string(path: Path) -> list[str]:
+    """Arguments of the calls of import_module and __import__ in a file, as they are written."""
+    return [
+        ast.unparse(node.args[0])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__")
+        and node.args
+    ]
+
+
+def test_two_modules_import_the_package_by_string() -> None:
+    found = {path.relative_to(ROOT).as_posix(): names for path in FILES if (names := imported_by_string(path))}
+    assert found == {
+        "__init__.py": ["f'.{name}'", "f'.{_HOMES[name]}'"],  # public names, when they are asked for
+        "network.py": ["'fastnn.sequential'"],  # pickles of earlier versions
+        "files.py": ["module"],  # optional packages of others
+    }

@@ -1,5 +1,4 @@
-"""Public kernels: the compiled form of every function of :mod:`fastnn.reference`, with the same names, signatures,
-defaults and errors.
+"""Compiled kernels: every function of :mod:`fastnn.reference` under the same name, signature, defaults and errors.
 
 Arguments are checked by the reference function's contract, which copies what is not contiguous and casts nothing. The
 documentation is the reference's, which states the formulas in NumPy.

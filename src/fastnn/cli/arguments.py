@@ -13,6 +13,7 @@ from .console import Failure
 from .tables import BUILT_IN
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[_Parser]"
+Group: TypeAlias = "argparse._ArgumentGroup"
 
 __all__ = ["LOSSES", "OPTIMIZERS", "TASKS", "default_epochs", "default_l2", "parser"]
 
@@ -122,7 +123,12 @@ def _add_train(commands: Subparsers) -> None:
         default="auto",
         help="what to make of the target (default: auto)",
     )
-    group = train.add_argument_group("network")
+    _add_network(train.add_argument_group("network"))
+    _add_training(train.add_argument_group("training"))
+    _add_output(train.add_argument_group("output"))
+
+
+def _add_network(group: Group) -> None:
     group.add_argument(
         "--hidden",
         type=_widths,
@@ -138,7 +144,9 @@ def _add_train(commands: Subparsers) -> None:
         help=f"of the hidden layers: {', '.join(ACTIVATIONS)} (default: relu)",
     )
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
-    group = train.add_argument_group("training")
+
+
+def _add_training(group: Group) -> None:
     group.add_argument(
         "--loss",
         choices=LOSSES,
@@ -186,7 +194,9 @@ def _add_train(commands: Subparsers) -> None:
         metavar="X",
         help="part of the rows kept back for the test (default: 0.2; mnist and fashion_mnist have their own)",
     )
-    group = train.add_argument_group("output")
+
+
+def _add_output(group: Group) -> None:
     group.add_argument("--save", metavar="PATH", help="where to save the network, e.g. model.safetensors")
     group.add_argument(
         "--plot", metavar="PATH", help="where to draw loss and accuracy over the epochs, e.g. curves.png"
