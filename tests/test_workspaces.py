@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import knobs
@@ -32,3 +35,17 @@ def test_constants_are_restored(compiled) -> None:
     assert values() == before
     with pytest.raises(TypeError, match="unknown constants"):
         knobs.change(patience=1.0)
+
+
+@pytest.mark.parametrize("value", ["abc", "-5", "", "1e3", "9" * 30])
+def test_red_zones_of_the_environment_are_checked(value, compiled) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import fastnn._core.tuning"],
+        env=os.environ | {"FASTNN_RED_ZONE": value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    message = f"FASTNN_RED_ZONE must be a whole number of bytes from 0 to 1048576, got {value!r}"
+    assert f"ValueError: {message}" in done.stderr

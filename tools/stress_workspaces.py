@@ -64,16 +64,16 @@ class Case:
         return max(1, base + int(self.rng.integers(-2, 3)))
 
     def add(self, kind: str, n_in: int, n_out: int, activation: str = "linear", bias: bool = True) -> None:
-        product = kind == "dense"
+        product, norm = kind == "dense", kind.endswith("_norm")
         weight = shift = buffer = -1
-        if product or kind.endswith("_norm"):
+        if product or norm or kind == "scale":
             weight, self.parameters = self.parameters, self.parameters + (n_in * n_out if product else n_out)
-            if bias or not product:
+            if norm or (product and bias):
                 shift, self.parameters = self.parameters, self.parameters + n_out
         size = {"batch_norm": 2 * n_out + 1, "standardize": 2 * n_out, "dropout": 1}.get(kind, 0)
         if size:
             buffer, self.n_buffers = self.n_buffers, self.n_buffers + size
-        options = {"epsilon": 1e-5, "momentum": 0.9} if kind.endswith("_norm") else {}
+        options = {"epsilon": 1e-5, "momentum": 0.9} if norm else {}
         options |= {"dropout_rate": 0.3} if kind == "dropout" else {}
         previous = len(self.ops) - 1
         self.ops.append(OpSpec(kind, previous, n_in, n_out, weight, shift, activation, buffer=buffer, **options))
@@ -83,13 +83,13 @@ class Case:
         self.plain = self.rng.random() < 0.5
         at = self.width(wide=True)
         if not self.plain and self.rng.random() < 0.5:
-            self.add(self.pick(["standardize", "batch_norm", "layer_norm", "dropout"]), at, at)
+            self.add(self.pick(["standardize", "batch_norm", "layer_norm", "dropout", "scale"]), at, at)
         for _ in range(int(self.rng.integers(0, 4))):
             n_out = self.width()
             self.add("dense", at, n_out, self.pick(SMOOTH), bias=self.rng.random() < 0.8)
             at = n_out
             if not self.plain and self.rng.random() < 0.5:
-                kind = self.pick(["batch_norm", "layer_norm", "dropout", "activation"])
+                kind = self.pick(["batch_norm", "layer_norm", "dropout", "activation", "scale"])
                 self.add(kind, at, at, self.pick(SMOOTH) if kind == "activation" else "linear")
         self.add("dense", at, self.pick([1, 2, 3, 10, 17]), "linear", bias=self.rng.random() < 0.8)
 

@@ -41,7 +41,17 @@ tuned.blas_work = 32.0**3 if _kernels.simd()["active"] in ("baseline", "generic"
 # lines cost its writer (bench/test_curvature.py).
 tuned.stream_bytes = 1e8
 
-tuned.red_zone = int(os.environ.get("FASTNN_RED_ZONE", "0"))
+MAX_RED_ZONE = 2**20
+
+
+def red_zone_of(text):
+    """Bytes of the red zones that FASTNN_RED_ZONE asks for."""
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MAX_RED_ZONE):
+        raise ValueError(f"FASTNN_RED_ZONE must be a whole number of bytes from 0 to {MAX_RED_ZONE}, got {text!r}")
+    return int(text)
+
+
+tuned.red_zone = red_zone_of(os.environ.get("FASTNN_RED_ZONE", "0"))
 
 
 def values():
