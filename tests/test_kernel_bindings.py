@@ -18,12 +18,17 @@ def core(compiled):
     return kernels
 
 
-def listed():
-    """The kernels of the list."""
+def tool():
+    """tools/kernel_bindings.py as a module."""
     spec = importlib.util.spec_from_file_location("kernel_bindings", ROOT / "tools" / "kernel_bindings.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.parse((ROOT / "csrc" / "kernels" / "kernel_list.h").read_text(encoding="utf-8"))
+    return module
+
+
+def listed():
+    """The kernels of the list."""
+    return tool().parse((ROOT / "csrc" / "kernels" / "kernel_list.h").read_text(encoding="utf-8"))
 
 
 def test_every_kernel_has_a_function(core) -> None:
@@ -38,6 +43,30 @@ def test_kinds_of_arguments() -> None:
     a, c = (next(argument for argument in gemm.arguments if argument.name == name) for name in ("a", "c"))
     assert a == ("a", "REAL", 2, True)
     assert c == ("c", "REAL", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("argument", "written"),
+    [
+        ("size_t x", "size_t"),
+        ("float x", "float"),
+        ("REAL x", "REAL"),
+        ("const size_t *x", "const size_t *"),
+        ("const fnn_block *x", "const fnn_block *"),
+        ("REAL *const *x", "REAL **"),
+        ("const double *const *x", "const double **"),
+    ],
+)
+def test_unknown_types_are_refused(argument, written) -> None:
+    with pytest.raises(SystemExit) as refused:
+        tool().parse(f"KERNEL(void, sum, (ptrdiff_t n, {argument}))")
+    assert str(refused.value) == f"kernel_bindings: kernel sum: argument x has unknown type {written}"
+
+
+def test_comments_are_no_kernels() -> None:
+    text = "// KERNEL(void, a, (REAL *x))\nKERNEL(void, b, (REAL *x, // of n, in C order\n    int n)) /* KERNEL( */\n"
+    (kernel,) = tool().parse(text)
+    assert (kernel.name, [argument.name for argument in kernel.arguments]) == ("b", ["x", "n"])
 
 
 def test_a_table_of_rows_is_a_matrix(core, dtype, rng) -> None:

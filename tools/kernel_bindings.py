@@ -12,8 +12,9 @@ writes into FOLDER
 - ``kernel_calls.pxi``: their declarations, for kernels.pxd;
 - ``kernel_bindings.pxi``: a Python function for each, for kernels.pyx. It takes the kernel's arguments in their order:
   an array for each pointer, or None for NULL, and a matrix for a table of rows. Element types, contiguity, alignment
-  and writability of the arrays are checked, their sizes are not. Kernels that take a struct other than fnn_terms have
-  no such function.
+  and writability of the arrays are checked, their sizes are not. The kernels of WITHOUT_FUNCTION have none.
+
+An argument of a type that is not known here is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from typing import NamedTuple
 NUMBERS = {"ptrdiff_t": "Py_ssize_t", "int": "int", "double": "double", "uint64_t": "uint64_t"}
 # formats of the buffers whose elements may be of the type
 FORMATS = {"int64_t": "lq", "int32_t": "i", "uint64_t": "LQ", "ptrdiff_t": "lq", "double": "d", "void": ""}
+# kernels that have no Python function, for they take these structs
+WITHOUT_FUNCTION = {"hessian_pairs": {"fnn_block", "fnn_pairs"}, "hessian_products": {"fnn_block", "fnn_products"}}
 
 
 class Argument(NamedTuple):
@@ -45,7 +48,7 @@ class Kernel(NamedTuple):
 
 def parse(text: str) -> list[Kernel]:
     """The kernels of a kernel_list.h."""
-    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
     kernels = []
     for match in re.finditer(r"KERNEL\(\s*(\w+),\s*(\w+),\s*\((.*?)\)\)", text, flags=re.S):
         arguments = []
@@ -55,9 +58,20 @@ def parse(text: str) -> list[Kernel]:
             kind = next(word for word in words if word not in ("const", "*") and "*" not in word)
             arguments.append(Argument(name, kind, declaration.count("*"), words[0] == "const"))
         kernels.append(Kernel(match[1], match[2], tuple(arguments)))
+        check(kernels[-1])
     if len(kernels) != text.count("KERNEL("):
         raise SystemExit(f"kernel_bindings: {text.count('KERNEL(')} kernels, of which {len(kernels)} could be read")
     return kernels
+
+
+def check(kernel: Kernel) -> None:
+    """Refuse a kernel with an argument that no Python function could be made for."""
+    for a in kernel.arguments:
+        pointed = {*FORMATS, "REAL", "fnn_terms"} | WITHOUT_FUNCTION.get(kernel.name, set())
+        known = {0: a.type in NUMBERS, 1: a.type in pointed, 2: a.type == "REAL" and a.constant}
+        if not known.get(a.pointers, False):
+            written = f"{'const ' * a.constant}{a.type} {'*' * a.pointers}".rstrip()
+            raise SystemExit(f"kernel_bindings: kernel {kernel.name}: argument {a.name} has unknown type {written}")
 
 
 def c_type(argument: Argument, real: str) -> str:
@@ -132,7 +146,7 @@ def bindings(kernels: list[Kernel]) -> str:
     """kernel_bindings.pxi."""
     lines = ["# Made by tools/kernel_bindings.py.", ""]
     for kernel in kernels:
-        if all(a.type in ("REAL", "fnn_terms", *NUMBERS, *FORMATS) for a in kernel.arguments):
+        if kernel.name not in WITHOUT_FUNCTION:
             lines += binding(kernel)
     return "\n".join(lines)
 
