@@ -18,7 +18,7 @@ SEEDS = range(5)
 
 
 @dataclass(frozen=True, eq=False)
-class FaceTask:
+class EstimatorTask:
     """Data, with rows held out for the score, and an estimator with its parameters; the rest are its defaults."""
 
     name: str
@@ -68,20 +68,20 @@ def mnist_task(dtype="float32"):
 
     os.environ.setdefault("FASTNN_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     data = fnn.datasets.load_mnist(dtype=dtype, download=False)
-    return FaceTask("MNIST 784-100-10, 5 epochs", "MLPClassifier", {"max_iter": 5}, *data)
+    return EstimatorTask("MNIST 784-100-10, 5 epochs", "MLPClassifier", {"max_iter": 5}, *data)
 
 
 def split_task(name, estimator, options, X, y):
     """Return a task that trains on four fifths of the rows, drawn at random."""
     rows = np.random.default_rng(0).permutation(len(X))
     train, test = rows[len(X) // 5 :], rows[: len(X) // 5]
-    return FaceTask(name, estimator, options, X[train], y[train], X[test], y[test])
+    return EstimatorTask(name, estimator, options, X[train], y[train], X[test], y[test])
 
 
 TASKS = {
-    "face-digits": digits_task,
-    "face-diabetes": diabetes_task,
-    "face-mnist": mnist_task,
+    "digits": digits_task,
+    "diabetes": diabetes_task,
+    "mnist": mnist_task,
 }
 
 
