@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -103,7 +105,8 @@ def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
         },
     )
     model.network_.save(tmp_path / "d")
-    fitted = {"n_features_in_": 4, "n_outputs_": 3, "_kind": "multiclass", "classes_": {"dtype": "<i8", "items": [0]}}
+    classes = {"__array__": ["<i8", [1], [0]]}
+    fitted = {"n_features_in_": 4, "n_outputs_": 3, "_kind": "multiclass", "classes_": classes}
     fnn.io.save(model.network_, tmp_path / "f", metadata={"estimator": "MLPClassifier", "params": {}, "fitted": fitted})
     for name, message in (
         ("a", "alpha"),
@@ -117,3 +120,80 @@ def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
     model.classes_ = np.array([1, "two", None], dtype=object)
     with pytest.raises(TypeError, match="expected an array of numbers or str"):
         model.save(tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("classes_", {"a": 0, "b": 1, "c": 2}),
+        ("classes_", ["a", "b", "c"]),
+        ("classes_", {"__array__": ["<i8", [3, 1], [0, 1, 2]]}),
+        ("feature_names_in_", {"__array__": ["O", [1], ["a"]]}),
+        ("n_iter_", "3"),
+        ("t_", None),
+        ("loss_", [0.5]),
+        ("loss_curve_", 0.5),
+        ("loss_curve_", ["0.5"]),
+        ("best_loss_", "0.5"),
+        ("validation_scores_", {"__float__": "nan"}),
+        ("out_activation_", "tanh"),
+        ("_kind", "continuous"),
+        ("_kind", ["multiclass"]),
+        ("_sparse_labels", 1),
+    ],
+)
+def test_attributes_of_other_types_are_refused(name, value, iris, tmp_path) -> None:
+    model = quick().fit(*iris)
+    model.save(tmp_path / "whole")
+    metadata = fnn.load(tmp_path / "whole", return_metadata=True)[1]
+    metadata["fitted"][name] = value
+    fnn.io.save(model.network_, tmp_path / "edited", metadata=metadata)
+    with pytest.raises(ValueError, match=f"damaged description of the estimator: {name} cannot be"):
+        fnn.MLPClassifier.load(tmp_path / "edited")
+
+
+# ------------------------------------------------------------------ earlier files, with other forms of arrays
+
+GOLDEN = Path(__file__).with_name("golden")
+EARLIER = json.loads((GOLDEN / "estimators_0.1.json").read_text(encoding="utf-8"))  # make_estimators.py beside it
+
+
+@pytest.mark.parametrize("name", EARLIER["models"])
+def test_earlier_files_load(name, tmp_path) -> None:
+    expected = EARLIER["models"][name]
+    estimator = getattr(fnn, expected["class"])
+    model = estimator.load(GOLDEN / f"estimator_{name}_0.1.safetensors")
+    predicted = model.predict(np.array(EARLIER["X"]))
+    if "classes" in expected:
+        assert predicted.tolist() == expected["predicted"]
+        assert model.classes_.tolist() == expected["classes"]
+        assert model.classes_.dtype.str == expected["dtype"]
+    else:
+        np.testing.assert_allclose(predicted, expected["predicted"], rtol=1e-12)
+    if "n_iter_no_change" in model.get_params() and name != "softmax":
+        assert model.n_iter_no_change == np.inf
+    if name == "names":
+        assert model.optimizer == fnn.AdamW(fnn.CosineDecay(0.05, 40))
+        assert model.class_weight == {"a": 2.0, "b": 1.0}
+    if name == "linear":
+        assert model.singular_.shape == (3,)
+    model.save(tmp_path / "again")
+    np.testing.assert_array_equal(estimator.load(tmp_path / "again").predict(np.array(EARLIER["X"])), predicted)
+
+
+def test_earlier_numbers_and_names_load(iris, tmp_path) -> None:
+    X, y = iris
+    model = quick().fit(X, y)
+    model.save(tmp_path / "whole")
+    metadata = fnn.load(tmp_path / "whole", return_metadata=True)[1]
+    metadata["fitted"] |= {
+        "loss_": {"number": "nan"},
+        "loss_curve_": [0.5, {"number": "nan"}],
+        "best_loss_": {"number": "inf"},
+        "feature_names_in_": {"dtype": "O", "items": list("abcd")},
+    }
+    fnn.io.save(model.network_, tmp_path / "earlier", metadata=metadata)
+    again = fnn.MLPClassifier.load(tmp_path / "earlier")
+    np.testing.assert_array_equal([again.loss_, *again.loss_curve_, again.best_loss_], [np.nan, 0.5, np.nan, np.inf])
+    assert again.feature_names_in_.tolist() == list("abcd")
+    assert again.feature_names_in_.dtype == object

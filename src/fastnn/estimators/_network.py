@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import Any, ClassVar, Self, SupportsIndex, cast
 
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -32,6 +32,9 @@ __all__ = ["CONSTRAINTS", "NetworkEstimator"]
 
 #: scikit-learn's names of activations that fastnn calls otherwise.
 NAMES = {"identity": "linear", "logistic": "sigmoid"}
+
+#: `out_activation_` by the loss's inverse link.
+_LINKS = {"softmax": "softmax", "sigmoid": "logistic", "exp": "exp", "identity": "identity"}
 
 #: What scikit-learn's validation accepts.
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -293,8 +296,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         self.__dict__.pop("_splitter", None)
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = 1 + sum(isinstance(layer, Dense) for layer in layers)
-        links = {"softmax": "softmax", "sigmoid": "logistic", "exp": "exp", "identity": "identity"}
-        self.out_activation_ = links[net.loss_function.inverse_link]
+        self.out_activation_ = _LINKS[net.loss_function.inverse_link]
         for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_", "loss_"):
             self.__dict__.pop(name, None)
         self._waited = 0
@@ -374,10 +376,12 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         try:
             self = cls(**{name: _decode_parameter(value) for name, value in data["params"].items()})
             self._validate_params()
-            fitted = {name: files.decode(value) for name, value in data["fitted"].items()}
+            fitted = {name: files.decode(_translated(value)) for name, value in data["fitted"].items()}
             unknown = fitted.keys() - set(self._saved)
             if unknown or fitted["n_features_in_"] != net.input_size or fitted["n_outputs_"] != net.n_outputs:
                 raise ValueError(f"attributes that do not fit the network ({', '.join(sorted(unknown)) or 'sizes'})")
+            for name, value in fitted.items():
+                _check_fitted(name, value, net)
             self.__dict__.update(fitted, network_=net, _waited=0)
             n_classes = len(fitted["classes_"]) if net.loss_function.classifies else net.n_outputs
             fits = n_classes == net.n_outputs or (n_classes == 2 and net.n_outputs == 1)
@@ -404,7 +408,7 @@ def _decode_parameter(value: object) -> Any:
             return io.build(value["described"], (optimizers, schedules))
         if value.keys() == {"pairs"}:
             return {files.decode(key): weight for key, weight in value["pairs"]}
-    value = files.decode(value)
+    value = files.decode(_translated(value))
     if isinstance(value, dict):
         raise ValueError(f"unknown parameter {value!r:.60}")
     return tuple(value) if isinstance(value, list) else value
@@ -415,3 +419,38 @@ def _encode(name: str, value: object) -> Any:
         return files.encode(value)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
+
+
+def _translated(value: object) -> object:
+    """A value of an earlier file, whose arrays and numbers had another form, as `files.encode` writes it now."""
+    if isinstance(value, dict):
+        if value.keys() == {"dtype", "items"}:
+            return {
+                "__array__": [value["dtype"], [len(value["items"])], [_translated(item) for item in value["items"]]]
+            }
+        if value.keys() == {"number"}:
+            return {"__float__": value["number"]}
+        if value.keys() == {"infinite"}:
+            return {"__float__": "inf"}
+    return [_translated(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_fitted(name: str, value: object, net: Sequential) -> None:
+    """Raise a ValueError unless a fitted attribute, as a file has it, is of the type that `fit` gives it."""
+    if name in ("classes_", "singular_", "feature_names_in_"):
+        kinds = {"classes_": "biufUO", "singular_": "f", "feature_names_in_": "O"}[name]
+        good = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in kinds
+        if name == "feature_names_in_":
+            good = good and len(cast(np.ndarray, value)) == net.input_size
+    elif name in ("loss_curve_", "validation_scores_"):
+        optional = value is None and name == "validation_scores_"
+        good = optional or (isinstance(value, list) and all(type(item) in (int, float) for item in value))
+    elif name in ("loss_", "best_loss_", "best_validation_score_"):
+        good = type(value) in (int, float) or (value is None and name != "loss_")
+    elif name in ("out_activation_", "_kind"):
+        known = {"out_activation_": set(_LINKS.values()), "_kind": {"binary", "multiclass", "multilabel"}}
+        good = isinstance(value, str) and value in known[name]
+    else:
+        good = type(value) is (bool if name == "_sparse_labels" else int)
+    if not good:
+        raise ValueError(f"{name} cannot be {value!r:.60}")
