@@ -411,7 +411,14 @@ static void test_fork(void)
     counts c = {.n = 3};
     CHECK(fnn_team_acquire(&held, 3) == 3);
     CHECK(fnn_team_run(&held, count_task, &c) == 0);
-    for (int hammered = 0; hammered < 2; ++hammered) {
+    /* AddressSanitizer's allocator may be locked by the hammering thread at the moment of the fork, and stays so in the
+     * child (its locks are not taken over a fork before gcc 14): there the second round would test the sanitizer. */
+#ifdef __SANITIZE_ADDRESS__
+    const int rounds = 1;
+#else
+    const int rounds = 2;
+#endif
+    for (int hammered = 0; hammered < rounds; ++hammered) {
         if (hammered)
             CHECK(pthread_create(&thread, NULL, hammer_thread, NULL) == 0);
         for (int i = 0; i < 15; ++i) {
@@ -426,7 +433,8 @@ static void test_fork(void)
         }
     }
     stop_hammering = 1;
-    CHECK(pthread_join(thread, NULL) == 0);
+    if (rounds == 2)
+        CHECK(pthread_join(thread, NULL) == 0);
     c.value[2] = 0;
     CHECK(fnn_team_run(&held, count_task, &c) == 0); /* the parent's threads are as they were */
     CHECK(c.value[2] == 3);
