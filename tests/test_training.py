@@ -465,6 +465,21 @@ def test_trainer_refuses(backend) -> None:
         fnn.Trainer(classifier(backend), X, y).epochs(0)
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["generator", "network's"])
+@pytest.mark.parametrize("way", [fnn.Trainer, fnn.Sequential.fit])
+def test_what_is_refused_has_moved_no_generator(way, own, backend) -> None:
+    X, y = blobs(11)
+    layers = [fnn.Dense(8), fnn.BatchNorm(), fnn.Dense(3)]
+    net = fnn.Sequential(layers, input_size=4, loss="cross_entropy", seed=0, backend=backend)
+    seed = np.random.default_rng(1) if own else None
+    generators = [net.generator, *([seed] if seed is not None else [])]
+    before = [generator.bit_generator.state for generator in generators]
+    with pytest.raises(ValueError, match="batches of at least 2 rows for batch norm"):
+        way(net, X, y, seed=seed, validation_split=0.1, batch_size=9)
+    assert [generator.bit_generator.state for generator in generators] == before
+    assert net.split_start is None
+
+
 def test_default_arguments_of_later_versions_are_accepted(backend) -> None:
     X, y = blobs()
     net = classifier(backend)

@@ -40,7 +40,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike,
     threads = 1 if options.deterministic else options.threads or blas_threads()
     state_before = net.state.copy()
     try:
-        with restored_if_refused(net.generator, generator):
+        with restored_if_refused(net, generator):
             data = training_data(net, X, y, options)
             assert isinstance(data, Dataset)
             hold_out(data, options, generator)

@@ -24,7 +24,7 @@ def fit(net: Network, X: Data | BatchSource, y: ArrayLike | None, options: FitOp
     """Train a network with an optimizer; see :meth:`fastnn.Sequential.fit`, which calls this."""
     callbacks = list(options.callbacks)
     seed = options.seed
-    with restored_if_refused(net.generator, *([seed] if isinstance(seed, np.random.Generator) else [])):
+    with restored_if_refused(net, *([seed] if isinstance(seed, np.random.Generator) else [])):
         trainer = Trainer(net, X, y, options=options)
         state = trainer.state
         left = options.epochs - state.epoch

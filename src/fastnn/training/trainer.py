@@ -42,14 +42,16 @@ BLOCK_BYTES = 10_000_000
 
 
 @contextmanager
-def restored_if_refused(*generators: np.random.Generator) -> Iterator[None]:
-    """Put the generators back if what follows raises."""
-    before = [generator.bit_generator.state for generator in generators]
+def restored_if_refused(net: Network, *generators: np.random.Generator) -> Iterator[None]:
+    """Put the generators back, the network's among them, and its validation rows, if what follows raises."""
+    before = [(generator, generator.bit_generator.state) for generator in (net.generator, *generators)]
+    split_start = net.split_start
     try:
         yield
     except BaseException:
-        for generator, saved in zip(generators, before, strict=True):
+        for generator, saved in before:
             generator.bit_generator.state = saved
+        net.split_start = split_start
         raise
 
 
@@ -138,14 +140,15 @@ class Trainer:
             generator = previous.generator
         else:
             generator = net.generator if options.seed is None else check_seed(options.seed)
-        start = hold_out(self._data, options, generator)
-        if isinstance(self._data, Dataset):
-            self._data.drop_rows_that_do_not_count()
-        batch_size = self._check_batch_size(options.batch_size)
-        factors = None
-        if isinstance(self.optimizer, KFAC):
-            factors = Factors(net, self.optimizer, self._l2(options.l2, batch_size, conventions), self._threads)
-        self._choose_pass(options, conventions, batch_size, generator, factors)
+        with restored_if_refused(net, generator):
+            start = hold_out(self._data, options, generator)
+            if isinstance(self._data, Dataset):
+                self._data.drop_rows_that_do_not_count()
+            batch_size = self._check_batch_size(options.batch_size)
+            factors = None
+            if isinstance(self.optimizer, KFAC):
+                factors = Factors(net, self.optimizer, self._l2(options.l2, batch_size, conventions), self._threads)
+            self._choose_pass(options, conventions, batch_size, generator, factors)
         self._seconds = float("inf")  # of an epoch, as last measured
         self.state = previous or TrainingState(
             optimizer=self.optimizer,
