@@ -12,6 +12,7 @@ import scipy.sparse
 from network_cases import data, network
 
 import fastnn as fnn
+from fastnn.network import Network
 
 # What X may be.
 
@@ -242,3 +243,12 @@ def test_signature_of_fit() -> None:
         "seed": None,
         "resume": False,
     }
+
+
+def test_misplaced_arguments_are_refused_by_sequential() -> None:
+    with pytest.raises(TypeError, match=r"^Sequential.__init__\(\) takes 2 positional arguments but 3 were given"):
+        fnn.Sequential(3, [fnn.Dense(2)])
+    with pytest.raises(TypeError, match=r"^Sequential.__init__\(\) got an unexpected keyword argument 'units'"):
+        fnn.Sequential([fnn.Dense(2)], input_size=3, loss="squared_error", units=2)
+    ours, base = (inspect.signature(cls).parameters.values() for cls in (fnn.Sequential, Network))
+    assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in base]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
+import inspect
 import math
 
 import knobs
@@ -12,6 +14,7 @@ from training_cases import blobs, classifier, linear_network
 
 import fastnn as fnn
 from fastnn.training import trainer as trainer_module
+from fastnn.training.options import TrainingOptions
 
 RTOL = {"float32": 2e-5, "float64": 1e-12}
 
@@ -463,6 +466,16 @@ def test_trainer_refuses(backend) -> None:
         fnn.Trainer("net", X, y)
     with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
         fnn.Trainer(classifier(backend), X, y).epochs(0)
+    for name in ("epoch", "options", "conventions"):
+        with pytest.raises(TypeError, match=rf"Trainer.__init__\(\) got an unexpected keyword argument '{name}'"):
+            fnn.Trainer(classifier(backend), X, y, **{name: 3})
+
+
+def test_the_trainer_takes_the_options_that_are_checked() -> None:
+    parameters = inspect.signature(fnn.Trainer).parameters
+    assert list(parameters)[:3] == ["net", "X", "y"]
+    keywords = {name: entry.default for name, entry in parameters.items() if entry.kind is entry.KEYWORD_ONLY}
+    assert keywords == {field.name: field.default for field in dataclasses.fields(TrainingOptions)}
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["generator", "network's"])

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, overload
 
 from . import io, training
-from ._typing import JSON, ArrayLike, BatchSource, Data, Seed
+from ._typing import JSON, ArrayLike, BatchSource, Data, DTypeLike, Seed
+from .layers import Layer
+from .losses import Loss
 from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
 from .training.history import Callback, History
@@ -80,6 +82,27 @@ class Sequential(Network):
 
     history: History | None
     training_state: TrainingState | None
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        *,
+        input_size: int,
+        loss: str | Loss,
+        dtype: DTypeLike = "float32",
+        seed: Seed = None,
+        input_scale: float | None = None,
+        backend: str = "compiled",
+    ) -> None:
+        super().__init__(
+            layers,
+            input_size=input_size,
+            loss=loss,
+            dtype=dtype,
+            seed=seed,
+            input_scale=input_scale,
+            backend=backend,
+        )
 
     # Training.
 

@@ -279,7 +279,7 @@ class StochasticTraining:
             threads=self._threads(),
             seed=np.random.Generator(random_state._bit_generator),
         )
-        trainer = Trainer(net, X, y, options=options, conventions=self._conventions(X.shape[0]))
+        trainer = Trainer.with_options(net, X, y, options, self._conventions(X.shape[0]))
         if incremental and net.training_state is not None:
             trainer.continue_from(net.training_state)
         callbacks = check_callbacks(self.callbacks)

@@ -25,7 +25,7 @@ def fit(net: Network, X: Data | BatchSource, y: ArrayLike | None, options: FitOp
     callbacks = list(options.callbacks)
     seed = options.seed
     with restored_if_refused(net, *([seed] if isinstance(seed, np.random.Generator) else [])):
-        trainer = Trainer(net, X, y, options=options)
+        trainer = Trainer.with_options(net, X, y, options)
         state = trainer.state
         left = options.epochs - state.epoch
         results: Iterable[EpochResult] = ()
@@ -57,7 +57,7 @@ def partial_fit(
     previous = net.training_state
     if optimizer is None:
         optimizer = previous.optimizer if previous is not None else "adam"
-    trainer = Trainer(net, X, y, options=TrainingOptions(optimizer=optimizer, **arguments))
+    trainer = Trainer.with_options(net, X, y, TrainingOptions(optimizer=optimizer, **arguments))
     if previous is not None:
         trainer.continue_from(previous)
     for _ in trainer.epochs(1):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from ..optimizers import Optimizer, Solver
 from .callback_protocol import check_callbacks
 from .history import Callback
 
-__all__ = ["FitOptions", "TrainingOptions", "signature_with"]
+__all__ = ["FitOptions", "TrainingOptions"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,14 +100,3 @@ class FitOptions(TrainingOptions):
         checked["callbacks"] = tuple(check_callbacks(self.callbacks))
         self._set(checked)
         super().__post_init__()
-
-
-def signature_with(options: type[TrainingOptions], *parameters: str) -> Signature:
-    """Signature of a callable of these positional parameters, of which the last is optional, and of the options."""
-    positional = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in parameters]
-    positional[-1] = positional[-1].replace(default=None)
-    keywords = [
-        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in dataclasses.fields(options)
-    ]
-    return Signature([*positional, *keywords])

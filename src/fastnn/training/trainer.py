@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from .._core.threads import blas_threads
+from .._typing import ArrayLike, BatchSource, Data, Seed
 from ..checks import check_integer, check_seed
 from ..network import Network
 from ..optimizers import KFAC, Optimizer, Solver
@@ -18,7 +19,7 @@ from ..schedules import Schedule
 from .data import Dataset, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, rises, series_names
 from .kfac import Factors
-from .options import TrainingOptions, signature_with
+from .options import TrainingOptions
 from .passes import (
     USUAL,
     ArrayPass,
@@ -101,21 +102,74 @@ class Trainer:
     ...         break
     """
 
-    __signature__ = signature_with(TrainingOptions, "net", "X", "y")
-
     def __init__(
         self,
         net: Network,
-        X: Any,
-        y: Any = None,
+        X: Data | BatchSource,
+        y: ArrayLike | None = None,
         *,
-        options: TrainingOptions | None = None,
-        conventions: Conventions = USUAL,
-        **arguments: Any,
+        optimizer: Optimizer | Solver | str = "adam",
+        batch_size: int | None = 64,
+        steps_per_epoch: int | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        validation_data: tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike | None] | None = None,
+        validation_split: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        threads: int | None = None,
+        deterministic: bool = False,
+        seed: Seed = None,
+        resume: bool = False,
     ) -> None:
+        options = TrainingOptions(
+            optimizer=optimizer,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            l1=l1,
+            l2=l2,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            threads=threads,
+            deterministic=deterministic,
+            seed=seed,
+            resume=resume,
+        )
+        self._begin(net, X, y, options, USUAL)
+
+    @classmethod
+    def with_options(
+        cls,
+        net: Network,
+        X: Data | BatchSource,
+        y: ArrayLike | None,
+        options: TrainingOptions,
+        conventions: Conventions = USUAL,
+    ) -> Trainer:
+        """A trainer of options that are checked already, which may follow other conventions; for the package itself."""
+        self = cls.__new__(cls)
+        self._begin(net, X, y, options, conventions)
+        return self
+
+    def _begin(
+        self,
+        net: Network,
+        X: Data | BatchSource,
+        y: ArrayLike | None,
+        options: TrainingOptions,
+        conventions: Conventions,
+    ) -> None:
+        """Check the data, and prepare the first epoch."""
         if not isinstance(net, Network):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
-        options = TrainingOptions(**arguments) if options is None else options
         if isinstance(options.optimizer, Solver):
             name = type(options.optimizer).__name__
             raise TypeError(f"optimizer: {name} is a full-batch solver; use it with net.fit")
