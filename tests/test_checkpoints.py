@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -194,6 +196,25 @@ def test_a_state_pickled_by_an_earlier_version(compiled) -> None:
     np.testing.assert_array_equal(state.buffers, net.state)
     assert state.stopped
     assert vars(state).keys() == vars(net.training_state).keys()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_results_pickled_by_an_earlier_version(stopped, compiled) -> None:
+    net, results = classifier(), []
+    train(net, 2, callbacks=[results.append])
+    net.training_state.stop_flag.raised = stopped
+    first, last = results
+    old = {**vars(first), "_training": net.training_state}
+    del old["stop_flag"], old["penalty"]
+    again = fnn.EpochResult.__new__(fnn.EpochResult)
+    again.__setstate__(old)
+    assert again.stopped is stopped
+    assert again["loss"] == first.loss
+    assert np.isnan(again.penalty)
+    again.stop()
+    assert again.stopped
+    assert copy.copy(last).stop_flag is last.stop_flag
+    assert pickle.loads(pickle.dumps(last)) == last
 
 
 def test_partial_fits_go_on_after_loading(backend, tmp_path) -> None:

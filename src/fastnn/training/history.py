@@ -98,6 +98,12 @@ class EpochResult:
         """Whether someone has called :meth:`stop`."""
         return self.stop_flag.raised
 
+    def __setstate__(self, state: dict[str, object]) -> None:
+        # Pickled before 0.1.0 was released: the state of the run stood in the place of a flag.
+        stopped = bool(getattr(state.get("_training"), "stopped", False))
+        self.__dict__.update({"stop_flag": StopFlag(stopped), **state})
+        self.__dict__.pop("_training", None)
+
     def __getitem__(self, name: str) -> Any:
         for further in (self.validation, self.solver):
             if name in further:
