@@ -15,13 +15,13 @@ epoch. An object may also have
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
 from ._typing import JSON
 from .checks import check_flag, check_integer, check_number
+from .files import check_writable
 from .schedules import improves
 from .training.history import EpochResult, check_monitor, rises
 
@@ -155,7 +155,7 @@ class Checkpoint:
     ValueError, TypeError
         If an argument is out of range.
     OSError
-        By `fit`: before training if the folder does not exist, later if the file cannot be written.
+        By `fit`: before training if the file cannot be written, or later if it no longer can.
     """
 
     last = True  # what it saves includes what the other callbacks have made of the epoch
@@ -172,10 +172,8 @@ class Checkpoint:
         self._epoch = 0
 
     def begin(self, series: tuple[str, ...]) -> None:
-        """Look for the folder."""
-        folder = Path(self.path.format(epoch=1)).parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"path: the folder {folder} does not exist")
+        """Look whether the file can be written."""
+        check_writable(self.path.format(epoch=1))
         self._epoch = 0
 
     def __call__(self, result: EpochResult) -> None:

@@ -446,7 +446,7 @@ def _download(source: _ImageSet, name: str, target: Path) -> None:
     failures = []
     for mirror in source.mirrors:
         try:
-            with write_aside(target) as temporary, open(temporary, "xb") as file:
+            with write_aside(target) as temporary, open(temporary, "wb") as file:
                 _fetch(mirror + name, file, size, sha256)
             return
         except (OSError, ValueError) as error:  # URLError and timeouts are OSErrors

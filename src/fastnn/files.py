@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import os
+import platform
+import re
+import stat
+import time
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["MissingPackageError", "check_writable", "decode", "encode", "need", "write_aside"]
 
@@ -48,38 +59,150 @@ def need(module: str, purpose: str, install: str = '"fastnn[cli]"') -> ModuleTyp
 
 
 # ------------------------------------------------------------------ files
+#
+# A file is written beside its target and renamed. A writer that is killed leaves that temporary file; the next one to
+# the same target removes it. Who is alive is told by a lock on the file, which the system takes from a dead process.
+# Locks need not reach other hosts of a shared file system, so a temporary's name has the host's.
+
+#: Longest part of a target's name that a temporary's name repeats, so that any name that can be written has one.
+_LONGEST_NAME = 180
+
+#: What is wrong with the place, and not with what is written.
+_NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR}
+
+#: Seconds after which a temporary is taken for a dead writer's, where there are no locks.
+_DEAD_AFTER = 86400.0
 
 
 @contextmanager
 def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` at the end, or remove it after an error."""
-    target = Path(os.path.realpath(path))  # through a symbolic link: the link stays
-    check_writable(path)
-    temporary = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    """Yield a temporary file beside `path`; rename it to `path` at the end, or remove it after an error.
+
+    The name appears with the complete file or not at all, and the old file stays until then. A symbolic link is
+    followed and stays. A file that is replaced hands its mode on, and its owner and group where that is allowed; a new
+    one has the mode that the umask gives. Temporary files that killed writers to `path` have left on this host are
+    removed; those of other hosts, and of writers that are alive, stay.
+
+    Raises
+    ------
+    OSError
+        If `path` cannot be written; the message names it.
+    """
+    target = _check_target(path)
+    temporary, descriptor = _create(path, target)
     try:
+        _remove_dead(target)
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())  # otherwise a crash can leave the new name with no content
+        _take_mode(target, temporary)
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise _named(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)  # and the lock with it
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise an OSError that names the path unless a file can be written there. Nothing is left behind."""
-    target = Path(os.path.realpath(path))
+    temporary, descriptor = _create(path, _check_target(path))
+    temporary.unlink(missing_ok=True)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _check_target(path: str | os.PathLike[str]) -> Path:
+    """The file that is to be replaced or made."""
+    target = Path(os.path.realpath(path))  # through a symbolic link: the link stays
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     if target.exists() and not target.is_file():
         raise OSError(f"cannot write {path}: not a regular file")  # a device must not be replaced by a file
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {target.parent} does not exist")
-    probe = target.with_name(f".{target.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the file is read-only")
+    return target
+
+
+def _named(path: object, error: OSError) -> OSError:
+    return type(error)(error.errno, f"cannot write {path}: {error.strerror or error}")
+
+
+def _beginning(target: Path) -> str:
+    """How the names of temporaries of this target begin on this host."""
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{zlib.crc32(os.fsencode(name)):08x}"
+    return f".{name}-{zlib.crc32(platform.node().encode(errors='replace')):08x}-"
+
+
+def _create(path: object, target: Path) -> tuple[Path, int | None]:
+    """A new empty file beside the target, and a descriptor that holds its lock; None where there are no locks."""
+    while True:
+        temporary = target.with_name(f"{_beginning(target)}{os.urandom(4).hex()}")
+        try:
+            # What replaces a private file is private while it is written.
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600 if target.exists() else 0o666)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _named(path, error) from error
+        if fcntl is None:
+            os.close(descriptor)  # or Windows would not rename it
+            return temporary, None
+        with suppress(OSError):  # a file system without locks: nobody removes its temporaries
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # A writer beside this one may have had the lock first, and taken the file for a dead one's.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(temporary)):
+                return temporary, descriptor
+        os.close(descriptor)
+
+
+def _remove_dead(target: Path) -> None:
+    """Remove the temporaries that dead writers to this target have left on this host."""
+    known = re.compile(re.escape(_beginning(target)) + "[0-9a-f]{8}")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if known.fullmatch(entry.name):
+                with suppress(OSError):  # alive, or gone by now, or another user's
+                    _remove_if_dead(entry.path)
+
+
+def _remove_if_dead(path: str) -> None:
+    if fcntl is None:
+        if time.time() - os.stat(path).st_mtime > _DEAD_AFTER:
+            os.unlink(path)
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _take_mode(target: Path, temporary: Path) -> None:
+    """Give the new file the mode of the one that it replaces, and its owner and group where that is allowed."""
+    try:
+        old = target.stat()
+    except FileNotFoundError:
+        return
+    mode, new = stat.S_IMODE(old.st_mode) & 0o777, temporary.stat()
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        try:
+            os.chown(temporary, old.st_uid, old.st_gid)
+        except (OSError, AttributeError):  # Windows has no chown
+            try:
+                os.chown(temporary, -1, old.st_gid)
+            except (OSError, AttributeError):
+                mode = mode & 0o707 | (mode & 0o007) << 3  # another group: no more than everybody
+    os.chmod(temporary, mode)
 
 
 # ------------------------------------------------------------------ values in JSON

@@ -308,7 +308,8 @@ class Sequential(Network):
         Parameters
         ----------
         path : str or path-like
-            Written to a temporary file and renamed: it appears complete or not at all.
+            Written to a temporary file beside it and renamed: it appears complete or not at all. A symbolic link is
+            followed; a file that is replaced hands its mode on. What killed writers to this path have left is removed.
         training_state : bool, default=False
             Whether to include what ``fit(resume=True)`` and :meth:`partial_fit` need to continue.
 

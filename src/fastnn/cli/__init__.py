@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _fail(f"this installation is incomplete: {error}")
     except OSError as error:
-        named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        return _fail(named)
+        what = error.strerror or str(error)
+        return _fail(f"{error.filename}: {what}" if error.filename and error.strerror else what)
     except (Failure, ValueError, TypeError, ArithmeticError) as error:
         return _fail(str(error) or type(error).__name__)
 
