@@ -534,3 +534,15 @@ def test_adam_with_epsilon_hat_is_sklearns(optimizer) -> None:
         other.update_params(parameters, [curve(parameters[0])])
         kernel_step(rule, theta, curve(theta), state, step, kernels)
         np.testing.assert_allclose(theta, parameters[0], rtol=0, atol=1e-13)
+
+
+@both_modules
+@pytest.mark.parametrize("optimizer", [fnn.Adam(1e-3, epsilon=0.0), fnn.RMSProp(1e-3, epsilon=0.0)], ids=str)
+def test_gradients_whose_squares_vanish_take_small_steps(optimizer, module, dtype) -> None:
+    rule, tiny = optimizer.update_rule(), float(np.finfo(dtype).tiny)
+    grad = np.array([0.0, 1e-3 * tiny**0.5, -0.5 * tiny**0.5], dtype)
+    theta, state = np.zeros(3, dtype), np.zeros((rule.n_moments, 3), dtype)
+    for step in range(1, 9):
+        kernel_step(rule, theta, grad, state, step, module)
+    assert theta[0] == 0.0
+    assert (np.abs(theta) <= 8 * 1e-2).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import knobs
 import numpy as np
 import pytest
 from interruption import Alarm, alarm, ctrl_c, needs_alarm
@@ -171,3 +172,66 @@ def test_an_interrupted_status_is_an_interruption(backend) -> None:
     net.plan = type("Plan", (), {"train": lambda *args, **kwargs: result})()
     with pytest.raises(KeyboardInterrupt):
         next(trainer.epochs(1))
+
+
+SQUARING = [
+    fnn.Adam(1e-3),
+    fnn.Adam(1e-3, amsgrad=True),
+    fnn.AdamW(1e-3),
+    fnn.AdaGrad(1e-2),
+    fnn.RMSProp(1e-3),
+    fnn.RMSProp(1e-3, centered=True),
+    fnn.RMSProp(1e-3, momentum=0.9),
+]
+
+
+@pytest.mark.parametrize("optimizer", SQUARING, ids=str)
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "batches"])
+def test_squares_of_gradients_that_overflow_are_a_divergence(way, optimizer, backend, rng) -> None:
+    # A time stamp in milliseconds among the features: gradients of 1e24 are finite, their squares are not.
+    X = np.c_[1.7e12 + rng.uniform(0, 1e9, 64), rng.normal(size=(64, 2))]
+    net = linear_network(backend, "float32")
+    before, Y = net.theta.copy(), rng.normal(size=(64, 2))
+    calls = {
+        "fit": lambda: net.fit(X, Y, optimizer=optimizer, epochs=3, batch_size=16),
+        "partial_fit": lambda: net.partial_fit(X, Y, optimizer=optimizer, batch_size=16),
+        "batches": lambda: net.fit([(X, Y)], optimizer=optimizer, epochs=3),
+    }
+    centered = optimizer.update_rule().centered  # ∞ − ∞ under its root
+    what = "loss" if centered and way != "batches" else f"(moments of {type(optimizer).__name__}|parameters)"
+    with pytest.raises(fnn.DivergenceError, match=f"the {what} stopped being finite in epoch 1 "):
+        calls[way]()
+    np.testing.assert_array_equal(net.theta, before)
+    # Clipped to a length whose square is finite, the same data train.
+    net.fit(X, Y, optimizer=optimizer, epochs=3, batch_size=16, clip_norm=1e6)
+    assert (net.theta[:2] != before[:2]).all()
+
+
+def test_a_penalty_that_overflows_is_a_divergence(backend) -> None:
+    net = linear_network(backend, "float64")
+    net.theta[:6] = 1e160
+    with pytest.raises(fnn.DivergenceError, match="the loss stopped being finite in epoch 1 "):
+        net.fit(np.zeros((4, 3)), np.zeros((4, 2)), optimizer=fnn.SGD(1e-3), l2=1.0, epochs=1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_are_clipped_whose_squared_norm_has_no_float(threads, backend, rng) -> None:
+    # The step is that of the same problem in units of 1e60, where the squares are finite.
+    X, Y, steps = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), []
+    for unit in (1e60, 1e120):
+        net = linear_network(backend, "float64")
+        before = net.theta.copy()
+        with knobs.changed(min_work=1.0):
+            net.fit(X * unit, Y * unit, optimizer=fnn.SGD(0.5), clip_norm=0.1, epochs=1, threads=threads, seed=0)
+        steps.append(net.theta - before)
+    assert np.linalg.norm(steps[1]) == pytest.approx(0.05, rel=1e-12)
+    np.testing.assert_allclose(steps[1][:6], steps[0][:6], rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_too_long_to_be_clipped_are_a_divergence(dtype, backend) -> None:
+    large = {"float32": 1e18, "float64": 1e153}[dtype]
+    net = linear_network(backend, dtype)
+    X = np.full((4, 3), large)
+    with pytest.raises(fnn.DivergenceError):
+        net.fit(X, np.ones((4, 2)), optimizer=fnn.SGD(0.1), epochs=2, clip_norm=np.finfo(dtype).tiny * 1e9)

@@ -102,7 +102,9 @@ static int FN(kfac_step)(fnn_job *job, const FN(memory) * memory, int worker, co
     if (fnn_meet(job))
         return 1;
     const double kl_clip = job->train.rule->kl_clip, length = step->rate * step->rate * FN(total_norm2)(job);
-    const double factor = length > kl_clip ? sqrt(kl_clip / length) : 1;
+    double factor = length > kl_clip ? sqrt(kl_clip / length) : 1;
+    if (factor < (double)REAL_MIN) /* the step would become 0, and the training stand still: let it diverge */
+        factor = NAN;
     for (int part = worker; part < shards; part += workers)
         FN(kfac_update)(job, part, step, factor);
     return 0;

@@ -22,19 +22,43 @@ static fnn_step FN(step_of)(const fnn_job *job, int64_t number, double rate)
     return step;
 }
 
+/* Find the factor that brings the gradient's norm down to clip_norm. Returns 1 when told to stop. */
+static int FN(clip)(fnn_job *job, int worker, fnn_step *step)
+{
+    fnn_terms *terms = &step->terms;
+    double unit = 1;
+    FN(sweep_parts)(job, worker, FN(NORM), 0, step);
+    if (fnn_meet(job))
+        return 1;
+    double norm2 = FN(total_norm2)(job);
+    if (isinf(norm2)) { /* all workers see the same: again, in units in which squares of doubles are finite */
+        const fnn_terms plain = *terms;
+        unit = 0x1p600;
+        terms->scale /= unit, terms->l1 /= unit, terms->l2 /= unit;
+        if (fnn_meet(job))
+            return 1;
+        FN(sweep_parts)(job, worker, FN(NORM), job->schedule.n_shards > 1, step);
+        if (fnn_meet(job))
+            return 1;
+        norm2 = FN(total_norm2)(job);
+        *terms = plain;
+    }
+    const double factor = job->train.clip_norm / sqrt(norm2) / unit;
+    if (factor < 1)
+        terms->factor = factor;
+    /* a gradient too long to be clipped would become 0, and the training stand still: let it diverge */
+    if (terms->scale * terms->factor < (double)REAL_MIN)
+        terms->factor = NAN;
+    return 0;
+}
+
 /* From the shards' gradients, which are complete, to new parameters. Returns 1 when told to stop. */
 static int FN(apply_step)(fnn_job *job, const FN(memory) * memory, int worker, double weight, fnn_step *step)
 {
     const int clipped = job->train.clip_norm < INFINITY, kfac = job->train.inverses != NULL;
     FN(mean_terms)(job, weight, &step->terms);
-    if (clipped) {
-        FN(sweep_parts)(job, worker, FN(NORM), 0, step);
-        if (fnn_meet(job))
-            return 1;
-        const double norm = sqrt(FN(total_norm2)(job));
-        if (norm > job->train.clip_norm)
-            step->terms.factor = job->train.clip_norm / norm;
-    }
+    if (clipped && FN(clip)(job, worker, step))
+        return 1;
     FN(sweep_parts)(job, worker, kfac ? FN(FINISH) : FN(UPDATE), clipped && job->schedule.n_shards > 1, step);
     return kfac && (fnn_meet(job) || FN(kfac_step)(job, memory, worker, step));
 }

@@ -17,9 +17,14 @@ FNN_INLINE REAL FN(sign_of)(REAL x) { return (REAL)((x > 0) - (x < 0)); }
 FNN_INLINE REAL FN(sign_of)(REAL x) { return (x > 0 ? 1.0 : 0.0) - (x < 0 ? 1.0 : 0.0); }
 #endif
 
-/* ε in the loop's type, and no smaller than a normal number: a parameter whose gradients have all been 0 then moves by
- * 0 / ε = 0, and not by 0 / 0. */
-FNN_INLINE REAL FN(epsilon_of)(double epsilon) { return epsilon > (double)REAL_MIN ? (REAL)epsilon : REAL_MIN; }
+/* ε in the loop's type, and no smaller than the root of the smallest normal number. Where the square of a gradient g
+ * is below that number and counts as 0, a parameter then moves by no more than about η; with g = 0 by 0 / ε = 0, and
+ * not by 0 / 0. */
+FNN_INLINE REAL FN(epsilon_of)(double epsilon)
+{
+    const double least = sqrt((double)REAL_MIN);
+    return (REAL)(epsilon > least ? epsilon : least);
+}
 
 /* What a rule's loop needs of the terms, in the loop's type. Which of them there are is a constant of the loop: without
  * any it reads no more of θ than the rule does, and l2 alone, the usual case, costs next to nothing. */

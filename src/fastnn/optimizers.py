@@ -5,8 +5,9 @@ scaled to the norm `clip_norm` where it is longer and clipped element-wise to ±
 `learning_rate`, a number or a schedule of :mod:`fastnn.schedules`; every moment starts at zero; t counts the
 updates from 1.
 
-An ε below the smallest normal number of the network's dtype (1.2e-38 in float32, 2.2e-308 in float64), 0 for instance,
-counts as that number, so that a parameter whose gradients have all been 0 stays where it is: 0 / (√0 + ε) = 0.
+Squares of gradients have a range: above 1.8e19 in float32 (1.3e154 in float64) they are infinite, and the training
+diverges; below 1.1e-19 (1.5e-154) they are 0. An ε below the latter number, 0 for instance, counts as that number, so
+that a parameter stays where it is if its gradients have all been 0, and moves by no more than about η if they are tiny.
 """
 
 from __future__ import annotations

@@ -49,5 +49,6 @@ def kfac_direction(
             u[block] = (A @ (grad[block].reshape(len(A), len(G)) @ G)).ravel()
     length = learning_rate**2 * float(u.astype(np.float64) @ grad.astype(np.float64))
     if length > kl_clip:
-        u *= grad.dtype.type(math.sqrt(kl_clip / length))
+        factor = math.sqrt(kl_clip / length)
+        u *= grad.dtype.type(factor if factor >= np.finfo(grad.dtype).tiny else math.nan)  # else the step would be 0
     return u

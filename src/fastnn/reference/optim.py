@@ -7,8 +7,8 @@ Every rule steps along the effective gradient
 with θ as it was before the step: `scale` turns a sum into a mean, `factor` carries the clipping of the whole
 gradient's norm, which the caller knows (:func:`gradient_norm2`), and sign 0 = 0.
 
-Where a rule divides by √· + ε, an ε below the smallest normal number of the dtype counts as that number: a parameter
-whose gradients have all been 0 stays where it is, with ε = 0 too.
+Where a rule divides by √· + ε, an ε below the root of the smallest normal number of the dtype counts as that root.
+Where the square of a gradient vanishes, 0 or too small for the dtype, the step is then 0 or small, with ε = 0 too.
 """
 
 from __future__ import annotations
@@ -460,8 +460,8 @@ def gradient_norm2(
 
 
 def _epsilon(epsilon: float, theta: np.ndarray) -> float:
-    """ε, no smaller than a normal number, so that 0 / (√0 + ε) is 0."""
-    return max(float(epsilon), float(np.finfo(theta.dtype).tiny))
+    """ε, no smaller than √tiny: where g² vanishes, 0 / (√0 + ε) is 0 and |g| / (√0 + ε) at most about 1."""
+    return max(float(epsilon), math.sqrt(float(np.finfo(theta.dtype).tiny)))
 
 
 def effective_gradient(

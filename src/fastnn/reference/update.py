@@ -186,11 +186,7 @@ def update(
         If `inverses` do not fit the operations.
     """
     spans = _spans(segments, rule, learning_rate, limits, len(theta))
-    factor = 1.0
-    if limits.clip_norm is not None:
-        squares = (gradient_norm2(theta[span.at], grad[span.at], l1=span.l1, l2=span.l2) for span in spans)
-        norm = math.sqrt(sum(squares))
-        factor = limits.clip_norm / norm if norm > limits.clip_norm else 1.0
+    factor = 1.0 if limits.clip_norm is None else _clipping_factor(theta, grad, spans, limits.clip_norm)
     clip_value = math.inf if limits.clip_value is None else limits.clip_value
     if rule.rule == "kfac":
         if inverses is None or len(inverses) != len(ops):
@@ -203,6 +199,19 @@ def update(
             terms = Terms(l1=span.l1, l2=span.l2, factor=factor, clip_value=clip_value)
             of_span = moments[:, span.at]
             apply(theta[span.at], grad[span.at], of_span, span.learning_rate, span.weight_decay, terms)
+
+
+def _clipping_factor(theta: np.ndarray, grad: np.ndarray, spans: Sequence[_Span], clip_norm: float) -> float:
+    """min(1, clip_norm / ‖gradient‖); NaN, so that the training diverges, where it would turn the gradient to 0."""
+    norm = 0.0
+    for unit in (1.0, 2.0**600):  # the latter where squares of doubles overflow
+        terms = ({"scale": 1.0 / unit, "l1": span.l1 / unit, "l2": span.l2 / unit} for span in spans)
+        of_spans = zip(spans, terms, strict=True)
+        norm = math.sqrt(sum(gradient_norm2(theta[span.at], grad[span.at], **term) for span, term in of_spans))
+        if not math.isinf(norm):
+            break
+    factor = clip_norm / norm / unit if norm else 1.0
+    return math.nan if factor < np.finfo(theta.dtype).tiny else factor if factor < 1.0 else 1.0
 
 
 def _kfac_update(

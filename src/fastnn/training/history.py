@@ -30,7 +30,10 @@ SERIES = ("epoch", "loss", "accuracy", "learning_rate", "seconds")
 
 
 class DivergenceError(ArithmeticError):
-    """The loss or the parameters stopped being finite; the network has the parameters of the last good epoch."""
+    """The loss, the parameters, running statistics of batch norm or the optimizer's moments stopped being finite.
+
+    The network has the parameters of the last good epoch.
+    """
 
 
 class StopFlag:

@@ -313,8 +313,9 @@ class Trainer:
         Raises
         ------
         DivergenceError
-            If the loss or the parameters stop being finite. The network has the parameters of the end of the last good
-            epoch, and the trainer cannot go on usefully without a smaller learning rate.
+            If the loss, the parameters, the running statistics or the optimizer's moments stop being finite, as the
+            latter do where squares of gradients overflow (above 1.8e19 in float32). The network has the parameters of
+            the end of the last good epoch, and the trainer cannot go on usefully without a smaller learning rate.
         ValueError, TypeError
             If a batch of an iterator does not fit.
         """
@@ -405,11 +406,14 @@ class Trainer:
 
     def _not_finite(self, result: TrainResult) -> str:
         """What is not finite after a pass, or an empty string."""
-        if result.status != "ok":
+        if result.status != "ok" or not np.isfinite(result.losses).all():
             return "loss"
         if not np.isfinite(self.net.theta).all():
             return "parameters"
-        return "" if np.isfinite(self.net.state).all() else "statistics of batch norm"
+        if not np.isfinite(self.net.state).all():
+            return "statistics of batch norm"
+        # a parameter whose mean of squares is infinite would never move again
+        return "" if np.isfinite(self.state.moments).all() else f"moments of {type(self.optimizer).__name__}"
 
     def _validate(self) -> dict[str, float]:
         if self._data.validation is None:
