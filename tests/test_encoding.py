@@ -82,7 +82,7 @@ def test_a_test_part_is_left_as_it_is() -> None:
 def test_labels_are_text() -> None:
     found, _, _ = prepare(table([1, 2] * 10))
     assert found.classes == ["1", "2"]
-    assert list(found.labels(np.array([2.0, 1.0, 1.5]))) == ["2", "1", "1.5"]
+    assert list(found.labels(table([2.0, 1.0, 1.5]))) == ["2", "1", "1.5"]
 
 
 @pytest.mark.parametrize(

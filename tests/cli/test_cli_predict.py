@@ -62,7 +62,7 @@ def test_predict_with_gaps_in_the_target(run, model):
     code, out, err = run("predict", model, "t.csv")
     assert code == 0
     assert len(out.splitlines()) == 61
-    assert err == "fastnn: target 'blooms' has missing values: no score\n"
+    assert err == "fastnn: target 'blooms' has a missing value in data row 4: no score\n"
 
 
 def test_predict_refuses(run, refused, model, tmp_path):
@@ -121,8 +121,56 @@ def test_model_of_the_library(refused, run):
 
 def test_a_class_that_the_model_does_not_know_counts_as_wrong(run, model):
     header, rows = flowers()
+    _, expected, err = run("predict", model, "t.csv")
+    right = int(err.split("(")[1].split()[0])
+    rows[0][3] = "perhaps"
+    write_csv("u.csv", header, rows)
+    _, out, err = run("predict", model, "u.csv")
+    assert out == expected
+    first = out.splitlines()[1] == flowers()[1][0][3]
+    assert f"({right - first} of 60); 1 rows have labels that the model does not know (perhaps)" in err
+
+
+def test_labels_that_the_model_never_saw_are_no_score(run, refused, model):
+    header, rows = flowers()
     write_csv("u.csv", header, [[*row[:3], "perhaps"] for row in rows])
-    assert "accuracy 0.00 % (0 of 60)" in run("predict", model, "u.csv")[2]
+    message = refused("predict", model, "u.csv", "--output", "out.csv")
+    assert "u.csv: target 'blooms' has only labels that the model does not know (perhaps), it knows no, yes" in message
+    _, expected, _ = run("predict", model, "t.csv")
+    assert run("predict", model, "u.csv", "--no-score") == (0, expected, "")
+
+
+@pytest.mark.parametrize("labels", [("01", "02"), ("1e5", "2e5"), ("TRUE", "FALSE"), ("1.0", "2.0"), ("NA", "no")])
+def test_labels_come_back_as_the_table_writes_them(run, labels):
+    rows = [[f"{3 * (i % 2) + 0.01 * i:.2f}", labels[i % 2]] for i in range(60)]
+    write_csv("t.csv", ["x", "y"], rows)
+    assert run("train", "t.csv", "--epochs", 200, "--save", "m")[0] == 0
+    code, out, err = run("predict", "m", "t.csv")
+    assert code == 0
+    assert [record["prediction"] for record in csv.DictReader(text_io.StringIO(out))] == [row[1] for row in rows]
+    assert "accuracy 100.00 % (60 of 60)" in err
+
+
+def test_one_class_written_in_several_ways(run):
+    rows = [[i % 2 + 0.01 * i, ["1", "01", "1.0", "2"][i % 4]] for i in range(60)]
+    write_csv("t.csv", ["x", "y"], rows)
+    code, out, _ = run("train", "t.csv", "--epochs", 1, "--save", "m")
+    assert code == 0
+    assert "2 classes (1, 2)" in out
+    assert "does not know" not in run("predict", "m", "t.csv")[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_predictions_have_the_digits_of_their_score(run, dtype):
+    header, rows = line_data()
+    write_csv("t.csv", header, rows)
+    assert run("train", "t.csv", "--epochs", 20, "--dtype", dtype, "--save", "m")[0] == 0
+    code, out, _ = run("predict", "m", "t.csv")
+    assert code == 0
+    X = np.array([row[:-1] for row in rows], dtype=np.float64)
+    expected = load("m").predict(X)
+    written = np.array([float(record["prediction"]) for record in csv.DictReader(text_io.StringIO(out))])
+    np.testing.assert_array_equal(written.astype(dtype), expected)
 
 
 def test_whole_number_classes_written_as_decimals(run):
@@ -135,7 +183,7 @@ def test_whole_number_classes_written_as_decimals(run):
     assert run("predict", "m", "t.csv")[2] == before
     code, out, _ = run("train", "t.csv", "--epochs", 1)
     assert code == 0
-    assert "task: classification, 2 classes (0, 1); the target has 2 different whole numbers" in out
+    assert "task: classification, 2 classes (0.0, 1.0); the target has 2 different whole numbers" in out
     np.savez("t.npz", X=np.array([[float(x)] for x, _ in rows]), y=np.array([float(y) for _, y in rows]))
     assert "task: classification, 2 classes (0, 1)" in run("train", "t.npz", "--epochs", 1)[1]
 

@@ -21,6 +21,45 @@ def test_index_column_of_pandas_is_left_out(run):
     assert load("m", return_metadata=True)[1]["features"] == ["length", "width", "constant"]
 
 
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+@pytest.mark.parametrize("names", ["shuffled", "repeated", "text"])
+def test_an_index_that_pandas_or_r_wrote_is_left_out(run, name, names):
+    header, rows = flowers()
+    order = np.random.default_rng(0).permutation(len(rows))
+    index = {"shuffled": order, "repeated": order // 2, "text": [f"flower {i}" for i in order]}[names]
+    write_csv("t.csv", [name, *header], [[i, *row] for i, row in zip(index, rows, strict=True)])
+    code, _, err = run("train", "t.csv", "--epochs", 1, "--save", "m")
+    assert code == 0
+    assert err.startswith(f"fastnn: the first column, {name!r}, numbers or names the rows: it is left out\n")
+    assert load("m", return_metadata=True)[1]["features"] == ["length", "width", "constant"]
+    write_csv("u.csv", header, rows)
+    assert run("predict", "m", "u.csv")[1] == run("predict", "m", "t.csv")[1]
+
+
+def test_a_first_column_of_measurements_without_a_name_stays(run):
+    header, rows = flowers()
+    write_csv("t.csv", ["", *header[1:]], rows)
+    assert run("train", "t.csv", "--epochs", 1, "--save", "m")[0] == 0
+    assert load("m", return_metadata=True)[1]["features"] == ["(column 1)", "width", "constant"]
+
+
+@pytest.mark.parametrize("label", ["NA", "None", "null", "nan", "N/A", "NULL", "n/a", "<NA>"])
+def test_a_class_whose_name_means_missing_elsewhere(run, label):
+    header, rows = flowers()
+    write_csv("t.csv", header, [[*row[:3], label if row[3] == "no" else "yes"] for row in rows])
+    code, out, _ = run("train", "t.csv", "--epochs", 1)
+    assert code == 0
+    assert "2 classes" in out
+
+
+def test_spaces_around_a_label_do_not_make_a_class(run):
+    header, rows = flowers()
+    write_csv("t.csv", header, [[*row[:3], row[3] + "  " * (i % 2)] for i, row in enumerate(rows)])
+    code, out, _ = run("train", "t.csv", "--epochs", 1)
+    assert code == 0
+    assert "2 classes (no, yes)" in out
+
+
 def test_awkward_but_good_tables(run):
     header, rows = flowers()
     text = "\ufeff" + ", ".join(header) + "\r\n" + "".join(", ".join(map(str, row)) + "\r\n\r\n" for row in rows)
@@ -61,6 +100,10 @@ def test_true_false_features(run):
         ("1,2,3\n4,5,6\n", "the first line has only numbers (1, 2, 3), expected the names of the columns"),
         ("5.1,3.5,0\n4,5,1\n", "the first line has only numbers"),
         ("0,1\n1,0\n", "the first line has only numbers"),
+        ("5.1,3.5,x\n4,5,z\n4,5,x\n", "the first line (5.1, 3.5, x) looks like a row of data"),
+        ("a,b,y\n1,4,5,x\n2,4,5,z\n", "3 names in the header, 4 values in the first row below it"),
+        ("a,y\n1,5\n1,NA\n", "target 'y' has a missing value in data row 2"),
+        ("a,y\n1,5\n1,inf\n", "target 'y' has an infinite value in data row 2"),
         ("a,a,y\n1,2,x\n", "column 'a' appears more than once"),
         ("a,b,y\n1,2,x\n1,2,x,4\n", "not a regular table"),
         ("a,b,y\n1,2,x,4\n1,2,x,4\n", "not a regular table"),

@@ -215,6 +215,7 @@ def _add_predict(commands: Subparsers) -> None:
     predict.add_argument("model", metavar="MODEL", help="a file that fastnn train --save has written")
     predict.add_argument("data", metavar="DATA", help="a .csv, .csv.gz or .npz, or the name of a built-in data set")
     predict.add_argument("--proba", action="store_true", help="also the probability of each class")
+    predict.add_argument("--no-score", action="store_true", help="do not compare with the target, if DATA has it")
     predict.add_argument("--output", metavar="FILE", help="write to this file instead of stdout")
     predict.add_argument(
         "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="worker threads (default: what BLAS may use)"

@@ -60,9 +60,20 @@ class Encoding:
         values = net.evaluate(inputs, (y - mean) / scale, threads=threads)
         return values["r2"], math.sqrt(values["mse"]) * scale
 
-    def labels(self, y: np.ndarray) -> np.ndarray:
-        """Raw values of a target as names of classes, object (N,); among them may be classes that are not known."""
-        return np.array([_label(value) for value in y], dtype=object)
+    def labels(self, table: Table) -> np.ndarray:
+        """The target of a table as names of classes, object (N,); among them may be classes that are not known.
+
+        A name is found by its text or, where that is not known, by its value: "1.0" is the class "01".
+        """
+        written = table.y if table.text is None else table.text
+        if written is None or self.classes is None:
+            raise ValueError(f"{table.title}: no labels")
+        known = {_canonical(name): name for name in self.classes}
+        known |= {name: name for name in self.classes}
+        values, places = np.unique(written.astype(str) if table.text is not None else written, return_inverse=True)
+        names = [_label(value) for value in values]
+        found = [known.get(name) or known.get(_canonical(name), name) for name in names]
+        return np.array(found, dtype=object)[places]
 
     def to_metadata(self) -> JSON:
         """Everything, as JSON can hold it."""
@@ -213,6 +224,8 @@ def _encode(table: Table, y: np.ndarray, task: str) -> tuple[np.ndarray, np.ndar
     values, codes = np.unique(both, return_inverse=True)
     codes = codes.astype(np.int64)
     classes = [_label(value) for value in values]
+    if table.text is not None:
+        classes = _as_written(classes, codes, table.text)
     return codes[: len(y)], None if y_test is None else codes[len(y) :], classes, task, why
 
 
@@ -274,6 +287,25 @@ def _mean_and_scale(values: np.ndarray, what: Callable[[int], str]) -> tuple[np.
     # The mean of equal values is off by rounding, which must not become a "deviation".
     constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
     return mean, np.where(constant, 1.0, scale)
+
+
+def _as_written(names: list[str], codes: np.ndarray, text: np.ndarray) -> list[str]:
+    """Names of classes as the table writes them ("01", "TRUE"), unless it writes one class in several ways."""
+    written: list[set[str]] = [set() for _ in names]
+    for code, value in set(zip(codes.tolist(), text.tolist(), strict=True)):
+        written[code].add(value)
+    return [min(ways) for ways in written] if all(len(ways) == 1 for ways in written) else names
+
+
+def _canonical(name: str) -> str:
+    """One name for all ways to write a number or a truth value: "1" for "01" and "1.0"."""
+    if name.lower() in ("true", "false"):
+        return name.capitalize()
+    try:
+        value = float(name)
+    except ValueError:
+        return name
+    return _label(value) if math.isfinite(value) and abs(value) < 2**53 else name
 
 
 def _label(value: object) -> str:

@@ -32,7 +32,8 @@ def run_predict(args: argparse.Namespace) -> int:
         check_writable(args.output)
         if Path(args.output).resolve() in (Path(args.model).resolve(), Path(args.data).resolve()):
             raise Failure(f"--output {args.output} would overwrite an input")
-    table = tables.read_features(args.data, encoding.features, encoding.target, net.input_size, args.model)
+    target = None if args.no_score else encoding.target
+    table = tables.read_features(args.data, encoding.features, target, net.input_size, args.model)
     for note in table.notes:
         say(f"fastnn: {note}")
     inputs, y = encoding.inputs(table.X, net.dtype), table.y
@@ -45,13 +46,13 @@ def run_predict(args: argparse.Namespace) -> int:
         columns.append(answers)
         if args.proba:
             header += [f"probability_{name}" for name in encoding.classes]
-            columns += [[f"{value:.6g}" for value in column] for column in probabilities.T]
+            columns += [_shortest(column) for column in probabilities.T]
         if y is not None:
-            right = encoding.labels(y) == answers
-            score = f"accuracy {100 * right.mean():.2f} % ({int(right.sum()):,} of {len(right):,})"
+            score = _accuracy(encoding, table, answers)
     else:
         answers = encoding.answers(net.predict(inputs, threads=args.threads))
-        columns.append([f"{value:.9g}" for value in answers])
+        # Without an old file's scaling they are numbers of the network's type.
+        columns.append(_shortest(answers if encoding.scaling else answers.astype(net.dtype)))
         if y is not None and y.dtype.kind in "buif":
             r2, rmse = encoding.scores(net, inputs, y.astype(np.float64), args.threads)
             score = f"R² {r2:.4f}, RMSE {rmse:.5g}"
@@ -67,6 +68,29 @@ def run_predict(args: argparse.Namespace) -> int:
     if score is not None:
         say(f"{encoding.target}: {score}")
     return 0
+
+
+def _accuracy(encoding: Encoding, table: tables.Table, answers: np.ndarray) -> str:
+    """Share of right answers, for the user to read; a Failure if the labels are not those that the model knows."""
+    labels, classes = encoding.labels(table), set(encoding.classes or ())
+    unknown = sorted(set(labels) - classes)
+    strangers = int(sum(label not in classes for label in labels))
+    if strangers == len(labels):
+        raise Failure(
+            f"{table.title}: target {encoding.target!r} has only labels that the model does not know "
+            f"({tables.listed(unknown, 3)}), it knows {tables.listed(encoding.classes or (), 3)}; --no-score predicts "
+            "without a score"
+        )
+    right = labels == answers
+    score = f"accuracy {100 * right.mean():.2f} % ({int(right.sum()):,} of {len(right):,})"
+    if strangers:
+        score += f"; {strangers:,} rows have labels that the model does not know ({tables.listed(unknown, 3)})"
+    return score
+
+
+def _shortest(values: np.ndarray) -> list[str]:
+    """The fewest digits that give the same number of the same type again."""
+    return [str(text) for text in values.astype(str)]
 
 
 def _write_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[object]]) -> None:

@@ -25,6 +25,14 @@ __all__ = ["BUILT_IN", "Table", "kind", "listed", "read", "read_features"]
 
 BUILT_IN = ("digits", "iris", "mnist", "fashion_mnist")
 
+#: What stands for a missing value in a column of numbers. In a target of text they are names of classes.
+MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+#: Names that pandas, R and spreadsheets give a column of row names.
+INDEX_NAMES = ("", "Unnamed: 0")
+
 
 def listed(names: Iterable[Any], limit: int = 8) -> str:
     """Names for a message, cut after `limit`: "a, b and 3 more"."""
@@ -38,12 +46,13 @@ class Table:
 
     title: str
     X: np.ndarray  # (N, D), float64, or uint8 for pixels
-    y: np.ndarray | None  # (N,) raw values; codes where `classes` is given; None: no target
+    y: np.ndarray | None  # (N,) numbers, True/False or text; codes where `classes` is given; None: no target
     features: list[str] | None  # None: only the number of columns is known
     target: str | None = None
     classes: list[str] | None = None
     X_test: np.ndarray | None = None
     y_test: np.ndarray | None = None
+    text: np.ndarray | None = None  # (N,) the target as a .csv writes it, without spaces around it
     notes: list[str] = field(default_factory=list)
 
 
@@ -138,14 +147,14 @@ def read_features(spec: str, features: list[str] | None, target: str | None, n_f
         if table.features != features:
             raise ValueError(f"{spec} does not have the features that {model} was trained on")
         return Table(title, X, np.array(table.classes)[codes], features, target)
-    frame = _read_csv(spec)
+    frame, notes = _read_csv(spec, target, learn=False)
     names = list(frame.columns)
-    y, notes = None, []
+    y = text = None
     if target in names:
-        if frame[target].isna().any():
-            notes.append(f"target {target!r} has missing values: no score")
-        else:
-            y = _target_column(spec, frame[target])
+        y, text, fault = _parse_target(frame[target])
+        if fault:
+            notes.append(f"target {target!r} has {fault}: no score")
+            y = text = None
     if features is None:
         columns = frame.drop(columns=[target] if target in names else [])
         if columns.shape[1] != n_features:
@@ -155,7 +164,7 @@ def read_features(spec: str, features: list[str] | None, target: str | None, n_f
         if missing:
             raise ValueError(f"{spec}: {len(missing)} missing column(s) that {model} needs: {listed(missing)}")
         columns = frame[features]
-    return Table(title, _numbers(spec, columns), y, features, target, notes=notes)
+    return Table(title, _numbers(spec, columns), y, features, target, text=text, notes=notes)
 
 
 def _built_in(spec: str) -> Table:
@@ -174,19 +183,17 @@ def _built_in(spec: str) -> Table:
 
 
 def _csv_with_target(spec: str, target: str | None) -> Table:
-    frame = _read_csv(spec)
-    names = list(frame.columns)
+    frame, notes = _read_csv(spec, target, learn=True)
     if target is None:
-        target = names[-1]
-    elif target not in names:
-        close = difflib.get_close_matches(target, names, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{spec}: no column {target!r} for the target; the columns are {listed(names)}{hint}")
-    if len(names) < 2:
+        target = frame.columns[-1]
+    if frame.shape[1] < 2:
         raise ValueError(f"{spec}: only one column ({target!r}), expected features and a target, separated by commas")
-    y = _target_column(spec, frame[target])
+    y, text, fault = _parse_target(frame[target])
+    if fault:
+        raise ValueError(f"{spec}: target {target!r} has {fault}")
     features = frame.drop(columns=target)
-    return Table(Path(spec).name, _numbers(spec, features), y, list(features.columns), target)
+    X = _numbers(spec, features)
+    return Table(Path(spec).name, X, y, list(features.columns), target, text=text, notes=notes)
 
 
 def _npz_with_target(spec: str) -> Table:
@@ -210,31 +217,73 @@ def _npz_with_target(spec: str) -> Table:
     return table
 
 
-def _read_csv(spec: str) -> pd.DataFrame:
-    """A table with named columns, at least one row."""
+def _read_csv(spec: str, target: str | None, learn: bool) -> tuple[pd.DataFrame, list[str]]:
+    """A table with named columns and at least one row, its target as text, and notes on what was left out.
+
+    Parameters
+    ----------
+    spec : str
+        Path.
+    target : str or None
+        Name of the target.
+    learn : bool
+        Whether it is read to learn from it: without a name the target is the last column, and it must be there.
+    """
     import gzip
     import zlib
 
     pandas = need("pandas", "reading a .csv")
-    options: Options = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False}
+    options: Options = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False, "keep_default_na": False}
     try:
         with warnings.catch_warnings():
             # A row longer than the header is only a warning, and pandas cuts it.
             warnings.simplefilter("error", pandas.errors.ParserWarning)
-            header = pandas.read_csv(spec, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-            frame = pandas.read_csv(spec, low_memory=False, **options)
+            header = pandas.read_csv(spec, header=None, nrows=1, dtype=str, **options)
+            names = [str(name).strip() for name in header.iloc[0]]
+            _check_names(spec, names)
+            last = len(names) - 1 if learn and target is None else None
+            column = names.index(target) if target in names else last
+            if learn and column is None:
+                close = difflib.get_close_matches(str(target), names, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"{spec}: no column {target!r} for the target; the columns are {listed(names)}{hint}")
+            places = range(len(names))
+            frame = pandas.read_csv(
+                spec,
+                header=0,
+                names=list(places),
+                dtype={} if column is None else {column: str},
+                na_values={place: list(MISSING) for place in places if place != column},
+                low_memory=False,
+                **options,
+            )
     except pandas.errors.EmptyDataError:
         raise ValueError(f"{spec}: the file is empty") from None
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning) as error:
+    except pandas.errors.ParserWarning:
+        first = pandas.read_csv(spec, header=None, skiprows=1, nrows=1, dtype=str, **options)
+        raise ValueError(
+            f"{spec}: not a regular table: {len(names)} names in the header, {first.shape[1]} values in the first row "
+            "below it"
+        ) from None
+    except pandas.errors.ParserError as error:
         reason = str(error).replace("Error tokenizing data. C error: ", "")
         raise ValueError(f"{spec}: not a regular table: {reason}") from None
     except UnicodeError as error:
         raise ValueError(f"{spec}: not a text file in UTF-8: {error}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{spec}: damaged gzip data: {error}") from None
-    names = [str(name).strip() for name in header.iloc[0]]
-    if len(names) != frame.shape[1]:
-        raise ValueError(f"{spec}: not a regular table: {len(names)} names in the header, {frame.shape[1]} columns")
+    if len(frame) == 0:
+        raise ValueError(f"{spec}: no rows below the header")
+    _check_header(spec, names, frame)
+    index = names[0] in INDEX_NAMES and column != 0 and len(names) > 1 and _is_index(frame.iloc[:, 0])
+    frame.columns = pandas.Index([name or f"(column {i + 1})" for i, name in enumerate(names)])
+    if not index:
+        return frame, []
+    # As a feature it would leak the order of the rows.
+    return frame.iloc[:, 1:], [f"the first column, {names[0]!r}, numbers or names the rows: it is left out"]
+
+
+def _check_names(spec: str, names: list[str]) -> None:
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
         raise ValueError(f"{spec}: only one column, {names[0]!r:.60}: columns must be separated by commas")
     # pandas names columns 0, 1, 2, … when it has no names; "0,1" alone is rather a row of data.
@@ -243,22 +292,35 @@ def _read_csv(spec: str) -> pd.DataFrame:
         raise ValueError(
             f"{spec}: the first line has only numbers ({listed(names, 3)}), expected the names of the columns"
         )
-    if len(frame) == 0:
-        raise ValueError(f"{spec}: no rows below the header")
     twice = {name for name in names if name and names.count(name) > 1}
     if twice:
         raise ValueError(f"{spec}: column {min(twice)!r} appears more than once")
-    frame.columns = pandas.Index([name or f"(column {i + 1})" for i, name in enumerate(names)])
-    if names[0] == "" and frame.shape[1] > 1 and _is_row_number(frame.iloc[:, 0]):
-        frame = frame.iloc[:, 1:]  # an index that pandas wrote; as a feature it would leak the order of the rows
-    return frame
 
 
-def _is_row_number(column: pd.Series) -> bool:
-    if column.dtype.kind not in "iu":
-        return False
-    values = column.to_numpy()
-    return bool((values == np.arange(len(values)) + values[0]).all())
+def _check_header(spec: str, names: list[str], frame: pd.DataFrame) -> None:
+    """Refuse a first line that is a row of data: numbers above numbers, and a text that is also one below it."""
+    numeric = [_is_column_of_numbers(frame.iloc[:, i]) for i in range(len(names))]
+    above = [name for name, number in zip(names, numeric, strict=True) if number]
+    repeated = [
+        name
+        for i, (name, number) in enumerate(zip(names, numeric, strict=True))
+        if not number and name and frame.iloc[:, i].astype(str).str.strip().eq(name).any()
+    ]
+    if above and repeated and all(_is_number(name) for name in above):
+        raise ValueError(
+            f"{spec}: the first line ({listed(names, 3)}) looks like a row of data, expected the names of the columns"
+        )
+
+
+def _is_column_of_numbers(column: pd.Series) -> bool:
+    if column.dtype.kind in "buif":
+        return True
+    return bool(need("pandas", "reading a .csv").to_numeric(column, errors="coerce").notna().any())
+
+
+def _is_index(column: pd.Series) -> bool:
+    """Whether a column without a name numbers the rows, in whatever order, or names each of them."""
+    return column.dtype.kind in "iu" or (column.dtype.kind not in "bf" and bool(column.is_unique))
 
 
 def _is_number(text: str) -> bool:
@@ -294,14 +356,36 @@ def _numbers(spec: str, frame: pd.DataFrame) -> np.ndarray:
     return X
 
 
-def _target_column(spec: str, column: pd.Series) -> np.ndarray:
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise ValueError(f"{spec}: target {column.name!r} has a missing value in data row {int(missing.argmax()) + 1}")
-    if column.dtype.kind in "buif":
-        numbers: np.ndarray = column.to_numpy()
-        return numbers
-    return np.array([str(value) for value in column])
+def _parse_target(column: pd.Series) -> tuple[np.ndarray, np.ndarray, str]:
+    """A target that was read as text.
+
+    Returns
+    -------
+    y : numpy.ndarray, shape (N,)
+        Numbers where all that is there are numbers, booleans where all are True or False, else text.
+    text : numpy.ndarray, shape (N,)
+        The text itself, without spaces around it.
+    fault : str
+        The first value that is missing or infinite, and its row; empty where all is well. An empty cell is missing; so
+        is a word such as NA, unless the target is text.
+    """
+    pandas = need("pandas", "reading a .csv")
+    stripped = column.fillna("").str.strip()
+    text = stripped.to_numpy(dtype=object)
+    numbers = pandas.to_numeric(stripped, errors="coerce")
+    if numbers.notna().any() and (numbers.notna() | stripped.isin(MISSING)).all():
+        y, bad = numbers.to_numpy(), numbers.isna().to_numpy()
+        if y.dtype.kind == "f" and not bad.any():
+            y = text.astype(np.float64)  # to_numeric may be off by an ulp
+            bad = ~np.isfinite(y)
+    else:
+        bad, truth = stripped.eq("").to_numpy(), stripped.str.lower()
+        y = truth.eq("true").to_numpy(dtype=bool) if truth.isin(["true", "false"]).all() else text.astype(str)
+    if not bad.any():
+        return y, text, ""
+    row = int(bad.argmax())
+    infinite = y.dtype.kind == "f" and np.isinf(y[row])
+    return y, text, f"{'an infinite' if infinite else 'a missing'} value in data row {row + 1}"
 
 
 def _read_npz(spec: str) -> dict[str, np.ndarray]:

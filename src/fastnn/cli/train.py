@@ -46,6 +46,8 @@ def run_train(args: argparse.Namespace) -> int:
     encoding, split, why = prepare(table, args.task, test_fraction=args.test_fraction, seed=args.seed)
     run = Run(args, encoding, split, optimizer)
     out = Output(args.quiet)
+    for remark in table.notes if not args.quiet else ():
+        say(f"fastnn: {remark}")
     _introduce(out, args, table.title, run, why, name_target=kind == "csv")
     note = _lost_digits(split.X, encoding.features, args.dtype)
     if note and not args.quiet:
