@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -52,6 +54,21 @@ def test_curvature_that_is_not_defined(function, backend):
     assert cv.per_sample_gradients(absolute, X, y).shape == (3, 3)
     with pytest.raises(ValueError, match="'mc' needs a loss that is a log-likelihood, got 'huber'"):
         cv.kfac_factors(fnn.Sequential([fnn.Dense(1)], loss="huber", **options), X, y, kind="mc")
+
+
+FUNCTIONS = [function for function in vars(cv).values() if inspect.isfunction(function)]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_every_argument_is_in_the_signature_and_described(function):
+    parameters = inspect.signature(function).parameters
+    assert not [p for p in parameters.values() if p.kind is p.VAR_KEYWORD]
+    described = re.search(r"Parameters\n-+\n(.*?)\n\nReturns", inspect.getdoc(function), re.DOTALL)
+    names = re.findall(r"^(\w[\w, ]*) :", described[1], re.MULTILINE)
+    assert sorted(", ".join(names).split(", ")) == sorted(parameters)
+    net, X, y = fnn.Sequential([fnn.Dense(1)], input_size=1, loss="squared_error"), [[1.0]], [1.0]
+    with pytest.raises(TypeError, match=rf"{function.__name__}\(\) got an unexpected keyword argument 'weights'"):
+        function(net, X, y, weights=1, **({"layer": 0} if "layer" in parameters else {}))
 
 
 @pytest.mark.parametrize("function", [*SECOND_ORDER, cv.per_sample_gradients, cv.preconditioner, cv.empirical_fisher])

@@ -11,6 +11,7 @@ import numpy as np
 
 from ._typing import ArrayLike, Data, DTypeLike
 from .checks import check_sample_weight
+from .curvature.arguments import DataOptions
 from .curvature.products import CurvatureOperator
 from .curvature.risk import EmpiricalRisk, require_second_derivatives
 from .curvature.whole import whole_matrix
@@ -131,9 +132,8 @@ class Objective:
         evaluated = net if dtype is None or np.dtype(dtype) == net.dtype else net.astype(dtype)
         if batches is not None:
             X, y, sample_weight = _take_batches(evaluated, X, y, sample_weight, batches, training)
-        self.risk = EmpiricalRisk(
-            evaluated, X, y, sample_weight, l2, training, threads, what="Objective", second_order=False
-        )
+        data: DataOptions = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
+        self.risk = EmpiricalRisk(evaluated, X, y, what="Objective", second_order=False, **data)
         self.dtype, self.n_rows, self.n_parameters = evaluated.dtype, self.risk.n_rows, net.n_parameters
         self.l2 = self.risk.l2
         self.evaluations = Evaluations()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from .._typing import ArrayLike, Data, Options
 from ..checks import check_number
 from ..linalg.symmetric_operator import SymmetricOperator, average_with_transpose
 from ..network import Network
+from .arguments import DataOptions, shared_arguments
 from .linearization import Linearization, multiplied
 from .recursion import preactivation_hessians
 from .risk import DenseLayer, EmpiricalRisk
@@ -28,16 +29,14 @@ __all__ = [
 ]
 
 
+@shared_arguments
 def hessian_blocks(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     max_bytes: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> dict[int, np.ndarray]:
     """Diagonal blocks of the Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖², one for each layer with parameters.
 
@@ -45,17 +44,7 @@ def hessian_blocks(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
-    y : array_like
-        Targets as the network's loss takes them: class indices (N,), or values (N, K).
-    sample_weight : array_like (N,), optional
-    l2 : float, default=0.0
-        Of the weights, not of the biases, γ and β.
-    training : bool, default=False
-        Whether batch norm uses the statistics of these rows. Nothing is dropped either way.
-    threads : int, optional
+    {net, X, y, sample_weight, l2, training, threads}
     max_bytes : int, optional
         Largest sum of the blocks that is allowed; None is the memory that is available.
 
@@ -67,10 +56,7 @@ def hessian_blocks(
 
     Raises
     ------
-    MemoryError
-        If the blocks are too large, before they are allocated.
-    TypeError, ValueError
-        If an argument does not fit, or curvature is not defined: for the loss absolute_error and the activation sign.
+    {too large, not defined}
 
     Notes
     -----
@@ -78,27 +64,26 @@ def hessian_blocks(
     dense layer. With norm layers the blocks are made of products, one for each parameter, of 2 · 32 vectors (P,) at
     once; with batch norm and ``training=True`` of all rows at once.
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian_blocks")
+    risk = EmpiricalRisk(net, X, y, what="hessian_blocks", **data)
     return diagonal_blocks(risk, "hessian", max_bytes, "use fnn.curvature.hessian_operator or hessian_diagonal")
 
 
+@shared_arguments
 def ggn_blocks(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     max_bytes: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> dict[int, np.ndarray]:
     """Diagonal blocks of the generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W, one for each layer.
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, threads, max_bytes
-        As for :func:`hessian_blocks`.
+    {net, X, y, sample_weight, l2, training, threads}
+    max_bytes : int, optional
+        Largest sum of the blocks that is allowed; None is the memory that is available.
 
     Returns
     -------
@@ -107,14 +92,13 @@ def ggn_blocks(
 
     Raises
     ------
-    MemoryError, TypeError, ValueError
-        As for :func:`hessian_blocks`.
+    {too large, not defined}
 
     Notes
     -----
     Memory and time as those of :func:`hessian_blocks`.
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn_blocks")
+    risk = EmpiricalRisk(net, X, y, what="ggn_blocks", **data)
     return diagonal_blocks(risk, "ggn", max_bytes, "use fnn.curvature.ggn_operator or ggn_diagonal")
 
 
@@ -165,15 +149,12 @@ def selected_blocks(
     return blocks
 
 
+@shared_arguments
 def hessian_diagonal(
     net: Network,
     X: Data,
     y: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> np.ndarray:
     """Diagonal of the Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖²; exact.
 
@@ -183,8 +164,7 @@ def hessian_diagonal(
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, threads
-        As for :func:`hessian_blocks`.
+    {net, X, y, sample_weight, l2, training, threads}
 
     Returns
     -------
@@ -192,27 +172,21 @@ def hessian_diagonal(
 
     Raises
     ------
-    TypeError, ValueError
-        As for :func:`hessian_blocks`.
+    {not defined}
 
     Notes
     -----
     Memory beyond the result as that of :func:`hessian_blocks`.
     """
-    return matrix_diagonal(
-        EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian_diagonal"), "hessian"
-    )
+    return matrix_diagonal(EmpiricalRisk(net, X, y, what="hessian_diagonal", **data), "hessian")
 
 
+@shared_arguments
 def ggn_diagonal(
     net: Network,
     X: Data,
     y: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> np.ndarray:
     """Diagonal of the generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W; exact.
 
@@ -220,8 +194,7 @@ def ggn_diagonal(
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, threads
-        As for :func:`hessian_blocks`.
+    {net, X, y, sample_weight, l2, training, threads}
 
     Returns
     -------
@@ -229,10 +202,9 @@ def ggn_diagonal(
 
     Raises
     ------
-    TypeError, ValueError
-        As for :func:`hessian_blocks`.
+    {not defined}
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn_diagonal")
+    risk = EmpiricalRisk(net, X, y, what="ggn_diagonal", **data)
     return matrix_diagonal(risk, "ggn")
 
 
@@ -286,16 +258,14 @@ class Preconditioner(SymmetricOperator):
         return product
 
 
+@shared_arguments
 def preconditioner(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     damping: float = 1e-8,
+    **data: Unpack[DataOptions],
 ) -> Preconditioner:
     """Diagonal preconditioner H = Diag(Σ_i w_i g_i g_iᵀ)^½, g_i = ∂ℓ_i/∂θ of each row (docs/theory.md, eq. 5.9).
 
@@ -304,8 +274,7 @@ def preconditioner(
 
     Parameters
     ----------
-    net, X, y, sample_weight, training, threads
-        As for :func:`hessian_blocks`.
+    {net, X, y, sample_weight, training=False, threads}
     l2 : float, default=0.0
         Added to the weights' places of the diagonal.
     damping : float, default=1e-8
@@ -319,12 +288,9 @@ def preconditioner(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
+    {no rows}
     """
-    risk = EmpiricalRisk(
-        net, X, y, sample_weight, l2, training, threads, what="preconditioner", second_order=False, per_sample=True
-    )
+    risk = EmpiricalRisk(net, X, y, what="preconditioner", second_order=False, per_sample=True, **data)
     damping = check_number("damping", damping, above=0.0)
     diagonal = fisher_root(risk, risk.weight, risk.weight_exponent)
     risk.add_penalty(diagonal)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 
-from .._typing import ArrayLike, Data, Options, Seed
+from .._typing import ArrayLike, Data, Seed
 from ..checks import check_number, check_seed
 from ..linalg.lanczos import extreme_eigenvalues
 from ..linalg.symmetric_operator import DiagonalBlock
 from ..network import Network
+from .arguments import DataOptions, shared_arguments
 from .blocks import selected_blocks
 from .linearization import Linearization
 from .products import CurvatureOperator
@@ -105,17 +107,15 @@ class ConvexityReport:
         return "\n".join(lines)
 
 
+@shared_arguments
 def convexity_report(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     gradient_tolerance: float = 1e-3,
     seed: Seed = 0,
+    **data: Unpack[DataOptions],
 ) -> ConvexityReport:
     """Where the objective is convex around the present parameters, layer by layer and as a whole.
 
@@ -126,17 +126,7 @@ def convexity_report(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
-    y : array_like
-        Targets as the network's loss takes them: class indices (N,), or values (N, K).
-    sample_weight : array_like (N,), optional
-    l2 : float, default=0.0
-        Of the weights; part of the gradient, of the blocks and of the Hessian.
-    training : bool, default=False
-        Whether batch norm uses the statistics of these rows.
-    threads : int, optional
+    {net, X, y, sample_weight, l2, training, threads}
     gradient_tolerance : float, default=1e-3
         Largest gradient norm, as a multiple of the Hessian's largest eigenvalue by size, at which a point counts as
         stationary: a Newton step along that eigenvector is then about that long.
@@ -149,8 +139,7 @@ def convexity_report(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit, or curvature is not defined: for the loss absolute_error and the activation sign.
+    {not defined}
 
     Notes
     -----
@@ -161,8 +150,7 @@ def convexity_report(
     """
     limit = check_number("gradient_tolerance", gradient_tolerance, above=0.0)
     rng = check_seed(seed)
-    options: Options = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="convexity_report")
+    risk = EmpiricalRisk(net, X, y, what="convexity_report", **data)
     shares = _negative_shares(risk)
     places = {i: risk.place(i) for i in risk.layers_with_parameters()}
     ends = {}
@@ -180,7 +168,7 @@ def convexity_report(
                 ends[i] = extreme_eigenvalues(DiagonalBlock(operator, place), rng)
         whole = extreme_eigenvalues(operator, rng)
     smallest, largest, residual = whole
-    norm = float(np.linalg.norm(net.gradient(X, y, **options).astype(np.float64)))
+    norm = float(np.linalg.norm(net.gradient(X, y, **data).astype(np.float64)))
     size = max(abs(smallest), abs(largest))
     tolerance = 100.0 * math.sqrt(risk.n_parameters) * float(np.finfo(risk.dtype).eps) * size
     verdict = "not stationary" if norm > limit * size else _verdict(smallest, largest, residual, tolerance)

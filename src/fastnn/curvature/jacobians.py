@@ -6,6 +6,7 @@ import numpy as np
 
 from .._typing import Data
 from ..network import Network
+from .arguments import shared_arguments
 from .linearization import Linearization
 from .per_sample import fill_gradients
 from .risk import EmpiricalRisk
@@ -13,6 +14,7 @@ from .risk import EmpiricalRisk
 __all__ = ["input_hessian", "input_jacobian", "output_jacobian", "softmax_jacobian"]
 
 
+@shared_arguments
 def output_jacobian(
     net: Network,
     X: Data,
@@ -25,15 +27,10 @@ def output_jacobian(
 
     Parameters
     ----------
-    net : Sequential
-        Batch norm uses its running statistics.
-    X : array_like (N, D)
-        At least one row.
-    threads : int, optional
+    {running net, X, threads}
     out : ndarray (N, K, P) of the network's dtype, optional
         Where the result goes. The last axis must have no gaps.
-    max_bytes : int, optional
-        As for :func:`per_sample_gradients`.
+    {max_bytes}
 
     Returns
     -------
@@ -41,10 +38,7 @@ def output_jacobian(
 
     Raises
     ------
-    MemoryError
-        If the array is too large, before it is allocated.
-    TypeError, ValueError
-        If an argument does not fit.
+    {too large, does not fit}
     """
     what = "output_jacobian"
     risk = EmpiricalRisk(net, X, None, threads=threads, what=what, second_order=False, targets=False)
@@ -61,18 +55,16 @@ def output_jacobian(
     return out
 
 
+@shared_arguments
 def input_jacobian(net: Network, X: Data, *, threads: int | None = None, max_bytes: int | None = None) -> np.ndarray:
     """Jacobian ∂z_k/∂x_d of the outputs of every row with respect to X as it is given.
 
+    Scaling and standardisation by the network are part of the derivative.
+
     Parameters
     ----------
-    net : Sequential
-        Batch norm uses its running statistics.
-    X : array_like (N, D)
-        At least one row; scaling and standardisation by the network are part of the derivative.
-    threads : int, optional
-    max_bytes : int, optional
-        As for :func:`per_sample_gradients`.
+    {running net, X, threads}
+    {max_bytes}
 
     Returns
     -------
@@ -80,10 +72,7 @@ def input_jacobian(net: Network, X: Data, *, threads: int | None = None, max_byt
 
     Raises
     ------
-    MemoryError
-        If the array is too large, before it is allocated.
-    TypeError, ValueError
-        If an argument does not fit.
+    {too large, does not fit}
     """
     what = "input_jacobian"
     risk = EmpiricalRisk(net, X, None, threads=threads, what=what, second_order=False, targets=False)
@@ -98,6 +87,7 @@ def input_jacobian(net: Network, X: Data, *, threads: int | None = None, max_byt
     return result
 
 
+@shared_arguments
 def input_hessian(
     net: Network,
     X: Data,
@@ -108,19 +98,16 @@ def input_hessian(
 ) -> np.ndarray:
     """Hessian ∂²z_k/∂x∂x of the outputs of every row with respect to X as it is given.
 
+    Scaling and standardisation by the network are part of the derivative.
+
     K D products; for few features.
 
     Parameters
     ----------
-    net : Sequential
-        Batch norm uses its running statistics.
-    X : array_like (N, D)
-        At least one row.
-    threads : int, optional
+    {running net, X, threads}
     out : ndarray (N, K, D, D) of the network's dtype, optional
         Where the result goes. The last axis must have no gaps.
-    max_bytes : int, optional
-        As for :func:`per_sample_gradients`.
+    {max_bytes}
 
     Returns
     -------
@@ -129,8 +116,7 @@ def input_hessian(
 
     Raises
     ------
-    MemoryError
-        If the array is too large, before it is allocated.
+    {too large}
     TypeError, ValueError
         If an argument does not fit, or an activation is sign.
 
@@ -161,6 +147,7 @@ def input_hessian(
     return out
 
 
+@shared_arguments
 def softmax_jacobian(
     net: Network,
     X: Data,
@@ -177,13 +164,10 @@ def softmax_jacobian(
     ----------
     net : Sequential
         With the loss cross_entropy; batch norm uses its running statistics.
-    X : array_like (N, D)
-        At least one row.
-    threads : int, optional
+    {X, threads}
     out : ndarray (N, K, K) of the network's dtype, in C order, optional
         Where the result goes.
-    max_bytes : int, optional
-        As for :func:`per_sample_gradients`.
+    {max_bytes}
 
     Returns
     -------
@@ -191,8 +175,7 @@ def softmax_jacobian(
 
     Raises
     ------
-    MemoryError
-        If the array is too large, before it is allocated.
+    {too large}
     TypeError, ValueError
         If an argument does not fit, or the network's loss is another one.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
@@ -13,6 +13,7 @@ from ..checks import check_number, check_seed
 from ..linalg.kronecker import KroneckerInverse, split_damping
 from ..linalg.symmetric_operator import SymmetricOperator
 from ..network import Network
+from .arguments import DataOptions, shared_arguments
 from .linearization import Linearization
 from .risk import DenseLayer, EmpiricalRisk
 
@@ -173,17 +174,15 @@ def _dtype(factors: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> np.dtype:
     return next(iter(factors.values()))[0].dtype
 
 
+@shared_arguments
 def kfac_factors(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
     kind: Literal["ggn", "mc", "empirical"] = "ggn",
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     seed: Seed = None,
+    **data: Unpack[DataOptions],
 ) -> KFACFactors:
     """Kronecker factors of the curvature of every dense layer (Martens & Grosse 2015), weight and bias as one.
 
@@ -197,18 +196,14 @@ def kfac_factors(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
+    {net, X}
     y : array_like
         As for ``net.fit``. Only "empirical" depends on it (and huber's H_ℓ).
     kind : {"ggn", "mc", "empirical"}
-    sample_weight : array_like (N,), optional
+    {sample_weight}
     l2 : float, default=0.0
         Kept for the operators, which add it; the factors have no part of it.
-    training : bool, default=False
-        Must be False where there is batch norm.
-    threads : int, optional
+    {training=False, threads}
     seed : int, numpy.random.Generator or None, optional
         Of the draws of "mc".
 
@@ -227,18 +222,8 @@ def kfac_factors(
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-    risk = EmpiricalRisk(
-        net,
-        X,
-        y,
-        sample_weight,
-        l2,
-        training,
-        threads,
-        what="kfac_factors",
-        second_order=kind != "empirical",
-        per_sample=True,
-    )
+    second_order = kind != "empirical"
+    risk = EmpiricalRisk(net, X, y, what="kfac_factors", second_order=second_order, per_sample=True, **data)
     if kind == "mc" and not net.loss_function.is_likelihood:
         raise ValueError(
             f"kfac_factors: kind 'mc' needs a loss that is a log-likelihood, got {net.loss_name!r}; use 'ggn'"

@@ -13,6 +13,7 @@ import numpy as np
 from .._typing import ArrayLike, Data
 from ..linalg.symmetric_operator import average_with_transpose
 from ..network import Network
+from .arguments import shared_arguments
 from .linearization import Linearization, multiplied
 from .recursion import preactivation_hessians
 from .risk import DIRECTIONS, DenseLayer, EmpiricalRisk
@@ -20,6 +21,7 @@ from .risk import DIRECTIONS, DenseLayer, EmpiricalRisk
 __all__ = ["fill_gradients", "fill_layer", "per_sample_gradients", "per_sample_hessian_blocks"]
 
 
+@shared_arguments
 def per_sample_gradients(
     net: Network,
     X: Data,
@@ -36,18 +38,10 @@ def per_sample_gradients(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
-    y : array_like
-        Targets as the network's loss takes them: class indices (N,), or values (N, K).
-    training : bool, default=False
-        Must be False where there is batch norm.
-    threads : int, optional
+    {net, X, y, training=False, threads}
     out : ndarray (N, P) of the network's dtype, optional
         Where the result goes. Columns must be next to each other.
-    max_bytes : int, optional
-        Largest result that is allowed; None is the memory that is available.
+    {max_bytes}
 
     Returns
     -------
@@ -56,8 +50,7 @@ def per_sample_gradients(
 
     Raises
     ------
-    MemoryError
-        If the array is too large, before it is allocated.
+    {too large}
     TypeError, ValueError
         If an argument does not fit, or with ``training=True`` and batch norm, where a row has no loss of its own.
 
@@ -71,7 +64,7 @@ def per_sample_gradients(
     ((150, 15), True)
     """
     what = "per_sample_gradients"
-    risk = EmpiricalRisk(net, X, y, None, 0.0, training, threads, what=what, second_order=False, per_sample=True)
+    risk = EmpiricalRisk(net, X, y, what=what, second_order=False, per_sample=True, training=training, threads=threads)
     shape = risk.n_rows, risk.n_parameters
     if out is None:
         risk.check_size(shape, max_bytes, "take the rows in parts")
@@ -110,6 +103,7 @@ def per_sample_hessian_blocks(
     out: None = None,
     max_bytes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]: ...
+@shared_arguments
 def per_sample_hessian_blocks(
     net: Network,
     X: Data,
@@ -131,22 +125,15 @@ def per_sample_hessian_blocks(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
-    y : array_like
-        Targets as the network's loss takes them: class indices (N,), or values (N, K).
+    {net, X, y}
     layer : int
         Index of a layer with parameters in ``net.layers``; negative ones count from the end.
     kronecker : bool, default=False
         Give the two factors instead of their product.
-    training : bool, default=False
-        Must be False where there is batch norm.
-    threads : int, optional
+    {training=False, threads}
     out : ndarray (N, P_l, P_l) of the network's dtype, in C order, optional
         Where the result goes; not with `kronecker`.
-    max_bytes : int, optional
-        Largest result that is allowed; None is the memory that is available.
+    {max_bytes}
 
     Returns
     -------
@@ -155,15 +142,14 @@ def per_sample_hessian_blocks(
 
     Raises
     ------
-    MemoryError
-        If the array is too large, before it is allocated.
+    {too large}
     TypeError, ValueError
         If an argument does not fit; curvature is not defined (the loss absolute_error, the activation sign); with
         ``training=True`` and batch norm, where a row has no loss of its own; or `kronecker` is asked for in a network
         with norm layers.
     """
     what = "per_sample_hessian_blocks"
-    risk = EmpiricalRisk(net, X, y, None, 0.0, training, threads, what=what, per_sample=True)
+    risk = EmpiricalRisk(net, X, y, what=what, per_sample=True, training=training, threads=threads)
     index, layers = risk.layer(layer), risk.chain()
     if kronecker:
         if out is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from .._typing import ArrayLike, Data
 from ..linalg.memory import WORKSPACE, available_memory, check_size
 from ..linalg.symmetric_operator import SymmetricOperator
 from ..network import Network
+from .arguments import DataOptions, shared_arguments
 from .linearization import Linearization
 from .risk import EmpiricalRisk
 
@@ -98,16 +99,14 @@ def _operator(risk: EmpiricalRisk, kind: str, keep: bool | Literal["auto"], X: D
     return CurvatureOperator(risk, kind, keep)
 
 
+@shared_arguments
 def hessian_operator(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     keep: bool | Literal["auto"] = "auto",
+    **data: Unpack[DataOptions],
 ) -> CurvatureOperator:
     """Hessian ∂²J/∂θ² of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² as an operator; exact.
 
@@ -116,21 +115,7 @@ def hessian_operator(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row. Copied, unless it is sparse or has more than 1 GiB: then it must not change as long as the
-        operator is used.
-    y : array_like
-        Targets as the network's loss takes them: class indices (N,), or values (N, K).
-    sample_weight : array_like (N,), optional
-    l2 : float, default=0.0
-        Of the weights, not of the biases, γ and β.
-    training : bool, default=False
-        Whether batch norm uses the statistics of these rows. Nothing is dropped either way.
-    threads : int, optional
-    keep : {"auto", True, False}
-        Whether to keep what the forward and backward pass over the data have found, so that a product is two tangent
-        passes; "auto" does where it takes 1 GiB or less. Without, each product runs in chunks of rows.
+    {net, kept X, y, sample_weight, l2, training, threads, keep}
 
     Returns
     -------
@@ -139,8 +124,7 @@ def hessian_operator(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit, or curvature is not defined: for the loss absolute_error and the activation sign.
+    {not defined}
 
     Notes
     -----
@@ -162,20 +146,18 @@ def hessian_operator(
     >>> bool(np.isclose(largest[0], np.linalg.eigvalsh(fnn.curvature.hessian(net, X, y))[-1]))
     True
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian_operator")
+    risk = EmpiricalRisk(net, X, y, what="hessian_operator", **data)
     return _operator(risk, "hessian", keep, X)
 
 
+@shared_arguments
 def ggn_operator(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     keep: bool | Literal["auto"] = "auto",
+    **data: Unpack[DataOptions],
 ) -> CurvatureOperator:
     """Generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W as an operator (Schraudolph 2002).
 
@@ -184,8 +166,7 @@ def ggn_operator(
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, threads, keep
-        As for :func:`hessian_operator`.
+    {net, kept X, y, sample_weight, l2, training, threads, keep}
 
     Returns
     -------
@@ -193,30 +174,26 @@ def ggn_operator(
 
     Raises
     ------
-    TypeError, ValueError
-        As for :func:`hessian_operator`.
+    {not defined}
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn_operator")
+    risk = EmpiricalRisk(net, X, y, what="ggn_operator", **data)
     return _operator(risk, "ggn", keep, X)
 
 
+@shared_arguments
 def empirical_fisher_operator(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     keep: bool | Literal["auto"] = "auto",
+    **data: Unpack[DataOptions],
 ) -> CurvatureOperator:
     """Empirical Fisher matrix Σ w g gᵀ / Σ w + l2 I_W as an operator, g = ∂ℓ_i/∂θ of each row.
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, threads, keep
-        As for :func:`hessian_operator`.
+    {net, kept X, y, sample_weight, l2, training=False, threads, keep}
 
     Returns
     -------
@@ -224,21 +201,10 @@ def empirical_fisher_operator(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
+    {no rows}
     """
-    risk = EmpiricalRisk(
-        net,
-        X,
-        y,
-        sample_weight,
-        l2,
-        training,
-        threads,
-        what="empirical_fisher_operator",
-        second_order=False,
-        per_sample=True,
-    )
+    what = "empirical_fisher_operator"
+    risk = EmpiricalRisk(net, X, y, what=what, second_order=False, per_sample=True, **data)
     return _operator(risk, "fisher", keep, X)
 
 

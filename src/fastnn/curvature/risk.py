@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Unpack, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..linalg.memory import WORKSPACE, check_size
 from ..network import Network
 from ..plan import OpSpec, parameter_ranges
 from ..reference.arguments import shares_memory
+from .arguments import DataOptions, with_defaults
 from .linearization import Linearization
 
 __all__ = ["DenseLayer", "EmpiricalRisk", "in_double", "require_second_derivatives"]
@@ -79,12 +80,6 @@ class EmpiricalRisk:
         At least one row.
     y : array_like
         Targets as the network's loss takes them; not read where `targets` is False.
-    sample_weight : array_like (N,), optional
-    l2 : float, default=0.0
-        Penalty of the weights W, not of biases, γ and β.
-    training : bool, default=False
-        Whether batch norm uses the statistics of these rows.
-    threads : int, optional
     what : str
         Name of what is to be computed, for messages.
     second_order : bool, default=True
@@ -93,6 +88,8 @@ class EmpiricalRisk:
         Whether rows have to be independent of one another.
     targets : bool, default=True
         Whether there are targets and weights. Without, there is no loss, and linearizations need a cotangent.
+    **data
+        Those of `DataOptions`.
 
     Attributes
     ----------
@@ -127,16 +124,15 @@ class EmpiricalRisk:
         net: Network,
         X: Data,
         y: ArrayLike | None,
-        sample_weight: ArrayLike | None = None,
-        l2: float = 0.0,
-        training: bool = False,
-        threads: int | None = None,
         *,
         what: str,
         second_order: bool = True,
         per_sample: bool = False,
         targets: bool = True,
+        **data: Unpack[DataOptions],
     ) -> None:
+        options = with_defaults(what, data)
+        sample_weight, training = options["sample_weight"], options["training"]
         if not isinstance(net, Network):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         if not isinstance(training, bool):
@@ -144,8 +140,8 @@ class EmpiricalRisk:
         if second_order:
             require_second_derivatives(net, what, of_loss=targets)
         self.net, self.what = net, what
-        self.l2 = check_number("l2", l2, minimum=0.0)
-        self.threads = check_threads(threads)
+        self.l2 = check_number("l2", options["l2"], minimum=0.0)
+        self.threads = check_threads(options["threads"])
         self.y: np.ndarray | None
         self.weight: np.ndarray | None
         if not targets:

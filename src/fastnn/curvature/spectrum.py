@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal, qr
@@ -13,6 +13,7 @@ from .._typing import ArrayLike, Data, Seed
 from ..checks import check_integer, check_number, check_seed
 from ..linalg.lanczos import lanczos
 from ..network import Network
+from .arguments import DataOptions, given_options, shared_arguments, with_defaults
 from .blocks import matrix_diagonal
 from .products import OPERATORS
 from .risk import EmpiricalRisk
@@ -79,19 +80,17 @@ class Spectrum:
         return plot_spectrum(self, path, ax=ax, title=title)
 
 
+@shared_arguments
 def spectrum(
     target: Network | LinearOperator,
     X: Data | None = None,
     y: ArrayLike | None = None,
     *,
     kind: Literal["hessian", "ggn", "fisher"] = "hessian",
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     n_steps: int = 80,
     n_vectors: int = 4,
     seed: Seed = 0,
+    **data: Unpack[DataOptions],
 ) -> Spectrum:
     """Density of the eigenvalues by stochastic Lanczos quadrature.
 
@@ -106,8 +105,7 @@ def spectrum(
         Rows (N, D) and targets, for a network.
     kind : {"hessian", "ggn", "fisher"}
         Which matrix, for a network.
-    sample_weight, l2, training, threads
-        As for :func:`hessian_operator`, for a network.
+    {sample_weight, l2, training, threads}
     n_steps : int, default=80
         Products for each vector; the nodes are exact eigenvalues when it reaches P.
     n_vectors : int, default=4
@@ -124,7 +122,7 @@ def spectrum(
         If an argument does not fit.
     """
     steps, count, rng = check_integer("n_steps", n_steps), check_integer("n_vectors", n_vectors), check_seed(seed)
-    operator = _operator(target, X, y, kind, sample_weight, l2, training, threads)
+    operator = _operator(target, X, y, kind, **with_defaults("spectrum", data))
     n = operator.shape[0]
     nodes, weights = [], []
     for _ in range(count):
@@ -138,18 +136,16 @@ def spectrum(
     return Spectrum(flat, shares / shares.sum(), float(flat[0]), float(flat[-1]), n)
 
 
+@shared_arguments
 def trace(
     target: Network | LinearOperator,
     X: Data | None = None,
     y: ArrayLike | None = None,
     *,
     kind: Literal["hessian", "ggn", "fisher"] = "hessian",
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     n_products: int | None = None,
     seed: Seed = 0,
+    **data: Unpack[DataOptions],
 ) -> float:
     """Trace of a curvature matrix, exact where that is cheap, else estimated.
 
@@ -165,8 +161,7 @@ def trace(
         Rows (N, D) and targets, for a network.
     kind : {"hessian", "ggn", "fisher"}
         Which matrix, for a network.
-    sample_weight, l2, training, threads
-        As for :func:`hessian_operator`, for a network.
+    {sample_weight, l2, training, threads}
     n_products : int, optional
         Estimate by that many products, at least 3, whatever the network; 99 where an estimate is needed by default.
     seed : int, numpy.random.Generator or None, default=0
@@ -184,10 +179,10 @@ def trace(
     _check_target(target)
     count = 99 if n_products is None else check_integer("n_products", n_products, minimum=3)
     if n_products is None and kind in ("hessian", "ggn") and not isinstance(target, LinearOperator):
-        risk = EmpiricalRisk(target, cast(Data, X), y, sample_weight, l2, training, threads, what="trace")
+        risk = EmpiricalRisk(target, cast(Data, X), y, what="trace", **data)
         if risk.chain() is not None:
             return float(matrix_diagonal(risk, kind).sum(dtype=np.float64))
-    operator = _operator(target, X, y, kind, sample_weight, l2, training, threads)
+    operator = _operator(target, X, y, kind, **data)
     n = operator.shape[0]
     if n <= count:
         return float(np.trace(_columns(operator, np.eye(n))))
@@ -212,42 +207,23 @@ def _operator(
     X: Data | None,
     y: ArrayLike | None,
     kind: str,
-    sample_weight: ArrayLike | None,
-    l2: float,
-    training: bool,
-    threads: int | None,
+    **data: Unpack[DataOptions],
 ) -> LinearOperator:
     """The target itself, checked, or the operator of a network's matrix."""
     if not isinstance(kind, str) or kind not in OPERATORS:
         raise ValueError(f"kind must be one of {', '.join(map(repr, OPERATORS))}, got {kind!r}")
     if isinstance(target, LinearOperator):
-        given = {
-            "X": X is not None,
-            "y": y is not None,
-            "kind": kind != "hessian",
-            "sample_weight": sample_weight is not None,
-            "l2": l2 != 0.0,
-            "training": training is not False,
-            "threads": threads is not None,
-        }
-        if any(given.values()):
-            names = ", ".join(name for name, is_given in given.items() if is_given)
-            raise TypeError(f"for networks only: {names}; got an operator")
+        given = {"X": X is not None, "y": y is not None, "kind": kind != "hessian"}
+        names = [name for name, is_given in given.items() if is_given] + given_options(data)
+        if names:
+            raise TypeError(f"for networks only: {', '.join(names)}; got an operator")
         if target.shape[0] != target.shape[1]:
             raise ValueError(f"target: expected a square operator, got shape {target.shape}")
         if target.dtype not in (np.float32, np.float64):
             raise TypeError(f"target: expected an operator of float32 or float64, got dtype {target.dtype}")
         return target
     _check_target(target)
-    return OPERATORS[kind](
-        target,
-        cast(Data, X),
-        cast(ArrayLike, y),
-        sample_weight=sample_weight,
-        l2=l2,
-        training=training,
-        threads=threads,
-    )
+    return OPERATORS[kind](target, cast(Data, X), cast(ArrayLike, y), **data)
 
 
 def _check_target(target: object) -> None:

@@ -77,7 +77,7 @@ def standard_errors(
     if not exact.loss_function.is_likelihood and not robust:
         raise ValueError(f"standard_errors: {exact.loss_name!r} is no log-likelihood; use robust=True")
     options: Options = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
-    risk = EmpiricalRisk(exact, X, y, sample_weight, l2, threads=threads, what="standard_errors")
+    risk = EmpiricalRisk(exact, X, y, sample_weight=sample_weight, l2=l2, threads=threads, what="standard_errors")
     values, vectors = _eigen(risk, max_bytes)
     if values[0] <= _rounding(values):
         raise ValueError(
@@ -167,7 +167,7 @@ def influence(
         damping = check_number("damping", damping, minimum=0.0)
     options: Options = {"threads": threads, "max_bytes": max_bytes}
     F = output_jacobian(exact, X, **options) if y is None else per_sample_gradients(exact, X, y, **options)
-    risk = EmpiricalRisk(exact, X_train, y_train, sample_weight, l2, threads=threads, what="influence")
+    risk = EmpiricalRisk(exact, X_train, y_train, what="influence", sample_weight=sample_weight, l2=l2, threads=threads)
     values, vectors = _eigen(risk, max_bytes)
     limit = _rounding(values)
     if damping is None:

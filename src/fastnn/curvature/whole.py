@@ -13,7 +13,7 @@ The Gauss-Newton matrix leaves out f'' and J. With any other op the matrix is ma
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
@@ -22,6 +22,7 @@ from .._typing import ArrayLike, Data, Options
 from ..linalg.memory import WORKSPACE
 from ..linalg.symmetric_operator import average_with_transpose
 from ..network import Network
+from .arguments import DataOptions, shared_arguments
 from .linearization import Linearization
 from .per_sample import fill_gradients
 from .recursion import activation_derivatives, preactivation_hessians
@@ -30,16 +31,14 @@ from .risk import DenseLayer, EmpiricalRisk
 __all__ = ["empirical_fisher", "ggn", "hessian", "whole_matrix"]
 
 
+@shared_arguments
 def hessian(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     max_bytes: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> np.ndarray:
     """Hessian ∂²J/∂θ² of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖², the whole matrix.
 
@@ -48,20 +47,7 @@ def hessian(
 
     Parameters
     ----------
-    net : Sequential
-    X : array_like (N, D)
-        At least one row.
-    y : array_like
-        Targets as the network's loss takes them: class indices (N,), or values (N, K).
-    sample_weight : array_like (N,), optional
-    l2 : float, default=0.0
-        Of the weights, not of the biases, γ and β.
-    training : bool, default=False
-        Whether batch norm uses the statistics of these rows. Nothing is dropped either way. All rows are then taken at
-        once, and memory grows with their number times the widths of the layers.
-    threads : int, optional
-    max_bytes : int, optional
-        Largest result that is allowed; None is the memory that is available.
+    {net, X, y, sample_weight, l2, training, threads, max_bytes}
 
     Returns
     -------
@@ -70,10 +56,7 @@ def hessian(
 
     Raises
     ------
-    MemoryError
-        If the matrix is too large, before it is allocated.
-    TypeError, ValueError
-        If an argument does not fit, or curvature is not defined: for the loss absolute_error and the activation sign.
+    {too large, not defined}
 
     Notes
     -----
@@ -94,21 +77,19 @@ def hessian(
     >>> H.shape, bool((H == H.T).all())
     ((67, 67), True)
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="hessian")
+    risk = EmpiricalRisk(net, X, y, what="hessian", **data)
     instead = "use fnn.curvature.hessian_operator, hessian_blocks or hessian_diagonal"
     return whole_matrix(risk, "hessian", max_bytes, instead)
 
 
+@shared_arguments
 def ggn(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     max_bytes: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> np.ndarray:
     """Generalised Gauss-Newton matrix Σ w Jᵀ H_ℓ J / Σ w + l2 I_W, the whole matrix.
 
@@ -116,8 +97,7 @@ def ggn(
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, threads, max_bytes
-        As for :func:`hessian`.
+    {net, X, y, sample_weight, l2, training, threads, max_bytes}
 
     Returns
     -------
@@ -126,36 +106,33 @@ def ggn(
 
     Raises
     ------
-    MemoryError, TypeError, ValueError
-        As for :func:`hessian`.
+    {too large, not defined}
 
     Notes
     -----
     Memory and time as those of :func:`hessian`.
     """
-    risk = EmpiricalRisk(net, X, y, sample_weight, l2, training, threads, what="ggn")
+    risk = EmpiricalRisk(net, X, y, what="ggn", **data)
     return whole_matrix(risk, "ggn", max_bytes, "use fnn.curvature.ggn_operator, ggn_blocks or ggn_diagonal")
 
 
+@shared_arguments
 def empirical_fisher(
     net: Network,
     X: Data,
     y: ArrayLike,
     *,
-    sample_weight: ArrayLike | None = None,
-    l2: float = 0.0,
-    training: bool = False,
-    threads: int | None = None,
     max_bytes: int | None = None,
+    **data: Unpack[DataOptions],
 ) -> np.ndarray:
     """Empirical Fisher matrix Σ w g gᵀ / Σ w + l2 I_W, g = ∂ℓ_i/∂θ of each row; the whole matrix.
 
     Parameters
     ----------
-    net, X, y, sample_weight, l2, training, max_bytes
-        As for :func:`hessian`.
+    {net, X, y, sample_weight, l2, training=False}
     threads : int, optional
         Of the gradients; their product is BLAS's, which has its own limit.
+    {max_bytes}
 
     Returns
     -------
@@ -164,15 +141,10 @@ def empirical_fisher(
 
     Raises
     ------
-    MemoryError
-        If the matrix is too large, before it is allocated.
-    TypeError, ValueError
-        If an argument does not fit, or with ``training=True`` and batch norm, where a row has no gradient of its own.
+    {too large, no rows}
     """
     what = "empirical_fisher"
-    risk = EmpiricalRisk(
-        net, X, y, sample_weight, l2, training, threads, what=what, second_order=False, per_sample=True
-    )
+    risk = EmpiricalRisk(net, X, y, what=what, second_order=False, per_sample=True, **data)
     P, dtype = risk.n_parameters, risk.dtype
     risk.check_size((P, P), max_bytes, "use fnn.curvature.empirical_fisher_operator")
     H = np.zeros((P, P), dtype)
