@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +26,7 @@ from . import tables
 from .arguments import default_epochs, default_l2
 from .console import Failure, Output, duration, say
 from .encoding import Encoding, Split, prepare
+from .scores import baselines, score_names, scores
 from .tables import listed
 
 __all__ = ["run_train"]
@@ -196,14 +196,6 @@ class Run:
                 values[...] = values.astype(np.float64) * split.target_scale + shift
         return net
 
-    def scores(self, X: np.ndarray, y: np.ndarray) -> list[str]:
-        """Loss and scores on rows, as text; a regression's root mean squared error in the target's units."""
-        values = self.net.evaluate(X, self.targets(y), threads=self.threads)
-        loss = f"{values['loss']:.4f}"
-        if self.encoding.classes:
-            return [loss, f"{100 * values['accuracy']:.2f} %"]
-        return [loss, f"{values['r2']:.4f}", f"{math.sqrt(values['mse']) * self.split.target_scale:.5g}"]
-
 
 def _introduce(out: Output, args: argparse.Namespace, title: str, run: Run, why: str, name_target: bool) -> None:
     pixels = ", pixels / 255" if run.split.X.dtype == np.uint8 else ""
@@ -240,9 +232,12 @@ def _lost_digits(X: np.ndarray, names: list[str] | None, dtype: str) -> str:
 
 
 def _report(out: Output, args: argparse.Namespace, run: Run) -> None:
-    rows = [["", "loss", *(["accuracy"] if run.encoding.classes else ["R²", "RMSE"])]]
-    rows.append(["train", *run.scores(run.split.X, run.split.y)])
-    rows.append(["test", *run.scores(run.split.X_test, run.split.y_test)])
+    encoding, split, threads = run.encoding, run.split, run.threads
+    rows = [["", *score_names(encoding, split)]]
+    rows.append(["train", *scores(run.net, encoding, split, split.X, split.y, threads)])
+    rows.append(["test", *scores(run.net, encoding, split, split.X_test, split.y_test, threads)])
+    for name, net in ({} if args.quiet else baselines(run.net, encoding, split, run.l2, threads)).items():
+        rows.append([f"- {name}", *scores(net, encoding, split, split.X_test, split.y_test, threads)])
     out.table(rows)
     out.line()
     facts = [
