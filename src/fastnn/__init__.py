@@ -153,6 +153,21 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     ),
     "training": ("DivergenceError", "EpochResult", "History", "Trainer"),
 }
+#: What other libraries call things, without case and marks.
+_OTHERS = {
+    "linear": "Dense",
+    "relu": 'Activation("relu")',
+    "tanh": 'Activation("tanh")',
+    "sigmoid": 'Activation("sigmoid")',
+    "batchnorm1d": "BatchNorm",
+    "batchnormalization": "BatchNorm",
+    "layernormalization": "LayerNorm",
+    "model": "Sequential",
+    "mlp": "Sequential",
+    "modelcheckpoint": "Checkpoint",
+    "reducelronplateau": "ReduceOnPlateau",
+    "loadmodel": "load",
+}
 _HOMES = {name: module for module, names in _CONTENTS.items() for name in names}
 
 
@@ -171,11 +186,9 @@ def _suggestion(name: str) -> str:
     """The end of an error message: the public name that is likely meant, if any is."""
     if name.startswith("_"):
         return ""
-    from difflib import get_close_matches
+    from .names import suggestion
 
-    known = {public.lower(): public for public in (*_MODULES, *__all__)}  # a class hides a module of its name
-    close = get_close_matches(name.lower(), known, n=1)
-    return f"; did you mean {known[close[0]]!r}?" if close else ""
+    return suggestion(name, (*_MODULES, *__all__), _OTHERS)  # a class hides a module of its name
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .names import listing
+
 __all__ = ["show_config"]
+__dir__ = listing(__all__)
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:

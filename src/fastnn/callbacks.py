@@ -22,6 +22,7 @@ import numpy as np
 from ._typing import JSON
 from .checks import check_flag, check_integer, check_number
 from .files import check_writable
+from .names import explained, listing
 from .schedules import improves
 from .training.history import EpochResult, check_monitor, rises
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from .network import Network
 
 __all__ = ["Checkpoint", "EarlyStopping"]
+__dir__ = listing(__all__)
 
 
+@explained
 class EarlyStopping:
     """Stops training when a series of the history no longer improves, and goes back to the best epoch.
 
@@ -137,6 +140,7 @@ class _Savable(Protocol):
     def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None: ...
 
 
+@explained
 class Checkpoint:
     """Saves the network with its training state every few epochs, and when training ends.
 

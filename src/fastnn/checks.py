@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._typing import ArrayLike, Data, DType, DTypeLike, Rows, Seed
+from .names import listing
 from .reference.sparse import SparseRows
 from .scalars import check_flag, check_integer, check_number
 
@@ -31,6 +32,7 @@ __all__ = [
     "rows_that_count",
     "weight_exponent",
 ]
+__dir__ = listing(__all__)
 
 MAX_THREADS = 256  # workers of one team; asking for more is not an error
 

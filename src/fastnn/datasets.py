@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .files import write_aside
+from .names import listing
 
 __all__ = ["cache_folder", "load_digits", "load_fashion_mnist", "load_iris", "load_mnist", "read_idx"]
+__dir__ = listing(__all__)
 
 _BUNDLED = Path(__file__).parent / "data"
 

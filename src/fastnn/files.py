@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from .names import listing
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["MissingPackageError", "check_writable", "decode", "encode", "need", "write_aside"]
+__dir__ = listing(__all__)
 
 #: Names to install under, where they differ from the module's.
 _PACKAGES = {"sklearn": "scikit-learn"}

@@ -10,9 +10,11 @@ import numpy as np
 
 from ._typing import ArrayLike, Data, Options
 from .checks import check_integer, check_number, check_seed
+from .names import listing
 from .network import Network
 
 __all__ = ["Component", "GradientReport", "check_gradient", "check_hessian"]
+__dir__ = listing(__all__)
 
 #: Steps of the differences, relative to max(1, |x|). The first is best for a smooth function (the error of the rule,
 #: about h⁴, is then that of rounding, ε / h); smaller ones step over fewer kinks and resist high curvature.

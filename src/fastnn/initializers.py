@@ -35,6 +35,7 @@ from typing import cast
 
 import numpy as np
 
+from . import names
 from .checks import check_number
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "xavier_half",
     "zeros",
 ]
+__dir__ = names.listing(__all__)
 
 Shape = tuple[int, ...]
 Initializer = Callable[[int, int, Shape, np.random.Generator], np.ndarray]
@@ -220,7 +222,8 @@ def get(init: object, name: str = "init") -> Initializer:
     """
     if isinstance(init, str):
         if init not in INITIALIZERS:
-            raise ValueError(f"{name}: unknown initializer {init!r}; known: {', '.join(INITIALIZERS)}")
+            hint = names.suggestion(init, INITIALIZERS, names.INITIALIZERS)
+            raise ValueError(f"{name}: unknown initializer {init!r}; known: {', '.join(INITIALIZERS)}{hint}")
         return INITIALIZERS[init]
     if callable(init) and not isinstance(init, type):
         return cast(Initializer, init)

@@ -35,12 +35,14 @@ from . import files, initializers, layers, losses, optimizers, schedules
 from ._typing import JSON, DType
 from ._version import __version__
 from .checks import check_flag
+from .names import listing
 from .network import Network
 from .training.history import History, StopFlag
 from .training.kfac import Factors
 from .training.state import TrainingState
 
 __all__ = ["SavedNetwork", "build", "describe", "read", "save"]
+__dir__ = listing(__all__)
 
 #: Version of the layout of the description. A file with a higher number is refused.
 FORMAT = 1

@@ -16,6 +16,7 @@ import numpy as np
 from . import reference
 from ._core import curvature as _curvature
 from ._core import kernels as _core
+from .names import listing
 from .reference.activations import SAVES_OUTPUT
 from .reference.arguments import Contract
 from .reference.losses import total_weight
@@ -63,6 +64,7 @@ __all__ = [
     "symmetrize",
     "tanh",
 ]
+__dir__ = listing(__all__)
 
 INF = math.inf
 _Function = TypeVar("_Function", bound=Callable[..., Any])

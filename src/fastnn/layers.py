@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import initializers
+from . import initializers, names
 from .checks import Moments, check_integer, check_number
 from .layout import Builder, Layout, Parts
 from .plan import ACTIVATIONS
@@ -32,6 +32,7 @@ __all__ = [
     "check_layers",
     "lay_out",
 ]
+__dir__ = names.listing(__all__)
 
 
 class Layer:
@@ -56,6 +57,7 @@ class Layer:
         raise NotImplementedError
 
 
+@names.explained
 @dataclass(frozen=True)
 class Dense(Layer):
     """A fully connected layer, A = σ(X W + b).
@@ -127,6 +129,7 @@ class Dense(Layer):
         )
 
 
+@names.explained
 @dataclass(frozen=True)
 class Activation(Layer):
     """An activation as a layer of its own, A = σ(X), for instance after a normalisation.
@@ -154,6 +157,7 @@ class Activation(Layer):
         builder.op("activation", activation=self.name)
 
 
+@names.explained
 @dataclass(frozen=True)
 class BatchNorm(Layer):
     """Batch normalisation, A = γ û + β with û = (X − μ) / √(σ² + ε), feature by feature.
@@ -207,6 +211,7 @@ class BatchNorm(Layer):
         )
 
 
+@names.explained
 @dataclass(frozen=True)
 class LayerNorm(Layer):
     """Layer normalisation, A = γ û + β with û = (X − μ) / √(σ² + ε), row by row, in training and outside of it.
@@ -248,6 +253,7 @@ class LayerNorm(Layer):
         )
 
 
+@names.explained
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Inverted dropout: in training, each element is 0 with probability `rate`, else x / (1 − rate).
@@ -282,6 +288,7 @@ class Dropout(Layer):
         builder.op("dropout", buffer=seed, dropout_rate=self.rate)
 
 
+@names.explained
 @dataclass(frozen=True)
 class Standardize(Layer):
     """A first layer that standardises its input, (x − mean) / scale, with what it learns from the training data.
@@ -309,6 +316,7 @@ class Standardize(Layer):
         builder.op("standardize", buffer=builder.buffer(2 * n, initial, begin=_mean_and_inverse_scale))
 
 
+@names.explained
 @dataclass(frozen=True)
 class Scale(Layer):
     """A learnable factor per feature, A = s ⊙ X, initially 1, to which penalties do not apply.
@@ -396,7 +404,8 @@ def _check_activation(argument: str, name: str) -> None:
             "probabilities"
         )
     what = "unknown name" if argument == "activation" else "unknown activation"
-    raise ValueError(f"{argument}: {what} {name!r}; known: {', '.join(ACTIVATIONS)}")
+    hint = names.suggestion(name, ACTIVATIONS, names.ACTIVATIONS)
+    raise ValueError(f"{argument}: {what} {name!r}; known: {', '.join(ACTIVATIONS)}{hint}")
 
 
 def _set(layer: Any, name: str, value: float) -> None:

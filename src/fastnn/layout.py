@@ -10,6 +10,7 @@ import numpy as np
 
 from ._typing import DType, Rows
 from .losses import Loss
+from .names import listing
 from .plan import OpSpec
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "initial_parameters",
     "initial_state",
 ]
+__dir__ = listing(__all__)
 
 #: Rows with their weights, or None for weights of 1, in one part or several.
 Parts = Iterable[tuple[Rows, np.ndarray | None]]

@@ -9,8 +9,10 @@ from scipy.linalg import lstsq, svd
 
 from ._typing import ArrayLike
 from .checks import check_number, check_rows, check_sample_weight
+from .names import listing
 
 __all__ = ["LinearFit", "least_squares"]
+__dir__ = listing(__all__)
 
 
 class LinearFit(NamedTuple):

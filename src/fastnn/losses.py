@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from . import names
 from .scalars import check_number
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SquaredError",
     "get",
 ]
+__dir__ = names.listing(__all__)
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class Loss:
         return None
 
 
+@names.explained
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """Softmax cross-entropy, ℓ = −Σ_k y_k log softmax(z)_k, for one of K classes.
@@ -279,6 +282,7 @@ class CrossEntropy(Loss):
         return cotangent
 
 
+@names.explained
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
     """Sigmoid cross-entropy, ℓ = −Σ_k y_k log s_k + (1 − y_k) log(1 − s_k), s = sigmoid(z).
@@ -312,6 +316,7 @@ class BinaryCrossEntropy(Loss):
         return (p - (generator.random(p.shape) < p)).astype(Z.dtype)
 
 
+@names.explained
 @dataclass(frozen=True)
 class SquaredError(Loss):
     """Half the squared error, ℓ = ½ Σ_k (z_k − y_k)²: regression to the mean."""
@@ -325,6 +330,7 @@ class SquaredError(Loss):
         return generator.standard_normal(Z.shape).astype(Z.dtype)
 
 
+@names.explained
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
     """Absolute error, ℓ = Σ_k |z_k − y_k|, with derivative 0 where z = y: regression to the median."""
@@ -333,6 +339,7 @@ class AbsoluteError(Loss):
     has_curvature: ClassVar[bool] = False
 
 
+@names.explained
 @dataclass(frozen=True)
 class Huber(Loss):
     """Huber's loss with δ = 1, ℓ = Σ_k ½ d_k² where |d_k| ≤ 1, |d_k| − ½ beyond, with d = z − y.
@@ -351,6 +358,7 @@ class Huber(Loss):
         return drawn
 
 
+@names.explained
 @dataclass(frozen=True)
 class Poisson(Loss):
     """Negative log-likelihood of counts, ℓ = Σ_k e^{z_k} − y_k z_k, without its constant log y!.
@@ -485,7 +493,8 @@ def get(loss: object) -> Loss:
         return loss
     if isinstance(loss, str):
         if loss not in LOSSES:
-            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}")
+            hint = names.suggestion(loss, LOSSES, names.LOSSES)
+            raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}{hint}")
         return LOSSES[loss]()
     hint = f"; did you mean {loss.__name__}()?" if isinstance(loss, type) else ""
     raise TypeError(

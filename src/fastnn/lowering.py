@@ -15,9 +15,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from .losses import LOSSES, Loss
+from .names import listing
 from .plan import ACTIVATIONS, OPS, OpSpec, parameter_ranges
 
 __all__ = ["LoweredOp", "LoweredPlan", "Place", "Segment", "lower", "padding_waste"]
+__dir__ = listing(__all__)
 
 ITEM_SIZES = {"float32": 4, "float64": 8}
 LINE = 64  # bytes: a cache line, and the widest vector; FNN_ALIGN

@@ -33,8 +33,10 @@ from .checks import (
 )
 from .layers import Layer, check_layers, lay_out
 from .layout import Layout, Parts, check_output, initial_parameters, initial_state
+from .names import listing
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
+__dir__ = listing(__all__)
 
 BACKENDS = ("compiled", "reference")
 

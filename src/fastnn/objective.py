@@ -15,9 +15,11 @@ from .curvature.arguments import DataOptions
 from .curvature.products import CurvatureOperator
 from .curvature.risk import EmpiricalRisk, require_second_derivatives
 from .curvature.whole import whole_matrix
+from .names import listing
 from .network import Network
 
 __all__ = ["Evaluations", "Objective"]
+__dir__ = listing(__all__)
 
 INSTEAD = "use hessp, or a solver that needs products only, such as NewtonCG"
 

@@ -15,11 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from . import names
 from .checks import check_integer, check_number
 from .plan import UpdateRule
 from .schedules import Schedule
 
 __all__ = ["KFAC", "NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Solver", "get"]
+__dir__ = names.listing(__all__)
 
 
 class Optimizer:
@@ -51,6 +53,7 @@ class Solver:
     """Base of the full-batch solvers of :mod:`fastnn.solvers`, by which `fit` recognises them."""
 
 
+@names.explained
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, with classical or Nesterov momentum.
@@ -94,6 +97,7 @@ class SGD(Optimizer):
             raise ValueError("nesterov=True needs a momentum > 0, got momentum=0")
 
 
+@names.explained
 @dataclass(frozen=True)
 class NAG(Optimizer):
     """Nesterov's accelerated gradient of 1983, whose momentum follows a sequence of its own.
@@ -135,6 +139,7 @@ class NAG(Optimizer):
         self._check("learning_rate", above=0.0)
 
 
+@names.explained
 @dataclass(frozen=True)
 class AdaGrad(Optimizer):
     """AdaGrad, steps divided by the root of all squared gradients so far.
@@ -171,6 +176,7 @@ class AdaGrad(Optimizer):
         self._check("epsilon", minimum=0.0)
 
 
+@names.explained
 @dataclass(frozen=True)
 class RMSProp(Optimizer):
     """RMSProp, steps divided by the root of a moving average of the squared gradients.
@@ -226,6 +232,7 @@ class RMSProp(Optimizer):
         self._check_flag("centered")
 
 
+@names.explained
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam, bias-corrected moving averages of the gradient and of its square.
@@ -281,6 +288,7 @@ class Adam(Optimizer):
         self._check_flag("epsilon_hat")
 
 
+@names.explained
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay: before Adam's step, W ← (1 − η λ) W.
@@ -316,6 +324,7 @@ class AdamW(Adam):
         self._check("weight_decay", minimum=0.0)
 
 
+@names.explained
 @dataclass(frozen=True)
 class KFAC(Optimizer):
     """K-FAC: natural gradient with a Kronecker-factored curvature, for mini-batches.
@@ -404,7 +413,8 @@ def get(optimizer: object) -> Optimizer:
         raise TypeError(f"optimizer: {type(optimizer).__name__} is a full-batch solver; use it with net.fit")
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: unknown name {optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+            hint = names.suggestion(optimizer, OPTIMIZERS, names.OPTIMIZERS)
+            raise ValueError(f"optimizer: unknown name {optimizer!r}; known: {', '.join(OPTIMIZERS)}{hint}")
         return OPTIMIZERS[optimizer]()
     hint = f"; did you mean {optimizer.__name__}()?" if isinstance(optimizer, type) else ""
     raise TypeError(f"optimizer must be a name or an optimizer such as Adam(1e-3), got {optimizer!r}{hint}")

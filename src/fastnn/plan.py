@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class ActivationFacts(NamedTuple):
     """What is true of an activation σ.
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .files import write_aside
+from .names import listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_history", "plot_spectrum"]
+__dir__ = listing(__all__)
 
 #: Prefixes of the series in a history, how they are named in the legend and drawn.
 _PARTS = {

@@ -7,7 +7,10 @@ import operator
 
 import numpy as np
 
+from .names import listing
+
 __all__ = ["check_flag", "check_integer", "check_number"]
+__dir__ = listing(__all__)
 
 
 def check_flag(name: str, value: object) -> bool:

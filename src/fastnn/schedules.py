@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ._typing import JSON
 from .checks import check_integer, check_number
+from .names import explained, listing
 
 __all__ = [
     "SCHEDULES",
@@ -27,6 +28,7 @@ __all__ = [
     "StepDecay",
     "WarmUp",
 ]
+__dir__ = listing(__all__)
 
 
 class Clock(NamedTuple):
@@ -87,6 +89,7 @@ class Schedule:
             raise ValueError(f"per must be 'epoch' or 'step', got {per!r}")
 
 
+@explained
 @dataclass(frozen=True)
 class RationalDecay(Schedule):
     """η / (1 + d t).
@@ -123,6 +126,7 @@ class RationalDecay(Schedule):
         return self.learning_rate / (1.0 + self.decay * clock.time(self.per))
 
 
+@explained
 @dataclass(frozen=True)
 class ExponentialDecay(Schedule):
     """η kᵗ.
@@ -160,6 +164,7 @@ class ExponentialDecay(Schedule):
         return max(self.learning_rate * self.factor ** clock.time(self.per), 1e-300)
 
 
+@explained
 @dataclass(frozen=True)
 class RootDecay(Schedule):
     """η c / √(t + 1).
@@ -196,6 +201,7 @@ class RootDecay(Schedule):
         return self.learning_rate * self.factor / math.sqrt(clock.time(self.per) + 1.0)
 
 
+@explained
 @dataclass(frozen=True)
 class StepDecay(Schedule):
     """η k^⌊t / every⌋.
@@ -236,6 +242,7 @@ class StepDecay(Schedule):
         return max(self.learning_rate * self.factor ** (clock.time(self.per) // self.every), 1e-300)
 
 
+@explained
 @dataclass(frozen=True)
 class CosineDecay(Schedule):
     """m + ½ (η − m) (1 + cos(π t / T)), and m from t = T on; t counts parts of epochs.
@@ -285,6 +292,7 @@ class CosineDecay(Schedule):
         return self.minimum + 0.5 * (self.learning_rate - self.minimum) * wave
 
 
+@explained
 @dataclass(frozen=True)
 class ReduceOnPlateau(Schedule):
     """η kⁿ, but not below `minimum`: n grows by one whenever a loss or score has not improved for `patience` epochs.
@@ -370,6 +378,7 @@ def improves(value: float, best: float | None, min_delta: float, rising: bool) -
     return value > best + min_delta if rising else value < best - min_delta
 
 
+@explained
 @dataclass(frozen=True)
 class WarmUp(Schedule):
     """η₀ (t + 1) / T for the first T steps, then another schedule, whose time starts there; η₀ is its first rate.

@@ -10,6 +10,7 @@ from . import io, training
 from ._typing import JSON, ArrayLike, BatchSource, Data, DTypeLike, Seed
 from .layers import Layer
 from .losses import Loss
+from .names import explains_arguments, listing
 from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
 from .training.history import Callback, History
@@ -17,6 +18,7 @@ from .training.options import FitOptions
 from .training.state import TrainingState
 
 __all__ = ["Sequential", "load"]
+__dir__ = listing(__all__)
 
 
 class Sequential(Network):
@@ -83,6 +85,7 @@ class Sequential(Network):
     history: History | None
     training_state: TrainingState | None
 
+    @explains_arguments
     def __init__(
         self,
         layers: Iterable[Layer],
@@ -106,6 +109,7 @@ class Sequential(Network):
 
     # Training.
 
+    @explains_arguments
     def fit(
         self,
         X: Data | BatchSource,
@@ -242,6 +246,7 @@ class Sequential(Network):
             return fit_full_batch(options.optimizer, self, X, y, options)  # type: ignore[arg-type]
         return training.fit(self, X, y, options)
 
+    @explains_arguments
     def partial_fit(
         self,
         X: Data | BatchSource,

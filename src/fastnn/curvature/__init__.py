@@ -28,6 +28,7 @@ functions differentiate ℓ_i itself: no sample weight, 1/N or penalty. docs/the
 
 from __future__ import annotations
 
+from ..names import listing
 from .blocks import Preconditioner, ggn_blocks, ggn_diagonal, hessian_blocks, hessian_diagonal, preconditioner
 from .convexity import ConvexityReport, LayerConvexity, convexity_report
 from .jacobians import input_hessian, input_jacobian, output_jacobian, softmax_jacobian
@@ -72,3 +73,4 @@ __all__ = [
     "standard_errors",
     "trace",
 ]
+__dir__ = listing(__all__)

@@ -16,7 +16,9 @@ except ImportError as error:
 if tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 7):
     raise ImportError(f"fastnn's estimators need scikit-learn 1.7 or later, got {sklearn.__version__}")
 
+from ..names import listing
 from ._linear import LinearRegression, SoftmaxRegression
 from ._mlp import MLPClassifier, MLPRegressor
 
 __all__ = ["LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"]
+__dir__ = listing(__all__)

@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from .._typing import ArrayLike, Data, Options
 from ..layers import Dense, Layer
 from ..linear import least_squares
+from ..names import explains_arguments
 from ..optimizers import Optimizer
 from ..schedules import Schedule
 from ..sequential import Sequential
@@ -101,6 +102,7 @@ class SoftmaxRegression(Classifier):
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
+    @explains_arguments
     def __init__(
         self,
         alpha: float = 1.0,
@@ -265,6 +267,7 @@ class LinearRegression(Regressor):
     }
     _saved = (*Regressor._saved, "rank_", "singular_")
 
+    @explains_arguments
     def __init__(
         self,
         alpha: float = 0.0,

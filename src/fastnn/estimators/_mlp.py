@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from .._typing import ArrayLike, Data, Options
 from ..losses import LOSSES, Loss
+from ..names import explains_arguments
 from ..optimizers import Optimizer
 from ..schedules import Schedule
 from ..training.history import Callback
@@ -155,6 +156,7 @@ class MLPClassifier(Classifier):
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
+    @explains_arguments
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (100,),
@@ -326,6 +328,7 @@ class MLPRegressor(Regressor):
         "loss": [StrOptions({name for name, loss in LOSSES.items() if not loss.classifies})],
     }
 
+    @explains_arguments
     def __init__(
         self,
         loss: str = "squared_error",

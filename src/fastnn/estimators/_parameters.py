@@ -8,9 +8,13 @@ import warnings
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import InvalidParameterError
 
+from .. import names
 from .._typing import Options
-from ..optimizers import Optimizer
+from ..losses import LOSSES
+from ..optimizers import OPTIMIZERS, Optimizer
+from ..plan import ACTIVATIONS
 from ..schedules import Schedule
 
 __all__ = ["Parameters"]
@@ -28,6 +32,15 @@ USED = {
     "adam": STOCHASTIC | RATES | {"beta_1", "beta_2", "epsilon"},
 }
 LIMITED = set().union(*USED.values())
+
+#: Parameters that are names: those there are, and what other libraries call them.
+_NAMES = {
+    "activation": ((*ACTIVATIONS, "identity", "logistic"), names.ACTIVATIONS),
+    "solver": ((*OPTIMIZERS, "lbfgs"), {"bfgs": "lbfgs", "momentum": "sgd", "nesterov": "nag"}),
+    "optimizer": (OPTIMIZERS, {"momentum": "sgd", "nesterov": "nag"}),
+    "loss": (LOSSES, names.LOSSES),
+    "learning_rate": (("constant", "invscaling", "adaptive"), {}),
+}
 
 
 def nested(prefix: str, value: Any) -> Options:
@@ -101,6 +114,18 @@ class Parameters(BaseEstimator):
                 super().set_params(**{key: value})  # says that there is no such parameter
             setattr(self, name, replaced(name, getattr(self, name), path, value))
         return self
+
+    def _validate_params(self) -> None:
+        """scikit-learn's check of the parameters, which also says which name is likely meant."""
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            for name, (known, others) in _NAMES.items():
+                value = vars(self).get(name)
+                if isinstance(value, str) and f"{name!r} parameter" in str(error):
+                    text = str(error).removesuffix(".")
+                    raise InvalidParameterError(f"{text}{names.suggestion(value, known, others)}") from None
+            raise
 
     def _rule(self) -> Any:
         """What trains: an Optimizer, or the name of an optimizer or of a solver."""

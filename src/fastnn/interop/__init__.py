@@ -5,8 +5,10 @@ is 1 − ours, and its running variance is the unbiased one (1/(N − 1)), where
 at zero; the softmax, sigmoid or exponential inside our losses is the last operation of the other side where it has one.
 """
 
+from ..names import listing
 from .onnx import to_onnx
 from .sklearn import from_sklearn, to_sklearn
 from .torch import from_torch, to_torch
 
 __all__ = ["from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"]
+__dir__ = listing(__all__)

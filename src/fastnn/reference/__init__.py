@@ -6,6 +6,7 @@ It is the mathematics of the library in readable form, the check of the compiled
 
 from __future__ import annotations
 
+from ..names import listing
 from .activations import (
     ACTIVATIONS,
     SAVES_OUTPUT,
@@ -85,3 +86,4 @@ __all__ = [
     "symmetrize",
     "tanh",
 ]
+__dir__ = listing(__all__)

@@ -1,5 +1,6 @@
 """Full-batch solvers over an Objective, each also an optimizer of ``net.fit``."""
 
+from ..names import listing
 from .base import FullBatchSolver, Iteration, SolverResult
 from .cubic import ARC
 from .gauss_newton import GaussNewtonCG
@@ -22,3 +23,4 @@ __all__ = [
     "SolverResult",
     "TrustRegion",
 ]
+__dir__ = listing(__all__)

@@ -8,6 +8,7 @@ from typing import NoReturn
 import numpy as np
 
 from ..linalg.quadratic_models import quadratic_model
+from ..names import explained
 from ..objective import Objective
 from .base import HessianSolver, Run
 from .globalization import CubicRegularization, Located, minimize_models
@@ -15,6 +16,7 @@ from .globalization import CubicRegularization, Located, minimize_models
 __all__ = ["ARC"]
 
 
+@explained
 @dataclass(frozen=True)
 class ARC(HessianSolver):
     """Adaptive cubic regularisation: p minimises g·p + ½ p·H p + σ/3 ‖p‖³, with the exact Hessian.

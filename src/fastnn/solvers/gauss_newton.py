@@ -13,12 +13,14 @@ import numpy as np
 from ..checks import check_integer, check_sample_weight, check_seed, weight_exponent
 from ..curvature.blocks import fisher_root
 from ..curvature.kfac import kronecker_factors
+from ..names import explained
 from ..objective import Objective
 from .base import FullBatchSolver, Run
 
 __all__ = ["GaussNewtonCG"]
 
 
+@explained
 @dataclass(frozen=True)
 class GaussNewtonCG(FullBatchSolver):
     """Gauss-Newton by preconditioned conjugate gradients, for any loss and any number of parameters.

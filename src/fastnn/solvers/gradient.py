@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg import get_blas_funcs
 
 from ..checks import check_integer
+from ..names import explained
 from .base import FullBatchSolver, Run
 
 __all__ = ["LBFGS", "GradientDescent", "NonlinearCG"]
@@ -19,6 +20,7 @@ class _GradientSolver(FullBatchSolver):
     vectors: ClassVar[bool] = True
 
 
+@explained
 @dataclass(frozen=True)
 class GradientDescent(_GradientSolver):
     """Steepest descent, θ ← θ − α ∂J/∂θ.
@@ -69,6 +71,7 @@ class GradientDescent(_GradientSolver):
             run.report(theta, value, gradient)
 
 
+@explained
 @dataclass(frozen=True)
 class NonlinearCG(_GradientSolver):
     """Non-linear conjugate gradients, p⁺ = −g⁺ + β p, with a strong Wolfe line search.
@@ -171,6 +174,7 @@ def _model_step(last: np.ndarray, change: np.ndarray, direction: np.ndarray, slo
     return -slope * along / bend if along > 0.0 and bend > 0.0 else other
 
 
+@explained
 @dataclass(frozen=True)
 class LBFGS(_GradientSolver):
     """Limited-memory BFGS with a strong Wolfe line search.

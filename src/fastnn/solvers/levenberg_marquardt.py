@@ -14,12 +14,14 @@ from ..curvature.linearization import Linearization
 from ..curvature.per_sample import fill_gradients
 from ..curvature.risk import EmpiricalRisk
 from ..linalg.memory import WORKSPACE, check_size
+from ..names import explained
 from ..objective import Objective
 from .base import FullBatchSolver, Run
 
 __all__ = ["LevenbergMarquardt"]
 
 
+@explained
 @dataclass(frozen=True)
 class LevenbergMarquardt(FullBatchSolver):
     """Levenberg-Marquardt for ``loss="squared_error"``.

@@ -13,6 +13,7 @@ import numpy as np
 from ..checks import check_integer
 from ..curvature.blocks import diagonal_blocks, matrix_diagonal
 from ..linalg.quadratic_models import BlockModel, QuadraticModel, SpectralModel, quadratic_model
+from ..names import explained
 from ..objective import Objective
 from .base import HessianSolver, Run
 from .globalization import Located, TrustRadius, minimize_models
@@ -20,6 +21,7 @@ from .globalization import Located, TrustRadius, minimize_models
 __all__ = ["Newton"]
 
 
+@explained
 @dataclass(frozen=True)
 class Newton(HessianSolver):
     """Newton's method: steps by an exact Hessian H, made positive definite where it is not.

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from .._typing import Options
+from ..names import explained
 from .base import FullBatchSolver, Run
 
 __all__ = ["NewtonCG", "TrustRegion"]
@@ -65,6 +66,7 @@ class _SciPySolver(FullBatchSolver):
         run.finish("stalled", f"SciPy's {method} ended: {result.message}")
 
 
+@explained
 @dataclass(frozen=True)
 class NewtonCG(_SciPySolver):
     """SciPy's ``Newton-CG``: line searches along directions that conjugate gradients find from exact H v products.
@@ -88,6 +90,7 @@ class NewtonCG(_SciPySolver):
         self._minimize(run, "Newton-CG", xtol=0.0)
 
 
+@explained
 @dataclass(frozen=True)
 class TrustRegion(_SciPySolver):
     """SciPy's trust-region Newton methods on exact curvature.

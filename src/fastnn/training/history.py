@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .. import names
 from ..network import Network
 
 if TYPE_CHECKING:
@@ -237,6 +238,8 @@ def check_monitor(monitor: str | None, series: tuple[str, ...]) -> str:
     if monitor is None:
         return "val_loss" if "val_loss" in known else "loss"
     if monitor not in known:
-        hint = "; give validation_data or validation_split" if monitor.startswith("val_") else ""
+        hint = names.suggestion(monitor, known, {name: ours for name, ours in names.SERIES.items() if ours in known})
+        if monitor.startswith("val_") and "val_loss" not in known:
+            hint = "; give validation_data or validation_split"
         raise ValueError(f"monitor: no series {monitor!r} in this training, there are {', '.join(known)}{hint}")
     return monitor

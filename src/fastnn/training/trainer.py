@@ -12,6 +12,7 @@ import numpy as np
 from .._core.threads import blas_threads
 from .._typing import ArrayLike, BatchSource, Data, Seed
 from ..checks import check_integer, check_seed
+from ..names import explains_arguments
 from ..network import Network
 from ..optimizers import KFAC, Optimizer, Solver
 from ..plan import TrainResult
@@ -102,6 +103,7 @@ class Trainer:
     ...         break
     """
 
+    @explains_arguments
     def __init__(
         self,
         net: Network,
