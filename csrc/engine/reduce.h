@@ -92,6 +92,8 @@ static void FN(use_block)(const FN(sweep) * s, const fnn_segment *segment, ptrdi
     if (!segment->penalised)
         terms.l1 = terms.l2 = 0;
     if (s->action == FN(NORM)) {
+        if (!job->train.inverses)
+            terms.l1 = 0; /* the rule takes it by its proximal operator, which is not clipped */
         FN(report)(job, s->part)->norm2 += KERNELS(job)->gradient_norm2(n, &terms, theta, g);
     } else if (s->action == FN(UPDATE)) {
         FN(update)(job, s->part, s->step, segment->penalised, segment->lr_multiplier, at, n, g);

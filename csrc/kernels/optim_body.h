@@ -28,7 +28,7 @@ FNN_INLINE REAL FN(epsilon_of)(double epsilon)
 
 /* What a rule's loop needs of the terms, in the loop's type. Which of them there are is a constant of the loop: without
  * any it reads no more of θ than the rule does, and l2 alone, the usual case, costs next to nothing. */
-enum { FN(all_terms), FN(no_terms), FN(l2_alone) };
+enum { FN(all_terms), FN(no_terms), FN(l2_alone), FN(proximal) };
 typedef struct {
     REAL scale, l1, l2, clip;
     int kind;
@@ -46,6 +46,30 @@ FNN_INLINE FN(effective) FN(effective_of)(const fnn_terms *t)
     return e;
 }
 
+/* Of an update rule, which takes l1 by its proximal operator. */
+FNN_INLINE FN(effective) FN(effective_of_rule)(const fnn_terms *t)
+{
+    FN(effective) e = FN(effective_of)(t);
+    if (t->l1 != 0)
+        e.kind = FN(proximal);
+    return e;
+}
+
+/* What the proximal operator of limit · |x| takes from x: x, within ±limit. A NaN passes through. */
+FNN_INLINE REAL FN(shrinkage)(const int kind, REAL x, REAL limit)
+{
+    if (kind != FN(proximal))
+        return 0;
+    x = x > limit ? limit : x;
+    return x < -limit ? -limit : x;
+}
+
+/* x less that; x itself without l1. */
+FNN_INLINE REAL FN(shrunk)(const int kind, REAL x, REAL limit)
+{
+    return kind == FN(proximal) ? x - FN(shrinkage)(kind, x, limit) : x;
+}
+
 FNN_INLINE REAL FN(effective_gradient)(const int kind, FN(effective) e, REAL theta, REAL g)
 {
     g *= e.scale;
@@ -53,7 +77,7 @@ FNN_INLINE REAL FN(effective_gradient)(const int kind, FN(effective) e, REAL the
         return g;
     if (kind == FN(l2_alone))
         return g + e.l2 * theta;
-    g += e.l2 * theta + e.l1 * FN(sign_of)(theta);
+    g += kind == FN(proximal) ? e.l2 * theta : e.l2 * theta + e.l1 * FN(sign_of)(theta);
     /* a NaN passes through */
     g = g > e.clip ? e.clip : g;
     return g < -e.clip ? -e.clip : g;
@@ -133,15 +157,19 @@ double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta
         CALL(FN(no_terms), __VA_ARGS__)  \
     } else if (e.kind == FN(l2_alone)) { \
         CALL(FN(l2_alone), __VA_ARGS__)  \
+    } else if (e.kind == FN(proximal)) { \
+        CALL(FN(proximal), __VA_ARGS__)  \
     } else {                             \
         CALL(FN(all_terms), __VA_ARGS__) \
     }
 
-/* RULE: of a loop over i with `gr` as the effective gradient. */
+/* A loop over i with `gr` as the effective gradient and `kind` as the constant kind of terms. */
 #define OPTIM_LOOP(...) FOR_EACH_KIND(OPTIM_LOOP_, __VA_ARGS__)
 #define OPTIM_LOOP_(KIND, ...)                                     \
     for (ptrdiff_t i = 0; i < n; i++) {                            \
-        REAL gr = FN(effective_gradient)(KIND, e, theta[i], g[i]); \
+        const int kind = KIND;                                     \
+        REAL gr = FN(effective_gradient)(kind, e, theta[i], g[i]); \
+        (void)kind;                                                \
         __VA_ARGS__                                                \
     }
 
@@ -173,6 +201,7 @@ double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta
     FN(roots)(q);                                                  \
     OVER_GROUP(SIZE)                                               \
     {                                                              \
+        const int kind = KIND;                                     \
         ptrdiff_t i = start + j;                                   \
         STEP                                                       \
     }
@@ -183,49 +212,61 @@ void FN(gradient_finish)(ptrdiff_t n, const fnn_terms *terms, const REAL *restri
     OPTIM_LOOP(g[i] = gr;)
 }
 
-/* v ← μ v − η g';  θ ← θ + v, or with nesterov θ ← θ + μ v − η g' (Sutskever et al. 2013 at the look-ahead point). */
+/* v ← μ v − η g';  θ ← θ + v, or with nesterov θ ← θ + μ v − η g' (Sutskever et al. 2013 at the look-ahead point).
+ * l1 acts on the iterate x, which is θ, or behind the look-ahead point θ = x + μ v: v remains the step from the last x
+ * to the next, that the solution be a fixed point (Beck & Teboulle 2009; Ochs et al. 2014). */
 void FN(sgd_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov,
                     const REAL *restrict g, REAL *restrict theta, REAL *restrict velocity)
 {
-    FN(effective) e = FN(effective_of)(terms);
-    REAL eta = (REAL)learning_rate, mu = (REAL)momentum;
+    FN(effective) e = FN(effective_of_rule)(terms);
+    REAL eta = (REAL)learning_rate, mu = (REAL)momentum, limit = eta * e.l1;
     if (!velocity) {
-        OPTIM_LOOP(theta[i] -= eta * gr;)
+        OPTIM_LOOP(theta[i] = FN(shrunk)(kind, theta[i] - eta * gr, limit);)
+    } else if (nesterov && e.kind == FN(proximal)) {
+        /* v from x and θ: at x = 0 it vanishes, but for rounding that does so in turn */
+        OPTIM_LOOP(REAL x = FN(shrunk)(kind, theta[i] - eta * gr, limit); REAL v = mu * velocity[i] + (x - theta[i]);
+                   velocity[i] = v; theta[i] = x + mu * v;)
     } else if (nesterov) {
         OPTIM_LOOP(REAL v = mu * velocity[i] - eta * gr; velocity[i] = v; theta[i] += mu * v - eta * gr;)
     } else {
-        OPTIM_LOOP(REAL v = mu * velocity[i] - eta * gr; velocity[i] = v; theta[i] += v;)
+        OPTIM_LOOP(REAL v = mu * velocity[i] - eta * gr; REAL x = theta[i] + v;
+                   REAL less = FN(shrinkage)(kind, x, limit); velocity[i] = v - less; theta[i] = x - less;)
     }
 }
 
 /* x ← θ − η g' is the new iterate; it moved by d, and θ ← x + μ_k d   (Nesterov 1983). Of the old iterate a = θ − x is
- * kept: d = a − η g'. */
+ * kept: d = a − η g'. With l1, x ← prox(θ − η g') (Beck & Teboulle 2009). */
 void FN(nag_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, const REAL *restrict g,
                     REAL *restrict theta, REAL *restrict ahead)
 {
-    FN(effective) e = FN(effective_of)(terms);
-    REAL eta = (REAL)learning_rate, mu = (REAL)momentum;
-    OPTIM_LOOP(REAL step = eta * gr; REAL a = mu * (ahead[i] - step); ahead[i] = a; theta[i] += a - step;)
+    FN(effective) e = FN(effective_of_rule)(terms);
+    REAL eta = (REAL)learning_rate, mu = (REAL)momentum, limit = eta * e.l1;
+    if (e.kind == FN(proximal)) {
+        OPTIM_LOOP(REAL x = FN(shrunk)(kind, theta[i] - eta * gr, limit); REAL a = mu * (ahead[i] + (x - theta[i]));
+                   ahead[i] = a; theta[i] = x + a;)
+    } else {
+        OPTIM_LOOP(REAL step = eta * gr; REAL a = mu * (ahead[i] - step); ahead[i] = a; theta[i] += a - step;)
+    }
 }
 
-/* s ← s + g'²;  θ ← θ − η g' / (√s + ε)   (Duchi, Hazan, Singer 2011). */
+/* s ← s + g'²;  θ ← θ − η g' / (√s + ε)   (Duchi, Hazan, Singer 2011; l1: their section 5). */
 void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon,
                         const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
 {
-    FN(effective) e = FN(effective_of)(terms);
-    REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon);
+    FN(effective) e = FN(effective_of_rule)(terms);
+    REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon), limit = eta * e.l1;
     ROOT_LOOP(
         {
             x[j] = eta * gr;
             s[i] += gr * gr;
             q[j] = s[i];
         },
-        theta[i] -= x[j] / (q[j] + eps);)
+        theta[i] = FN(shrunk)(kind, theta[i] - x[j] / (q[j] + eps), limit / (q[j] + eps));)
 }
 
 /* s ← ρ s + (1 − ρ) g'²;  u = g' / (√s + ε);  θ ← θ − η u   (Hinton's lecture 6e; ε as torch has it).
  * Centred (Graves 2013): m ← ρ m + (1 − ρ) g', and s − m² instead of s under the root, which rounding may take below 0.
- * With momentum: v ← μ v + u, and v instead of u. */
+ * With momentum: v ← μ v + u, and v instead of u; what l1 takes from θ is part of the step, and of v. */
 FNN_INLINE REAL FN(rmsprop_square)(int centred, REAL gr, REAL keep, REAL mix, REAL *s, REAL *mean)
 {
     REAL q = keep * *s + mix * (gr * gr);
@@ -252,14 +293,20 @@ FNN_INLINE void FN(rmsprop_loop)(int centred, int heavy, ptrdiff_t n, const fnn_
                                  REAL eps, REAL mu, const REAL *restrict g, REAL *restrict theta, REAL *restrict s,
                                  REAL *restrict mean, REAL *restrict velocity)
 {
-    FN(effective) e = FN(effective_of)(terms);
-    REAL keep = (REAL)rho, mix = (REAL)(1 - rho);
+    FN(effective) e = FN(effective_of_rule)(terms);
+    REAL keep = (REAL)rho, mix = (REAL)(1 - rho), limit = eta * e.l1, per_eta = eta > 0 ? 1 / eta : 0;
     ROOT_LOOP(
         {
             x[j] = gr;
             q[j] = FN(rmsprop_square)(centred, gr, keep, mix, s + i, centred ? mean + i : NULL);
         },
-        theta[i] -= eta * FN(rmsprop_direction)(heavy, x[j] / (q[j] + eps), mu, heavy ? velocity + i : NULL);)
+        theta[i] -= eta * FN(rmsprop_direction)(heavy, x[j] / (q[j] + eps), mu, heavy ? velocity + i : NULL);
+        if (kind == FN(proximal)) {
+            REAL less = FN(shrinkage)(kind, theta[i], limit / (q[j] + eps));
+            theta[i] -= less;
+            if (heavy)
+                velocity[i] += per_eta * less;
+        })
 }
 
 void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
@@ -283,8 +330,8 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
                      double beta1, double beta2, double epsilon, double decay, const REAL *restrict g,
                      REAL *restrict theta, REAL *restrict m, REAL *restrict v, REAL *restrict v_max)
 {
-    FN(effective) e = FN(effective_of)(terms);
-    REAL eta = (REAL)(learning_rate / bias1);
+    FN(effective) e = FN(effective_of_rule)(terms);
+    REAL eta = (REAL)(learning_rate / bias1), limit = (REAL)learning_rate * e.l1;
     REAL root = (REAL)(1 / sqrt(bias2));
     REAL b1 = (REAL)beta1, mix1 = (REAL)(1 - beta1), b2 = (REAL)beta2, mix2 = (REAL)(1 - beta2);
     REAL eps = FN(epsilon_of)(epsilon), keep = (REAL)(1 - learning_rate * decay);
@@ -292,7 +339,9 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
     m[i] = b1 * m[i] + mix1 * gr;        \
     v[i] = b2 * v[i] + mix2 * (gr * gr); \
     x[j] = eta * m[i];
-#define STEP theta[i] = keep * theta[i] - x[j] / FMA(q[j], root, eps);
+#define STEP                             \
+    REAL divisor = FMA(q[j], root, eps); \
+    theta[i] = FN(shrunk)(kind, keep * theta[i] - x[j] / divisor, limit / divisor);
     if (v_max) {
         ROOT_LOOP(MOMENTS v_max[i] = v_max[i] > v[i] ? v_max[i] : v[i]; q[j] = v_max[i];, STEP)
     } else {

@@ -1,9 +1,15 @@
 """Optimizers of mini-batches: small immutable descriptions. Their moments belong to the training run, not to them.
 
-In the formulas g is the effective gradient of a batch: the gradient of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² + l1 ‖W‖₁,
-scaled to the norm `clip_norm` where it is longer and clipped element-wise to ±`clip_value`, as `fit` was told. η is
-`learning_rate`, a number or a schedule of :mod:`fastnn.schedules`; every moment starts at zero; t counts the
-updates from 1.
+In the formulas g is the effective gradient of a batch: the gradient of Σ w ℓ / Σ w + ½ l2 ‖W‖², scaled to the norm
+`clip_norm` where it is longer and clipped element-wise to ±`clip_value`, as `fit` was told. η is `learning_rate`, a
+number or a schedule of :mod:`fastnn.schedules`; every moment starts at zero; t counts the updates from 1.
+
+`fit(l1=)` adds l1 ‖W‖₁, which has no derivative at 0, by its proximal operator: after a rule's step, each weight moves
+towards 0 by h l1, and no further, where h is what the rule multiplied its gradient by: η for `SGD` and `NAG`,
+η / (√s + ε) or η / (√v̂ + ε) for the rules that divide by a root, so in the diagonal metric of their steps; the clipping
+of the norm scales h too. Useless weights become 0 and stay there, and full-batch training tends to the minimum of the
+whole objective. Momentum counts this as part of the step (docs/theory.md, eq. 8.17 to 8.19). `KFAC` alone, whose metric
+is not diagonal, adds the subgradient l1 sign W to the gradient, which leaves small weights instead of zeros.
 
 Squares of gradients have a range: above 1.8e19 in float32 (1.3e154 in float64) they are infinite, and the training
 diverges; below 1.1e-19 (1.5e-154) they are 0. An ε below the latter number, 0 for instance, counts as that number, so

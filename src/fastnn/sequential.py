@@ -176,11 +176,12 @@ class Sequential(Network):
             In [0, 1): fraction of the rows held out for validation, drawn at random; stratified by class. Later calls
             hold out the same rows, unless `seed` is given.
         l1, l2 : float, default=0.0
-            Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases.
+            Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases. l1 sets useless weights to 0, by soft
+            thresholding in every update (:mod:`fastnn.optimizers`); with `KFAC` it only makes them small.
         clip_norm : float, optional
-            Longest norm of the gradient, penalties included; a longer one is scaled down to it.
+            Longest norm of the gradient, the l2 penalty's included; a longer one is scaled down to it.
         clip_value : float, optional
-            Largest absolute value of a component of the gradient, applied after `clip_norm`.
+            Largest absolute value of a component of the gradient, applied after `clip_norm`; not below `l1`.
         callbacks : iterable of callables, default=()
             Each is called with an :class:`fastnn.EpochResult` after each epoch, when the network is at its end, and
             stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.

@@ -2,10 +2,14 @@
 
 Every rule steps along the effective gradient
 
-    g' = clip( factor · (scale · g + l2 · θ + l1 · sign θ), ±clip_value )
+    g' = clip( factor · (scale · g + l2 · θ), ±clip_value )
 
 with θ as it was before the step: `scale` turns a sum into a mean, `factor` carries the clipping of the whole
-gradient's norm, which the caller knows (:func:`gradient_norm2`), and sign 0 = 0.
+gradient's norm, which the caller knows (:func:`gradient_norm2`). The penalty l1 ‖θ‖₁ has no derivative where a weight
+is 0, and steps along one would leave no weight there. The rules take it by its proximal operator, of the step's own
+metric: where a rule moves θ by −h g', the new θ then moves towards 0 by h · factor · l1, and no further. With momentum
+that is part of the step. So the fixed points are the minima of the whole objective, in which useless weights are 0
+(docs/theory.md, eq. 8.17 to 8.19; Duchi, Hazan & Singer 2011, section 5; Beck & Teboulle 2009).
 
 Where a rule divides by √· + ε, an ε below the root of the smallest normal number of the dtype counts as that root.
 Where the square of a gradient vanishes, 0 or too small for the dtype, the step is then 0 or small, with ε = 0 too.
@@ -83,7 +87,7 @@ def sgd_update(
         η and μ.
     nesterov : bool, default=False
     scale, l1, l2, factor, clip_value : float
-        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+        Effective gradient g' = clip(factor (scale g + l2 θ), ±clip_value); `l1` by its proximal operator.
 
     Raises
     ------
@@ -96,18 +100,27 @@ def sgd_update(
     -----
     Sutskever et al. 2013, equations 1-4. With momentum 0 a given velocity is left as it is.
     """
-    step = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
+    step = effective_gradient(theta, grad, scale, 0.0, l2, factor, clip_value)
     step *= -learning_rate
+    limit = learning_rate * factor * l1
     if velocity is None or momentum == 0.0:
         theta += step
+        _shrink(theta, limit)
         return
     velocity *= momentum
-    velocity += step
-    if nesterov:
+    if nesterov and l1 != 0.0:
+        x = theta + step
+        _shrink(x, limit)
+        velocity += x - theta
+        theta[...] = x + momentum * velocity
+    elif nesterov:
+        velocity += step
         step += momentum * velocity
         theta += step
     else:
+        velocity += step
         theta += velocity
+        velocity -= _shrink(theta, limit)
 
 
 @checked(step=Integer(1), count=Integer(0))
@@ -188,7 +201,7 @@ def nag_update(
     learning_rate, momentum : float
         η and μ.
     scale, l1, l2, factor, clip_value : float
-        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+        Effective gradient g' = clip(factor (scale g + l2 θ), ±clip_value); `l1` by its proximal operator.
 
     Raises
     ------
@@ -202,8 +215,15 @@ def nag_update(
     Nesterov 1983. The state is θ − x, and not x, because it is small and does not change when θ and x move together:
     x' − x = (θ − x) − η g'.
     """
-    step = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
+    step = effective_gradient(theta, grad, scale, 0.0, l2, factor, clip_value)
     step *= learning_rate
+    if l1 != 0.0:
+        x = theta - step
+        _shrink(x, learning_rate * factor * l1)
+        ahead += x - theta
+        ahead *= momentum
+        theta[...] = x + ahead
+        return
     ahead -= step
     ahead *= momentum
     theta += ahead - step
@@ -242,7 +262,7 @@ def adagrad_update(
     learning_rate, epsilon : float
         η and ε.
     scale, l1, l2, factor, clip_value : float
-        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+        Effective gradient g' = clip(factor (scale g + l2 θ), ±clip_value); `l1` by its proximal operator.
 
     Raises
     ------
@@ -251,11 +271,13 @@ def adagrad_update(
     ValueError
         If a shape does not fit or an array to change is read-only.
     """
-    g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
+    g = effective_gradient(theta, grad, scale, 0.0, l2, factor, clip_value)
     s += g * g
+    divisor = np.sqrt(s) + _epsilon(epsilon, theta)
     g *= learning_rate
-    g /= np.sqrt(s) + _epsilon(epsilon, theta)
+    g /= divisor
     theta -= g
+    _shrink(theta, learning_rate * factor * l1 / divisor)
 
 
 @checked(
@@ -310,7 +332,7 @@ def rmsprop_update(
     mean, velocity : ndarray (P,), same dtype, or None
         m and v, changed in place; `velocity` may be None when `momentum` is 0.
     scale, l1, l2, factor, clip_value : float
-        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+        Effective gradient g' = clip(factor (scale g + l2 θ), ±clip_value); `l1` by its proximal operator.
 
     Raises
     ------
@@ -324,7 +346,7 @@ def rmsprop_update(
     Tieleman and Hinton 2012; centred: Graves 2013. As in torch, ε is outside the root, and η outside the velocity.
     Rounding can take s − m² below 0, where torch's step is NaN.
     """
-    g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
+    g = effective_gradient(theta, grad, scale, 0.0, l2, factor, clip_value)
     s *= rho
     s += (1.0 - rho) * (g * g)
     variance = s
@@ -332,12 +354,16 @@ def rmsprop_update(
         mean *= rho
         mean += (1.0 - rho) * g
         variance = np.maximum(s - mean * mean, 0.0)
-    g /= np.sqrt(variance) + _epsilon(epsilon, theta)
+    divisor = np.sqrt(variance) + _epsilon(epsilon, theta)
+    g /= divisor
     if velocity is not None and momentum != 0.0:
         velocity *= momentum
         velocity += g
         g = velocity
     theta -= learning_rate * g
+    less = _shrink(theta, learning_rate * factor * l1 / divisor)
+    if g is velocity and l1 != 0.0 and learning_rate != 0.0:
+        velocity += less / learning_rate
 
 
 @checked(
@@ -402,7 +428,7 @@ def adam_update(
     epsilon_hat : bool, default=False
         Whether ε joins √v before the correction of the bias.
     scale, l1, l2, factor, clip_value : float
-        Effective gradient g' = clip(factor (scale g + l2 θ + l1 sign θ), ±clip_value).
+        Effective gradient g' = clip(factor (scale g + l2 θ), ±clip_value); `l1` by its proximal operator.
 
     Raises
     ------
@@ -417,7 +443,7 @@ def adam_update(
     it, with the correction of the bias. ε is outside the root and outside the correction, as in torch; with
     `epsilon_hat` it is the ε̂ of the end of Kingma and Ba's section 2, as in scikit-learn.
     """
-    g = effective_gradient(theta, grad, scale, l1, l2, factor, clip_value)
+    g = effective_gradient(theta, grad, scale, 0.0, l2, factor, clip_value)
     m *= beta1
     m += (1.0 - beta1) * g
     v *= beta2
@@ -431,6 +457,7 @@ def adam_update(
     root *= correction
     root += _epsilon(epsilon * correction if epsilon_hat else epsilon, theta)
     theta -= (learning_rate / (1.0 - beta1**step)) * m / root
+    _shrink(theta, learning_rate * factor * l1 / root)
 
 
 @checked(theta=Read("P"), grad=Read("P"), scale=Number(), l1=Number(), l2=Number())
@@ -438,6 +465,8 @@ def gradient_norm2(
     theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
 ) -> float:
     """Squared norm of the gradient before clipping, Σ (scale g + l2 θ + l1 sign θ)², summed in float64.
+
+    With `l1` as a subgradient, sign 0 = 0; 0 for the norm of the effective gradient of a rule that takes it otherwise.
 
     Parameters
     ----------
@@ -464,10 +493,20 @@ def _epsilon(epsilon: float, theta: np.ndarray) -> float:
     return max(float(epsilon), math.sqrt(float(np.finfo(theta.dtype).tiny)))
 
 
+def _shrink(x: np.ndarray, limit: float | np.ndarray) -> np.ndarray | float:
+    """The proximal operator of limit · |x|, in place: x ← sign x · max(|x| − limit, 0). Returns what it takes."""
+    if np.ndim(limit) == 0 and limit == 0.0:
+        return 0.0
+    limit = np.asarray(limit, x.dtype)
+    less = np.clip(x, -limit, limit)
+    x -= less
+    return less
+
+
 def effective_gradient(
     theta: np.ndarray, grad: np.ndarray, scale: float, l1: float, l2: float, factor: float, clip_value: float
 ) -> np.ndarray:
-    """The effective gradient, always a new array."""
+    """The effective gradient, always a new array; with `l1` as a subgradient, sign 0 = 0."""
     g = grad * scale
     if l2 != 0.0:
         g += l2 * theta

@@ -328,7 +328,7 @@ class Plan:
         l1, l2 : float, default=0.0
             Penalties of the weights, not of the biases; so is the weight decay of AdamW.
         clip_norm : float, optional
-            Longest norm of the whole gradient, penalties included.
+            Longest norm of the whole gradient, the l2 penalty's included (of "kfac" the l1 penalty's, too).
         clip_value : float, optional
             Largest absolute value of a component, after `clip_norm`.
         threads : int or None, default=1

@@ -186,9 +186,10 @@ def update(
         If `inverses` do not fit the operations.
     """
     spans = _spans(segments, rule, learning_rate, limits, len(theta))
-    factor = 1.0 if limits.clip_norm is None else _clipping_factor(theta, grad, spans, limits.clip_norm)
+    kfac = rule.rule == "kfac"
+    factor = 1.0 if limits.clip_norm is None else _clipping_factor(theta, grad, spans, limits.clip_norm, kfac)
     clip_value = math.inf if limits.clip_value is None else limits.clip_value
-    if rule.rule == "kfac":
+    if kfac:
         if inverses is None or len(inverses) != len(ops):
             raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
         _kfac_update(theta, moments, grad, rule, learning_rate, spans, factor, clip_value, ops, inverses)
@@ -201,11 +202,14 @@ def update(
             apply(theta[span.at], grad[span.at], of_span, span.learning_rate, span.weight_decay, terms)
 
 
-def _clipping_factor(theta: np.ndarray, grad: np.ndarray, spans: Sequence[_Span], clip_norm: float) -> float:
+def _clipping_factor(
+    theta: np.ndarray, grad: np.ndarray, spans: Sequence[_Span], clip_norm: float, with_l1: bool
+) -> float:
     """min(1, clip_norm / ‖gradient‖); NaN, so that the training diverges, where it would turn the gradient to 0."""
     norm = 0.0
     for unit in (1.0, 2.0**600):  # the latter where squares of doubles overflow
-        terms = ({"scale": 1.0 / unit, "l1": span.l1 / unit, "l2": span.l2 / unit} for span in spans)
+        l1_unit = unit if with_l1 else math.inf
+        terms = ({"scale": 1.0 / unit, "l1": span.l1 / l1_unit, "l2": span.l2 / unit} for span in spans)
         of_spans = zip(spans, terms, strict=True)
         norm = math.sqrt(sum(gradient_norm2(theta[span.at], grad[span.at], **term) for span, term in of_spans))
         if not math.isinf(norm):

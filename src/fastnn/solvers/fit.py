@@ -101,7 +101,7 @@ def _refuse(name: str, net: Network, X: Any, y: ArrayLike, options: FitOptions) 
             value = getattr(options, argument)
             raise ValueError(f"{argument}: {name} controls its steps itself, got {value!r}; use None")
     if options.differs("l1"):
-        raise ValueError(f"l1: {name} needs a differentiable objective, got l1={options.l1!r}; use l2")
+        raise ValueError(f"l1: {name} needs a differentiable objective, got l1={options.l1!r}; use l2, or NAG")
     if options.resume:
         raise ValueError(
             f"resume: a run of {name} cannot be resumed; calling fit again goes on from where the network is"

@@ -61,6 +61,11 @@ class TrainingOptions:
         for name in ("clip_norm", "clip_value"):
             if (value := getattr(self, name)) is not None:
                 checked[name] = check_number(name, value, above=0.0)
+        if self.clip_value is not None and self.clip_value < self.l1:
+            raise ValueError(
+                f"clip_value: expected at least l1={self.l1!r}, got {self.clip_value!r}: smaller gradients move no "
+                "weight away from 0"
+            )
         for name in ("shuffle", "deterministic", "resume"):
             checked[name] = check_flag(name, getattr(self, name))
         checked["threads"] = check_threads(self.threads)
