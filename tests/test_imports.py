@@ -39,7 +39,7 @@ LEVELS = [
     {"solvers"},
     {"io"},
     {"sequential"},
-    {"datasets", "build_info", "estimators", "interop"},
+    {"datasets", "build_info", "estimators", "interop", "tables"},
     {"cli", "__main__"},
     {"__init__"},
 ]

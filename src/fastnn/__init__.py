@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         NonlinearCG,
         TrustRegion,
     )
+    from .tables import TableEncoder
     from .training import DivergenceError, EpochResult, History, Trainer
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "SoftmaxRegression",
     "Standardize",
     "StepDecay",
+    "TableEncoder",
     "Trainer",
     "TrustRegion",
     "WarmUp",
@@ -151,6 +153,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
         *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
         *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
     ),
+    "tables": ("TableEncoder",),
     "training": ("DivergenceError", "EpochResult", "History", "Trainer"),
 }
 #: What other libraries call things, without case and marks.
