@@ -9,10 +9,61 @@ from jets import Oracle
 
 import fastnn as fnn
 from fastnn import curvature as cv
+from fastnn.curvature import kfac
+from fastnn.curvature.risk import EmpiricalRisk
 
 pytestmark = pytest.mark.every_simd
 
 #  K-FAC by its definition.
+
+HEADS = {
+    "one layer": lambda K: [fnn.Dense(K)],
+    "two": lambda K: [fnn.Dense(6, "tanh"), fnn.Dense(K)],
+    "three": lambda K: [fnn.Dense(5, "relu"), fnn.Dense(4), fnn.Activation("gelu"), fnn.Dropout(0.2), fnn.Dense(K)],
+    "normed": lambda K: [fnn.Dense(6), fnn.LayerNorm(), fnn.Activation("tanh"), fnn.Dense(K)],
+    "bent": lambda K: [fnn.Dense(5, "relu"), fnn.Dense(K, "softplus"), fnn.Activation("tanh")],
+    "norm last": lambda K: [fnn.Dense(6, "tanh"), fnn.Dense(K), fnn.LayerNorm(), fnn.Activation("tanh")],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("recursion", [True, False])
+@pytest.mark.parametrize(
+    ("head", "loss"),
+    [(head, "squared_error") for head in HEADS]
+    + [(head, loss) for head in list(HEADS)[:4] for loss in ("cross_entropy", "poisson")],
+)
+def test_formulas_and_backward_passes_give_the_same_factors(head, loss, recursion, dtype, backend, monkeypatch):
+    """G of rows of which the network is almost sure, too, where p (1 − p) and E xxᵀ − E x E xᵀ cancel."""
+    K = 5
+    net = fnn.Sequential(HEADS[head](K), input_size=3, loss=loss, dtype=dtype, seed=0, backend=backend)
+    net.theta[...] *= 6.0 if loss == "cross_entropy" else 1.0
+    rng = np.random.default_rng(0)
+    X, w = rng.standard_normal((30, 3)), rng.uniform(0.1, 1.0, 30)
+    y = rng.integers(0, K, 30) if loss == "cross_entropy" else rng.uniform(0.0, 1.0, (30, K))
+    if loss == "cross_entropy":
+        sure = np.argsort(net.predict_proba(X).max(axis=1))[-10:]
+        X, y, w = X[sure], y[sure], w[sure]
+    chain = "norm" not in head
+    monkeypatch.setattr(kfac, "_recursion_is_cheaper", lambda *_: recursion and chain)
+    found = cv.kfac_factors(net, X, y, sample_weight=w)
+    monkeypatch.setattr(kfac, "_recursion_is_cheaper", lambda *_: False)
+    monkeypatch.setattr(kfac, "_ends_elementwise", lambda *_: False)
+    by_passes = cv.kfac_factors(net, X, y, sample_weight=w)
+    for i, (_, G) in found.items():
+        assert error(G, by_passes[i][1]) < (1e-11 if dtype == "float64" else 3e-6)
+
+
+def test_more_outputs_need_no_more_passes(monkeypatch):
+    passes = []
+    linearize = EmpiricalRisk.linearize
+    monkeypatch.setattr(EmpiricalRisk, "linearize", lambda *a, **k: passes.append(1) or linearize(*a, **k))
+    X, y = np.random.default_rng(0).standard_normal((40, 8)), np.arange(40) % 3
+    for K in (3, 200):
+        net = fnn.Sequential([fnn.Dense(12, "tanh"), fnn.Dense(K)], input_size=8, loss="cross_entropy", seed=0)
+        cv.kfac_factors(net, X, y)
+        assert len(passes) == 1
+        passes.clear()
 
 
 def brute_force_factors(number: int, layer: int, kind: str) -> tuple[np.ndarray, np.ndarray]:

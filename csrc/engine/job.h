@@ -58,7 +58,8 @@ typedef struct {
     const void *cotangent; /* (rows, n_out): replaces the loss's derivative */
     void *dx;              /* (rows, n_in): w ∂ℓ/∂x, or its tangent; NULL: not wanted */
     double weight_sum;
-    int curvature; /* enum fnn_curvature, of products */
+    int curvature;                /* enum fnn_curvature, of products */
+    const void *curvature_weight; /* (rows,): factors of the rows' loss_tangent, for ∂²ℓ/∂z² times w; NULL: ones */
     ptrdiff_t n_directions;
     const void *directions;  /* (n_directions, n_parameters) */
     const void *direction_x; /* (n_in,): of all rows of x; excludes directions of theta */

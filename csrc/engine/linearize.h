@@ -258,8 +258,10 @@ static void FN(tangent_loss)(const fnn_job *job, const FN(memory) * memory, ptrd
     const fnn_plan *plan = job->plan;
     const ptrdiff_t k = plan->n_out;
     const FN(op_memory) *last = memory->ops + plan->n_ops - 1;
-    const REAL *weight = job->data.weight ? (const REAL *)job->data.weight + first : NULL;
-    if (job->linear.curvature == FNN_FISHER)
+    const int fisher = job->linear.curvature == FNN_FISHER;
+    const REAL *weights = fisher ? job->data.weight : job->linear.curvature_weight;
+    const REAL *weight = weights ? weights + first : NULL;
+    if (fisher)
         KERNELS(job)->outer_tangent(rows, k, FN(saved)(job, plan->places[plan->n_ops - 1].delta, first, k), weight,
                                     last->tangent_pre ? last->tangent_pre : last->tangent_out, last->tangent_delta);
     else

@@ -192,6 +192,25 @@ class Loss:
         raise TypeError(f"draw: {cls.name} has no likelihood with curvature")
 
     @classmethod
+    def curvature_weight(
+        cls, y: np.ndarray, weight: np.ndarray | None, label_smoothing: float = 0.0
+    ) -> np.ndarray | None:
+        """What multiplies each row's diag(q) − q qᵀ or diag(q) in w ∂²ℓ/∂z²: its weight, unless the loss says more.
+
+        Parameters
+        ----------
+        y : ndarray (N,) or (N, K)
+            Targets.
+        weight : ndarray (N,) or None
+        label_smoothing : float, default=0.0
+
+        Returns
+        -------
+        ndarray (N,) of the targets' dtype, or None for ones
+        """
+        return weight
+
+    @classmethod
     def constant(cls, y: np.ndarray) -> np.ndarray | None:
         """−log p(y | z) − ℓ for each row (N,), in float64; None where it is zero, or depends on a free variance."""
         return None
@@ -272,6 +291,19 @@ class CrossEntropy(Loss):
     def hits(cls, Z: np.ndarray, y: np.ndarray) -> np.ndarray:
         right: np.ndarray = Z.argmax(axis=1) == cls.labels(y)[:, 0]
         return right
+
+    @classmethod
+    def curvature_weight(
+        cls, y: np.ndarray, weight: np.ndarray | None, label_smoothing: float = 0.0
+    ) -> np.ndarray | None:
+        """w Σ_k y'_k, as ∂²ℓ/∂z² is Σ y' (diag p − p pᵀ); soft targets rarely sum to exactly 1."""
+        if y.ndim == 1:
+            return weight
+        excess = (1.0 - label_smoothing) * (y.sum(axis=1, dtype=np.float64) - 1.0)
+        if not excess.any():
+            return weight
+        scaled: np.ndarray = 1.0 + excess if weight is None else weight * (1.0 + excess)
+        return scaled.astype(y.dtype)
 
     @classmethod
     def draw(cls, Z: np.ndarray, q: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -80,6 +80,7 @@ class Plan:
 
 class Linearization:
     weight: np.ndarray | None
+    curvature_weight: np.ndarray | None
     loss: float
     weight_sum: float
     @property

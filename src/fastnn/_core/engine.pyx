@@ -127,6 +127,7 @@ cdef class Plan:
     cdef readonly ptrdiff_t n_buffers
     cdef readonly object dtype
     cdef bint classifies, takes_labels
+    cdef object loss  # the class that describes it
     cdef _Workspace spare
 
     def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
@@ -145,6 +146,7 @@ cdef class Plan:
             self.segments[i] = lowered.segments[i]._asdict()
         self.choose_type(dtype)
         self.n_buffers = lowered.n_buffers
+        self.loss = lowered.loss
         self.classifies, self.takes_labels = lowered.loss.classifies, lowered.loss.takes_labels
         self.plan.ops, self.plan.n_ops = self.ops, n
         self.plan.places = self.places
@@ -430,7 +432,7 @@ cdef class Linearization:
     cdef object theta, X, y, cotangent, buffers, threads, store
     cdef bint training
     cdef ptrdiff_t rows
-    cdef readonly object weight
+    cdef readonly object weight, curvature_weight
     cdef readonly double loss, weight_sum
 
     def __init__(self, Plan plan, theta, X, y, sample_weight, cotangent, buffers, bint training, threads, into):
@@ -456,6 +458,9 @@ cdef class Linearization:
         if self.cotangent is not None:
             job.linear.cotangent = address("cotangent", self.cotangent, self.plan.real,
                                            self.rows * self.plan.plan.n_out)
+        if self.curvature_weight is not None:
+            job.linear.curvature_weight = address("curvature_weight", self.curvature_weight, self.plan.real,
+                                                  self.rows)
         return 0
 
     def run(self, dx):
@@ -468,6 +473,10 @@ cdef class Linearization:
         self.plan.execute(&job, self.plan.engine.linearize, self.rows, self.threads)
         self.weight_sum = job.linear.weight_sum
         self.loss = loss[0]
+        self.curvature_weight = self.weight
+        if self.y is not None:
+            self.curvature_weight = self.plan.loss.curvature_weight(
+                self.y, self.weight, self.plan.plan.label_smoothing)
 
     cdef object at(self, ptrdiff_t place, ptrdiff_t width):
         if place < 0:

@@ -89,6 +89,7 @@ cdef extern from "engine/engine.h" nogil:
         void *dx
         double weight_sum
         int curvature
+        void *curvature_weight
         ptrdiff_t n_directions
         void *directions
         void *direction_x

@@ -15,6 +15,7 @@ from ..linalg.symmetric_operator import SymmetricOperator
 from ..network import Network
 from .arguments import DataOptions, shared_arguments
 from .linearization import Linearization
+from .recursion import activation_derivatives
 from .risk import DenseLayer, EmpiricalRisk
 
 __all__ = ["KFACFactors", "kfac_factors", "kronecker_factors"]
@@ -245,8 +246,9 @@ def kronecker_factors(
         )
         for layer in layers
     }
-    for rows in risk.chunks(2 * risk.row_elements + risk.n_outputs**2):
-        # Cotangents c of the outputs with Σ c cᵀ = H_ℓ: each goes back through the network once.
+    whole = kind == "ggn" and _recursion_is_cheaper(risk, layers)
+    hidden = max((layer.op.n_out for layer in layers[:-1]), default=0) if whole else 0
+    for rows in risk.chunks(2 * risk.row_elements + 4 * hidden**2):
         first = risk.linearize(rows, weighted=False)
         # What the roots of the weights multiply is squared in A and G.
         root = np.full(first.n_rows, 1.0 / risk.total)
@@ -262,16 +264,95 @@ def kronecker_factors(
         if kind == "empirical":
             _add_outer(risk, first, layers, root, factors)
             continue
-        q = first.curvature.copy()
+        rest = layers
+        if kind == "ggn" and (whole or _ends_elementwise(risk, layers)):
+            done = layers if whole else layers[-1:]
+            for layer, moment in zip(reversed(done), _second_moments(risk, first, done, root), strict=True):
+                G = factors[layer.index][1]
+                G += moment
+            rest = layers[: len(layers) - len(done)]
+        # Cotangents v of the outputs with Σ v vᵀ = H_ℓ: each goes back through the network once.
+        q, c = first.curvature.copy(), first.curvature_weight
         cotangents = _roots(q, risk.softmax) if rng is None else [risk.net.loss_function.draw(first.outputs, q, rng)]
-        for cotangent in cotangents:
+        for cotangent in cotangents if rest else ():
+            if c is not None:
+                cotangent *= np.sqrt(c)[:, None]
             first = risk.linearize(rows, cotangent=cotangent, weighted=False, into=first)
-            _add_outer(risk, first, layers, root, factors)
+            _add_outer(risk, first, rest, root, factors)
     for A, G in factors.values():
         for matrix in (A, G):
             np.add(matrix, matrix.T, out=matrix)
             matrix *= 0.5
     return KFACFactors(factors, layers, kind, risk.l2, risk.n_parameters)
+
+
+def _ends_elementwise(risk: EmpiricalRisk, layers: list[DenseLayer]) -> bool:
+    """Whether the last dense layer's pre-activations become the outputs element by element."""
+    return all(op.kind in ("activation", "dropout") for op in risk.ops[layers[-1].index + 1 :])
+
+
+def _recursion_is_cheaper(risk: EmpiricalRisk, layers: list[DenseLayer]) -> bool:
+    """Whether :func:`_second_moments` of all layers takes fewer multiplications than a backward pass per output."""
+    if risk.chain() is None:
+        return False
+    ops, K = [layer.op for layer in layers], risk.n_outputs
+    recursion = sum(op.n_in * op.n_out * (op.n_in + op.n_out) for op in ops[1:-1])
+    recursion += K * ops[-1].n_in ** 2 if len(ops) > 1 else 0
+    passes = K * sum(2 * op.n_in * op.n_out for op in ops) + K * sum(op.n_out**2 for op in ops[:-1])
+    return recursion <= passes
+
+
+def _second_moments(
+    risk: EmpiricalRisk, lin: Linearization, layers: list[DenseLayer], root: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Σ c (∂out/∂z)ᵀ H_ℓ (∂out/∂z) of layers, from the last one of the network to the first one given; roots of c.
+
+    Neither the last layer nor the one before needs a row's (K, K) matrix (docs/theory.md, eq. 9.7 and 9.8); the others
+    follow by the recursion of eq. 5.3.
+    """
+    kernels = risk.kernels
+    scale = np.square(root)
+    if lin.curvature_weight is not None:
+        scale *= lin.curvature_weight[:, None]
+    q, rows = lin.curvature, np.arange(lin.n_rows)
+    if risk.softmax:  # of the likeliest output only 1 − q enters, which the others add up to
+        top = q.argmax(axis=1)
+        q = q.copy()
+        q[rows, top] = 0.0
+        rest = q.sum(axis=1, keepdims=True)
+        complement = 1.0 - lin.curvature
+        complement[rows, top] = rest[:, 0]
+        moment = -kernels.matmul(lin.curvature * scale, lin.curvature, transpose_a=True)
+        np.fill_diagonal(moment, (scale * lin.curvature * complement).sum(axis=0))
+    else:
+        slope, _ = activation_derivatives(lin, layers[-1].elementwise)
+        if slope is not None:
+            q = q * slope**2
+        moment = np.diag((scale * q).sum(axis=0))
+    yield moment
+    if len(layers) == 1:
+        return
+    W = layers[-1].weight(risk.theta)
+    A = np.empty((len(q), len(W), len(W)), risk.dtype)
+    q = scale * q
+    for a, row in enumerate(W):
+        A[:, a, a:] = kernels.matmul(q, np.ascontiguousarray((row * W[a:]).T))
+        A[:, a:, a] = A[:, a, a:]
+    if risk.softmax:
+        u, of_top = kernels.matmul(q, np.ascontiguousarray(W.T)), W.T[top]
+        A -= u[:, :, None] * of_top[:, None, :] + of_top[:, :, None] * u[:, None, :]
+        A += (scale * rest * of_top)[:, :, None] * of_top[:, None, :]
+        u -= scale * rest * of_top
+        A -= u[:, :, None] * np.divide(u, scale, out=np.zeros_like(u), where=scale > 0.0)[:, None, :]
+    slope, _ = activation_derivatives(lin, layers[-2].elementwise)
+    if slope is not None:
+        A *= slope[:, :, None]
+        A *= slope[:, None, :]
+    yield A.sum(axis=0)
+    for layer, later in zip(reversed(layers[:-2]), reversed(layers[:-1]), strict=False):
+        slope, _ = activation_derivatives(lin, layer.elementwise)
+        A = kernels.curvature_backward(A, later.weight(risk.theta), slope, None, threads=risk.threads)
+        yield A.sum(axis=0)
 
 
 def _add_outer(

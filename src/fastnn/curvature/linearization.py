@@ -29,7 +29,9 @@ class Linearization(Protocol):
     outputs : ndarray (n, K)
         z.
     curvature : ndarray (n, K)
-        q: ∂²ℓ/∂z² is diag q − q qᵀ for the softmax cross-entropy, else diag q; without the rows' weights.
+        q: w ∂²ℓ/∂z² is c (diag q − q qᵀ) for the softmax cross-entropy, else c diag q.
+    curvature_weight : ndarray (n,) or None
+        c: w, times the sum of the row's targets for the softmax cross-entropy; None for ones.
     """
 
     @property
@@ -44,6 +46,8 @@ class Linearization(Protocol):
     def outputs(self) -> np.ndarray: ...
     @property
     def curvature(self) -> np.ndarray: ...
+    @property
+    def curvature_weight(self) -> np.ndarray | None: ...
 
     def inputs(self, i: int) -> np.ndarray:
         """What op i reads, (n, n_in)."""

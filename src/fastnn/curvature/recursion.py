@@ -36,7 +36,7 @@ def preactivation_hessians(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """From the last layer to the first: its number in `layers`, and every row's w A_ll, (N, n_out, n_out)."""
     kernels = risk.kernels
-    A = kernels.loss_hessian(lin.curvature, risk.softmax, lin.weight)
+    A = kernels.loss_hessian(lin.curvature, risk.softmax, lin.curvature_weight)
     slope, bend = activation_derivatives(lin, layers[-1].elementwise)
     if slope is not None:
         A *= slope[:, :, None]

@@ -43,7 +43,9 @@ class Linearization:
     outputs : ndarray (N, K)
         Of the last operation.
     curvature : ndarray (N, K)
-        q, with which the loss has the Hessian w (diag q − q qᵀ) per row for cross_entropy and w diag q for the others.
+        q, with which the loss has the Hessian c (diag q − q qᵀ) per row for cross_entropy and c diag q for the others.
+    curvature_weight : ndarray (N,) or None
+        c, the weight w, times the sum of the row's targets for cross_entropy; None for ones.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Linearization:
         curvature: np.ndarray,
         loss: float,
         weight: np.ndarray | None,
+        curvature_weight: np.ndarray | None,
         *,
         couples_outputs: bool,
         input_scale: float | None,
@@ -65,7 +68,7 @@ class Linearization:
         self.loss = loss
         self.weight = weight
         self.weight_sum = _weight_sum(self.n_rows, weight)
-        self.curvature = curvature
+        self.curvature, self.curvature_weight = curvature, curvature_weight
         self._ops, self._theta, self._run = ops, theta, run
         self._values, self._points = values, points  # X first, then each operation's output
         self._head, self._couples_outputs = head, couples_outputs
@@ -203,13 +206,15 @@ class Linearization:
         """Tangent of the loss's gradient along the tangent of the outputs, weights included: (n, N, K)."""
         if dZ is None:
             return np.zeros((n, *self.outputs.shape), self._theta.dtype)
+        weight = self.weight
         if kind == "fisher":
             result = (self._head * dZ).sum(axis=-1, keepdims=True) * self._head
         else:
+            weight = self.curvature_weight
             result = self.curvature * dZ
             if self._couples_outputs:
                 result -= self.curvature * result.sum(axis=-1, keepdims=True)
-        return result if self.weight is None else result * self.weight[:, None]
+        return result if weight is None else result * weight[:, None]
 
 
 def _weight_sum(n_rows: int, weight: np.ndarray | None) -> float:
@@ -225,6 +230,7 @@ def linearize(
     cotangent: np.ndarray | None,
     *,
     loss: type[Loss],
+    label_smoothing: float,
     loss_of: Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[float, np.ndarray]],
     input_scale: float | None,
     run: Pass,
@@ -240,6 +246,7 @@ def linearize(
     y, weight, cotangent : ndarray or None
         Targets, (N,) or (N, K); weights of the rows (N,); or, instead of targets, ∂ℓ/∂(outputs) (N, K).
     loss : type of Loss
+    label_smoothing : float
     loss_of : callable
         Its mean and the derivative of that, as functions of outputs, targets and weights.
     input_scale : float or None
@@ -260,11 +267,12 @@ def linearize(
         rows = (head * Z).sum(axis=1, dtype=np.float64)
         total = _weight_sum(len(X), weight)
         mean = float(rows.sum() if weight is None else rows @ weight) / total if total else 0.0
-        curvature = np.zeros_like(Z)
+        curvature, curvature_weight = np.zeros_like(Z), weight
     else:
         mean, _ = loss_of(Z, y, weight)
         head = loss_of(Z, y, None)[1] * dtype.type(len(X))  # the kernels give means
         curvature = loss_curvature(Z, y, loss.name)
+        curvature_weight = loss.curvature_weight(y, weight, label_smoothing)
     return Linearization(
         ops,
         theta,
@@ -274,6 +282,7 @@ def linearize(
         curvature,
         mean,
         weight,
+        curvature_weight,
         couples_outputs=loss.couples_outputs,
         input_scale=input_scale,
         run=run,

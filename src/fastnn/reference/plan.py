@@ -277,6 +277,7 @@ class Plan:
             sample_weight,
             cotangent,
             loss=self._loss,
+            label_smoothing=self._loss_options.get("label_smoothing", 0.0),
             loss_of=self._loss_of,
             input_scale=self.input_scale,
             run=run,

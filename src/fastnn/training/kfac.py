@@ -91,8 +91,8 @@ class Factors:
             keep = 1.0
         if self._optimizer.kind == "mc":
             sample = net.loss_function.draw(lin.outputs, lin.curvature, generator)
-            if w is not None:
-                sample *= np.sqrt(w)[:, None]
+            if lin.curvature_weight is not None:
+                sample *= np.sqrt(lin.curvature_weight)[:, None]
             lin = plan.linearize(net.theta, X, cotangent=sample, into=lin, **options)
             root = None  # √w is in the deltas already
         else:
