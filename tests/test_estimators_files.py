@@ -89,7 +89,9 @@ def test_the_safe_file_of_regressions(diabetes, tmp_path) -> None:
 def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
     X, y = iris
     model = quick().fit(X, y)
-    fnn.io.save(model.network_, tmp_path / "a", metadata={"estimator": "MLPClassifier", "params": {"alpha": -1}})
+    model.save(tmp_path / "whole")
+    whole = fnn.read_metadata(tmp_path / "whole")
+    fnn.io.save(model.network_, tmp_path / "a", metadata={**whole, "params": {"alpha": -1}})
     fnn.io.save(
         model.network_,
         tmp_path / "b",
@@ -110,7 +112,7 @@ def test_a_file_that_was_edited_is_refused(iris, tmp_path) -> None:
     fnn.io.save(model.network_, tmp_path / "f", metadata={"estimator": "MLPClassifier", "params": {}, "fitted": fitted})
     for name, message in (
         ("a", "alpha"),
-        ("b", "sizes"),
+        ("b", "n_features_in_ cannot be 9: expected an integer from 4 to 4"),
         ("c", "fit"),
         ("d", "expected MLPClassifier, got None"),
         ("f", "classes"),
@@ -148,7 +150,7 @@ def test_attributes_of_other_types_are_refused(name, value, iris, tmp_path) -> N
     metadata = fnn.load(tmp_path / "whole", return_metadata=True)[1]
     metadata["fitted"][name] = value
     fnn.io.save(model.network_, tmp_path / "edited", metadata=metadata)
-    with pytest.raises(ValueError, match=f"damaged description of the estimator: {name} cannot be"):
+    with pytest.raises(ValueError, match=rf"damaged description of the estimator: {name}(\[0\])? cannot be"):
         fnn.MLPClassifier.load(tmp_path / "edited")
 
 

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from fastnn.files import MissingPackageError, decode, encode, need
+from fastnn.files import MissingPackageError, need
+from fastnn.schema import decode, encode
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ CORE = Path(__file__).resolve().parents[1] / "src" / "fastnn" / "_core"  # an in
 # From the bottom up. A module may import what stands before it; members of one row may import each other.
 LEVELS = [
     {"_version", "names"},
-    {"plan", "files", "scalars"},
+    {"plan", "files", "scalars", "schema", "array_files", "generators"},
     {"plotting"},
     {"losses"},
     {"lowering"},
@@ -30,6 +30,7 @@ LEVELS = [
     {"checks"},
     {"layout"},
     {"initializers", "layers", "optimizers", "schedules"},
+    {"descriptions"},
     {"linalg"},
     {"network"},
     {"training"},
@@ -37,7 +38,7 @@ LEVELS = [
     {"curvature", "gradcheck", "linear"},
     {"objective"},
     {"solvers"},
-    {"io"},
+    {"saved_training", "io"},
     {"sequential"},
     {"datasets", "build_info", "estimators", "interop", "tables"},
     {"cli", "__main__"},

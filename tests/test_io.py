@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastnn as fnn
-from fastnn import io, layers
+from fastnn import descriptions, io, layers
 
 
 def make_net(**options):
@@ -33,8 +34,10 @@ def parts(path):
 
 
 def rewrite(path, tensors, description):
-    text = description if isinstance(description, str) else json.dumps(description)
-    save_file(tensors, path, {"fastnn": text})
+    """Write a file with a new checksum, as an attacker would."""
+    if not isinstance(description, str):
+        description = json.dumps({**description, "sha256": io._checksum(description, tensors)})
+    save_file(tensors, path, {"fastnn": description})
 
 
 # ------------------------------------------------------------------ round trips
@@ -76,7 +79,7 @@ def test_a_loss_keeps_its_options(tmp_path):
         ({"type": "CrossEntropy", "gamma": 2}, "CrossEntropy has no option gamma"),
         ({"type": "Hinge"}, "unknown type 'Hinge'"),
         ({"type": "Dense", "units": 3}, "loss must be a name"),
-        ({}, 'expected an object with a "type"'),
+        ({}, "network.loss.type is missing"),
     ):
         description["network"]["loss"] = bad
         rewrite(path, tensors, description)
@@ -125,7 +128,7 @@ def test_initializers_that_are_functions(tmp_path):
 def test_every_layer_class_is_known_to_the_format():
     classes = [name for name in layers.__all__ if name != "Layer" and isinstance(getattr(layers, name), type)]
     assert classes == sorted(kind.__name__ for kind in layers.LAYERS)
-    assert set(classes) <= set(io._classes(io.NETWORK_PARTS))
+    assert set(classes) <= set(descriptions.classes(descriptions.NETWORK_PARTS))
 
 
 def test_metadata(tmp_path):
@@ -137,6 +140,77 @@ def test_metadata(tmp_path):
     assert isinstance(net, fnn.Sequential)
     io.save(make_net(), path)
     assert fnn.load(path, return_metadata=True)[1] == {}
+
+
+def test_metadata_of_a_network_without_the_network(tmp_path, iris):
+    path = tmp_path / "x"
+    make_net().save(path, metadata={"classes": ["a", "b"], "score": 0.5})
+    assert fnn.read_metadata(path) == {"classes": ["a", "b"], "score": 0.5}
+    make_net().save(path)
+    assert fnn.read_metadata(path) == {}
+    with pytest.raises(TypeError, match="metadata must be a mapping"):
+        make_net().save(path, metadata="text")
+    with pytest.raises(ValueError, match="metadata must hold only what JSON can express: expected at most 64 levels"):
+        make_net().save(path, metadata={"x": json.loads("[" * 70 + "]" * 70)})
+    fnn.SoftmaxRegression().fit(*iris).save(path)
+    assert fnn.read_metadata(path)["estimator"] == "SoftmaxRegression"
+
+
+def test_a_header_beyond_the_limit_of_the_format_is_refused_before_writing(saved, monkeypatch):
+    net, path = saved
+    monkeypatch.setattr(io, "MAX_HEADER", 5000)
+    with pytest.raises(ValueError, match=r"metadata and training state: expected at most 5,000 bytes .* got 1\d,\d"):
+        net.save(path, metadata={"text": "x" * 10_000})
+    monkeypatch.undo()
+    assert fnn.read_metadata(path) == {"note": "first"}
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("layers", "input_size"),
+    [
+        ([{"type": "BatchNorm"}] * 3 + [{"type": "Dense", "units": 1}], 10**12),
+        ([{"type": "Standardize"}, {"type": "Dense", "units": 1}], 10**12),
+        ([{"type": "LayerNorm"}, {"type": "Dense", "units": 10**12}], 5),
+        ([{"type": "BatchNorm"}], 10**9),
+        ([{"type": "Activation", "name": "relu"}] * 1001, 5),
+    ],
+)
+def test_what_would_take_gigabytes_is_refused_before(saved, layers, input_size):
+    """numpy.empty of such sizes may succeed, as memory is taken when it is written."""
+    import tracemalloc
+
+    _, path = saved
+    tensors, description = parts(path)
+    description["network"].update(layers=layers, input_size=input_size)
+    rewrite(path, tensors, description)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        fnn.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_many_layers_are_read_and_shown_in_time(tmp_path):
+    stack = [*[fnn.Activation("relu")] * 999, fnn.Dense(2)]
+    fnn.Sequential(stack, input_size=3, loss="squared_error", seed=0).save(tmp_path / "x")
+    assert len(fnn.load(tmp_path / "x").summary().splitlines()) == 1006
+
+
+@pytest.mark.skipif(os.name != "posix", reason="truncates a file that is open")
+def test_a_file_that_is_rewritten_while_it_is_read(saved, monkeypatch):
+    """A mapping of the file would end in SIGBUS."""
+    _, path = saved
+    before = io._checksum
+
+    def checksum(*arguments):
+        os.truncate(path, 10)
+        return before(*arguments)
+
+    monkeypatch.setattr(io, "_checksum", checksum)
+    assert fnn.load(path).n_parameters == make_net().n_parameters
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        fnn.load(path)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +402,7 @@ def test_newer_format(saved):
         (lambda t, d: t.update({"1.weight": t["1.weight"] + np.float32(np.inf)}), "'1.weight' has values that are not"),
         (lambda t, d: d["network"]["layers"][0].update(type="Conv9"), "layer 0: unknown type 'Conv9'; .*Dense"),
         (lambda t, d: d["network"]["layers"][0].update(type="Sequential"), "layer 0: unknown type"),
-        (lambda t, d: d["network"]["layers"][0].pop("type"), "layer 0: expected an object with a"),
+        (lambda t, d: d["network"]["layers"][0].pop("type"), r"layers\[0\]\.type is missing"),
         (lambda t, d: d["network"]["layers"][1].update(colour=1), "layer 1: Dense has no option colour"),
         (
             lambda t, d: d["network"]["layers"][0].update(activation="swoosh"),
@@ -339,17 +413,17 @@ def test_newer_format(saved):
         (lambda t, d: d["network"]["layers"][0].update(units="many"), "layer 0: units"),
         (lambda t, d: d["network"]["layers"][0].update(init={"type": "Evil"}), "layer 0: unknown type 'Evil'"),
         (lambda t, d: d["network"]["layers"][0].update(init=[1]), "layer 0: init must be"),
-        (lambda t, d: d["network"]["layers"].insert(0, 3), "layer 0: expected an object"),
+        (lambda t, d: d["network"]["layers"].insert(0, 3), r"layers\[0\] cannot be 3: expected an object"),
         (lambda t, d: d["network"].update(layers=[]), "layers"),
-        (lambda t, d: d["network"].update(layers="Dense"), "damaged description: layers"),
+        (lambda t, d: d["network"].update(layers="Dense"), "damaged description: network.layers cannot be"),
         (lambda t, d: d["network"].update(loss="hinge"), "unknown name 'hinge'"),
-        (lambda t, d: d["network"].update(dtype="float16"), "dtype must be"),
-        (lambda t, d: d["network"].update(dtype=None), "damaged description: dtype"),
-        (lambda t, d: d["network"].update(input_size=True), "damaged description: input_size"),
-        (lambda t, d: d["network"].update(input_size=-1), "0.weight"),
+        (lambda t, d: d["network"].update(dtype="float16"), "network.dtype cannot be 'float16'"),
+        (lambda t, d: d["network"].update(dtype=None), "damaged description: network.dtype cannot be None"),
+        (lambda t, d: d["network"].update(input_size=True), "damaged description: network.input_size cannot be True"),
+        (lambda t, d: d["network"].update(input_size=-1), "network.input_size cannot be -1"),
         (lambda t, d: d["network"].update(input_scale="big"), "input_scale"),
-        (lambda t, d: d["network"].update(backdoor=1), "damaged description: unknown backdoor"),
-        (lambda t, d: d.update(network=7), "damaged description: no network"),
+        (lambda t, d: d["network"].update(backdoor=1), "damaged description: unknown network.backdoor"),
+        (lambda t, d: d.update(network=7), "damaged description: network cannot be 7"),
         (lambda t, d: d.update(metadata=[1]), "damaged description: .*metadata"),
         (lambda t, d: d.update(format="1"), "damaged description: no format number"),
         (lambda t, d: d.update(format=0), "damaged description: no format number"),

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         StepDecay,
         WarmUp,
     )
-    from .sequential import Sequential, load
+    from .sequential import Sequential, load, read_metadata
     from .solvers import (
         ARC,
         LBFGS,
@@ -120,6 +120,7 @@ __all__ = [
     "load",
     "losses",
     "optimizers",
+    "read_metadata",
     "reference",
     "schedules",
     "show_config",
@@ -148,7 +149,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
         *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
         *("RootDecay", "StepDecay", "WarmUp"),
     ),
-    "sequential": ("Sequential", "load"),
+    "sequential": ("Sequential", "load", "read_metadata"),
     "solvers": (
         *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
         *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),

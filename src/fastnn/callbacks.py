@@ -15,7 +15,7 @@ epoch. An object may also have
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeGuard, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from .checks import check_flag, check_integer, check_number
 from .files import check_writable
 from .names import explained, listing
 from .schedules import improves
+from .schema import NUMBER, Maybe, Record, Whole
 from .training.history import EpochResult, check_monitor, rises
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "EarlyStopping"]
 __dir__ = listing(__all__)
+
+#: What early stopping remembers, beside arrays.
+_STOPPING = Record({"best": Maybe(NUMBER), **dict.fromkeys(("best_epoch", "stopped_epoch", "waited"), Whole())})
+
+
+def _is_vector(values: object) -> TypeGuard[np.ndarray]:
+    return isinstance(values, np.ndarray) and values.ndim == 1 and bool(np.isfinite(values).all())
 
 
 @explained
@@ -121,13 +129,34 @@ class EarlyStopping:
             "state": self._state,
         }
 
-    def set_state(self, state: JSON) -> None:
-        """Take over what `get_state` gave."""
+    def set_state(self, state: JSON, net: Network | None = None) -> None:
+        """Take over what `get_state` gave.
+
+        Parameters
+        ----------
+        state : dict
+        net : Network, optional
+            Whose parameters and state the best ones must fit.
+
+        Raises
+        ------
+        ValueError
+            If it is not what `get_state` gives; nothing has changed then.
+        """
+        _STOPPING.check({key: value for key, value in state.items() if key not in ("theta", "state")}, "EarlyStopping")
+        theta, buffers = state.get("theta"), state.get("state")
+        if not (theta is None and buffers is None):
+            for name, values in (("theta", theta), ("state", buffers)):
+                own: np.ndarray | None = None if net is None else getattr(net, name)
+                if not _is_vector(values) or (
+                    own is not None and (values.shape, values.dtype) != (own.shape, own.dtype)
+                ):
+                    raise ValueError(f"EarlyStopping: {name} of the best epoch does not fit the network")
         best = state["best"]
         self.best = None if best is None else float(best)
-        self.best_epoch, self.stopped_epoch = int(state["best_epoch"]), int(state["stopped_epoch"])
-        self._waited = int(state["waited"])
-        self._theta, self._state = state["theta"], state["state"]
+        self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
+        self._waited = state["waited"]
+        self._theta, self._state = theta, buffers
 
     def __repr__(self) -> str:
         arguments = f"{self.monitor!r}, patience={self.patience}, min_delta={self.min_delta:g}"

@@ -13,6 +13,7 @@ from ._typing import ArrayLike, Data, DType, DTypeLike, Rows, Seed
 from .names import listing
 from .reference.sparse import SparseRows
 from .scalars import check_flag, check_integer, check_number
+from .schema import printable
 
 __all__ = [
     "Moments",
@@ -137,10 +138,8 @@ def check_names(X: object, expected: tuple[str, ...] | None) -> None:
     if names is None or expected is None or names == expected:
         return
     same = "in another order" if sorted(names) == sorted(expected) else "with other names"
-    raise ValueError(
-        f"X: expected the columns that the network was trained with, {', '.join(expected):.200}, got them {same}: "
-        f"{', '.join(names):.200}"
-    )
+    wanted, got = (printable(", ".join(columns))[:200] for columns in (expected, names))
+    raise ValueError(f"X: expected the columns that the network was trained with, {wanted}, got them {same}: {got}")
 
 
 def _columns_of(frame: Any) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Protocol, Self, TypeAlias, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .array_files import check_expansion, check_regular
 from .files import write_aside
 from .names import listing
 
@@ -307,19 +308,21 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     import zlib
 
     path = Path(path)
+    check_regular(path)
     with open(path, "rb") as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
+        compressed, size = raw.read(2) == b"\x1f\x8b", os.fstat(raw.fileno()).st_size
         raw.seek(0)
         if not compressed:
-            return _parse_idx(path, raw)
+            return _parse_idx(path, raw, None)
         try:
             with gzip.GzipFile(fileobj=raw) as stream:
-                return _parse_idx(path, stream)  # reads to the end, where gzip checks its own checksum
+                return _parse_idx(path, stream, size)  # reads to the end, where gzip checks its own checksum
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: damaged gzip data: {error}") from error
 
 
-def _parse_idx(path: Path, stream: _Readable) -> np.ndarray:
+def _parse_idx(path: Path, stream: _Readable, compressed: int | None) -> np.ndarray:
+    """The array in a stream, of a compressed file of so many bytes."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: not an IDX file: {len(magic)} bytes, shorter than the 4-byte magic number")
@@ -338,6 +341,8 @@ def _parse_idx(path: Path, stream: _Readable) -> np.ndarray:
     data = bytearray()
     while len(data) <= expected and (chunk := stream.read(min(_CHUNK, expected + 1 - len(data)))):
         data += chunk
+        if compressed is not None:
+            check_expansion(path, len(data), compressed)
     if len(data) < expected:
         raise ValueError(f"{path}: truncated: shape {shape} of {dtype.name} needs {expected} bytes, got {len(data)}")
     if len(data) > expected:

@@ -1,32 +1,27 @@
-"""Files and packages: complete files or none, values in JSON, and optional packages imported when needed."""
+"""Files and packages: complete files or none, and optional packages imported when needed."""
 
 from __future__ import annotations
 
 import errno
 import importlib
-import math
 import os
 import platform
 import re
 import stat
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import numpy as np
-
-from .names import listing
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+from .names import listing
 
-__all__ = ["MissingPackageError", "check_writable", "decode", "encode", "need", "write_aside"]
+__all__ = ["MissingPackageError", "check_writable", "need", "write_aside"]
 __dir__ = listing(__all__)
 
 #: Names to install under, where they differ from the module's.
@@ -206,60 +201,3 @@ def _take_mode(target: Path, temporary: Path) -> None:
             except (OSError, AttributeError):
                 mode = mode & 0o707 | (mode & 0o007) << 3  # another group: no more than everybody
     os.chmod(temporary, mode)
-
-
-# ------------------------------------------------------------------ values in JSON
-
-
-def encode(value: object) -> object:
-    """A value as JSON can express it; arrays and numbers that are not finite become objects with one reserved key.
-
-    Parameters
-    ----------
-    value : None, bool, int, float, str, NumPy number, array, list, tuple or mapping of str
-        Nested at will. Arrays hold numbers or str; tuples become lists.
-
-    Returns
-    -------
-    None, bool, int, float, str, list or dict
-        An array is ``{"__array__": [dtype, shape, items]}``, a number that is not finite ``{"__float__": "nan"}``.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
-    if isinstance(value, np.ndarray):
-        items = value.ravel().tolist()
-        if value.dtype.kind not in "biufUO" or (value.dtype.kind == "O" and not all(type(i) is str for i in items)):
-            raise TypeError(f"expected an array of numbers or str, got dtype {value.dtype} with {items[:3]}")
-        kind = "O" if value.dtype.kind == "O" else value.dtype.str
-        return {"__array__": [kind, list(value.shape), [encode(item) for item in items]]}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"__float__": repr(value)}
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"keys must be str, got {list(value)!r:.60}")
-        return {key: encode(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(f"{type(value).__name__} is neither what JSON can express nor an array")
-
-
-def decode(value: object) -> Any:
-    """The inverse of :func:`encode`; ValueError or TypeError for a reserved key that it cannot have written."""
-    if isinstance(value, dict):
-        if value.keys() == {"__float__"}:
-            return float(value["__float__"])
-        if value.keys() == {"__array__"}:
-            kind, shape, items = value["__array__"]
-            dtype = np.dtype(kind)
-            if dtype.kind not in "biufUO" or (dtype.kind == "O" and not all(type(item) is str for item in items)):
-                raise ValueError(f"expected an array of numbers or str, got {kind!r}")
-            return np.array([decode(item) for item in items], dtype=dtype).reshape(shape)
-        return {key: decode(item) for key, item in value.items()}
-    return [decode(item) for item in value] if isinstance(value, list) else value

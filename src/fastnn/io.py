@@ -11,10 +11,12 @@ metadata entry, ``fastnn``: a JSON description of the network,
      "metadata": {…the caller's own…}, "sha256": "…"}
 
 The state of a training adds tensors "training.…" (the optimizer's moments, and what callbacks keep), and an entry
-"training" of counters, generators and history. "sha256" is the checksum of all the rest: a damaged or edited file is
-refused.
+"training" of counters, generators and history (:mod:`fastnn.saved_training`). "sha256" is the checksum of all the rest:
+a damaged or edited file is refused.
 
-Nothing in a file is code: reading it never runs anything from it.
+Nothing in a file is code: reading it never runs anything from it. The checksum can be made anew by anybody, so all that
+a file says is checked by schemas (:mod:`fastnn.schema`), and compared with the sizes of its tensors, before anything is
+built; what cannot be read again is not written either.
 """
 
 from __future__ import annotations
@@ -26,20 +28,20 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from . import files, initializers, layers, losses, optimizers, schedules
-from ._typing import JSON, DType
+from . import files, layers, schema
+from ._typing import JSON
 from ._version import __version__
+from .array_files import MAX_HEADER, read_tensors
 from .checks import check_flag
+from .descriptions import build, describe
+from .generators import describe_generator
 from .names import listing
 from .network import Network
-from .training.history import History, StopFlag
-from .training.kfac import Factors
-from .training.state import TrainingState
+from .saved_training import describe_training, restore_training
+from .schema import TEXT, Anything, Choice, Items, Maybe, OneOf, Real, Record, Whole, printable
 
 __all__ = ["SavedNetwork", "build", "describe", "read", "save"]
 __dir__ = listing(__all__)
@@ -47,10 +49,8 @@ __dir__ = listing(__all__)
 #: Version of the layout of the description. A file with a higher number is refused.
 FORMAT = 1
 
-#: Modules whose dataclasses describe a network.
-NETWORK_PARTS = (layers, losses, initializers)
-
-_DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
+#: The most layers that a file may have: the time to make a network grows with their square.
+MAX_LAYERS = 1000
 
 
 def save(
@@ -81,7 +81,8 @@ def save(
     TypeError
         If a state of a callback, or `metadata`, is not a mapping or holds something that JSON cannot express.
     ValueError
-        If a parameter or a buffer is not finite (a diverged network), or `metadata` holds NaN or infinity.
+        If a parameter or a buffer is not finite (a diverged network), or `metadata` holds NaN or infinity, more than
+        64 levels or, with the description of the network, more than 100 MB.
     OSError
         If the file cannot be written.
 
@@ -95,12 +96,31 @@ def save(
     if metadata is not None and not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
     training_state = check_flag("training_state", training_state)
-    tensors = {}
-    names = net.feature_names
-    if names is not None and not (len(names) == net.input_size and all(isinstance(name, str) for name in names)):
-        raise ValueError(f"feature_names: expected {net.input_size} names or None, got {names!r:.60}")
-    # Copies first: another thread may be training the network, and the checksum is of what is written.
+    tensors = _tensors(net)
+    description: JSON = {"format": FORMAT, "version": __version__, "network": _describe_network(net)}
+    if training_state:
+        description["generator"] = describe_generator(net.generator)
+        if net.training_state is not None:
+            description["training"] = describe_training(net, net.training_state, tensors)
+    description["metadata"] = _checked_metadata(metadata)
+    description["sha256"] = _checksum(description, tensors)
+    _check_description(description)  # nothing is written that would be refused on reading
+    text = json.dumps(description, allow_nan=False, ensure_ascii=False)
+    content = serialize(tensors, {"fastnn": text})
+    header = int.from_bytes(content[:8], "little")
+    if header > MAX_HEADER:
+        raise ValueError(
+            f"metadata and training state: expected at most {MAX_HEADER:,} bytes with the description of the network, "
+            f"got {header:,}; the network was not saved"
+        )
+    with files.write_aside(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _tensors(net: Network) -> dict[str, np.ndarray]:
+    """Parameters and buffers. Copies: another thread may be training, and the checksum is of what is written."""
     theta, state = net.theta.copy(), net.state.copy()
+    tensors = {}
     for name, offset, shape in net.layout:
         values = theta[offset : offset + math.prod(shape)].reshape(shape)
         if not np.isfinite(values).all():
@@ -110,22 +130,20 @@ def save(
         raise ValueError("the network's state (buffers) has values that are not finite; it was not saved")
     if state.size:
         tensors["state"] = state
-    description = {"format": FORMAT, "version": __version__, "network": _describe_network(net)}
+    return tensors
+
+
+def _checked_metadata(metadata: Mapping[str, object] | None) -> JSON:
+    """The caller's own, as it comes back from a file."""
     try:
-        description["metadata"] = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
-        if training_state:
-            description["generator"] = _describe_generator(net.generator)
-            if net.training_state is not None:
-                description["training"] = _describe_training(net.training_state, tensors)
-        description["sha256"] = _checksum(description, tensors)
-        text = json.dumps(description, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(dict(metadata or {}), allow_nan=False, ensure_ascii=False)
         text.encode()  # lone surrogates cannot be stored
+        parsed: JSON = schema.parse(text)
+        return parsed
     except TypeError as error:
         raise TypeError(f"metadata must hold only what JSON can express: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"metadata must hold only what JSON can express: {error}") from error
-    with files.write_aside(path) as temporary:
-        temporary.write_bytes(serialize(tensors, {"fastnn": text}))
 
 
 # ------------------------------------------------------------------ description
@@ -143,59 +161,6 @@ def _describe_network(net: Network) -> JSON:
     }
 
 
-def describe(item: Any) -> JSON:
-    """A layer, loss, initializer, optimizer or schedule in JSON: the fields of its dataclass, and its class as "type".
-
-    Fields that JSON cannot express (a user's own function) are left out, so that `build` gives their defaults.
-    """
-    names = {id(function): name for name, function in initializers.INITIALIZERS.items()}
-    fields = {}
-    for field in dataclasses.fields(item):
-        value = getattr(item, field.name)
-        if isinstance(value, np.generic):
-            value = value.item()
-        if id(value) in names:
-            value = names[id(value)]
-        elif dataclasses.is_dataclass(value) and type(value).__name__ in _classes((initializers, schedules)):
-            value = describe(value)
-        elif callable(value):
-            continue
-        fields[field.name] = value
-    return {"type": type(item).__name__, **fields}
-
-
-def build(data: Any, modules: tuple[ModuleType, ...] = NETWORK_PARTS) -> Any:
-    """The inverse of `describe`; ValueError or TypeError for anything that it cannot have written."""
-    if not isinstance(data, dict) or not isinstance(data.get("type"), str):
-        raise ValueError(f'expected an object with a "type", got {data!r:.60}')
-    known = _classes(modules)
-    if data["type"] not in known:
-        raise ValueError(f"unknown type {data['type']!r}; this version knows {', '.join(known)}")
-    cls = known[data["type"]]
-    fields = {
-        key: build(value, modules) if isinstance(value, dict) else value for key, value in data.items() if key != "type"
-    }
-    unknown = fields.keys() - {field.name for field in dataclasses.fields(cls)}
-    if unknown:
-        raise ValueError(f"{data['type']} has no option {', '.join(sorted(unknown))}")
-    return cls(**fields)
-
-
-def _classes(modules: tuple[ModuleType, ...]) -> dict[str, type]:
-    """The dataclasses that a description may name: the public ones of these modules, and no others."""
-    return {
-        name: cls
-        for module in modules
-        for name in module.__all__
-        if isinstance(cls := getattr(module, name), type) and dataclasses.is_dataclass(cls)
-    }
-
-
-# ------------------------------------------------------------------ state of the training
-
-_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
-
-
 def _checksum(description: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of the description and of all tensors with their names, types and shapes."""
     text = {key: value for key, value in description.items() if key != "sha256"}
@@ -207,177 +172,26 @@ def _checksum(description: Mapping[str, object], tensors: Mapping[str, np.ndarra
     return digest.hexdigest()
 
 
-def _describe_generator(generator: np.random.Generator) -> Any:
-    state = generator.bit_generator.state
-    if not isinstance(state, dict) or state.get("bit_generator") not in _GENERATORS:
-        raise TypeError(f"a generator of NumPy's own ({', '.join(_GENERATORS)}) can be saved, got {generator!r}")
-    return files.encode(state)
-
-
-def _generator(data: Any) -> np.random.Generator:
-    state = files.decode(data)
-    if not isinstance(state, dict) or state.get("bit_generator") not in _GENERATORS:
-        raise ValueError(f"expected the state of a generator, got {data!r:.60}")
-    bits = getattr(np.random, state["bit_generator"])(0)
-    bits.state = state
-    return np.random.Generator(bits)
-
-
-def _describe_training(training: TrainingState, tensors: dict[str, np.ndarray]) -> JSON:
-    """The JSON part; arrays are added to `tensors`."""
-    if training.moments.size:
-        tensors["training.slots"] = training.moments.copy()
-    if (factors := training.factors) is not None:
-        tensors["training.factors"] = factors.copy()
-    theta, buffers = training.theta, training.buffers  # another thread may set them to None
-    elsewhere = theta is not None and buffers is not None
-    if theta is not None and buffers is not None:
-        if not (np.isfinite(theta).all() and np.isfinite(buffers).all()):
-            raise ValueError("the state of the training has parameters that are not finite; it was not saved")
-        tensors["training.theta"] = theta.copy()
-        if buffers.size:
-            tensors["training.state"] = buffers.copy()
-    callbacks = []
-    for index, (name, state) in enumerate(training.states_of_callbacks()):
-        arrays = {}
-        for key, value in state.items():
-            if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES.values() and value.size:
-                arrays[key] = value
-                tensors[f"training.callbacks.{index}.{key}"] = np.array(value, order="C")
-        rest = {key: files.encode(value) for key, value in state.items() if key not in arrays}
-        callbacks.append({"name": name, "state": rest, "tensors": sorted(arrays)})
-    return {
-        "optimizer": describe(training.optimizer),
-        "options": files.encode(training.options),
-        "epoch": training.epoch,
-        "steps": training.steps,
-        "batches": training.batches,
-        "stopped": training.stopped,
-        "plateau": files.encode(training.plateau),
-        "history": files.encode(training.history.to_dict()),
-        "generator": _describe_generator(training.generator) if training.own else None,
-        "start": files.encode(training.start),
-        "elsewhere": elsewhere,
-        "callbacks": callbacks,
-    }
-
-
-def _restore_training(
-    net: Network, description: Mapping[str, object], tensors: Mapping[str, np.ndarray]
-) -> tuple[np.random.Generator | None, TrainingState | None]:
-    """Generator of the network and state of its training, checked; any error means that the file is wrong."""
-    generator = _generator(description["generator"]) if "generator" in description else None
-    data = description.get("training")
-    if data is None:
-        found = [name for name in tensors if name.startswith("training.")]
-        if found:
-            raise ValueError(f"tensors {', '.join(sorted(found))} without a description of the training")
-        return generator, None
-    if not isinstance(data, dict) or generator is None:
-        raise ValueError("expected an object and a generator")
-    return generator, _TrainingReader(net, data, tensors).state(generator)
-
-
-class _TrainingReader:
-    """The state of a training, from its description and its tensors, each of which must be used."""
-
-    def __init__(self, net: Network, data: JSON, tensors: Mapping[str, np.ndarray]) -> None:
-        self._net, self._data, self._tensors = net, data, tensors
-        self._unused = {name for name in tensors if name.startswith("training.")}
-
-    def state(self, generator: np.random.Generator) -> TrainingState:
-        """The state; `generator` is the network's."""
-        data, net = self._data, self._net
-        self._check_types()
-        optimizer = build(data["optimizer"], (optimizers, schedules))
-        if not isinstance(optimizer, optimizers.Optimizer):
-            raise ValueError(f"expected an optimizer, got {optimizer!r}")
-        moments = self._tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
-        factors = theta = buffers = None
-        if isinstance(optimizer, optimizers.KFAC):
-            factors = self._tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
-        if data["elsewhere"]:
-            theta = self._tensor("training.theta", net.theta.shape).copy()
-            if not np.isfinite(theta).all():
-                raise ValueError("tensor 'training.theta' has values that are not finite")
-            buffers = self._tensor("training.state", net.state.shape).copy()
-        history, plateau, callback_states = self._history(), self._plateau(optimizer), self._callbacks()
-        if self._unused:
-            raise ValueError(f"tensors {', '.join(sorted(self._unused))} belong to nothing")
-        own, start = data["generator"] is not None, files.decode(data["start"])
-        if start is not None:
-            _generator(data["start"])  # is it one?
-        return TrainingState(
-            optimizer=optimizer,
-            options=files.decode(data["options"]),
-            generator=_generator(data["generator"]) if own else generator,
-            own=own,
-            moments=moments,
-            history=history,
-            epoch=data["epoch"],
-            steps=data["steps"],
-            batches=data["batches"],
-            plateau=plateau,
-            start=start,
-            stop_flag=StopFlag(data["stopped"]),
-            callback_states=callback_states,
-            theta=theta,
-            buffers=buffers,
-            factors=factors,
-        )
-
-    def _check_types(self) -> None:
-        for name in ("epoch", "steps", "batches"):
-            if type(self._data[name]) is not int or self._data[name] < 0:
-                raise ValueError(f"{name} is {self._data[name]!r:.60}")
-        for name in ("stopped", "elsewhere"):
-            if type(self._data[name]) is not bool:
-                raise ValueError(f"{name} is {self._data[name]!r:.60}")
-
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        dtype = self._net.dtype
-        if 0 in shape:
-            return np.zeros(shape, dtype)
-        if name not in self._tensors:
-            raise ValueError(f"missing tensor {name!r}")
-        values = self._tensors[name]
-        if values.shape != shape or values.dtype != dtype:
-            raise ValueError(f"tensor {name!r} is {values.dtype} {values.shape}, expected {dtype} {shape}")
-        self._unused.discard(name)
-        return values
-
-    def _history(self) -> History:
-        columns = files.decode(self._data["history"])
-        history = History(tuple(columns))
-        if len({len(column) for column in columns.values()}) != 1 or "epoch" not in columns:
-            raise ValueError("the series of the history do not fit each other")
-        for name, column in columns.items():
-            if not all(type(value) in (int, float) for value in column):
-                raise ValueError(f"series {name!r} of the history has something that is not a number")
-            history[name].extend(column)
-        return history
-
-    def _plateau(self, optimizer: optimizers.Optimizer) -> JSON | None:
-        plateau: JSON | None = files.decode(self._data["plateau"])
-        schedule = optimizer.learning_rate
-        listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
-        if (listener.start().keys() if listener else None) != (plateau.keys() if plateau is not None else None):
-            raise ValueError(f"the schedule's memory is {plateau!r:.60}")
-        return plateau
-
-    def _callbacks(self) -> list[tuple[str, JSON]]:
-        states = []
-        for index, entry in enumerate(self._data["callbacks"]):
-            state = {key: files.decode(value) for key, value in entry["state"].items()}
-            for key in entry["tensors"]:
-                name = f"training.callbacks.{index}.{key}"
-                state[key] = self._tensors[name].copy()
-                self._unused.discard(name)
-            states.append((str(entry["name"]), state))
-        return states
-
-
 # ------------------------------------------------------------------ reading
+
+#: The description, all but the network's parts and the state of the training, which have schemas of their own.
+DESCRIPTION = Record(
+    {
+        "format": Whole(1, FORMAT),
+        "network": Record(
+            {
+                "layers": Items(Record({"type": TEXT}, others=Anything()), minimum=1, maximum=MAX_LAYERS),
+                "input_size": Whole(1),
+                "loss": OneOf((TEXT, Record({"type": TEXT}, others=Anything()))),
+                "dtype": Choice(("float32", "float64")),
+            },
+            {"input_scale": Maybe(Real()), "feature_names": Maybe(Items(TEXT))},
+        ),
+        "sha256": TEXT,
+    },
+    {"metadata": Record(others=Anything())},
+    others=Anything(),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,6 +202,7 @@ class SavedNetwork:
     ----------
     path : Path
     tensors : dict of ndarray
+        Read-only.
     description : dict
         Of the format at the head of this module.
     """
@@ -399,10 +214,11 @@ class SavedNetwork:
     @property
     def metadata(self) -> JSON:
         """What `save` was given."""
-        return self.description["metadata"]  # type: ignore[no-any-return]
+        metadata: JSON = self.description.get("metadata", {})
+        return metadata
 
     def describe_network(self) -> tuple[list[layers.Layer], JSON]:
-        """Layers and keyword arguments to make the network with; the widths fit the weights."""
+        """Layers and keyword arguments to make the network with; it needs no more memory than the tensors take."""
         path, network = self.path, self.description["network"]
         stack = []
         for index, data in enumerate(network["layers"]):
@@ -410,41 +226,26 @@ class SavedNetwork:
                 stack.append(build(data))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: layer {index}: {error}") from error
-        _check_widths(path, network["input_size"], stack, self.tensors)
         options = {key: value for key, value in network.items() if key not in ("layers", "feature_names")}
-        unknown = options.keys() - {"input_size", "loss", "dtype", "input_scale"}
-        if unknown:
-            raise ValueError(f"{path}: damaged description: unknown {', '.join(sorted(unknown))}")
         if isinstance(options["loss"], dict):
             try:
                 options["loss"] = build(options["loss"])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: {error}") from error
+        try:
+            _compare_tensors(layers.check_layers(stack), network, self.tensors)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
         return stack, options
 
     def restore(self, net: Network) -> None:
         """Give a network of this description its parameters, its buffers and the state of its training."""
-        path, tensors = self.path, self.tensors
-        expected = net.parameters
-        own = [name for name in tensors if not name.startswith("training.") and name != "state"]
-        _compare_names(path, expected, own)
-        for name, values in expected.items():
-            _check_shape(path, name, values.shape, tensors[name])
-            if tensors[name].dtype != values.dtype:
-                raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}, expected {values.dtype}")
-            if not np.isfinite(tensors[name]).all():
-                raise ValueError(f"{path}: tensor {name!r} has values that are not finite")
-        if net.state.size:
-            _check_tensor(path, "state", net.state.shape, net.dtype, tensors)
-        elif "state" in tensors:
-            raise ValueError(f"{path}: tensor 'state' belongs to no layer of the network described")
-        if self.description.get("sha256") != _checksum(self.description, tensors):
-            raise ValueError(f"{path}: damaged or edited: its checksum does not fit what is in it")
+        tensors = self.tensors
         try:
-            generator, training = _restore_training(net, self.description, tensors)
-        except (AttributeError, KeyError, LookupError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: damaged state of the training: {error}") from error
-        for name, values in expected.items():
+            generator, training = restore_training(net, self.description, tensors)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: damaged state of the training: {error}") from error
+        for name, values in net.parameters.items():
             values[...] = tensors[name]
         if net.state.size:
             net.state[...] = tensors["state"]
@@ -468,87 +269,62 @@ def read(path: str | os.PathLike[str]) -> SavedNetwork:
     ValueError
         If it is damaged, of another kind or of a newer format.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    with open(path, "rb"):  # an OSError for a missing file or a folder, before the library words it in its own way
-        pass
+    metadata, tensors = read_tensors(path)
+    if "fastnn" not in metadata:
+        raise ValueError(f"{path}: a safetensors file, but not one that fastnn saved (no description in it)")
     try:
-        with safe_open(path, framework="np") as file:
-            entry = (file.metadata() or {}).get("fastnn")
-            if entry is None:
-                raise ValueError(f"{path}: a safetensors file, but not one that fastnn saved (no description in it)")
-            description = _check_description(path, entry)
-            tensors = {}
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                kind = file.get_slice(name).get_dtype()
-                if kind not in _DTYPES:
-                    raise ValueError(f"{path}: tensor {name!r} is of type {kind}, expected F32 or F64")
-                tensors[name] = file.get_tensor(name)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
+        description = schema.parse(metadata["fastnn"])
+        _check_format(description)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged description: {error}") from error
+    if description["format"] > FORMAT:
+        version = f"({printable(description.get('version')):.60}): format {description['format']}"
+        raise ValueError(f"{path}: saved by a newer fastnn {version}, this version reads up to {FORMAT}")
+    if description.get("sha256") != _checksum(description, tensors):
+        raise ValueError(f"{path}: damaged or edited: its checksum does not fit what is in it")
+    try:
+        _check_description(description)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged description: {error}") from error
+    for name, values in tensors.items():
+        if not name.startswith("training.callbacks.") and not np.isfinite(values).all():
+            raise ValueError(f"{path}: tensor {name!r:.60} has values that are not finite")
     return SavedNetwork(path, tensors, description)
 
 
-def _check_description(path: Path, text: str) -> JSON:
-    try:
-        description = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged description: {error}") from error
-    form = description.get("format") if isinstance(description, dict) else None
-    if not isinstance(form, int) or isinstance(form, bool) or form < 1:
-        raise ValueError(f"{path}: damaged description: no format number")
-    if form > FORMAT:
-        raise ValueError(
-            f"{path}: saved by a newer fastnn ({description.get('version')}): format {form}, this version reads up to "
-            f"{FORMAT}"
-        )
-    network, metadata = description.get("network"), description.setdefault("metadata", {})
-    if not isinstance(network, dict) or not isinstance(metadata, dict):
-        raise ValueError(f"{path}: damaged description: no network, or metadata that is not an object")
-    for key, kinds in (("layers", list), ("input_size", int), ("loss", (str, dict)), ("dtype", str)):
-        if not isinstance(network.get(key), kinds) or isinstance(network[key], bool):
-            raise ValueError(f"{path}: damaged description: {key} is {network.get(key)!r:.60}")
+def _check_format(description: object) -> None:
+    if not isinstance(description, dict) or not Whole(1).fits(description.get("format")):
+        raise ValueError("no format number")
+
+
+def _check_description(description: JSON) -> None:
+    """Raise a ValueError unless a description is of the format at the head of this module."""
+    DESCRIPTION.check(description, "")
+    network = description["network"]
     names = network.get("feature_names")
-    if names is not None and not (
-        isinstance(names, list) and len(names) == network["input_size"] and all(isinstance(name, str) for name in names)
-    ):
-        raise ValueError(f"{path}: damaged description: feature_names is {names!r:.60}")
-    checked: JSON = description
-    return checked
+    if names is not None and len(names) != network["input_size"]:
+        raise ValueError(f"feature_names cannot be {len(names)} names of {network['input_size']} features")
 
 
-def _check_widths(path: Path, width: int, stack: list[layers.Layer], tensors: dict[str, np.ndarray]) -> None:
-    """Compare weights with the widths described, before memory for them is taken: a damaged width may be huge."""
-    for index, layer in enumerate(stack):
-        units = getattr(layer, "units", None)
-        if units is not None:
-            name = f"{index}.weight"
-            if name not in tensors:
-                raise ValueError(f"{path}: missing tensor {name!r}")
-            _check_shape(path, name, (width, units), tensors[name])
-            width = units
-
-
-def _compare_names(path: Path, expected: Mapping[str, object], tensors: list[str]) -> None:
+def _compare_tensors(stack: tuple[layers.Layer, ...], network: JSON, tensors: Mapping[str, np.ndarray]) -> None:
+    """Compare names, shapes and dtypes of tensors with what the layers need, for which no memory is taken."""
+    dtype = np.dtype(network["dtype"])
+    n_elements = sum(values.size for values in tensors.values())
+    if network["input_size"] > n_elements:  # every input has a weight; layers may have buffers of their own for each
+        raise ValueError(f"input_size {network['input_size']} does not fit tensors of {n_elements} numbers")
+    layout = layers.lay_out(stack, network["input_size"])
+    expected = {parameter.name: parameter.shape for parameter in layout.parameters}
+    if layout.n_buffers:
+        expected["state"] = (layout.n_buffers,)
     missing = [name for name in expected if name not in tensors]
     if missing:
-        raise ValueError(f"{path}: missing tensor {', '.join(map(repr, missing))}")
-    extra = [name for name in tensors if name not in expected]
+        raise ValueError(f"missing tensor {', '.join(map(repr, missing)):.200}")
+    extra = [name for name in tensors if name not in expected and not name.startswith("training.")]
     if extra:
-        raise ValueError(f"{path}: tensor {', '.join(map(repr, extra))} belongs to no layer of the network described")
-
-
-def _check_shape(path: Path, name: str, shape: tuple[int, ...], tensor: np.ndarray) -> None:
-    if tensor.shape != tuple(shape):
-        raise ValueError(f"{path}: tensor {name!r} has shape {tensor.shape}, expected {tuple(shape)}")
-
-
-def _check_tensor(
-    path: Path, name: str, shape: tuple[int, ...], dtype: DType, tensors: Mapping[str, np.ndarray]
-) -> None:
-    if name not in tensors:
-        raise ValueError(f"{path}: missing tensor {name!r}")
-    _check_shape(path, name, shape, tensors[name])
-    if tensors[name].dtype != dtype or not np.isfinite(tensors[name]).all():
-        raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}, expected finite values of {dtype}")
+        raise ValueError(f"tensor {', '.join(map(repr, extra)):.200} belongs to no layer of the network described")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"tensor {name!r} has shape {tensors[name].shape}, expected {shape}")
+        if tensors[name].dtype != dtype:
+            raise ValueError(f"tensor {name!r} is {tensors[name].dtype}, expected {dtype}")

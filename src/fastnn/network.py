@@ -524,11 +524,12 @@ class Network:
     def summary(self) -> str:
         """Table of the layers: name, activation, shape of the output, number of parameters, and totals."""
         rows = [("layer", "activation", "output", "parameters"), ("input", "", f"(N, {self.input_size})", "0")]
+        counts = [0] * len(self.layers)
+        for name, _, shape in self.layout:
+            counts[int(name.split(".")[0])] += math.prod(shape)
         for index, (layer, op) in enumerate(zip(self.layers, self.ops, strict=True)):
-            prefix = f"{index}."
-            count = sum(math.prod(shape) for name, _, shape in self.layout if name.startswith(prefix))
             activation = op.activation if op.facts.activates else ""
-            rows.append((f"{index} {type(layer).__name__}", activation, f"(N, {op.n_out})", f"{count:,}"))
+            rows.append((f"{index} {type(layer).__name__}", activation, f"(N, {op.n_out})", f"{counts[index]:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows

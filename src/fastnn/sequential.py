@@ -17,7 +17,7 @@ from .training.history import Callback, History
 from .training.options import FitOptions
 from .training.state import TrainingState
 
-__all__ = ["Sequential", "load"]
+__all__ = ["Sequential", "load", "read_metadata"]
 __dir__ = listing(__all__)
 
 
@@ -308,7 +308,13 @@ class Sequential(Network):
             seed=seed,
         )
 
-    def save(self, path: str | os.PathLike[str], *, training_state: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: Mapping[str, object] | None = None,
+        training_state: bool = False,
+    ) -> None:
         """Write the network to a safetensors file that :func:`fastnn.load` reads.
 
         Parameters
@@ -316,19 +322,23 @@ class Sequential(Network):
         path : str or path-like
             Written to a temporary file beside it and renamed: it appears complete or not at all. A symbolic link is
             followed; a file that is replaced hands its mode on. What killed writers to this path have left is removed.
+        metadata : mapping of str, optional
+            Anything of your own that JSON can express, such as names of classes, a date or figures of a training.
+            :func:`fastnn.read_metadata` gives it back, and ``load(path, return_metadata=True)``; tuples become lists.
         training_state : bool, default=False
             Whether to include what ``fit(resume=True)`` and :meth:`partial_fit` need to continue.
 
         Raises
         ------
         ValueError
-            If a parameter is not finite.
+            If a parameter is not finite, or `metadata` has NaN, more than 64 levels, or more than fits the 100 MB of a
+            header.
         TypeError
-            If the state of a callback is not what JSON can express.
+            If `metadata`, or the state of a callback, is not what JSON can express.
         OSError
             If the file cannot be written.
         """
-        io.save(self, path, training_state=training_state)
+        io.save(self, path, metadata=metadata, training_state=training_state)
 
 
 @overload
@@ -378,3 +388,26 @@ def load(
         raise ValueError(f"{saved.path}: {error}") from error
     saved.restore(net)
     return (net, saved.metadata) if return_metadata else net
+
+
+def read_metadata(path: str | os.PathLike[str]) -> JSON:
+    """What was given to ``net.save(path, metadata=...)``, without making the network.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    dict
+        Empty where nothing was given. That of an estimator's file, or of ``fastnn train --save``, has what they keep.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged, of another kind or of a newer format.
+    """
+    return io.read(path).metadata

@@ -274,3 +274,51 @@ def test_progress_on_a_terminal(monkeypatch, installed):
     assert ("3/3 [" in screen.getvalue()) == installed  # a bar
     assert ("epoch 3/3  loss" in screen.getvalue()) != installed  # or plain lines
     assert "accuracy" in screen.getvalue()
+
+
+# ------------------------------------------------------------------ names from strangers
+
+
+def test_nothing_in_a_file_reaches_the_terminal_raw(run, refused, model, tmp_path, monkeypatch):
+    evil = "\x1b]0;owned\x07\x9b31m\u202e"
+    net, metadata = load(model, return_metadata=True)
+    metadata |= {"target": evil, "classes": ["no", evil], "training": {evil: evil}}
+    metadata["features"][2] = evil
+    save(net, "evil", metadata=metadata)
+    save(net, "own", metadata={evil: evil, "lines": "a\nb"})
+    shown = run("info", "evil")[1] + run("info", "own")[1]
+    shown += "".join(refused("predict", "evil", "t.csv"))
+    save(net, "named", metadata={**metadata, "features": None})
+    header, rows = flowers()
+    write_csv("u.csv", header[:3], [row[:3] for row in rows])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    code, out, err = run("predict", "named", "u.csv", "--proba")
+    assert code == 0, err
+    shown += out + err
+    assert r"\x1b]0;owned\x07\x9b31m\u202e" in shown
+    assert not set(shown) & set(evil[:1] + "\x07\x9b\u202e")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
+    assert evil in run("predict", "named", "u.csv", "--proba")[1]  # a pipe gets the names as they are
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "regression"}, "task 'regression' does not fit the network"),
+        ({"task": ["classification"]}, "task cannot be"),
+        ({"classes": None}, "does not fit the network, or the classes"),
+        ({"classes": ["a"]}, "classes cannot be 1 names for 2 outputs"),
+        ({"classes": ["a", 1]}, "classes[1] cannot be 1: expected text"),
+        ({"features": ["a"]}, "features cannot be 1 names of"),
+        ({"target": 1}, "target cannot be 1"),
+        ({"feature_mean": [0.0] * 3}, "feature_mean and feature_scale do not fit each other"),
+        ({"feature_mean": [0.0] * 3, "feature_scale": [1.0, 0.0, 1.0]}, "feature_scale must be above 0"),
+        ({"feature_mean": [[]] * 3, "feature_scale": [1.0] * 3}, "feature_mean[0] cannot be []"),
+        ({"target_scale": 1.0}, "target_mean and target_scale must be numbers"),
+    ],
+)
+def test_metadata_that_do_not_fit_are_refused(refused, model, change, message):
+    net, metadata = load(model, return_metadata=True)
+    save(net, "changed", metadata={**metadata, **change})
+    for arguments in (("info", "changed"), ("predict", "changed", "t.csv")):
+        assert message in refused(*arguments)

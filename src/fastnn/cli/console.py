@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from ..schema import printable
+
 __all__ = ["Failure", "Output", "duration", "say"]
 
 
@@ -13,10 +15,10 @@ class Failure(Exception):
 
 
 def say(line: str) -> None:
-    """Print a line on stderr."""
+    """Print a line on stderr, without what a terminal obeys."""
     # stderr may also be gone
     with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 class Output:
@@ -27,7 +29,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         if not self.quiet:
-            print(text, flush=True)
+            print("\n".join(printable(line) for line in text.split("\n")), flush=True)
 
     def table(self, rows: list[list[str]]) -> None:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 import numpy as np
 
 from .._typing import JSON, DTypeLike
 from ..network import Network
+from ..schema import TEXT, Anything, Choice, Items, Maybe, Real, Record
 from ..training.data import stratified_split
 from .arguments import TASKS
 from .tables import Table, listed
@@ -86,61 +86,60 @@ class Encoding:
             raise ValueError(
                 f"{path}: has no description of its data; only networks saved by fastnn train can be used here"
             )
-        read = _Reader(path, metadata)
-        task, target = metadata["task"], metadata.get("target")
-        if task not in TASKS:
-            read.refuse("task")
-        if target is not None and not isinstance(target, str):
-            read.refuse("target")
-        classes = read.names("classes", net.n_outputs if task == "classification" else None)
-        if task == "classification" and classes is None:
-            read.refuse("classes")
-        return cls(task, target, read.names("features", net.input_size), classes, read.scaling(net.input_size))
-
-
-class _Reader:
-    """Checks entries of the metadata of a file."""
-
-    def __init__(self, path: str, metadata: JSON) -> None:
-        self.path, self.metadata = path, metadata
-
-    def refuse(self, name: str) -> NoReturn:
-        raise ValueError(f"{self.path}: damaged description of its data: {name}")
-
-    def names(self, key: str, count: int | None) -> list[str] | None:
-        values: list[str] | None = self.metadata.get(key)
-        if values is None:
-            return None
-        fits = isinstance(values, list) and all(isinstance(value, str) for value in values)
-        if not fits or (count is not None and len(values) != count):
-            self.refuse(key)
-        return values
-
-    def scaling(self, n_features: int) -> OutsideScaling | None:
-        if not self.metadata.keys() & {"feature_mean", "feature_scale", "target_mean", "target_scale"}:
-            return None
-        mean, scale = self._numbers("feature_mean", n_features), self._numbers("feature_scale", n_features)
-        if (mean is None) != (scale is None) or (scale is not None and not (scale > 0).all()):
-            self.refuse("feature_scale")
-        return OutsideScaling(mean, scale, self._number("target_mean"), self._number("target_scale"))
-
-    def _numbers(self, key: str, count: int) -> np.ndarray | None:
-        values = self.metadata.get(key)
-        if values is None:
-            return None
         try:
-            array = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            self.refuse(key)
-        if array.shape != (count,) or not np.isfinite(array).all():
-            self.refuse(key)
-        return array
+            _METADATA.check(metadata, "")
+            return cls._restored(net, metadata)
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged description of its data: {error}") from error
 
-    def _number(self, key: str) -> float:
-        value = self.metadata.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            self.refuse(key)
-        return float(value)
+    @classmethod
+    def _restored(cls, net: Network, metadata: JSON) -> Encoding:
+        """From metadata of the right types."""
+        task, classes, features = metadata["task"], metadata.get("classes"), metadata.get("features")
+        classifies = task == "classification"
+        if classifies != net.loss_function.classifies or classifies != (classes is not None):
+            raise ValueError(f"task {task!r} does not fit the network, or the classes")
+        if classes is not None and len(classes) != net.n_outputs:
+            raise ValueError(f"classes cannot be {len(classes)} names for {net.n_outputs} outputs")
+        if classes is None and net.n_outputs != 1:
+            raise ValueError(f"a regression cannot have {net.n_outputs} outputs")
+        if features is not None and len(features) != net.input_size:
+            raise ValueError(f"features cannot be {len(features)} names of {net.input_size} columns")
+        return cls(task, metadata.get("target"), features, classes, _scaling(metadata, net.input_size))
+
+
+_NUMBERS = Maybe(Items(Real()))
+_METADATA = Record(
+    {"task": Choice(TASKS)},
+    {
+        "target": Maybe(TEXT),
+        **dict.fromkeys(("features", "classes"), Maybe(Items(TEXT))),
+        **dict.fromkeys(("feature_mean", "feature_scale"), _NUMBERS),
+        **dict.fromkeys(("target_mean", "target_scale"), Maybe(Real())),
+    },
+    others=Anything(),
+)
+
+
+def _scaling(metadata: JSON, n_features: int) -> OutsideScaling | None:
+    """Standardisation beside the network, where a file has it."""
+    if not metadata.keys() & {"feature_mean", "feature_scale", "target_mean", "target_scale"}:
+        return None
+    mean, scale = metadata.get("feature_mean"), metadata.get("feature_scale")
+    if (mean is None) != (scale is None) or any(
+        values is not None and len(values) != n_features for values in (mean, scale)
+    ):
+        raise ValueError(f"feature_mean and feature_scale do not fit each other, or {n_features} columns")
+    if scale is not None and not all(value > 0 for value in scale):
+        raise ValueError("feature_scale must be above 0")
+    if metadata.get("target_mean") is None or metadata.get("target_scale") is None:
+        raise ValueError("target_mean and target_scale must be numbers")
+    return OutsideScaling(
+        None if mean is None else np.array(mean, np.float64),
+        None if scale is None else np.array(scale, np.float64),
+        float(metadata["target_mean"]),
+        float(metadata["target_scale"]),
+    )
 
 
 @dataclass

@@ -6,6 +6,7 @@ import argparse
 
 from ..build_info import show_config
 from ..layers import Standardize
+from .console import Output
 from .encoding import Encoding
 from .predict import load_model
 from .tables import listed
@@ -19,13 +20,14 @@ def run_info(args: argparse.Namespace) -> int:
         show_config()
         return 0
     net, metadata = load_model(args.model)
-    print(net.summary())
+    out = Output(quiet=False)
+    out.line(net.summary())
     if "task" not in metadata:
         for name, value in metadata.items():
-            print(f"{name:<16}{value!s:.100}")
+            out.line(f"{name:<16}{value!s:.100}".replace("\n", " "))
         return 0
     encoding = Encoding.from_metadata(args.model, net, metadata)
-    print()
+    out.line()
     facts = [["task", encoding.task], ["target", encoding.target or "-"]]
     if encoding.classes is not None:
         facts.append(["classes", f"{len(encoding.classes)}: {listed(encoding.classes, 12)}"])
@@ -38,5 +40,5 @@ def run_info(args: argparse.Namespace) -> int:
     if isinstance(training, dict):
         facts.append(["trained on", ", ".join(f"{key} {value}" for key, value in training.items())])
     for name, value in facts:
-        print(f"{name:<16}{value}")
+        out.line(f"{name:<16}{value}".replace("\n", " "))
     return 0

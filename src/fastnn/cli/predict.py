@@ -14,6 +14,7 @@ import numpy as np
 
 from .._typing import JSON
 from ..files import check_writable, write_aside
+from ..schema import printable
 from ..sequential import Sequential, load
 from . import tables
 from .console import Failure, say
@@ -94,6 +95,9 @@ def _shortest(values: np.ndarray) -> list[str]:
 
 
 def _write_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[object]]) -> None:
+    if file.isatty():  # to be read here and now; files and pipes get the names as they are
+        header = [printable(name) for name in header]
+        rows = ([printable(value) for value in row] for row in rows)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)

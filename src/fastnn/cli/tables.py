@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._typing import Options
+from ..array_files import read_npz
 from ..files import need
+from ..schema import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +34,8 @@ MISSING = (
 )
 #: Names that pandas, R and spreadsheets give a column of row names.
 INDEX_NAMES = ("", "Unnamed: 0")
+#: Arrays of an .npz that are looked for.
+NPZ_NAMES = ("x", "y", "x_train", "y_train", "x_test", "y_test", "data", "target")
 
 
 def listed(names: Iterable[Any], limit: int = 8) -> str:
@@ -389,22 +393,13 @@ def _parse_target(column: pd.Series) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def _read_npz(spec: str) -> dict[str, np.ndarray]:
-    """Arrays of an .npz, names in lower case."""
-    import zipfile
-    import zlib
-
-    with open(spec, "rb") as raw:
-        if raw.read(2) != b"PK":  # np.load would try other formats
-            raise ValueError(f"{spec}: not an .npz file")
-        raw.seek(0)
-        try:
-            with np.load(raw, allow_pickle=False) as file:
-                return {name.lower(): file[name] for name in file.files}
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise ValueError(f"{spec}: damaged .npz file: {error}") from None
-        except ValueError as error:
-            reason = "holds Python objects" if "allow_pickle" in str(error) else str(error)
-            raise ValueError(f"{spec}: cannot be read as .npz: {reason}") from None
+    """Arrays of an .npz that are looked for here, names in lower case."""
+    found = read_npz(spec, NPZ_NAMES)
+    arrays = {name: array for name, array in found.items() if array is not None}
+    if not arrays:
+        names = listed([printable(name) for name in found]) if found else "none"
+        raise ValueError(f"{spec}: expected arrays X and y, or x_train and y_train, got {names}")
+    return arrays
 
 
 def _npz_features(spec: str, name: str, X: np.ndarray) -> np.ndarray:

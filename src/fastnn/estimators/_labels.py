@@ -22,6 +22,7 @@ from sklearn.utils.validation import validate_data
 from .. import kernels
 from .._typing import ArrayLike, Data
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
+from ..schema import printable
 from ..training.data import balanced_weights
 from ._network import NetworkEstimator
 
@@ -49,7 +50,11 @@ def _plain_labels(y: ArrayLike) -> Any:
 
 def _some(labels: np.ndarray) -> str:
     """Labels in a message, ten at most."""
-    return str(labels) if len(labels) <= 10 else f"{len(labels)} classes, {', '.join(map(str, labels[:10]))}, ..."
+    return (
+        str(labels)
+        if len(labels) <= 10
+        else f"{len(labels)} classes, {printable(', '.join(map(str, labels[:10])))}, ..."
+    )
 
 
 def _balanced(y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, SupportsIndex, cast
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import numpy as np
 from joblib.parallel import get_active_backend
@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .. import files, io, losses, optimizers, schedules
+from .. import io, losses
 from .._typing import ArrayLike, Data
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
@@ -22,9 +22,11 @@ from ..losses import Loss
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
+from ..schema import printable
 from ..sequential import Sequential, load
 from ._batch import FullBatchTraining
 from ._curvature import CurvatureMethods
+from ._files import LINKS, describe_estimator, restore_estimator
 from ._parameters import Parameters
 from ._sgd import PREPROCESS, StochasticTraining, row_weights
 
@@ -32,9 +34,6 @@ __all__ = ["CONSTRAINTS", "NetworkEstimator"]
 
 #: scikit-learn's names of activations that fastnn calls otherwise.
 NAMES = {"identity": "linear", "logistic": "sigmoid"}
-
-#: `out_activation_` by the loss's inverse link.
-_LINKS = {"softmax": "softmax", "sigmoid": "logistic", "exp": "exp", "identity": "identity"}
 
 #: What scikit-learn's validation accepts.
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -296,7 +295,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         self.__dict__.pop("_splitter", None)
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = 1 + sum(isinstance(layer, Dense) for layer in layers)
-        self.out_activation_ = _LINKS[net.loss_function.inverse_link]
+        self.out_activation_ = LINKS[net.loss_function.inverse_link]
         for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_", "loss_"):
             self.__dict__.pop(name, None)
         self._waited = 0
@@ -338,17 +337,13 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         :func:`fastnn.load` gives the network alone.
         """
         check_is_fitted(self)
-        params = {}
-        for name, value in self.get_params(deep=False).items():
-            if name == "callbacks" or (name == "random_state" and not isinstance(value, (Integral, type(None)))):
-                continue
-            params[name] = _encode_parameter(name, value)
-        fitted = {name: _encode(name, vars(self)[name]) for name in self._saved if name in vars(self)}
-        io.save(
-            self.network_,
-            path,
-            metadata={"estimator": type(self).__name__, "params": params, "fitted": fitted},
-        )
+        params = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name != "callbacks" and (name != "random_state" or isinstance(value, (Integral, type(None))))
+        }
+        fitted = {name: vars(self)[name] for name in self._saved if name in vars(self)}
+        io.save(self.network_, path, metadata=describe_estimator(type(self).__name__, params, fitted))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -374,83 +369,12 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         if data.get("estimator") != cls.__name__:
             raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
         try:
-            self = cls(**{name: _decode_parameter(value) for name, value in data["params"].items()})
+            params, fitted = restore_estimator(data, net, cls._saved)
+            self = cls(**params)
             self._validate_params()
-            fitted = {name: files.decode(_translated(value)) for name, value in data["fitted"].items()}
-            unknown = fitted.keys() - set(self._saved)
-            if unknown or fitted["n_features_in_"] != net.input_size or fitted["n_outputs_"] != net.n_outputs:
-                raise ValueError(f"attributes that do not fit the network ({', '.join(sorted(unknown)) or 'sizes'})")
-            for name, value in fitted.items():
-                _check_fitted(name, value, net)
             self.__dict__.update(fitted, network_=net, _waited=0)
-            n_classes = len(fitted["classes_"]) if net.loss_function.classifies else net.n_outputs
-            fits = n_classes == net.n_outputs or (n_classes == 2 and net.n_outputs == 1)
-            if losses.get(self._loss()).name != net.loss_name or not fits:
-                raise ValueError(f"classes or a loss that do not fit {net!r}")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)}: damaged description of the estimator: {error}") from error
+            if losses.get(self._loss()).name != net.loss_name:
+                raise ValueError(f"a loss that does not fit {net!r}")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)}: damaged description of the estimator: {printable(error)}") from error
         return self
-
-
-def _encode_parameter(name: str, value: object) -> Any:
-    """A parameter as JSON can express it."""
-    if isinstance(value, (Optimizer, Schedule)):
-        return {"described": io.describe(value)}
-    if isinstance(value, dict):  # class weights: keys of any type
-        return {"pairs": [[_encode(name, key), float(weight)] for key, weight in value.items()]}
-    return _encode(name, value.tolist() if isinstance(value, np.ndarray) else value)
-
-
-def _decode_parameter(value: object) -> Any:
-    """The inverse of `_encode_parameter`."""
-    if isinstance(value, dict):
-        if value.keys() == {"described"}:
-            return io.build(value["described"], (optimizers, schedules))
-        if value.keys() == {"pairs"}:
-            return {files.decode(key): weight for key, weight in value["pairs"]}
-    value = files.decode(_translated(value))
-    if isinstance(value, dict):
-        raise ValueError(f"unknown parameter {value!r:.60}")
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _encode(name: str, value: object) -> Any:
-    try:
-        return files.encode(value)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
-
-
-def _translated(value: object) -> object:
-    """A value of an earlier file, whose arrays and numbers had another form, as `files.encode` writes it now."""
-    if isinstance(value, dict):
-        if value.keys() == {"dtype", "items"}:
-            return {
-                "__array__": [value["dtype"], [len(value["items"])], [_translated(item) for item in value["items"]]]
-            }
-        if value.keys() == {"number"}:
-            return {"__float__": value["number"]}
-        if value.keys() == {"infinite"}:
-            return {"__float__": "inf"}
-    return [_translated(item) for item in value] if isinstance(value, list) else value
-
-
-def _check_fitted(name: str, value: object, net: Sequential) -> None:
-    """Raise a ValueError unless a fitted attribute, as a file has it, is of the type that `fit` gives it."""
-    if name in ("classes_", "singular_", "feature_names_in_"):
-        kinds = {"classes_": "biufUO", "singular_": "f", "feature_names_in_": "O"}[name]
-        good = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in kinds
-        if name == "feature_names_in_":
-            good = good and len(cast(np.ndarray, value)) == net.input_size
-    elif name in ("loss_curve_", "validation_scores_"):
-        optional = value is None and name == "validation_scores_"
-        good = optional or (isinstance(value, list) and all(type(item) in (int, float) for item in value))
-    elif name in ("loss_", "best_loss_", "best_validation_score_"):
-        good = type(value) in (int, float) or (value is None and name != "loss_")
-    elif name in ("out_activation_", "_kind"):
-        known = {"out_activation_": set(_LINKS.values()), "_kind": {"binary", "multiclass", "multilabel"}}
-        good = isinstance(value, str) and value in known[name]
-    else:
-        good = type(value) is (bool if name == "_sparse_labels" else int)
-    if not good:
-        raise ValueError(f"{name} cannot be {value!r:.60}")

@@ -315,9 +315,12 @@ class StochasticTraining:
         scored = None if not validated else "val_accuracy" if net.loss_function.classifies else "val_r2"
         if "loss_curve_" not in vars(self):
             self.loss_curve_ = []
-            self.validation_scores_ = None if scored is None else []
-            self.best_validation_score_ = None if scored is None else -np.inf
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self.validation_scores_ = self.best_validation_score_ = self.best_loss_ = None
+        # With warm_start they go on, from a training that may have had another test of convergence.
+        if scored is not None and self.validation_scores_ is None:
+            self.validation_scores_, self.best_validation_score_ = [], -np.inf
+        if self.best_loss_ is None and not self.early_stopping:
+            self.best_loss_ = np.inf
         best = (net.theta.copy(), net.state.copy()) if self.early_stopping else None
         self.n_iter_, limit = 0, 1 if incremental else self.max_iter
         stopping = False

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._typing import JSON
 from ..network import Network
+from ..schema import printable
 from .history import Callback, EpochResult
 from .state import TrainingState
 
@@ -91,7 +92,7 @@ def restore_callbacks(callbacks: Sequence[Any], states: list[tuple[str, JSON]]) 
         return
     names = [type(callback).__name__ for callback in takers]
     if names != [name for name, _ in states]:
-        expected, got = ", ".join(name for name, _ in states), ", ".join(names) or "none"
+        expected, got = printable(", ".join(name for name, _ in states)), ", ".join(names) or "none"
         raise ValueError(f"resume: expected the callbacks {expected} as in the training to be resumed, got {got}")
     for callback, (_, state) in zip(takers, states, strict=True):
         callback.set_state(state)

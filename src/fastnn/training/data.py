@@ -13,6 +13,7 @@ from .._typing import ArrayLike, Data, Rows
 from ..checks import check_number, check_sample_weight, column_names, plain_values, rows_that_count
 from ..layout import Parts
 from ..network import Network
+from ..schema import printable
 from .options import TrainingOptions
 
 __all__ = [
@@ -437,8 +438,8 @@ def training_data(net: Network, X: Any, y: ArrayLike | None, options: TrainingOp
         data = Dataset(net, X, y, options.sample_weight, class_weight)
         if validation is not None and validation.names and data.names and validation.names != data.names:
             raise ValueError(
-                f"validation_data: expected the columns of X, {', '.join(data.names):.200}, got "
-                f"{', '.join(validation.names):.200}"
+                f"validation_data: expected the columns of X, {printable(', '.join(data.names)):.200}, got "
+                f"{printable(', '.join(validation.names)):.200}"
             )
     data.validation = validation
     return data

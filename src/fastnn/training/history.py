@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import names
 from ..network import Network
+from ..schema import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -195,7 +196,7 @@ class History:
 
     def __getitem__(self, key: str) -> list[Any]:
         if key not in self._columns:
-            raise KeyError(f"no record {key!r}; there are {', '.join(self._columns)}")
+            raise KeyError(f"no record {key!r}; there are {printable(', '.join(self._columns))}")
         return self._columns[key]
 
     def __contains__(self, key: object) -> bool:
