@@ -1,7 +1,7 @@
 """Document 002, figures 1 and 2: first- and second-order methods on Rosenbrock's function.
 
-f(x, y) = (a − x)² + b (y − x²)², a = 1, b = 50. The solvers are those that train networks: they ask an objective for
-values, gradients and Hessians, and here it has these of f. Prints a table and draws paths and convergence.
+f(x, y) = (a − x)² + b (y − x²)², a = 1, b = 50. The solvers are those that train networks: fnn.minimize gives them the
+value, gradient and Hessian of f. Prints a table and draws paths and convergence.
 
     python examples/document_002_rosenbrock.py
 """
@@ -23,32 +23,22 @@ START = (-1.2, 1.0)  # the usual one; the document does not say its own
 SMALL = 1e-10  # f at which a method has arrived
 
 
-class Rosenbrock(fnn.Objective):
-    """The function as an objective of two parameters; there is no network."""
+def rosenbrock(theta: np.ndarray) -> tuple[float, np.ndarray]:
+    """F and ∂f (2,)."""
+    x, y = theta
+    bend = y - x * x
+    return float((A - x) ** 2 + B * bend**2), np.array([-2 * (A - x) - 4 * B * bend * x, 2 * B * bend])
 
-    def __init__(self) -> None:
-        self.dtype, self.n_parameters = np.dtype(np.float64), 2
-        self.evaluations = fnn.objective.Evaluations()
 
-    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """F and ∂f (2,)."""
-        self.evaluations.value += 1
-        self.evaluations.gradient += 1
-        x, y = theta
-        bend = y - x * x
-        return float((A - x) ** 2 + B * bend**2), np.array([-2 * (A - x) - 4 * B * bend * x, 2 * B * bend])
+def hessian(theta: np.ndarray) -> np.ndarray:
+    """∂²f (2, 2)."""
+    x, y = theta
+    return np.array([[2 - 4 * B * (y - 3 * x * x), -4 * B * x], [-4 * B * x, 2 * B]])
 
-    def hessian(self, theta: np.ndarray) -> np.ndarray:
-        """∂²f (2, 2)."""
-        self.evaluations.matrix += 1
-        x, y = theta
-        return np.array([[2 - 4 * B * (y - 3 * x * x), -4 * B * x], [-4 * B * x, 2 * B]])
 
-    def hessp(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """∂²f v (2,)."""
-        self.evaluations.product += 1
-        self.evaluations.matrix -= 1
-        return self.hessian(theta) @ v
+def product(theta: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """∂²f v (2,)."""
+    return hessian(theta) @ v
 
 
 def methods(iterations: int) -> dict[str, Any]:
@@ -57,7 +47,7 @@ def methods(iterations: int) -> dict[str, Any]:
     return {
         "gradient descent, fixed step": fnn.GradientDescent(**limits, line_search=None, learning_rate=1e-3),
         "gradient descent, line search": fnn.GradientDescent(**limits),
-        "Newton, whole steps": None,
+        "Newton, whole steps": fnn.Newton(**limits, globalization=None),
         "Newton, line search": fnn.Newton(**limits, updates=1),
         "Newton, trust region": fnn.Newton(**limits, globalization="trust_region"),
         "cubic regularisation (ARC)": fnn.ARC(**limits),
@@ -67,29 +57,19 @@ def methods(iterations: int) -> dict[str, Any]:
     }
 
 
-def whole_steps(objective: Rosenbrock, iterations: int) -> list[np.ndarray]:
-    """Newton's method as it stands, θ − H⁻¹ g, with nothing to keep it from going up."""
-    theta, path = np.array(START), [np.array(START)]
-    for _ in range(iterations):
-        _, gradient = objective.value_and_gradient(theta)
-        if np.linalg.norm(gradient) <= 1e-8:
-            break
-        theta = theta - np.linalg.solve(objective.hessian(theta), gradient)
-        path.append(theta)
-    return path
-
-
-def run(solver: Any, iterations: int) -> tuple[np.ndarray, np.ndarray, fnn.objective.Evaluations]:
+def run(solver: Any) -> tuple[np.ndarray, np.ndarray, fnn.objective.Evaluations]:
     """Path (n + 1, 2) of a method, the values of f along it, and what it has evaluated."""
-    objective = Rosenbrock()
-    if solver is None:
-        path = whole_steps(objective, iterations)
-        evaluations = objective.evaluations
-    else:
-        path = []
-        result = solver.minimize(objective, np.array(START), callback=lambda each: path.append(each.theta.copy()))
-        evaluations = result.evaluations
-    return np.array(path), np.array([Rosenbrock().value_and_gradient(theta)[0] for theta in path]), evaluations
+    path: list[np.ndarray] = []
+    second = {"hessp": product} if isinstance(solver, fnn.NewtonCG) else {"hessian": hessian}
+    result = fnn.minimize(
+        rosenbrock,
+        START,
+        gradient=True,
+        method=solver,
+        callback=lambda each: path.append(each.theta.copy()),
+        **second,
+    )
+    return np.array(path), np.array(result.history["value"]), result.evaluations
 
 
 def arrival(values: np.ndarray) -> int | None:
@@ -134,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, tuple[np.ndarray, np.nd
         parser.error("--iterations must be at least 1")
     options.output.mkdir(parents=True, exist_ok=True)
 
-    found = {name: run(solver, options.iterations) for name, solver in methods(options.iterations).items()}
+    found = {name: run(solver) for name, solver in methods(options.iterations).items()}
     print(f"f = (1 − x)² + 50 (y − x²)² from {START}; at most {options.iterations} iterations\n")
     print(f"{'':30}{'f ≤ 1e-10':>10}{'iterations':>12}{'f at the end':>14}{'gradients':>11}{'H':>6}{'H v':>6}")
     for name, (_, values, evaluations) in found.items():

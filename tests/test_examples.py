@@ -132,11 +132,11 @@ def test_document_000_tables(example, mnist_dir, tmp_path, capsys):
 
 def test_document_002_rosenbrock(example, tmp_path, capsys):
     document = example("document_002_rosenbrock")
-    f = document.Rosenbrock()
+    f = document.rosenbrock
     theta, step = np.array([-0.7, 0.4]), np.array([1e-6, -2e-6])
-    ahead, behind = (f.value_and_gradient(theta + sign * step) for sign in (1, -1))
-    assert 2 * f.value_and_gradient(theta)[1] @ step == pytest.approx(ahead[0] - behind[0], rel=1e-6)
-    np.testing.assert_allclose(2 * f.hessp(theta, step), ahead[1] - behind[1], rtol=1e-6)
+    ahead, behind = (f(theta + sign * step) for sign in (1, -1))
+    assert 2 * f(theta)[1] @ step == pytest.approx(ahead[0] - behind[0], rel=1e-6)
+    np.testing.assert_allclose(2 * document.product(theta, step), ahead[1] - behind[1], rtol=1e-6)
     found = document.main(["--quick"])
     assert (tmp_path / "figures" / "document_002_rosenbrock.png").read_bytes().startswith(PNG)
     arrivals = {name: document.arrival(values) for name, (_, values, _) in found.items()}

@@ -559,7 +559,7 @@ def test_networks_that_do_not_fit_are_refused(iris) -> None:
         (lambda: fnn.GradientDescent(line_search="armijo"), "line_search must be one of 'wolfe', None, got 'armijo'"),
         (lambda: fnn.NonlinearCG(formula="x"), "formula must be one of"),
         (lambda: fnn.Newton(matrix="x"), "matrix must be one of 'full', 'block', 'diagonal', got 'x'"),
-        (lambda: fnn.Newton(globalization=None), "globalization must be one of"),
+        (lambda: fnn.Newton(globalization="wolfe"), "globalization must be one of"),
         (lambda: fnn.Newton(damping=0.0), "damping must be a finite number > 0"),
         (lambda: fnn.Newton(updates=0), "updates must be an integer >= 1"),
         (lambda: fnn.ARC(sigma=0), "sigma must be a finite number > 0"),

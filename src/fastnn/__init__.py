@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         NewtonCG,
         NonlinearCG,
         TrustRegion,
+        minimize,
     )
     from .tables import TableEncoder
     from .training import DivergenceError, EpochResult, History, Trainer
@@ -119,6 +120,7 @@ __all__ = [
     "linear",
     "load",
     "losses",
+    "minimize",
     "optimizers",
     "read_metadata",
     "reference",
@@ -152,7 +154,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "sequential": ("Sequential", "load", "read_metadata"),
     "solvers": (
         *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
-        *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion"),
+        *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion", "minimize"),
     ),
     "tables": ("TableEncoder",),
     "training": ("DivergenceError", "EpochResult", "History", "Trainer"),

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from ._typing import ArrayLike, Data, DTypeLike
 from .checks import check_sample_weight
 from .curvature.arguments import DataOptions
+from .curvature.jacobians import fill_jacobian
+from .curvature.linearization import Linearization
 from .curvature.products import CurvatureOperator
 from .curvature.risk import EmpiricalRisk, require_second_derivatives
 from .curvature.whole import whole_matrix
+from .linalg.memory import check_size
 from .names import listing
 from .network import Network
 
-__all__ = ["Evaluations", "Objective"]
+__all__ = ["Evaluations", "Objective", "SmoothFunction"]
 __dir__ = listing(__all__)
 
 INSTEAD = "use hessp, or a solver that needs products only, such as NewtonCG"
@@ -43,6 +46,37 @@ class Evaluations:
     gradient: int = 0
     product: int = 0
     matrix: int = 0
+
+
+@runtime_checkable
+class SmoothFunction(Protocol):
+    """What a solver asks of a function f of a flat vector; an :class:`Objective` is one.
+
+    Attributes
+    ----------
+    n_parameters : int
+        P.
+    dtype : numpy.dtype
+        Of its arithmetic, from which solvers take the rounding noise of its values.
+    evaluations : Evaluations
+        Which its methods count.
+    """
+
+    n_parameters: int
+    dtype: np.dtype[Any]
+    evaluations: Evaluations
+
+    def check_theta(self, theta: np.ndarray) -> np.ndarray:
+        """Theta as an array (P,) of floats, or an error."""
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """F and ∂f/∂θ (P,) of theta's dtype; not finite where f is not."""
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """∂²f/∂θ² (P, P)."""
+
+    def hessp(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """∂²f/∂θ² v (P,)."""
 
 
 class Objective:
@@ -97,7 +131,8 @@ class Objective:
     dtype of the theta that they are asked for.
 
     The batches are fixed: L-BFGS and non-linear conjugate gradients compare gradients of successive points, which would
-    belong to different functions if batches were drawn anew for each evaluation.
+    belong to different functions if batches were drawn anew for each evaluation. :meth:`redraw` takes others, for
+    those who want that all the same.
 
     Examples
     --------
@@ -132,6 +167,7 @@ class Objective:
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}")
         self.net = net
         evaluated = net if dtype is None or np.dtype(dtype) == net.dtype else net.astype(dtype)
+        self._all = None if batches is None else (X, y, sample_weight)
         if batches is not None:
             X, y, sample_weight = _take_batches(evaluated, X, y, sample_weight, batches, training)
         data: DataOptions = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
@@ -269,7 +305,112 @@ class Objective:
         other.risk, other._operators = risk, {}
         return other
 
+    # Least squares.
+
+    def residuals(self, theta: np.ndarray) -> np.ndarray:
+        """Residuals r with J(θ) = ½ ‖r‖², of the loss squared_error, for ``scipy.optimize.least_squares``.
+
+        Parameters
+        ----------
+        theta : ndarray (P,)
+
+        Returns
+        -------
+        ndarray (N K,) or (N K + number of weights,) of theta's dtype
+            √(w/Σw) (ŷ − y) row by row and, with a penalty, √l2 W.
+
+        Raises
+        ------
+        ValueError
+            If the loss is another one.
+        """
+        theta, risk = self.check_theta(theta), self._least_squares("residuals")
+        self.evaluations.value += 1
+        rounded = np.ascontiguousarray(theta, self.dtype)
+        outputs = risk.plan.forward(rounded, risk.X, threads=risk.threads, buffers=risk.buffers)
+        assert risk.y is not None
+        errors = (outputs - risk.y).astype(theta.dtype, copy=False) * self._roots(theta.dtype)
+        penalised = [theta[place] * np.sqrt(risk.l2) for place in risk.penalised] if risk.l2 else []
+        return np.concatenate([errors.ravel(), *penalised])
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Jacobian ∂r/∂θ of :meth:`residuals`, (len(r), P) of theta's dtype.
+
+        Raises
+        ------
+        ValueError
+            If the loss is another one than squared_error, or batch norm couples the rows.
+        MemoryError
+            If the matrix is larger than the memory that is available.
+        """
+        theta, risk = self.check_theta(theta), self._least_squares("jacobian")
+        risk = self.risk_at(theta)
+        self.evaluations.matrix += 1
+        N, K, P = risk.n_rows, risk.n_outputs, risk.n_parameters
+        n_weights = sum(place.stop - place.start for place in risk.penalised) if risk.l2 else 0
+        check_size("jacobian", (N * K + n_weights, P), theta.dtype, None, "use hessp, or LevenbergMarquardt")
+        result = np.zeros((N * K + n_weights, P), theta.dtype)
+        whole, roots = result[: N * K].reshape(N, K, P), self._roots(theta.dtype)[:, :, None]
+        lin: Linearization | None = None
+        for rows in risk.chunks(risk.row_elements + K * P):
+            part = np.empty((rows.stop - rows.start, K, P), risk.dtype)
+            lin = fill_jacobian(risk, rows, part, lin)
+            np.multiply(part, roots if len(roots) == 1 else roots[rows], out=whole[rows])
+        row = N * K
+        for place in risk.penalised if n_weights else []:
+            for column in range(place.start, place.stop):
+                result[row, column] = np.sqrt(risk.l2)
+                row += 1
+        return result
+
+    def _least_squares(self, what: str) -> EmpiricalRisk:
+        loss = self.net.loss_function
+        if not loss.least_squares:
+            raise ValueError(f"{what} needs loss 'squared_error', got {loss.name!r}")
+        if self.risk.batch_coupled:
+            raise ValueError(f"{what} needs training=False where there is batch norm")
+        return self.risk
+
+    def _roots(self, dtype: DTypeLike) -> np.ndarray:
+        """√(w/Σw) of the rows, (N, 1) or (1, 1)."""
+        risk = self.risk
+        share = np.ones(1) if risk.weight is None else risk.weight.astype(np.float64)
+        roots: np.ndarray = np.sqrt(share / risk.total).astype(dtype)
+        return roots[:, None]
+
+    def redraw(self, batches: Iterable[ArrayLike]) -> None:
+        """Take other batches, such as reshuffled ones after each iteration of a solver (from its callback).
+
+        The solver goes on with what it knows of the batches before: its next step is by their value and gradient.
+        Convergence is then no longer that of a fixed function; steps without a line search suffer least.
+
+        Parameters
+        ----------
+        batches : iterable of integer arrays
+            As for the constructor, of the rows that it was given.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the objective was made without batches, or they do not fit; nothing has changed then.
+        """
+        if self._all is None:
+            raise ValueError("batches: this objective was made without batches, and takes all rows")
+        old = self.risk
+        X, y, weight = _take_batches(old.net, *self._all, batches, old.training)
+        data: DataOptions = {
+            "sample_weight": weight,
+            "l2": self.l2,
+            "training": old.training,
+            "threads": old.threads,
+        }
+        risk = EmpiricalRisk(old.net, X, y, what="Objective", second_order=False, **data)
+        risk.theta[...] = old.theta
+        self.risk, self.n_rows = risk, risk.n_rows
+        self._operators.clear()
+
     def check_theta(self, theta: np.ndarray) -> np.ndarray:
+        """Theta as an array (P,) of floats, or an error."""
         theta = np.asarray(theta)
         if theta.dtype not in (np.float32, np.float64):
             raise TypeError(f"theta: expected dtype float32 or float64, got {theta.dtype}")

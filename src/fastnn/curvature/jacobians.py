@@ -49,10 +49,21 @@ def output_jacobian(
     risk.check_out(out, shape)
     lin: Linearization | None = None
     for rows in risk.chunks(risk.row_elements):
-        for k in range(risk.n_outputs):
-            lin = risk.linearize(rows, cotangent=risk.unit_cotangent(rows, k), into=lin)
-            fill_gradients(risk, lin, out[rows, k])
+        lin = fill_jacobian(risk, rows, out[rows], lin)
     return out
+
+
+def fill_jacobian(
+    risk: EmpiricalRisk, rows: slice, out: np.ndarray, lin: Linearization | None = None
+) -> Linearization | None:
+    """Jacobian of the outputs of some rows into `out` (n, K, P) of the network's dtype.
+
+    `lin` is what an earlier call returned; its memory is used again.
+    """
+    for k in range(risk.n_outputs):
+        lin = risk.linearize(rows, cotangent=risk.unit_cotangent(rows, k), into=lin)
+        fill_gradients(risk, lin, out[:, k])
+    return lin
 
 
 @shared_arguments

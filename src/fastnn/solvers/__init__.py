@@ -3,9 +3,11 @@
 from ..names import listing
 from .base import FullBatchSolver, Iteration, SolverResult
 from .cubic import ARC
+from .functions import minimize, wolfe_search
 from .gauss_newton import GaussNewtonCG
 from .gradient import LBFGS, GradientDescent, NonlinearCG
 from .levenberg_marquardt import LevenbergMarquardt
+from .line_search import Point
 from .newton import Newton
 from .scipy_methods import NewtonCG, TrustRegion
 
@@ -20,7 +22,10 @@ __all__ = [
     "Newton",
     "NewtonCG",
     "NonlinearCG",
+    "Point",
     "SolverResult",
     "TrustRegion",
+    "minimize",
+    "wolfe_search",
 ]
 __dir__ = listing(__all__)

@@ -13,17 +13,18 @@ import numpy as np
 
 from .._core.threads import blas_held_to_one_thread
 from ..checks import check_integer, check_number
-from ..objective import Evaluations, Objective
+from ..objective import Evaluations, Objective, SmoothFunction
 from ..optimizers import Solver
 from .line_search import Point, search
 
-__all__ = ["FullBatchSolver", "HessianSolver", "Iteration", "Run", "SolverResult"]
+__all__ = ["FullBatchSolver", "HessianSolver", "Iteration", "Run", "SolverResult", "of_network"]
 
 PATIENCE = 10  # iterations that move, but improve neither value nor gradient beyond the noise
 SMALL = 600  # parameters up to which matrices are factorized by one thread
 
 MESSAGES = {
     "converged": "the gradient's norm is at most tol",
+    "small_change": "the value changed by at most ftol",
     "max_iter": "max_iter iterations are done",
     "stopped": "a callback stopped the run",
     "precision": "what can still be gained is less than the rounding noise of the objective",
@@ -68,8 +69,8 @@ class SolverResult:
         The last finished iteration's.
     value, gradient_norm : float
     status : str
-        Why it stopped: ``"converged"``, ``"max_iter"``, ``"stopped"`` (by a callback), ``"precision"`` (rounding
-        noise), ``"stalled"`` or ``"not_finite"``.
+        Why it stopped: ``"converged"`` (by tol), ``"small_change"`` (by ftol), ``"max_iter"``, ``"stopped"`` (by a
+        callback), ``"precision"`` (rounding noise), ``"stalled"`` or ``"not_finite"``.
     message : str
         The same in words.
     iterations : int
@@ -91,8 +92,8 @@ class SolverResult:
 
     @property
     def converged(self) -> bool:
-        """Whether the gradient's norm came to tol."""
-        return self.status == "converged"
+        """Whether the gradient's norm came to tol, or the value's change to ftol."""
+        return self.status in ("converged", "small_change")
 
 
 class Finished(Exception):
@@ -108,11 +109,11 @@ class Run:
 
     Parameters
     ----------
-    objective : Objective
+    objective : SmoothFunction
     theta : ndarray (P,)
         The start; not changed.
     max_iter : int
-    tol : float
+    tol, ftol : float
     callback : callable or None
         Of an :class:`Iteration`; StopIteration ends the run.
     dtype : dtype
@@ -121,14 +122,16 @@ class Run:
 
     def __init__(
         self,
-        objective: Objective,
+        objective: SmoothFunction,
         theta: np.ndarray,
         max_iter: int,
         tol: float,
+        ftol: float,
         callback: Callable[[Iteration], object] | None,
         dtype: np.dtype,
     ) -> None:
-        self.objective, self.max_iter, self.tol, self.callback = objective, max_iter, tol, callback
+        self.objective, self.max_iter, self.callback = objective, max_iter, callback
+        self.tol, self.ftol = tol, ftol
         self.last: Iteration | None = None
         self.history: dict[str, list[float]] = {
             name: [] for name in ("value", "gradient_norm", "step", "damping", "seconds")
@@ -173,8 +176,9 @@ class Run:
         norm = float(np.linalg.norm(gradient))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self.finish("not_finite")
-        step = 0.0 if self.last is None else float(np.linalg.norm(theta - self.last.theta))
-        number = 0 if self.last is None else self.last.number + 1
+        before = self.last
+        step = 0.0 if before is None else float(np.linalg.norm(theta - before.theta))
+        number = 0 if before is None else before.number + 1
         self.last = Iteration(number, theta, value, norm, step, damping)
         for name in ("value", "gradient_norm", "step", "damping"):
             self.history[name].append(getattr(self.last, name))
@@ -186,6 +190,8 @@ class Run:
                 self.finish("stopped")
         if norm <= self.tol if final is None else final:
             self.finish("converged")
+        if before is not None and step > 0.0 and final is None and self._changed_little(before.value, value):
+            self.finish("small_change")
         if number >= self.max_iter:
             self.finish("max_iter")
         if value < self._best[0] - self.noise * abs(value) or norm < 0.9 * self._best[1]:
@@ -194,6 +200,9 @@ class Run:
             self._waited += 1
             if self._waited >= PATIENCE:
                 self.give_up(value, 0.0)
+
+    def _changed_little(self, before: float, value: float) -> bool:
+        return abs(before - value) <= self.ftol * max(abs(before), abs(value), 1.0) and self.ftol > 0.0
 
     def search(
         self,
@@ -234,12 +243,15 @@ class FullBatchSolver(Solver):
         Most iterations, at least 1.
     tol : float, default=1e-5
         The run has converged when ‖∂J/∂θ‖₂ ≤ tol.
+    ftol : float, default=0.0
+        Above 0 it also ends when an iteration has changed the value by at most ftol max(|J|, |J⁺|, 1).
     dtype : {"float32", "float64"} or None, default=None
         In `fit`, of the objective; None is the network's. :meth:`minimize` takes the objective as it is.
     """
 
     max_iter: int = 100
     tol: float = 1e-5
+    ftol: float = field(default=0.0, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
 
     second_order: ClassVar[bool] = False  # whether the network must have curvature
@@ -250,6 +262,7 @@ class FullBatchSolver(Solver):
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_iter", check_integer("max_iter", self.max_iter))
         self._number("tol", minimum=0.0)
+        self._number("ftol", minimum=0.0)
         if self.dtype not in (None, "float32", "float64"):
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {self.dtype!r}")
 
@@ -262,13 +275,13 @@ class FullBatchSolver(Solver):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
     def minimize(
-        self, objective: Objective, theta: np.ndarray, *, callback: Callable[[Iteration], object] | None = None
+        self, objective: SmoothFunction, theta: np.ndarray, *, callback: Callable[[Iteration], object] | None = None
     ) -> SolverResult:
         """Minimise an objective from a start.
 
         Parameters
         ----------
-        objective : Objective
+        objective : Objective or SmoothFunction
         theta : ndarray (P,)
             The start; it is not changed.
         callback : callable, optional
@@ -285,12 +298,14 @@ class FullBatchSolver(Solver):
         ArithmeticError
             If value or gradient is not finite at the start.
         """
-        if not isinstance(objective, Objective):
-            raise TypeError(f"objective must be an Objective, got {type(objective).__name__}")
+        if not isinstance(objective, SmoothFunction):
+            raise TypeError(
+                f"objective must be an Objective, got {type(objective).__name__}; fnn.minimize takes a function"
+            )
         theta = objective.check_theta(theta)
         self._check(objective)
         dtype = np.dtype(np.float64) if self.double else objective.dtype
-        run = Run(objective, theta, self.max_iter, self.tol, callback, dtype)
+        run = Run(objective, theta, self.max_iter, self.tol, self.ftol, callback, dtype)
         before = Evaluations(**vars(objective.evaluations))
         try:
             small = self.vectors or objective.n_parameters <= SMALL
@@ -314,7 +329,7 @@ class FullBatchSolver(Solver):
             Evaluations(**spent),
         )
 
-    def _check(self, objective: Objective) -> None:
+    def _check(self, objective: SmoothFunction) -> None:
         """Refuse an objective that the solver cannot take."""
 
     def _solve(self, run: Run) -> NoReturn:
@@ -335,11 +350,18 @@ class HessianSolver(FullBatchSolver):
         super().__post_init__()
         object.__setattr__(self, "max_parameters", check_integer("max_parameters", self.max_parameters))
 
-    def _check_size(self, objective: Objective, instead: str) -> None:
+    def _check_size(self, objective: SmoothFunction, instead: str) -> None:
         """Refuse a whole Hessian of more than `max_parameters`."""
         P = objective.n_parameters
         if self.max_parameters < P:
             raise ValueError(
-                f"{type(self).__name__}: a network of {P:,} parameters has a Hessian of {8 * P * P:,} bytes, "
+                f"{type(self).__name__}: a function of {P:,} parameters has a Hessian of {8 * P * P:,} bytes, "
                 f"max_parameters is {self.max_parameters:,}; {instead}"
             )
+
+
+def of_network(objective: SmoothFunction, what: str) -> Objective:
+    """The objective, if it is one of a network; else a TypeError that says what needs one."""
+    if not isinstance(objective, Objective):
+        raise TypeError(f"{what} needs the Objective of a network, got {type(objective).__name__}")
+    return objective

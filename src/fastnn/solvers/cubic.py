@@ -9,7 +9,7 @@ import numpy as np
 
 from ..linalg.quadratic_models import quadratic_model
 from ..names import explained
-from ..objective import Objective
+from ..objective import SmoothFunction
 from .base import HessianSolver, Run
 from .globalization import CubicRegularization, Located, minimize_models
 
@@ -32,7 +32,7 @@ class ARC(HessianSolver):
         σ at the start.
     max_parameters : int, default=5000
         More are refused.
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
@@ -52,7 +52,7 @@ class ARC(HessianSolver):
         super().__post_init__()
         self._number("sigma", above=0.0)
 
-    def _check(self, objective: Objective) -> None:
+    def _check(self, objective: SmoothFunction) -> None:
         self._check_size(objective, "use GaussNewtonCG or LBFGS")
 
     def _solve(self, run: Run) -> NoReturn:

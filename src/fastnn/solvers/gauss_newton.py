@@ -14,8 +14,8 @@ from ..checks import check_integer, check_sample_weight, check_seed, weight_expo
 from ..curvature.blocks import fisher_root
 from ..curvature.kfac import kronecker_factors
 from ..names import explained
-from ..objective import Objective
-from .base import FullBatchSolver, Run
+from ..objective import Objective, SmoothFunction
+from .base import FullBatchSolver, Run, of_network
 
 __all__ = ["GaussNewtonCG"]
 
@@ -49,7 +49,7 @@ class GaussNewtonCG(FullBatchSolver):
         In [0, 1].
     seed : int or None, default=0
         Of the draws of rows.
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
@@ -90,7 +90,8 @@ class GaussNewtonCG(FullBatchSolver):
         self._number("decay", minimum=0.0, maximum=1.0)
         check_seed(self.seed)
 
-    def _check(self, objective: Objective) -> None:
+    def _check(self, objective: SmoothFunction) -> None:
+        objective = of_network(objective, "GaussNewtonCG")
         if objective.risk.batch_coupled and (self.preconditioner is not None or self.curvature_rows is not None):
             raise ValueError(
                 "GaussNewtonCG: preconditioner and curvature_rows need rows that do not depend on each other; with "
@@ -99,7 +100,7 @@ class GaussNewtonCG(FullBatchSolver):
 
     def _solve(self, run: Run) -> NoReturn:
         theta, value, gradient = run.begin(self.damping)
-        objective, rng = run.objective, check_seed(self.seed)
+        objective, rng = of_network(run.objective, "GaussNewtonCG"), check_seed(self.seed)
         damping, before = self.damping, np.zeros_like(theta)
         while True:
             part = objective

@@ -32,7 +32,7 @@ class GradientDescent(_GradientSolver):
         slopes; None takes `learning_rate` as it is.
     learning_rate : float, default=0.1
         α without a line search, above 0.
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
@@ -88,7 +88,7 @@ class NonlinearCG(_GradientSolver):
     Parameters
     ----------
     formula : {"dai_kou", "polak_ribiere", "fletcher_reeves", "hager_zhang"}, default="dai_kou"
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
@@ -186,7 +186,7 @@ class LBFGS(_GradientSolver):
     ----------
     memory : int, default=10
         Pairs, at least 1; they take 2 · memory vectors of the network's dtype.
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises

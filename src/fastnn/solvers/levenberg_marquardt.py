@@ -10,13 +10,12 @@ import numpy as np
 from scipy.linalg import cho_solve, get_lapack_funcs
 from scipy.linalg.blas import dsyrk
 
+from ..curvature.jacobians import fill_jacobian
 from ..curvature.linearization import Linearization
-from ..curvature.per_sample import fill_gradients
-from ..curvature.risk import EmpiricalRisk
 from ..linalg.memory import WORKSPACE, check_size
 from ..names import explained
-from ..objective import Objective
-from .base import FullBatchSolver, Run
+from ..objective import SmoothFunction
+from .base import FullBatchSolver, Run, of_network
 
 __all__ = ["LevenbergMarquardt"]
 
@@ -39,7 +38,7 @@ class LevenbergMarquardt(FullBatchSolver):
     ----------
     damping : float, default=1e-3
         μ of A + μ D at the start, above 0; a multiple of D, so that it has no unit.
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`. Steps that are refused are part of the
         iteration.
 
@@ -64,7 +63,8 @@ class LevenbergMarquardt(FullBatchSolver):
         super().__post_init__()
         self._number("damping", above=0.0)
 
-    def _check(self, objective: Objective) -> None:
+    def _check(self, objective: SmoothFunction) -> None:
+        objective = of_network(objective, "LevenbergMarquardt")
         loss = objective.net.loss_function
         if not loss.least_squares:
             raise ValueError(
@@ -118,9 +118,9 @@ class LevenbergMarquardt(FullBatchSolver):
             run.report(theta, value, gradient, damping=mu)
 
 
-def normal_matrix(objective: Objective, theta: np.ndarray, A: np.ndarray) -> None:
+def normal_matrix(objective: SmoothFunction, theta: np.ndarray, A: np.ndarray) -> None:
     """Write the lower triangle of Fᵀ W F / Σ w + l2 I_W into A (P, P), in Fortran order, float64."""
-    risk = objective.risk_at(theta)
+    risk = of_network(objective, "LevenbergMarquardt").risk_at(theta)
     objective.evaluations.matrix += 1
     A[...] = 0.0
     P, K = risk.n_parameters, risk.n_outputs
@@ -130,17 +130,9 @@ def normal_matrix(objective: Objective, theta: np.ndarray, A: np.ndarray) -> Non
     for start in range(0, risk.n_rows, n):
         rows = slice(start, min(start + n, risk.n_rows))
         F = memory[: rows.stop - start]
-        lin = _fill(risk, rows, F, lin)
+        lin = fill_jacobian(risk, rows, F, lin)
         if risk.weight is not None:
             F *= np.sqrt(risk.weight[rows])[:, None, None]
         # To BLAS a C-ordered array is its transpose.
         dsyrk(1.0 / risk.total, F.reshape(-1, P).T, beta=1.0, c=A, lower=1, overwrite_c=1)
     risk.add_penalty(np.einsum("ii->i", A))
-
-
-def _fill(risk: EmpiricalRisk, rows: slice, F: np.ndarray, lin: Linearization | None) -> Linearization | None:
-    """Jacobian of the outputs of some rows into F (n, K, P)."""
-    for k in range(risk.n_outputs):
-        lin = risk.linearize(rows, cotangent=risk.unit_cotangent(rows, k), into=lin)
-        fill_gradients(risk, lin, F[:, k])
-    return lin

@@ -14,8 +14,8 @@ from ..checks import check_integer
 from ..curvature.blocks import diagonal_blocks, matrix_diagonal
 from ..linalg.quadratic_models import BlockModel, QuadraticModel, SpectralModel, quadratic_model
 from ..names import explained
-from ..objective import Objective
-from .base import HessianSolver, Run
+from ..objective import SmoothFunction
+from .base import HessianSolver, Run, of_network
 from .globalization import Located, TrustRadius, minimize_models
 
 __all__ = ["Newton"]
@@ -44,7 +44,10 @@ class Newton(HessianSolver):
     matrix : {"full", "block", "diagonal"}, default="full"
         H whole; its diagonal blocks of each layer (weights and biases); its diagonal. All are exact. The last two take
         any number of parameters, as far as blocks have memory, but do not look for saddles.
-    globalization : {"line_search", "trust_region"}, default="line_search"
+    globalization : {"line_search", "trust_region", None}, default="line_search"
+        None is Newton's method as it stands, θ ← θ − α H⁻¹ g, with nothing to keep it from going up or to a saddle.
+    step_length : float, default=1.0
+        α of ``globalization=None``, above 0.
     updates : int, default=20
         Steps of an iteration, at least 1; 1 is Newton's method proper. Only with a line search.
     damping : float, default=1e-4
@@ -56,7 +59,7 @@ class Newton(HessianSolver):
         Whether saddles are left. Costs one eigenvalue at the end.
     max_parameters : int, default=5000
         Of ``matrix="full"``: more are refused.
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
@@ -73,7 +76,8 @@ class Newton(HessianSolver):
     """
 
     matrix: str = field(default="full", kw_only=True)
-    globalization: str = field(default="line_search", kw_only=True)
+    globalization: str | None = field(default="line_search", kw_only=True)
+    step_length: float = field(default=1.0, kw_only=True)
     updates: int = field(default=20, kw_only=True)
     damping: float = field(default=1e-4, kw_only=True)
     radius: float = field(default=1.0, kw_only=True)
@@ -82,33 +86,37 @@ class Newton(HessianSolver):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._choice("matrix", ("full", "block", "diagonal"))
-        self._choice("globalization", ("line_search", "trust_region"))
+        self._choice("globalization", ("line_search", "trust_region", None))
+        self._number("step_length", above=0.0)
         object.__setattr__(self, "updates", check_integer("updates", self.updates))
         self._number("damping", above=0.0, below=1.0)
         self._number("radius", above=0.0)
         if not isinstance(self.escape, bool):
             raise TypeError(f"escape must be True or False, got {self.escape!r}")
 
-    def _check(self, objective: Objective) -> None:
+    def _check(self, objective: SmoothFunction) -> None:
         if self.matrix == "full":
             self._check_size(objective, "use matrix='block', GaussNewtonCG or LBFGS")
+        else:
+            of_network(objective, f"Newton(matrix={self.matrix!r})")
 
-    def _places(self, objective: Objective, theta: np.ndarray) -> list[tuple[slice, np.ndarray]]:
+    def _places(self, objective: SmoothFunction, theta: np.ndarray) -> list[tuple[slice, np.ndarray]]:
         """Diagonal blocks of H in float64, or the one diagonal, with their places in theta."""
         objective.evaluations.matrix += 1
+        objective = of_network(objective, "Newton")
         risk = objective.risk_at(theta)
         if self.matrix == "diagonal":
             return [(slice(0, risk.n_parameters), matrix_diagonal(risk, "hessian").astype(np.float64))]
         blocks = diagonal_blocks(risk, "hessian", None, "use matrix='diagonal', GaussNewtonCG or LBFGS")
         return [(risk.place(i), block.astype(np.float64)) for i, block in blocks.items()]
 
-    def _model(self, objective: Objective, theta: np.ndarray, shift: float = 0.0) -> QuadraticModel:
+    def _model(self, objective: SmoothFunction, theta: np.ndarray, shift: float = 0.0) -> QuadraticModel:
         """A model with steps, as trust regions need it; `shift` is what made the last whole H definite."""
         if self.matrix == "full":
             return quadratic_model(objective.hessian(theta), shift)
         return SpectralModel(self._places(objective, theta), objective.n_parameters)
 
-    def _directions(self, objective: Objective, theta: np.ndarray, shift: float) -> QuadraticModel | BlockModel:
+    def _directions(self, objective: SmoothFunction, theta: np.ndarray, shift: float) -> QuadraticModel | BlockModel:
         """A model with an inverse, as line searches need it."""
         if self.matrix == "block":
             return BlockModel(self._places(objective, theta), shift)
@@ -118,6 +126,8 @@ class Newton(HessianSolver):
         # Record the start; leave it if it is a saddle.
         value, gradient = run.evaluate(run.theta)
         start = _report(self, run, run.theta, value, gradient, math.nan)
+        if self.globalization is None:
+            _whole_steps(self, run, start)
         if self.globalization == "line_search":
             _by_line_search(self, run, start)
         model_at = partial(self._model, run.objective)
@@ -154,6 +164,26 @@ def _by_line_search(solver: Newton, run: Run, start: Located) -> NoReturn:
         theta, value, gradient = _report(solver, run, theta, value, gradient, shift)
 
 
+def _whole_steps(solver: Newton, run: Run, start: Located) -> NoReturn:
+    """Along −H⁻¹ g, whatever H is and wherever that goes."""
+    theta, value, gradient = start
+    while True:
+        matrices = (
+            [(slice(0, len(theta)), run.objective.hessian(theta))]
+            if solver.matrix == "full"
+            else solver._places(run.objective, theta)
+        )
+        step = np.empty_like(theta)
+        for place, matrix in matrices:
+            try:
+                step[place] = gradient[place] / matrix if matrix.ndim == 1 else np.linalg.solve(matrix, gradient[place])
+            except np.linalg.LinAlgError:
+                run.finish("stalled", "the Hessian is singular; a line search or a trust region goes on from there")
+        theta = theta - solver.step_length * step
+        value, gradient = run.evaluate(theta)
+        run.report(theta, value, gradient)
+
+
 def _corrected(
     inverse: Callable[[np.ndarray], np.ndarray], pairs: list[tuple[np.ndarray, np.ndarray, float]], g: np.ndarray
 ) -> np.ndarray:
@@ -172,7 +202,7 @@ def _corrected(
 def _report(solver: Newton, run: Run, theta: np.ndarray, value: float, gradient: np.ndarray, damping: float) -> Located:
     """Record an iteration; where the gradient is small, end the run, or give a point that lies below the saddle."""
     small = float(np.linalg.norm(gradient)) <= run.tol
-    if not (small and solver.escape and solver.matrix == "full"):
+    if not (small and solver.escape and solver.matrix == "full" and solver.globalization is not None):
         run.report(theta, value, gradient, damping=damping)
         return theta, value, gradient
     below = _escape(solver._model(run.objective, theta), run, theta, value, gradient)

@@ -73,7 +73,7 @@ class NewtonCG(_SciPySolver):
 
     Parameters
     ----------
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
@@ -104,7 +104,7 @@ class TrustRegion(_SciPySolver):
     radius : float, default=1.0
         At the start.
     max_radius : float, default=1000.0
-    max_iter, tol, dtype
+    max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`. An iteration whose step is refused counts.
 
     Raises
