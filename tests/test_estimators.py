@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -293,6 +295,41 @@ def test_unfitted_estimators_say_so(iris) -> None:
             estimator().intercepts_  # noqa: B018
         with pytest.raises(NotFittedError):
             estimator().save("nowhere")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_plain_arrays_get_what_every_other_form_gets(dtype, iris) -> None:
+    X, y = iris[0].astype(dtype), iris[1]
+    classifier = fnn.MLPClassifier((5,), max_iter=3, random_state=0).fit(X, y)
+    regressor = fnn.MLPRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0).fit(X, y.astype(dtype))
+    binary = fnn.MLPClassifier((5,), max_iter=3, random_state=0).fit(X, y > 0)
+    for method in (classifier.predict_proba, classifier.predict, regressor.predict, binary.predict_proba):
+        for rows in (X, X[:1]):
+            for same in (np.asfortranarray(rows), rows.tolist() if dtype is np.float64 else rows[::1], rows.copy()):
+                np.testing.assert_array_equal(method(rows), method(same))
+        other = np.float64 if dtype is np.float32 else np.float32
+        np.testing.assert_allclose(method(X.astype(other)), method(X), rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_one_row_is_checked_as_scikit_learn_does(iris) -> None:
+    X, y = iris
+    ours, theirs = (kind((5,), max_iter=3, random_state=0).fit(X, y) for kind in (fnn.MLPClassifier, MLPClassifier))
+    missing, infinite = X[:1].copy(), X[:1].copy()
+    missing[0, 1], infinite[0, 1] = np.nan, np.inf
+    for wrong in (missing, infinite, X[:1, :2], X[0], X[:0], X[None], np.array(1.0), X.astype(complex)):
+        with pytest.raises(ValueError, match=r"\w") as expected:
+            theirs.predict_proba(wrong)
+        with pytest.raises(type(expected.value), match=re.escape(str(expected.value))):
+            ours.predict_proba(wrong)
+    pandas = pytest.importorskip("pandas")
+    named = pandas.DataFrame(X, columns=list("abcd"))
+    classifier = fnn.MLPClassifier((5,), max_iter=3, random_state=0).fit(named, y)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        classifier.predict_proba(X[:1])
+    with pytest.raises(ValueError, match="feature names should match"):
+        classifier.predict_proba(named[list("dcba")])
 
 
 def test_without_scikit_learn_the_message_says_what_to_install() -> None:

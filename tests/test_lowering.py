@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn.losses import LOSSES
 from fastnn.lowering import LINE, NARROW, lower, padding_waste
 from fastnn.plan import ACTIVATIONS, OPS, RULES, OpSpec
@@ -164,3 +166,19 @@ def test_sizes_are_those_of_c() -> None:
     text = "".join((CSRC / name).read_text(encoding="utf-8") for name in ("base/common.h", "engine/plan.h"))
     sizes = {"ALIGN": LINE, "NARROW": NARROW}
     assert {name: int(re.search(rf"#define FNN_{name} (\d+)", text)[1]) for name in sizes} == sizes  # type: ignore[index]
+
+
+def test_networks_of_one_architecture_share_their_layout_and_nothing_else() -> None:
+    layers = [fnn.Dense(4, "tanh"), fnn.Dense(2)]
+    nets = [
+        fnn.Sequential(layers, input_size=3, loss="squared_error", dtype=dtype, seed=seed, input_scale=scale)
+        for dtype, seed, scale in (("float64", 0, None), ("float64", 1, 0.5), ("float32", 0, 2.0), ("float64", 0, 2.0))
+    ]
+    X = np.linspace(-1.0, 1.0, 12).reshape(4, 3)
+    for net in nets:
+        W, b, V, c = (values.astype(np.float64) for values in net.parameters.values())
+        expected = np.tanh(X * (net.input_scale or 1.0) @ W + b) @ V + c
+        np.testing.assert_allclose(net.predict(X), expected, rtol=1e-5 if net.dtype == np.float32 else 1e-12)
+    smooth = [fnn.losses.CrossEntropy(label_smoothing=smoothing) for smoothing in (0.0, 0.2)]
+    losses = [fnn.Sequential(layers, input_size=3, loss=loss, seed=0).loss(X, [0, 1, 1, 0]) for loss in smooth]
+    assert losses[0] != losses[1]

@@ -80,6 +80,8 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
         If X is not 2-D, has another number of columns, masked values, or a value that is not finite in `dtype`; the
         message has the first such row and column.
     """
+    if type(X) is np.ndarray and is_ready(X, n_features, dtype):
+        return X
     if hasattr(X, "tocsr"):
         return _check_sparse(X, n_features, dtype)
     if isinstance(X, SparseRows) and X.shape[1] == n_features:
@@ -109,9 +111,7 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
             # Values beyond float32 become infinite in a float32 network, so the extremes are what counts.
             suspicious = rows.size and not np.isfinite(np.array([rows.min(), rows.max()]).astype(dtype)).all()
         else:
-            from ._core import kernels  # compiled: loaded when first needed, as the backends are
-
-            suspicious = not kernels.all_finite(rows.size, rows)
+            suspicious = not _all_finite(rows)
         if suspicious:
             finite = np.isfinite(rows.astype(dtype, copy=False))
             if not finite.all():
@@ -122,8 +122,26 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
     return rows
 
 
+def is_ready(X: np.ndarray, n_features: int, dtype: DType) -> bool:
+    """Whether an array is what :func:`check_rows` returns, of floats that need not be narrowed."""
+    return (
+        X.ndim == 2
+        and X.shape[1] == n_features
+        and (X.dtype == dtype or X.dtype == np.float32)
+        and X.flags.c_contiguous
+        and X.flags.aligned
+        and _all_finite(X)
+    )
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    from ._core import kernels  # compiled: loaded when first needed, as the backends are
+
+    return bool(kernels.all_finite(array.size, array))
+
+
 def _is_frame(X: object) -> bool:
-    return hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "__getitem__")
+    return type(X) is not np.ndarray and hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "__getitem__")
 
 
 def column_names(X: Any) -> tuple[str, ...] | None:

@@ -247,7 +247,10 @@ def draw(
     ValueError
         If the initializer returned another shape or a value that is not finite.
     """
-    values = np.asarray(get(init, name)(fan_in, fan_out, shape, rng), dtype=np.float64)
+    initializer = get(init, name)
+    if isinstance(init, str):
+        return initializer(fan_in, fan_out, shape, rng)
+    values = np.asarray(initializer(fan_in, fan_out, shape, rng), dtype=np.float64)
     if values.shape != shape:
         raise ValueError(f"{name}: expected an array of shape {shape} from the initializer, got {values.shape}")
     if not np.isfinite(values).all():

@@ -6,7 +6,7 @@ one, write a class here; the operation itself is a matter of the backends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import numpy as np
 
 from . import initializers, names
 from .checks import Moments, check_integer, check_number
+from .initializers import draw
 from .layout import Builder, Layout, Parts
 from .plan import ACTIVATIONS
 
@@ -115,10 +116,11 @@ class Dense(Layer):
     def describe(self, builder: Builder) -> None:
         """W (n_in, units) and b (units,), as their initializers draw them."""
         n_in, n_out, bias = builder.n_in, self.units, -1
-        draw = partial(_draw, n_in=n_in, n_out=n_out)
-        weight = builder.parameter("weight", (n_in, n_out), draw(self.init, (n_in, n_out), "init"))
+        shape = n_in, n_out
+        weight = builder.parameter("weight", shape, partial(draw, self.init, n_in, n_out, shape, name="init"))
         if self.bias:
-            bias = builder.parameter("bias", (n_out,), draw(self.bias_init, (n_out,), "bias_init"))
+            begin = partial(draw, self.bias_init, n_in, n_out, (n_out,), name="bias_init")
+            bias = builder.parameter("bias", (n_out,), begin)
         builder.op(
             "dense",
             n_out,
@@ -348,13 +350,6 @@ class Scale(Layer):
         """s (n_in,)."""
         factors = builder.parameter("scale", (builder.n_in,), lambda _: 1.0)
         builder.op("scale", weight=factors, lr_multiplier=self.learning_rate_multiplier)
-
-
-def _draw(
-    init: object, shape: tuple[int, ...], name: str, *, n_in: int, n_out: int
-) -> Callable[[np.random.Generator], np.ndarray]:
-    """An initializer as a function of the generator alone."""
-    return lambda generator: initializers.draw(init, n_in, n_out, shape, generator, name)
 
 
 def _gamma_beta(builder: Builder) -> tuple[int, int]:

@@ -20,6 +20,7 @@ __all__ = [
     "Layout",
     "Parameter",
     "Parts",
+    "aligned",
     "check_output",
     "initial_parameters",
     "initial_state",
@@ -147,6 +148,22 @@ def initial_parameters(layout: Layout, dtype: DType, generator: np.random.Genera
         part = theta[parameter.offset : parameter.offset + math.prod(parameter.shape)]
         part.reshape(parameter.shape)[...] = parameter.draw(generator)
     return theta
+
+
+def aligned(theta: np.ndarray) -> np.ndarray:
+    """Theta, copied to the start of a cache line unless it is mapped: updates and products then read whole lines."""
+    line = 64
+    if _address(theta) % line == 0 or not theta.flags.writeable or isinstance(theta, np.memmap):
+        return theta
+    raw = np.empty(theta.nbytes + line, np.uint8)
+    copy = raw[-_address(raw) % line :][: theta.nbytes].view(theta.dtype)
+    copy[...] = theta
+    return copy
+
+
+def _address(array: np.ndarray) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def initial_state(layout: Layout, dtype: DType) -> np.ndarray:

@@ -6,7 +6,7 @@ are attributes: code asks for what it must know (``loss.classifies``, ``loss.lea
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
 
@@ -67,7 +67,7 @@ class Loss:
 
     def options(self) -> dict[str, float]:
         """Its options, as keyword arguments of the kernel and of a plan."""
-        return asdict(self)
+        return dict(vars(self))
 
     def value(self, kernels: ModuleType, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> float:
         """Weighted mean over rows, by the loss's kernel in a backend's module of kernels.
@@ -510,6 +510,8 @@ LOSSES: dict[str, type[Loss]] = {
     loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, SquaredError, AbsoluteError, Huber, Poisson)
 }
 
+_DEFAULTS = {name: loss() for name, loss in LOSSES.items()}
+
 
 def get(loss: object) -> Loss:
     """The loss itself, or the one of that name with its default options.
@@ -527,7 +529,7 @@ def get(loss: object) -> Loss:
         if loss not in LOSSES:
             hint = names.suggestion(loss, LOSSES, names.LOSSES)
             raise ValueError(f"loss: unknown name {loss!r}; known: {', '.join(LOSSES)}{hint}")
-        return LOSSES[loss]()
+        return _DEFAULTS[loss]
     hint = f"; did you mean {loss.__name__}()?" if isinstance(loss, type) else ""
     raise TypeError(
         f"loss must be a name (str) or a loss such as CrossEntropy(label_smoothing=0.1), got {loss!r}{hint}"

@@ -7,6 +7,7 @@ arithmetic on them.
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import math
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 import numpy as np
 
 from . import losses
-from ._typing import ArrayLike, Data, DTypeLike, Rows, Seed
+from ._typing import ArrayLike, Data, DType, DTypeLike, Rows, Seed
 from .checks import (
     check_dtype,
     check_flag,
@@ -32,7 +33,7 @@ from .checks import (
     rows_that_count,
 )
 from .layers import Layer, check_layers, lay_out
-from .layout import Layout, Parts, check_output, initial_parameters, initial_state
+from .layout import Layout, Parts, aligned, check_output, initial_parameters, initial_state
 from .names import listing
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
@@ -40,6 +41,8 @@ __dir__ = listing(__all__)
 
 BACKENDS = ("compiled", "reference")
 
+#: What `dtype.name` gives, but that works it out anew each time.
+_DTYPE_NAMES = {np.dtype(name): name for name in ("float32", "float64")}
 
 #: Attributes of pickled networks that had other names before 0.1.0 was released.
 _RENAMED = {"_loss": "loss_function", "_rng": "generator", "_training": "training_state"}
@@ -56,6 +59,7 @@ class _Backend(NamedTuple):
     kernels: ModuleType
 
 
+@functools.cache
 def _backend(name: str) -> _Backend:
     """The plan and the kernels of a backend, imported on first use."""
     if name == "compiled":
@@ -69,6 +73,13 @@ def _backend(name: str) -> _Backend:
 
         return _Backend(ReferencePlan, reference)
     raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
+
+
+def _check_input_scale(input_scale: object, dtype: DType) -> float:
+    scale, info = check_number("input_scale", input_scale, above=0.0), np.finfo(dtype)
+    if not float(info.tiny) <= scale <= float(info.max):
+        raise ValueError(f"input_scale must be a normal number in {dtype}, got {scale:g}")
+    return scale
 
 
 class Parameters(dict[str, np.ndarray]):
@@ -98,17 +109,6 @@ class Parameters(dict[str, np.ndarray]):
         return dict, (dict(self),)  # a copy has no network behind it
 
 
-def _aligned(theta: np.ndarray) -> np.ndarray:
-    """Theta, copied to the start of a cache line unless it is mapped: updates and products then read whole lines."""
-    line = 64
-    if theta.ctypes.data % line == 0 or not theta.flags.writeable or isinstance(theta, np.memmap):
-        return theta
-    raw = np.empty(theta.nbytes + line, np.uint8)
-    copy = raw[-raw.ctypes.data % line :][: theta.nbytes].view(theta.dtype)
-    copy[...] = theta
-    return copy
-
-
 class Network:
     """What a network computes: outputs, predictions, the objective and its gradient. Base of :class:`Sequential`.
 
@@ -132,6 +132,8 @@ class Network:
         One operation for each layer.
     layout : list of (name, offset, shape)
         Places of the parameters in theta.
+    needs_batches : bool
+        Whether training needs batches of at least two rows, as batch norm does.
     plan
         The backend's plan: ``forward``, ``loss_and_gradient``, ``train`` and ``linearize`` on checked arrays.
     kernels : module
@@ -169,10 +171,7 @@ class Network:
         self.input_size = check_integer("input_size", input_size)
         self.loss_function = losses.get(loss)
         self.dtype = check_dtype(dtype)
-        self.input_scale = None if input_scale is None else check_number("input_scale", input_scale, above=0.0)
-        info = np.finfo(self.dtype)
-        if self.input_scale is not None and not float(info.tiny) <= self.input_scale <= float(info.max):
-            raise ValueError(f"input_scale must be a normal number in {self.dtype}, got {self.input_scale:g}")
+        self.input_scale = None if input_scale is None else _check_input_scale(input_scale, self.dtype)
         self.generator = check_seed(seed)
         if not isinstance(backend, str) or backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
@@ -189,15 +188,16 @@ class Network:
         self.ops, self.n_parameters = layout.ops, layout.n_parameters
         self.layout = [(name, offset, shape) for name, offset, shape, _ in layout.parameters]
         self._buffers = layout.buffers
+        self.needs_batches = any(op.facts.couples_rows for op in self.ops)
         self.n_outputs = layout.ops[-1].n_out
-        self._theta, self._state = _aligned(theta), state
+        self._theta, self._state = aligned(theta), state
         backend = _backend(self.backend)
         self.kernels = backend.kernels
         self.plan = backend.Plan(
             self.ops,
             self.n_parameters,
             self.loss_function.name,
-            self.dtype.name,
+            _DTYPE_NAMES[self.dtype],
             input_scale=self.input_scale,
             **self.loss_function.options(),
         )
@@ -219,11 +219,6 @@ class Network:
                 values = buffer.begin(own, parts, scale, generator)
                 if values is not None:
                     own[...] = values
-
-    @property
-    def needs_batches(self) -> bool:
-        """Whether training needs batches of at least two rows, as batch norm does."""
-        return any(op.facts.couples_rows for op in self.ops)
 
     # Parameters.
 
@@ -512,7 +507,7 @@ class Network:
         return other
 
     def __getstate__(self) -> dict[str, object]:
-        derived = ("plan", "kernels", "layout", "ops", "n_parameters", "n_outputs", "_buffers")
+        derived = ("plan", "kernels", "layout", "ops", "n_parameters", "n_outputs", "needs_batches", "_buffers")
         return {name: value for name, value in self.__dict__.items() if name not in derived}
 
     def __setstate__(self, state: dict[str, object]) -> None:

@@ -22,6 +22,8 @@ def check_flag(name: str, value: object) -> bool:
 
 def check_integer(name: str, value: object, *, minimum: int = 1) -> int:
     """`value` as an int, or a TypeError / ValueError that names the argument."""
+    if type(value) is int and value >= minimum:
+        return value
     expected = f"{name} must be an integer >= {minimum}"
     if isinstance(value, bool) or type(value).__name__ == "bool":  # True is an int to Python; here it is a mistake
         raise TypeError(f"{expected}, got {value!r}")
@@ -44,22 +46,25 @@ def check_number(
     maximum: float | None = None,
 ) -> float:
     """`value` as a finite float within bounds (`above` and `below` are open), or an error that names the argument."""
+    error: type[Exception] = ValueError
+    if isinstance(value, (bool, str)) or type(value).__name__ == "bool":
+        error, number = TypeError, math.nan
+    else:
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            error, number = TypeError, math.nan
+        except OverflowError:
+            number = math.inf
+    if (
+        math.isfinite(number)
+        and (above is None or number > above)
+        and (minimum is None or number >= minimum)
+        and (below is None or number < below)
+        and (maximum is None or number <= maximum)
+    ):
+        return number
     low = f"> {above:g}" if above is not None else f">= {minimum:g}" if minimum is not None else ""
     high = f"< {below:g}" if below is not None else f"<= {maximum:g}" if maximum is not None else ""
     bounds = " and ".join(part for part in (low, high) if part)
-    expected = f"{name} must be a finite number{' ' + bounds if bounds else ''}, got {value!r}"
-    if isinstance(value, (bool, str)) or type(value).__name__ == "bool":
-        raise TypeError(expected)
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(expected) from None
-    if (
-        not math.isfinite(number)
-        or (above is not None and number <= above)
-        or (minimum is not None and number < minimum)
-        or (below is not None and number >= below)
-        or (maximum is not None and number > maximum)
-    ):
-        raise ValueError(expected)
-    return number
+    raise error(f"{name} must be a finite number{' ' + bounds if bounds else ''}, got {value!r}")

@@ -14,7 +14,6 @@ import atexit
 
 import numpy as np
 
-from ..lowering import lower
 from ..plan import RULES, TrainResult
 from ..reference.sparse import SparseRows
 from .threads import blas_held_to_one_thread
@@ -22,10 +21,12 @@ from .threads import blas_held_to_one_thread
 from . cimport blas
 from .job cimport *
 from .kernels cimport active
+from .lowered cimport Lowered
 from .schedule cimport Shape, divide, item_workers, samples_zeros, workers_for
 from .tuning cimport tuned
 
 from . import kernels as _kernels
+from .lowered import lowered_once
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
@@ -33,7 +34,7 @@ cdef extern from "Python.h":
 atexit.register(lambda: fnn_pool_shutdown())
 
 CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
-cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
+RULE_CODES = {rule: code for code, rule in enumerate(RULES)}
 
 
 cdef void *address(str name, object array, str format, ptrdiff_t items, bint writable=False) except? NULL:
@@ -49,6 +50,15 @@ cdef void *address(str name, object array, str format, ptrdiff_t items, bint wri
     if length != items * itemsize:
         raise ValueError(f"{name}: expected {items} elements, got {length // itemsize}")
     return start
+
+
+cdef bint all_within(const int64_t *numbers, ptrdiff_t n, int64_t limit) noexcept nogil:
+    """Whether all of them are from 0 to below `limit`."""
+    cdef ptrdiff_t i
+    cdef uint64_t largest = 0
+    for i in range(n):
+        largest = max(largest, <uint64_t>numbers[i])  # a negative number is a large one
+    return largest < <uint64_t>limit
 
 
 cdef int poll(void *errors) noexcept with gil:
@@ -91,11 +101,11 @@ cdef class _Inverses:
         self.pointers = <const void **>malloc(2 * plan.plan.n_ops * sizeof(void *))
         if self.pointers == NULL:
             raise MemoryError("preconditioner")
-        cdef fnn_op *op
+        cdef const fnn_op *op
         cdef int i
         cdef ptrdiff_t rows
         for i in range(plan.plan.n_ops):
-            op = plan.ops + i
+            op = plan.plan.ops + i
             self.pointers[2 * i] = self.pointers[2 * i + 1] = NULL
             rows = op.n_in if op.kind == FNN_DENSE else 1
             if op.shared_weight or (op.bias >= 0 and op.bias != op.weight + rows * op.n_out):
@@ -120,9 +130,7 @@ cdef class Plan:
     cdef const fnn_engine *engine
     cdef const void *kernels
     cdef fnn_blas blas
-    cdef fnn_op *ops
-    cdef fnn_place *places
-    cdef fnn_segment *segments
+    cdef Lowered lowered  # owns what the plan points to
     cdef str real  # format of an element, "f" or "d"
     cdef readonly ptrdiff_t n_buffers
     cdef readonly object dtype
@@ -132,56 +140,16 @@ cdef class Plan:
 
     def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
                   double label_smoothing=0.0):
-        lowered = lower(ops, n_parameters, loss, dtype, label_smoothing, VECTOR_BYTES)
-        cdef int n = len(lowered.ops), i
-        self.ops = <fnn_op *>malloc(n * sizeof(fnn_op))
-        self.places = <fnn_place *>malloc(n * sizeof(fnn_place))
-        self.segments = <fnn_segment *>malloc(max(1, len(lowered.segments)) * sizeof(fnn_segment))
-        if self.ops == NULL or self.places == NULL or self.segments == NULL:
-            raise MemoryError("plan")
-        for i in range(n):
-            self.ops[i] = lowered.ops[i]._asdict()
-            self.places[i] = lowered.places[i]._asdict()
-        for i in range(len(lowered.segments)):
-            self.segments[i] = lowered.segments[i]._asdict()
-        self.choose_type(dtype)
-        self.n_buffers = lowered.n_buffers
-        self.loss = lowered.loss
+        cdef Lowered lowered = lowered_once(tuple(ops), n_parameters, loss, dtype, label_smoothing)
+        self.lowered, self.plan, self.shape, self.dtype = lowered, lowered.plan, lowered.shape, lowered.dtype
+        self.n_buffers, self.loss = lowered.n_buffers, lowered.loss
         self.classifies, self.takes_labels = lowered.loss.classifies, lowered.loss.takes_labels
-        self.plan.ops, self.plan.n_ops = self.ops, n
-        self.plan.places = self.places
-        self.plan.segments, self.plan.n_segments = self.segments, len(lowered.segments)
-        self.plan.loss = lowered.loss_code
-        self.plan.rated = lowered.rated
-        self.plan.batch_statistics = lowered.batch_statistics
-        self.plan.gathers = lowered.gathers
-        self.plan.n_parameters = n_parameters
-        self.plan.n_in, self.plan.n_out = lowered.n_in, lowered.n_out
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
-        self.plan.label_smoothing = label_smoothing
-        self.plan.saved_curvature, self.plan.saved_elements = lowered.saved_curvature, lowered.saved_elements
-        self.plan.saved_columns = lowered.saved_columns
-        self.shape = Shape(
-            n_parameters=n_parameters, n_in=lowered.n_in, row_elements=lowered.row_elements,
-            linear_elements=lowered.saved_elements + lowered.tangent_elements, broadest=lowered.broadest,
-            lanes=VECTOR_BYTES // self.dtype.itemsize, item_size=self.dtype.itemsize, waste=lowered.waste,
-            first_share=lowered.first_share, feature_major=lowered.feature_major,
-            couples_rows=lowered.batch_statistics)
-
-    cdef int choose_type(self, str dtype) except -1:
-        """Everything that depends on the type of the elements."""
-        self.dtype = np.dtype(dtype)
         self.real = self.dtype.char
         if dtype == "float32":
             self.engine, self.kernels, self.blas = &fnn_engine_f32, &active().f32, blas.product_f32
         else:
             self.engine, self.kernels, self.blas = &fnn_engine_f64, &active().f64, blas.product_f64
-        return 0
-
-    def __dealloc__(self):
-        free(self.ops)
-        free(self.places)
-        free(self.segments)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -235,13 +203,13 @@ cdef class Plan:
             epochs = order.shape[0]
         elif epochs < 1:
             raise ValueError(f"epochs must be >= 1, got {epochs}")
-        if order is not None and order.size and (order.min() < 0 or order.max() >= X.shape[0]):
-            raise ValueError(f"order: expected indices of the {X.shape[0]} rows of X")
         self.init_job(&job, theta, X, y, sample_weight, buffers, True)
         job.theta = address("theta", theta, self.real, self.plan.n_parameters, True)
         if order is not None:
             job.data.rows = order.shape[1]
             job.data.order = <const int64_t *>address("order", order, "q", job.data.rows * epochs)
+            if not all_within(job.data.order, job.data.rows * epochs, job.data.x_rows):
+                raise ValueError(f"order: expected indices of the {job.data.x_rows} rows of X")
         rows = job.data.rows
         n_batches = epochs * ((rows + batch_size - 1) // batch_size)
         job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, l2_over_weight_sum
@@ -335,13 +303,13 @@ cdef class Plan:
         if not self.takes_labels:
             raise TypeError(f"y: expected dtype {self.dtype}, got {y.dtype}")
         data.labels = <const int64_t *>address("y", y, "q", n)
-        if n and (y.min() < 0 or y.max() >= k):
+        if not all_within(data.labels, n, k):
             raise ValueError(f"y: expected labels in [0, {k}), got {y.min()} to {y.max()}")
         return 0
 
     cdef int init_rule(self, fnn_rule *rule, optimizer) except -1:
         memset(rule, 0, sizeof(fnn_rule))
-        rule.kind = list(RULES).index(optimizer.rule)
+        rule.kind = RULE_CODES[optimizer.rule]
         rule.nesterov = optimizer.nesterov
         rule.centered = optimizer.centered
         rule.amsgrad = optimizer.amsgrad
@@ -494,37 +462,37 @@ cdef class Linearization:
 
     @property
     def outputs(self):
-        return self.at(self.plan.places[self.plan.plan.n_ops - 1].out, self.plan.plan.n_out)
+        return self.at(self.plan.plan.places[self.plan.plan.n_ops - 1].out, self.plan.plan.n_out)
 
     @property
     def curvature(self):
         return self.at(self.plan.plan.saved_curvature, self.plan.plan.n_out)
 
     def inputs(self, i):
-        cdef int source = self.plan.ops[self.op(i)].input
+        cdef int source = self.plan.plan.ops[self.op(i)].input
         if source >= 0:
-            return self.at(self.plan.places[source].out, self.plan.ops[source].n_out)
+            return self.at(self.plan.plan.places[source].out, self.plan.plan.ops[source].n_out)
         X, dtype = self.X, self.plan.dtype
         X = X.dense(dtype) if isinstance(X, SparseRows) else X.astype(dtype, copy=False)
         return X if self.plan.plan.input_scale == 1.0 else X * dtype.type(self.plan.plan.input_scale)
 
     def slope(self, i):
-        return self.at(self.plan.places[self.op(i)].slope, self.plan.ops[i].n_out)
+        return self.at(self.plan.plan.places[self.op(i)].slope, self.plan.plan.ops[i].n_out)
 
     def bend(self, i):
-        return self.at(self.plan.places[self.op(i)].bend, self.plan.ops[i].n_out)
+        return self.at(self.plan.plan.places[self.op(i)].bend, self.plan.plan.ops[i].n_out)
 
     def delta(self, i):
-        return self.at(self.plan.places[self.op(i)].delta, self.plan.ops[i].n_out)
+        return self.at(self.plan.plan.places[self.op(i)].delta, self.plan.plan.ops[i].n_out)
 
     def normalised(self, i):
-        return self.at(self.plan.places[self.op(i)].normalised, self.plan.ops[i].n_out)
+        return self.at(self.plan.plan.places[self.op(i)].normalised, self.plan.plan.ops[i].n_out)
 
     def inv_std(self, i):
-        cdef fnn_place place = self.plan.places[self.op(i)]
+        cdef fnn_place place = self.plan.plan.places[self.op(i)]
         cdef ptrdiff_t start = self.plan.plan.saved_elements * self.rows + place.columns
         if place.columns >= 0:
-            return self.store[start:start + self.plan.ops[i].n_out]
+            return self.store[start:start + self.plan.plan.ops[i].n_out]
         return None if place.inv_std < 0 else self.at(place.inv_std, 1)[:, 0]
 
     def input_gradient(self):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
@@ -85,14 +84,20 @@ class Classifier(ClassifierMixin, NetworkEstimator):
 
     def _learn_classes(self, y: ArrayLike, labels: ArrayLike | None = None) -> None:
         """Set `classes_` and the kind of problem from the targets, or from all labels that there are."""
-        if labels is None or type_of_target(y).startswith("multilabel"):
-            labels = _plain_labels(y)
-            check_classification_targets(labels)
-        binarizer = LabelBinarizer().fit(labels)
-        self.classes_ = binarizer.classes_
-        kind = binarizer.y_type_
+        own = labels is None or type_of_target(y).startswith("multilabel")
+        found: Any = _plain_labels(y) if own else labels
+        kind = type_of_target(found, input_name="y")
+        if own and kind not in ("binary", "multiclass", "multilabel-indicator"):
+            check_classification_targets(found)
+        if "multioutput" in kind:
+            raise ValueError("Multioutput target data is not supported with label binarization")
+        if not found.shape[0]:
+            raise ValueError("y: expected at least one label, got none")
+        self.classes_ = unique_labels(found)
+        if own and kind == "multiclass" and 2 * len(self.classes_) >= found.shape[0]:
+            check_classification_targets(found)  # warns of targets that may be values
         self._kind = "multilabel" if kind.startswith("multilabel") else kind
-        self._sparse_labels = bool(binarizer.sparse_input_)
+        self._sparse_labels = bool(scipy.sparse.issparse(found))
         self.n_outputs_ = 1 if self._kind == "binary" else len(self.classes_)
 
     def _begin_partial_fit(self, y: ArrayLike, classes: Any) -> None:
@@ -239,8 +244,10 @@ class Classifier(ClassifierMixin, NetworkEstimator):
 
     def _probabilities(self, Z: np.ndarray) -> np.ndarray:
         if self._kind == "multiclass":
-            return kernels.softmax(Z)
-        return kernels.activation_forward(self._both(Z), "sigmoid")
+            return kernels.softmax.unchecked(Z)  # type: ignore[attr-defined,no-any-return]
+        return kernels.activation_forward.unchecked(  # type: ignore[attr-defined,no-any-return]
+            self._both(Z), "sigmoid"
+        )
 
     def predict_log_proba(self, X: Data) -> np.ndarray:
         """Logarithms of the probabilities; small ones are taken from the logits, so that they keep their digits.

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import io, losses
 from .._typing import ArrayLike, Data
+from ..checks import is_ready
 from ..initializers import Uniform
 from ..layers import Activation, BatchNorm, Dense, Dropout, Layer
 from ..losses import Loss
@@ -236,9 +237,22 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
 
     def _decision(self, X: Data) -> np.ndarray:
         """Outputs (N, K) of the network's last layer."""
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), order="C", reset=False)
+        if not self._is_plain(X):
+            check_is_fitted(self)
+            forms = ["csr", "csc"]
+            X = validate_data(self, X, accept_sparse=forms, dtype=(np.float64, np.float32), order="C", reset=False)
         return self.network_.outputs(X, self._threads())
+
+    def _is_plain(self, X: Data) -> bool:
+        """Whether X is an array that scikit-learn's checks, which take longer than a small network, would let pass."""
+        own = vars(self)
+        return (
+            type(X) is np.ndarray
+            and "network_" in own
+            and "feature_names_in_" not in own
+            and is_ready(X, self.network_.input_size, np.dtype(np.float64))
+            and len(X) > 0
+        )
 
     # Training.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import warnings
+from collections.abc import Callable
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator
@@ -66,6 +68,13 @@ def replaced(name: str, value: Any, path: list[str], new: Any) -> Any:
         raise ValueError(f"Invalid parameter {path[0]!r} for {name}={value!r}. Valid parameters are: {names!r}.")
     inner = replaced(f"{name}__{path[0]}", getattr(value, path[0]), path[1:], new)
     return dataclasses.replace(value, **{path[0]: inner})
+
+
+@functools.cache
+def limited_defaults(init: Callable[..., None]) -> Options:
+    """Defaults of the limited parameters that an estimator's __init__ has, and of the solver."""
+    parameters = inspect.signature(init).parameters.items()
+    return {name: parameter.default for name, parameter in parameters if name in LIMITED or name == "solver"}
 
 
 class Parameters(BaseEstimator):
@@ -162,11 +171,10 @@ class Parameters(BaseEstimator):
     def _changed(self) -> Options:
         """Those of the limited parameters, and the solver, that are not their defaults."""
         found = {}
-        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
-            if name in LIMITED or name == "solver":
-                value, default = vars(self)[name], parameter.default
-                if isinstance(value, (list, tuple)) and not len(value):
-                    value = ()
-                if value is not default and (type(value), value) != (type(default), default) and value != default:
-                    found[name] = value
+        for name, default in limited_defaults(type(self).__init__).items():
+            value = vars(self)[name]
+            if isinstance(value, (list, tuple)) and not len(value):
+                value = ()
+            if value is not default and (type(value), value) != (type(default), default) and value != default:
+                found[name] = value
         return found

@@ -43,6 +43,7 @@ __all__ = [
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 #: The shape of an array that may have any.
 ANY = "..."
+_ANY_SHAPE = (ANY,)
 
 Shape = Sequence[int | str]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -65,14 +66,16 @@ def check_array(
         if writable and not isinstance(value, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array to change in place, got {type(value).__name__}")
     array = np.asarray(value)
-    if array.dtype not in FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
-    if dtype is not None and array.dtype != dtype:
-        raise TypeError(f"{name}: expected dtype {dtype} like the other arguments, got {array.dtype}")
-    if tuple(shape) != (ANY,):
-        matches = array.ndim == len(shape)
+    found = array.dtype
+    if found not in FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {found}")
+    if dtype is not None and found != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype} like the other arguments, got {found}")
+    if shape != _ANY_SHAPE:
+        lengths = array.shape
+        matches = len(lengths) == len(shape)
         if matches:
-            for want, have in zip(shape, array.shape, strict=True):
+            for want, have in zip(shape, lengths, strict=True):
                 if want != have and not isinstance(want, str):
                     matches = False
         if not matches:
@@ -149,9 +152,8 @@ class Call:
         known = tuple([lengths.get(n, n) for n in shape]) if lengths else shape  # type: ignore[arg-type]
         array = check_array(name, value, known, self.dtype, writable=writable)
         self.dtype = array.dtype
-        for length, have in zip(shape, array.shape, strict=False):  # one name stands for all axes of ANY shape
-            if isinstance(length, str) and length != ANY:
-                lengths[length] = have
+        if shape != _ANY_SHAPE:
+            lengths.update(zip(shape, array.shape, strict=True))  # type: ignore[arg-type]
         return array
 
     def check_apart(self) -> None:
@@ -194,7 +196,7 @@ class Read:
         if value is None and self.optional:
             return None
         array = call.settle(name, value, self.shape)
-        if self.least and any(have < want for have, want in zip(array.shape, self.least, strict=False)):  # type: ignore[operator]
+        if self.least and not all(map(operator.ge, array.shape, self.least)):
             rows, columns = self.least
             what = "one row and one column" if rows and columns else "one column" if columns else "one row"
             raise ValueError(f"{name}: expected at least {what}, got shape {array.shape}")

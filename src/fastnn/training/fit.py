@@ -15,7 +15,7 @@ from .callback_protocol import begin_callbacks, call_callbacks, end_callbacks, r
 from .history import EpochResult, History
 from .options import FitOptions, TrainingOptions
 from .progress import Progress
-from .trainer import Trainer, restored_if_refused
+from .trainer import Trainer, restored_if_drawn
 
 __all__ = ["fit", "partial_fit"]
 
@@ -23,8 +23,8 @@ __all__ = ["fit", "partial_fit"]
 def fit(net: Network, X: Data | BatchSource, y: ArrayLike | None, options: FitOptions) -> History:
     """Train a network with an optimizer; see :meth:`fastnn.Sequential.fit`, which calls this."""
     callbacks = list(options.callbacks)
-    seed = options.seed
-    with restored_if_refused(net, *([seed] if isinstance(seed, np.random.Generator) else [])):
+    given = [options.seed] if isinstance(options.seed, np.random.Generator) else []
+    with restored_if_drawn(net, options, *given):
         trainer = Trainer.with_options(net, X, y, options)
         state = trainer.state
         left = options.epochs - state.epoch

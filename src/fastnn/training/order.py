@@ -34,8 +34,8 @@ class RowOrder:
         if not self.shuffle:
             return None if self.rows is None else np.tile(self.rows, (count, 1))
         order = np.empty((count, self.n_rows), np.int64)
+        order[...] = np.arange(self.n_rows) if self.rows is None else self.rows
         for row in order:
-            row[...] = np.arange(self.n_rows) if self.rows is None else self.rows
             self.kernels.shuffle.unchecked(row, self.generator.bit_generator)
         return order
 

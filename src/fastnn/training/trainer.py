@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..checks import check_integer, check_seed
 from ..names import explains_arguments
 from ..network import Network
 from ..optimizers import KFAC, Optimizer, Solver
-from ..plan import TrainResult
+from ..plan import TrainResult, UpdateRule
 from ..schedules import Schedule
 from .data import Dataset, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, rises, series_names
@@ -55,6 +56,13 @@ def restored_if_refused(net: Network, *generators: np.random.Generator) -> Itera
             generator.bit_generator.state = saved
         net.split_start = split_start
         raise
+
+
+def restored_if_drawn(
+    net: Network, options: TrainingOptions, *generators: np.random.Generator
+) -> AbstractContextManager[None]:
+    """`restored_if_refused` where validation rows are drawn; nothing else is before a trainer's first step."""
+    return restored_if_refused(net, *generators) if options.validation_split else nullcontext()
 
 
 class Trainer:
@@ -196,7 +204,8 @@ class Trainer:
             generator = previous.generator
         else:
             generator = net.generator if options.seed is None else check_seed(options.seed)
-        with restored_if_refused(net, generator):
+        rule = self.optimizer.update_rule()
+        with restored_if_drawn(net, options, generator):
             start = hold_out(self._data, options, generator)
             if isinstance(self._data, Dataset):
                 self._data.drop_rows_that_do_not_count()
@@ -204,14 +213,14 @@ class Trainer:
             factors = None
             if isinstance(self.optimizer, KFAC):
                 factors = Factors(net, self.optimizer, self._l2(options.l2, batch_size, conventions), self._threads)
-            self._choose_pass(options, conventions, batch_size, generator, factors)
+            self._choose_pass(options, conventions, rule, batch_size, generator, factors)
         self._seconds = float("inf")  # of an epoch, as last measured
         self.state = previous or TrainingState(
             optimizer=self.optimizer,
             options=shared,
             generator=generator,
             own=options.seed is not None,
-            moments=np.zeros((self.optimizer.update_rule().n_moments, net.n_parameters), net.dtype),
+            moments=np.zeros((rule.n_moments, net.n_parameters), net.dtype),
             history=History(series),
             plateau=None if plateau is None else plateau.start(),
             start=start,
@@ -243,12 +252,13 @@ class Trainer:
         self,
         options: TrainingOptions,
         conventions: Conventions,
+        rule: UpdateRule,
         batch_size: int,
         generator: np.random.Generator,
         factors: Factors | None,
     ) -> None:
         """The pass that goes over the data, the order of the rows, and whether epochs can be trained in blocks."""
-        net, data, rule = self.net, self._data, self.optimizer.update_rule()
+        net, data = self.net, self._data
         engine = Engine(
             net,
             rule,
@@ -408,14 +418,15 @@ class Trainer:
 
     def _not_finite(self, result: TrainResult) -> str:
         """What is not finite after a pass, or an empty string."""
-        if result.status != "ok" or not np.isfinite(result.losses).all():
+        all_finite = self.net.kernels.all_finite.unchecked
+        if result.status != "ok" or not all(map(math.isfinite, result.losses)):
             return "loss"
-        if not np.isfinite(self.net.theta).all():
+        if not all_finite(self.net.theta):
             return "parameters"
-        if not np.isfinite(self.net.state).all():
+        if not all_finite(self.net.state):
             return "statistics of batch norm"
         # a parameter whose mean of squares is infinite would never move again
-        return "" if np.isfinite(self.state.moments).all() else f"moments of {type(self.optimizer).__name__}"
+        return "" if all_finite(self.state.moments) else f"moments of {type(self.optimizer).__name__}"
 
     def _validate(self) -> dict[str, float]:
         if self._data.validation is None:

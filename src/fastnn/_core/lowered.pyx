@@ -1,0 +1,60 @@
+"""A lowered plan in C structs: what fastnn.lowering has laid out, as the engine reads it."""
+from libc.stdlib cimport free, malloc
+
+import functools
+
+import numpy as np
+
+from ..lowering import lower
+
+from . import kernels as _kernels
+
+cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
+
+
+cdef class Lowered:
+    """The structs of a plan, which depend on its arguments alone."""
+
+    def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, double label_smoothing):
+        lowered = lower(ops, n_parameters, loss, dtype, label_smoothing, VECTOR_BYTES)
+        cdef int n = len(lowered.ops), i
+        self.ops = <fnn_op *>malloc(n * sizeof(fnn_op))
+        self.places = <fnn_place *>malloc(n * sizeof(fnn_place))
+        self.segments = <fnn_segment *>malloc(max(1, len(lowered.segments)) * sizeof(fnn_segment))
+        if self.ops == NULL or self.places == NULL or self.segments == NULL:
+            raise MemoryError("plan")
+        for i in range(n):
+            self.ops[i] = lowered.ops[i]._asdict()
+            self.places[i] = lowered.places[i]._asdict()
+        for i in range(len(lowered.segments)):
+            self.segments[i] = lowered.segments[i]._asdict()
+        self.dtype = np.dtype(dtype)
+        cdef ptrdiff_t item_size = self.dtype.itemsize
+        self.n_buffers, self.loss = lowered.n_buffers, lowered.loss
+        self.plan.ops, self.plan.n_ops = self.ops, n
+        self.plan.places = self.places
+        self.plan.segments, self.plan.n_segments = self.segments, len(lowered.segments)
+        self.plan.loss = lowered.loss_code
+        self.plan.rated = lowered.rated
+        self.plan.batch_statistics = lowered.batch_statistics
+        self.plan.gathers = lowered.gathers
+        self.plan.n_parameters = n_parameters
+        self.plan.n_in, self.plan.n_out = lowered.n_in, lowered.n_out
+        self.plan.label_smoothing = label_smoothing
+        self.plan.saved_curvature, self.plan.saved_elements = lowered.saved_curvature, lowered.saved_elements
+        self.plan.saved_columns = lowered.saved_columns
+        self.shape = Shape(
+            n_parameters=n_parameters, n_in=lowered.n_in, row_elements=lowered.row_elements,
+            linear_elements=lowered.saved_elements + lowered.tangent_elements, broadest=lowered.broadest,
+            lanes=VECTOR_BYTES // item_size, item_size=item_size, waste=lowered.waste,
+            first_share=lowered.first_share, feature_major=lowered.feature_major,
+            couples_rows=lowered.batch_statistics)
+
+    def __dealloc__(self):
+        free(self.ops)
+        free(self.places)
+        free(self.segments)
+
+
+#: The networks of one architecture share what was lowered for the first of them.
+lowered_once = functools.lru_cache(maxsize=128)(Lowered)
