@@ -11,6 +11,7 @@ import estimator_tasks
 import numpy as np
 import rivals
 import second_order
+import small_calls
 
 import fastnn as fnn
 
@@ -129,6 +130,7 @@ def ours(title, engines, epochs, rounds):
 
 
 ONE_ROW_CALLS = 1000
+SMALL_CALLS = 100
 
 
 def predicting_one_row(dtype, rounds):
@@ -153,6 +155,24 @@ def predicting_many_rows(dtype, threads, rounds, n_rows=1_000_000):
     for call in calls.values():
         call()
     return divided(interleaved(f"predicting {n_rows:,} rows, {dtype}", calls, rounds), n_rows)
+
+
+def calling_a_network(rounds):
+    """Return {call: seconds} of small calls of a network, and of the yardstick."""
+    turns, pieces = {}, {}
+    for name, (call, n) in small_calls.network_calls().items():
+        turns[name], pieces[name] = partial(timeit.timeit, call, number=SMALL_CALLS // n), SMALL_CALLS // n * n
+    medians = interleaved("small calls", turns, rounds)
+    return {name: seconds / pieces[name] for name, seconds in medians.items()}
+
+
+def calling_estimators(rounds):
+    """Return {call: {engine: seconds}} of one row through estimators of fastnn and of scikit-learn."""
+    found = {}
+    for name, calls in small_calls.estimator_calls().items():
+        turns = {engine: partial(timeit.timeit, call, number=SMALL_CALLS) for engine, call in calls.items()}
+        found[name] = divided(interleaved(name, turns, rounds), SMALL_CALLS)
+    return found
 
 
 def networks(dtype):

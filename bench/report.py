@@ -22,6 +22,7 @@ SECTIONS = (
     "workers",
     "deterministic",
     "prediction",
+    "calls",
     "normalised",
     "estimators",
     "curvature",
@@ -104,6 +105,7 @@ def live(options):
         workers_section,
         deterministic_section,
         prediction_section,
+        calls_section,
         normalised_section,
         estimators_section,
         curvature_section,
@@ -275,6 +277,28 @@ def prediction_section(options, measure, tasks, run):
                 rows.append([f"{name}, {group}, {dtype}", duration(medians[name]), rate, times(ratios[name])])
     heading("Prediction through 64-32-10 relu: time per row")
     print_table(["call", "per row", "rows", "times the reference"], rows, markdown=options.markdown)
+
+
+def calls_section(options, measure, tasks, run):
+    """What small calls cost, relative to a gradient in NumPy, and to scikit-learn's estimators."""
+    import small_calls
+
+    medians = measure.calling_a_network(options.repeats)
+    yardstick = medians[small_calls.YARDSTICK]
+    ratios = {name: yardstick / seconds for name, seconds in medians.items() if name != small_calls.YARDSTICK}
+    run.add("small calls, 8-16-3, 256 rows", medians, ratios)
+    rows = [[name, duration(medians[name]), times(ratio)] for name, ratio in ratios.items()]
+    heading(f"Small calls of a network 8-16-3 on 256 rows; its gradient by hand in NumPy takes {duration(yardstick)}")
+    print_table(["call", "time", "times as fast as that"], rows, markdown=options.markdown)
+    if options.engine and "scikit-learn" not in options.engine:
+        return
+    rows = []
+    for name, seconds in measure.calling_estimators(options.repeats).items():
+        ratio = seconds["scikit-learn"] / seconds[OURS]
+        run.add(name, seconds, {"scikit-learn": ratio})
+        rows.append([name, *map(duration, seconds.values()), times(ratio)])
+    heading("One row through an estimator")
+    print_table(["call", OURS, "scikit-learn", "ratio"], rows, markdown=options.markdown)
 
 
 def environment(engines):
