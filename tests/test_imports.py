@@ -28,7 +28,7 @@ LEVELS = [
     {"_core"},
     {"kernels"},
     {"checks"},
-    {"layout"},
+    {"layout", "metrics"},
     {"initializers", "layers", "optimizers", "schedules"},
     {"descriptions"},
     {"linalg"},

@@ -330,13 +330,43 @@ def test_history(backend) -> None:
     assert all(seconds > 0 for seconds in history["seconds"])
     assert all(type(value) is float for key in ("loss", "accuracy", "seconds") for value in history[key])
     assert "accuracy" in history
-    assert list(history) == list(history.keys())
+    assert dict(history) == history.to_dict()
+    assert list(history) == history[:] == [history[0], history[1], history[2]]
+    assert history[-1] == {name: history[name][-1] for name in history.keys()}  # noqa: SIM118 (not a dict)
+    assert [entry["epoch"] for entry in history[1:]] == [2, 3]
+    with pytest.raises(IndexError):
+        history[3]
     assert repr(history).startswith("History(3 epochs, last loss=")
     table = history.to_dict()
     table["loss"].clear()
     assert len(history["loss"]) == 3
     with pytest.raises(KeyError, match="no record 'val_loss'; there are epoch, loss, accuracy"):
         history["val_loss"]
+
+
+def test_a_history_as_a_table(backend) -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = blobs()
+    history = classifier(backend).fit(X, y, epochs=3, validation_split=0.2)
+    table = pandas.DataFrame(history)
+    assert list(table.columns) == list(history.keys())
+    assert list(table["val_loss"]) == history["val_loss"]
+    table = history.to_frame()
+    assert list(table.index) == [1, 2, 3]
+    assert table.index.name == "epoch"
+    assert list(table["loss"]) == history["loss"]
+
+
+def test_what_a_history_says_of_itself(backend) -> None:
+    X, y = blobs()
+    history = classifier(backend).fit(X, y, epochs=3, validation_split=0.2)
+    best = int(np.argmin(history["val_loss"]))
+    assert repr(history).endswith(f"; smallest val_loss={history['val_loss'][best]:.6g} in epoch {best + 1})")
+    history = classifier(backend).fit(X, y, optimizer=fnn.LBFGS(max_iter=2))
+    assert repr(history).startswith("History(2 iterations, last loss=")
+    assert "gradient_norm=" in repr(history)
+    assert history.unit == "iteration"
+    assert repr(history.result).startswith("SolverResult(max_iter: max_iter iterations are done; 2 iterations, value=")
 
 
 def test_history_of_a_regression(backend, rng) -> None:

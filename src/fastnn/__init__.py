@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         kernels,
         linear,
         losses,
+        metrics,
         optimizers,
         reference,
         schedules,
@@ -120,6 +121,7 @@ __all__ = [
     "linear",
     "load",
     "losses",
+    "metrics",
     "minimize",
     "optimizers",
     "read_metadata",
@@ -136,7 +138,7 @@ __all__ = [
 # while NumPy is being imported.
 _MODULES = (
     *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "linear", "losses"),
-    *("network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
+    *("metrics", "network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
 )
 _CONTENTS: dict[str, tuple[str, ...]] = {
     "build_info": ("show_config",),

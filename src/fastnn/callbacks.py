@@ -14,6 +14,7 @@ epoch. An object may also have
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Protocol, TypeGuard, cast
 
@@ -22,10 +23,11 @@ import numpy as np
 from ._typing import JSON
 from .checks import check_flag, check_integer, check_number
 from .files import check_writable
+from .metrics import rises
 from .names import explained, listing
-from .schedules import improves
+from .schedules import check_mode, improves
 from .schema import NUMBER, Maybe, Record, Whole
-from .training.history import EpochResult, check_monitor, rises
+from .training.history import EpochResult, check_monitor
 
 if TYPE_CHECKING:
     from .network import Network
@@ -56,6 +58,8 @@ class EarlyStopping:
     restore_best : bool, default=True
         At the end give the network the parameters, and the state, that it had after the best epoch, whether training
         was stopped or not.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether the series should fall or rise; "auto" goes by its name, if that is one that fastnn gives.
 
     Attributes
     ----------
@@ -73,16 +77,21 @@ class EarlyStopping:
 
     Notes
     -----
-    Prechelt 1998. ``accuracy`` and ``r2`` should rise, any other series should fall; NaN is never an improvement. The
+    Prechelt 1998. NaN is never an improvement. A known metric of the validation rows, as ``EarlyStopping("val_f1")``,
+    is evaluated because it is monitored; for a function of your own, give ``fit(metrics=)`` it and `mode` here. The
     default patience of Keras is 0, which stops at the first epoch that is not better.
     """
 
     def __init__(
-        self, monitor: str | None = None, patience: int = 10, min_delta: float = 0.0, *, restore_best: bool = True
+        self,
+        monitor: str | None = None,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        *,
+        restore_best: bool = True,
+        mode: str = "auto",
     ) -> None:
-        if monitor is not None and not isinstance(monitor, str):
-            raise TypeError(f"monitor must be the name of a series or None, got {monitor!r}")
-        self.monitor = monitor
+        self.monitor, self.mode = _check_monitor(monitor), check_mode(mode)
         self.patience = check_integer("patience", patience)
         self.min_delta = check_number("min_delta", min_delta, minimum=0.0)
         self.restore_best = check_flag("restore_best", restore_best)
@@ -97,12 +106,13 @@ class EarlyStopping:
     def begin(self, series: tuple[str, ...]) -> None:
         """Forget earlier trainings."""
         self._series = check_monitor(self.monitor, series)
+        self._rising = rises(self._series, self.mode)
         self._reset()
 
     def __call__(self, result: EpochResult) -> None:
         """Compare an epoch with the best one."""
         value = result[self._series]
-        if improves(value, self.best, self.min_delta, rises(self._series)):
+        if improves(value, self.best, self.min_delta, self._rising):
             self.best, self.best_epoch, self._waited = value, result.epoch, 0
             if self.restore_best and result.net is not None:
                 self._theta, self._state = result.net.theta.copy(), result.net.state.copy()
@@ -160,7 +170,14 @@ class EarlyStopping:
 
     def __repr__(self) -> str:
         arguments = f"{self.monitor!r}, patience={self.patience}, min_delta={self.min_delta:g}"
-        return f"EarlyStopping({arguments}, restore_best={self.restore_best})"
+        mode = "" if self.mode == "auto" else f", mode={self.mode!r}"
+        return f"EarlyStopping({arguments}, restore_best={self.restore_best}{mode})"
+
+
+def _check_monitor(monitor: object) -> str | None:
+    if monitor is not None and not isinstance(monitor, str):
+        raise TypeError(f"monitor must be the name of a series or None, got {monitor!r}")
+    return monitor
 
 
 class _Savable(Protocol):
@@ -182,6 +199,11 @@ class Checkpoint:
         The file; ``{epoch}`` in it (also ``{epoch:03d}``) becomes the number of the epoch.
     every : int, default=1
         Epochs between two files, at least 1.
+    monitor : str, optional
+        A series of the history. With it, the file is of the best epoch so far: it is written only after an epoch of
+        the multiples of `every` whose value is better than those of all others before.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether the series should fall or rise; "auto" goes by its name, if that is one that fastnn gives.
 
     Raises
     ------
@@ -193,7 +215,9 @@ class Checkpoint:
 
     last = True  # what it saves includes what the other callbacks have made of the epoch
 
-    def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], every: int = 1, *, monitor: str | None = None, mode: str = "auto"
+    ) -> None:
         if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
             raise TypeError(f"path must be a str or a path, got {path!r}")
         self.path = os.fspath(path)
@@ -202,26 +226,40 @@ class Checkpoint:
         except (LookupError, ValueError) as error:
             raise ValueError(f"path: expected no braces but {{epoch}}, got {self.path!r}") from error
         self.every = check_integer("every", every)
+        self.monitor, self.mode = _check_monitor(monitor), check_mode(mode)
         self._epoch = 0
 
     def begin(self, series: tuple[str, ...]) -> None:
         """Look whether the file can be written."""
+        if self.monitor is not None:
+            self._rising = rises(check_monitor(self.monitor, series), self.mode)
         check_writable(self.path.format(epoch=1))
         self._epoch = 0
 
     def __call__(self, result: EpochResult) -> None:
         """Save, if it is time."""
         self._epoch = result.epoch
-        if result.epoch % self.every == 0 and result.net is not None:
+        if result.epoch % self.every == 0 and result.net is not None and self._is_best(result):
             self._save(result.net)
+
+    def _is_best(self, result: EpochResult) -> bool:
+        """Whether this epoch is better than all that could have been saved before; the history is that of all runs."""
+        if self.monitor is None or result.history is None:
+            return True
+        before = result.history[self.monitor][self.every - 1 : result.epoch - 1 : self.every]
+        sign = 1.0 if self._rising else -1.0
+        best = max((sign * value for value in before if not math.isnan(value)), default=None)
+        return improves(sign * result[self.monitor], best, 0.0, True)
 
     def end(self, net: Network) -> None:
         """Save the end of training, with what the other callbacks have made of the network."""
-        if self._epoch:
+        if self._epoch and self.monitor is None:
             self._save(net)
 
     def _save(self, net: Network) -> None:
         cast("_Savable", net).save(self.path.format(epoch=self._epoch), training_state=True)
 
     def __repr__(self) -> str:
-        return f"Checkpoint({self.path!r}, every={self.every})"
+        monitor = "" if self.monitor is None else f", monitor={self.monitor!r}"
+        mode = "" if self.mode == "auto" else f", mode={self.mode!r}"
+        return f"Checkpoint({self.path!r}, every={self.every}{monitor}{mode})"

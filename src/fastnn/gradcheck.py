@@ -48,7 +48,7 @@ class Component(NamedTuple):
         return f"{self.name}: analytic {self.analytic:.12g}, numerical {self.numerical:.12g}, error {self.error:.2g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientReport:
     """What `check_gradient` or `check_hessian` found; true where all is well.
 
@@ -94,6 +94,8 @@ class GradientReport:
         hidden = max(len(self.failures) - 10, 0), max(len(self.kinks) - 3, 0)
         lines += [f"  and {n:,} more {what}" for n, what in zip(hidden, ("wrong", "at kinks"), strict=True) if n]
         return "\n".join(lines)
+
+    __repr__ = __str__  # as notebooks and prompts show it
 
 
 def check_gradient(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from ._typing import DType, Rows
+from ._typing import ArrayLike, DType, Rows
+from .checks import check_parameters
 from .losses import Loss
 from .names import listing
 from .plan import OpSpec
@@ -19,6 +20,7 @@ __all__ = [
     "Builder",
     "Layout",
     "Parameter",
+    "Parameters",
     "Parts",
     "aligned",
     "check_output",
@@ -192,3 +194,30 @@ def check_output(layer: object, op: OpSpec, loss: Loss) -> None:
             f"layers: expected at least 2 units in the last layer for loss {loss.name!r}, got 1; "
             "use loss='binary_cross_entropy' for one output"
         )
+
+
+class Parameters(dict[str, np.ndarray]):
+    """A network's parameters by name, each a view into ``net.theta``; assigning to a name writes through."""
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        if name not in self:
+            raise KeyError(f"no parameter {name!r}; there are {', '.join(self)}")
+        view = self[name]
+        view[...] = check_parameters(name, value, view.shape, view.dtype)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Write several parameters through."""
+        for name, value in dict(*args, **kwargs).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> Parameters:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def _refuse(self, *args: object) -> NoReturn:
+        raise TypeError("parameters belong to the network and cannot be removed or added")
+
+    __delitem__ = clear = pop = popitem = setdefault = _refuse
+
+    def __reduce__(self) -> tuple[type[dict[str, np.ndarray]], tuple[dict[str, np.ndarray]]]:
+        return dict, (dict(self),)  # a copy has no network behind it

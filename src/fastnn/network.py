@@ -12,7 +12,7 @@ import importlib
 import math
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -33,7 +33,8 @@ from .checks import (
     rows_that_count,
 )
 from .layers import Layer, check_layers, lay_out
-from .layout import Layout, Parts, aligned, check_output, initial_parameters, initial_state
+from .layout import Layout, Parameters, Parts, aligned, check_output, initial_parameters, initial_state
+from .metrics import Metric, Metrics, check_metrics, default_scores
 from .names import listing
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
@@ -80,33 +81,6 @@ def _check_input_scale(input_scale: object, dtype: DType) -> float:
     if not float(info.tiny) <= scale <= float(info.max):
         raise ValueError(f"input_scale must be a normal number in {dtype}, got {scale:g}")
     return scale
-
-
-class Parameters(dict[str, np.ndarray]):
-    """A network's parameters by name, each a view into ``net.theta``; assigning to a name writes through."""
-
-    def __setitem__(self, name: str, value: ArrayLike) -> None:
-        if name not in self:
-            raise KeyError(f"no parameter {name!r}; there are {', '.join(self)}")
-        view = self[name]
-        view[...] = check_parameters(name, value, view.shape, view.dtype)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Write several parameters through."""
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
-
-    def __ior__(self, other: Any) -> Parameters:  # type: ignore[override,misc]
-        self.update(other)
-        return self
-
-    def _refuse(self, *args: object) -> NoReturn:
-        raise TypeError("parameters belong to the network and cannot be removed or added")
-
-    __delitem__ = clear = pop = popitem = setdefault = _refuse
-
-    def __reduce__(self) -> tuple[type[dict[str, np.ndarray]], tuple[dict[str, np.ndarray]]]:
-        return dict, (dict(self),)  # a copy has no network behind it
 
 
 class Network:
@@ -295,11 +269,21 @@ class Network:
         if not self.loss_function.classifies:
             raise ValueError(f"predict_proba needs a classifier, got loss {self.loss_function.name!r}; use predict")
         Z = self.outputs(X, threads)
-        if self.loss_function.inverse_link == "softmax":
-            return self.kernels.softmax.unchecked(Z)  # type: ignore[no-any-return]
         if self.n_outputs == 1:  # sigmoid(-z) keeps the digits that 1 - sigmoid(z) loses
             Z = np.concatenate([-Z, Z], axis=1)
+        return self._probabilities(Z)
+
+    def _probabilities(self, Z: np.ndarray) -> np.ndarray:
+        if self.loss_function.inverse_link == "softmax":
+            return self.kernels.softmax.unchecked(Z)  # type: ignore[no-any-return]
         return self.kernels.activation_forward.unchecked(Z, "sigmoid")  # type: ignore[no-any-return]
+
+    def _natural(self, Z: np.ndarray) -> np.ndarray:
+        """Predictions as metrics take them, of outputs z (N, K): probabilities or values."""
+        if not self.loss_function.classifies:
+            return self.decide(Z)
+        P = self._probabilities(Z)
+        return P[:, 0] if self.n_outputs == 1 else P
 
     def predict(self, X: Data, *, threads: int | None = None) -> np.ndarray:
         """Predictions: the class, 0 or 1, or the value.
@@ -324,7 +308,13 @@ class Network:
         return self.decide(self.outputs(X, threads))
 
     def evaluate(
-        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None, *, threads: int | None = None
+        self,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        metrics: Metrics | None = None,
+        threads: int | None = None,
     ) -> dict[str, float]:
         """Loss and scores on data, without penalties.
 
@@ -335,6 +325,8 @@ class Network:
         y : array_like
             As for :meth:`fit`.
         sample_weight : array_like (N,), optional
+        metrics : str, callable, or list or dict of those, optional
+            More scores, by name or as functions; see :mod:`fastnn.metrics`.
         threads : int, optional
 
         Returns
@@ -352,30 +344,23 @@ class Network:
         ValueError, TypeError
             If an argument does not fit.
         """
-        return self.evaluate_checked(*self.check_data(X, y, sample_weight), check_threads(threads))
+        more = check_metrics(metrics, self.loss_function)
+        return self.evaluate_checked(*self.check_data(X, y, sample_weight), check_threads(threads), more)
 
-    def score_names(self) -> tuple[str, ...]:
-        """Names of the scores that a history keeps of :meth:`evaluate`."""
-        return ("loss", "accuracy") if self.loss_function.classifies else ("loss", "mse", "mae", "r2")
-
-    def evaluate_checked(self, X: Rows, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> dict[str, float]:
+    def evaluate_checked(
+        self,
+        X: Rows,
+        y: np.ndarray,
+        w: np.ndarray | None,
+        threads: int | None,
+        metrics: tuple[Metric, ...] = (),
+    ) -> dict[str, float]:
         """:meth:`evaluate` for what :meth:`check_data` returned."""
         Z = self.plan.forward(self._theta, X, threads=threads, buffers=self._state)
-        loss = self.loss_function.value(self.kernels, Z, y, w)
-        if self.loss_function.classifies:
-            return {"loss": loss, "accuracy": float(np.average(self.loss_function.hits(Z, y), weights=w))}
-        truth = y.astype(np.float64)
-        error = self.decide(Z).reshape(Z.shape).astype(np.float64) - truth
-        total = np.average((truth - np.average(truth, axis=0, weights=w)) ** 2, axis=0, weights=w)
-        rest = np.average(error**2, axis=0, weights=w)
-        constant = total == 0.0
-        r2 = np.where(constant, (rest == 0.0).astype(np.float64), 1.0 - rest / np.where(constant, 1.0, total))
-        mae = np.average(np.abs(error), axis=0, weights=w)
-        scores = {"loss": loss, "mse": float(rest.mean()), "mae": float(mae.mean()), "r2": float(r2.mean())}
-        half_deviance = self.loss_function.half_deviance(Z, truth, error)
-        if half_deviance is not None:
-            scores["deviance"] = float((2.0 * np.average(half_deviance, axis=0, weights=w)).mean())
-        return scores
+        loss = self.loss_function
+        scores = default_scores(loss, self.kernels, Z, y, w, self.decide)
+        predictions = self._natural(Z) if metrics else Z
+        return scores | {metric.name: metric(loss, y, predictions, w) for metric in metrics}
 
     # The objective and its derivatives.
 

@@ -1,4 +1,8 @@
-"""Learning curves and spectra, drawn with matplotlib (imported when used; no pyplot: no global state, no display)."""
+"""Learning curves and spectra, drawn with matplotlib, which is imported when used.
+
+Figures that are to be looked at are pyplot's: notebooks show them, scripts with ``plt.show()``. One that only goes to a
+file, or into axes that are given, never touches pyplot: no global state, no display.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,6 @@ from .names import listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["plot_history", "plot_spectrum"]
 __dir__ = listing(__all__)
@@ -26,8 +29,11 @@ _PARTS = {
     "val_": ("validation", "#2ca02c", "--"),
     "test_": ("test", "#d62728", "--"),
 }
-#: The lower panel shows the first of these that the history has.
+#: The second panel shows the first of these that the history has.
 _SCORES = {"accuracy": "accuracy", "r2": "R²"}
+#: Series that have no panel of their own.
+_NOT_METRICS = {"epoch", "loss", *_SCORES, "mse", "mae", "deviance", "learning_rate", "seconds"}
+_NOT_METRICS |= {"gradient_norm", "step", "damping"}
 
 
 class Series(Protocol):
@@ -69,26 +75,27 @@ def plot_history(
     *,
     ax: Axes | Sequence[Axes] | None = None,
     title: str | None = None,
-) -> Figure:
-    """Draw loss and accuracy over the epochs.
+) -> np.ndarray:
+    """Draw loss, score and metrics over the epochs, or over the iterations of a full-batch solver.
 
     Parameters
     ----------
     history : History or mapping
-        What `Sequential.fit` returns, or a mapping with lists of one number per epoch. Series that are drawn: ``loss``
-        and the score (``accuracy``, else ``r2``), each also with the prefix ``val_`` or ``test_``; ``epoch`` gives
-        the horizontal axis, else 1, 2, … does.
+        What `Sequential.fit` returns, or a mapping with lists of one number per epoch. Series that are drawn: ``loss``,
+        the score (``accuracy``, else ``r2``) and metrics, each also with the prefix ``val_`` or ``test_``; ``epoch``
+        gives the horizontal axis, else 1, 2, … does. A dotted line marks the epoch of the smallest ``val_loss``.
     path : str or path-like, optional
         Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
     ax : Axes or sequence of Axes, optional
-        Where to draw: the first gets the loss, the second the score. Without it a new figure is made.
+        Where to draw: the first gets the loss, the second the score, further ones the metrics, as far as they go.
+        Without it a new figure is made, by pyplot unless it goes to a file.
     title : str, optional
         Title above the first panel.
 
     Returns
     -------
-    matplotlib.figure.Figure
-        The figure drawn into.
+    ndarray of matplotlib.axes.Axes
+        Those drawn into, from top to bottom; ``axes[0].figure`` is the figure.
 
     Raises
     ------
@@ -97,53 +104,94 @@ def plot_history(
     ImportError
         If matplotlib is not installed (``pip install "fastnn[cli]"``).
     """
-    losses = {prefix: values for prefix in _PARTS if (values := _series(history, prefix + "loss"))}
-    if not losses:
+    if not _curves(history, "loss"):
         raise ValueError("history has no finished epochs: nothing to plot")
-    score = next((name for name in _SCORES if any(_series(history, prefix + name) for prefix in _PARTS)), None)
-    scores = {prefix: values for prefix in _PARTS if score and (values := _series(history, prefix + score))}
-    epochs = _series(history, "epoch")
+    score = next((name for name in _SCORES if _curves(history, name)), None)
+    panels = ["loss", *([score] if score else []), *_metric_names(history)]
 
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import PercentFormatter
 
     if ax is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.4, 6.4 if scores else 3.6), layout="constrained")
-        axes: list[Any] = list(figure.subplots(2 if scores else 1, 1, sharex=True, squeeze=False)[:, 0])
+        axes = _new_figure(len(panels), path is not None)
     else:
         axes = list(ax) if isinstance(ax, Iterable) else [ax]
         if not axes:
             raise ValueError("ax must hold at least one Axes, got none")
-        figure = axes[0].figure
-
-    def draw(axis: Any, curves: dict[str, list[float]], label: str) -> None:
-        for prefix, values in curves.items():
-            name, colour, style = _PARTS[prefix]
-            x = epochs if epochs and len(epochs) == len(values) else range(1, len(values) + 1)
-            # A single epoch has no line: show the point.
-            axis.plot(x, values, style, color=colour, label=name, marker="o" if len(values) == 1 else None)
-        axis.set_ylabel(label)
-        axis.grid(True, alpha=0.3)
-        axis.legend()
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-    draw(axes[0], losses, "loss")
-    flat = [value for values in losses.values() for value in values if math.isfinite(value)]
-    if min(flat) > 0 and max(flat) > 30 * min(flat):
-        axes[0].set_yscale("log")
-        axes[0].set_ylabel("loss (log scale)")
-    if scores and len(axes) > 1:
-        draw(axes[1], scores, _SCORES[score or ""])
-        if score == "accuracy":
-            axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1 if scores and len(axes) > 1 else 0].set_xlabel("epoch")
+    best = _best_epoch(history)
+    for axis, name in zip(axes, panels, strict=False):
+        _draw(axis, history, name, best)
+        if name == "accuracy":
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[min(len(axes), len(panels)) - 1].set_xlabel(getattr(history, "unit", "epoch"))
     if title is not None:
         axes[0].set_title(title)
     if path is not None:
         with write_aside(path) as temporary:
-            figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
-    return figure
+            axes[0].figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+    drawn = np.empty(len(axes), dtype=object)
+    drawn[:] = axes
+    return drawn
+
+
+def _curves(history: Series, name: str) -> dict[str, list[float]]:
+    """The series of a name that have numbers, by prefix."""
+    return {prefix: values for prefix in _PARTS if (values := _series(history, prefix + name))}
+
+
+def _metric_names(history: Series) -> list[str]:
+    """Further series of rows of the data, without their prefixes."""
+    keys = history.keys() if hasattr(history, "keys") else ()
+    found = {key.removeprefix("val_").removeprefix("test_") for key in keys if isinstance(key, str)} - _NOT_METRICS
+    return [name for name in sorted(found) if _curves(history, name)]
+
+
+def _best_epoch(history: Series) -> float | None:
+    """Place on the horizontal axis of the smallest validation loss; None where there is none."""
+    losses = _series(history, "val_loss")
+    if losses is None:
+        return None
+    at = int(np.nanargmin(losses))
+    epochs = _series(history, "epoch")
+    return epochs[at] if epochs and len(epochs) == len(losses) else float(at + 1)
+
+
+def _new_figure(n_panels: int, to_file: bool) -> list[Any]:
+    """Axes of a new figure, one above the other; pyplot's unless it only goes to a file."""
+    size = (6.4, 3.6 if n_panels == 1 else 3.2 * n_panels)
+    if to_file:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size, layout="constrained")
+    else:
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(figsize=size, layout="constrained")
+    return list(figure.subplots(n_panels, 1, sharex=True, squeeze=False)[:, 0])
+
+
+def _draw(axis: Any, history: Series, name: str, best: float | None) -> None:
+    """One panel."""
+    from matplotlib.ticker import MaxNLocator
+
+    curves, epochs, label = _curves(history, name), _series(history, "epoch"), _SCORES.get(name, name)
+    for prefix, values in curves.items():
+        part, colour, style = _PARTS[prefix]
+        x = epochs if epochs and len(epochs) == len(values) else range(1, len(values) + 1)
+        # A single epoch has no line: show the point.
+        axis.plot(x, values, style, color=colour, label=part, marker="o" if len(values) == 1 else None)
+    if best is not None:
+        unit = getattr(history, "unit", "epoch")
+        label_of_best = f"smallest validation loss ({unit} {best:g})" if name == "loss" else None
+        axis.axvline(best, color="0.4", linestyle=":", linewidth=1.0, label=label_of_best)
+    if name == "loss":
+        flat = [value for values in curves.values() for value in values if math.isfinite(value)]
+        if min(flat) > 0 and max(flat) > 30 * min(flat):
+            axis.set_yscale("log")
+            label = "loss (log scale)"
+    axis.set_ylabel(label)
+    axis.grid(True, alpha=0.3)
+    axis.legend()
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def plot_spectrum(
@@ -152,7 +200,7 @@ def plot_spectrum(
     *,
     ax: Axes | None = None,
     title: str | None = None,
-) -> Figure:
+) -> Axes:
     """Draw the density of eigenvalues, on a logarithmic axis, and the extreme ones.
 
     Parameters
@@ -162,13 +210,13 @@ def plot_spectrum(
     path : str or path-like, optional
         Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
     ax : Axes, optional
-        Where to draw. Without it a new figure is made.
+        Where to draw. Without it a new figure is made, by pyplot unless it goes to a file.
     title : str, optional
 
     Returns
     -------
-    matplotlib.figure.Figure
-        The figure drawn into.
+    matplotlib.axes.Axes
+        Those drawn into.
 
     Raises
     ------
@@ -177,14 +225,7 @@ def plot_spectrum(
     ImportError
         If matplotlib is not installed (``pip install "fastnn[cli]"``).
     """
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-        axis: Any = figure.subplots()
-    else:
-        axis = ax
-        figure = axis.figure
+    axis: Any = _new_figure(1, path is not None)[0] if ax is None else ax
     at, density = spectrum.density()
     axis.plot(at, density, color=_PARTS[""][1], label="density")
     for value, name, colour in (
@@ -203,5 +244,5 @@ def plot_spectrum(
         axis.set_title(title)
     if path is not None:
         with write_aside(path) as temporary:
-            figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
-    return figure
+            axis.figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+    return axis  # type: ignore[no-any-return]

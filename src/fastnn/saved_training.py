@@ -30,6 +30,7 @@ from .schema import (
     decode,
     encode,
 )
+from .training.data import RESERVED
 from .training.history import SERIES, History, StopFlag
 from .training.kfac import Factors
 from .training.state import TrainingState
@@ -222,7 +223,7 @@ class _TrainingReader:
     def _history(self) -> History:
         columns = decode(self._data["history"])
         expected = {name for name in SERIES if name != "accuracy" or self._net.loss_function.classifies}
-        if not expected <= columns.keys() or not all(name in expected or name[:4] == "val_" for name in columns):
+        if not expected <= columns.keys() or columns.keys() & {*RESERVED} - expected:  # others are those of metrics
             raise ValueError(f"the history cannot have the series {list(columns)!r:.100}")
         history = History(tuple(columns))
         for name, column in columns.items():

@@ -313,6 +313,8 @@ class ReduceOnPlateau(Schedule):
         Lowest rate, in [0, η].
     monitor : str, optional
         A series of the history. None is ``val_loss``, or ``loss`` without validation data.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether the series should fall or rise; "auto" goes by its name, if that is one that fastnn gives.
 
     Raises
     ------
@@ -321,8 +323,7 @@ class ReduceOnPlateau(Schedule):
 
     Notes
     -----
-    torch's ReduceLROnPlateau with ``threshold_mode="abs"``. Series named accuracy or r2 are to rise, the others to
-    fall. A value that is not a number is no improvement.
+    torch's ReduceLROnPlateau with ``threshold_mode="abs"``. A value that is not a number is no improvement.
     """
 
     learning_rate: float
@@ -332,6 +333,7 @@ class ReduceOnPlateau(Schedule):
     cooldown: int = 0
     minimum: float = 0.0
     monitor: str | None = None
+    mode: str = "auto"
 
     def __post_init__(self) -> None:
         self._check("learning_rate", above=0.0)
@@ -342,6 +344,7 @@ class ReduceOnPlateau(Schedule):
         self._check("minimum", minimum=0.0, maximum=self.learning_rate)
         if self.monitor is not None and not isinstance(self.monitor, str):
             raise TypeError(f"monitor must be the name of a series or None, got {self.monitor!r}")
+        check_mode(self.mode)
 
     @property
     def plateau(self) -> ReduceOnPlateau:
@@ -367,6 +370,13 @@ class ReduceOnPlateau(Schedule):
             memory["cooling"] -= 1
         if memory["waited"] > self.patience:
             memory.update(scale=memory["scale"] * self.factor, waited=0, cooling=self.cooldown)
+
+
+def check_mode(mode: object) -> str:
+    """Whether a monitored series should rise or fall: "auto", "min" or "max"."""
+    if not isinstance(mode, str) or mode not in ("auto", "min", "max"):
+        raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+    return mode
 
 
 def improves(value: float, best: float | None, min_delta: float, rising: bool) -> bool:

@@ -10,6 +10,7 @@ from . import io, training
 from ._typing import JSON, ArrayLike, BatchSource, Data, DTypeLike, Seed
 from .layers import Layer
 from .losses import Loss
+from .metrics import Metrics
 from .names import explains_arguments, listing
 from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
@@ -124,6 +125,8 @@ class Sequential(Network):
         class_weight: Mapping[int, float] | str | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
+        metrics: Metrics | None = None,
+        train_metrics: bool = False,
         l1: float = 0.0,
         l2: float = 0.0,
         clip_norm: float | None = None,
@@ -175,6 +178,14 @@ class Sequential(Network):
         validation_split : float, default=0.0
             In [0, 1): fraction of the rows held out for validation, drawn at random; stratified by class. Later calls
             hold out the same rows, unless `seed` is given.
+        metrics : str, callable, or list or dict of those, optional
+            More scores of the validation rows after each epoch: names such as ``"f1"`` and ``"roc_auc"``, functions
+            ``f(y_true, y_pred)`` of probabilities or values, or a dict of either by name; :mod:`fastnn.metrics` says
+            which there are and what functions get. The series are ``val_`` and the name. What a callback or a
+            schedule monitors by a known name, as ``EarlyStopping("val_f1")`` does, need not be given.
+        train_metrics : bool, default=False
+            Whether `metrics` are evaluated on the training rows, too, by their names alone: one more pass over these
+            rows, with the parameters at the end of the epoch. Not for batches from an iterator.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases. l1 sets useless weights to 0, by soft
             thresholding in every update (:mod:`fastnn.optimizers`); with `KFAC` it only makes them small.
@@ -230,6 +241,8 @@ class Sequential(Network):
             class_weight=class_weight,
             validation_data=validation_data,
             validation_split=validation_split,
+            metrics=metrics,
+            train_metrics=train_metrics,
             l1=l1,
             l2=l2,
             clip_norm=clip_norm,

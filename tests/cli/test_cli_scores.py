@@ -6,8 +6,8 @@ from cli_cases import flowers, line_data, write_csv
 
 from fastnn import linear
 from fastnn.cli.encoding import prepare
-from fastnn.cli.scores import area_under_roc, balanced_accuracy
 from fastnn.cli.tables import read
+from fastnn.metrics import area_under_roc, balanced_accuracy
 
 
 def lines(out):

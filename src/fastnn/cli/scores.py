@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 
 from ..layers import Dense, Standardize
+from ..metrics import area_under_roc, balanced_accuracy
 from ..sequential import Sequential
 from ..solvers import LBFGS
 from .encoding import Encoding, Split
@@ -114,26 +115,3 @@ def baselines(net: Sequential, encoding: Encoding, split: Split, l2: float, thre
     name = "majority" if encoding.classes else "mean"
     hidden = sum(isinstance(layer, Dense) for layer in net.layers) > 1
     return ({"linear model": linear} if hidden else {}) | {name: constant}
-
-
-def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean over the classes in `y` of the share of their rows that are right."""
-    return float(np.mean([np.mean(predicted[y == k] == k) for k in np.unique(y)]))
-
-
-def area_under_roc(y: np.ndarray, probabilities: np.ndarray) -> float:
-    """Chance that a row of a class gets a higher probability of it than a row of the rest, ties as half.
-
-    Of two classes that of the second; of more the mean over the classes. NaN where no class has rows and a rest.
-    """
-    k = probabilities.shape[1]
-    areas = [_area(y == i, probabilities[:, i]) for i in ([1] if k == 2 else range(k)) if 0 < (y == i).sum() < len(y)]
-    return float(np.mean(areas)) if areas else math.nan
-
-
-def _area(positive: np.ndarray, score: np.ndarray) -> float:
-    # Mann and Whitney's U by ranks; equal scores share the mean of theirs.
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    n = int(positive.sum())
-    return float((rank[positive].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))

@@ -54,7 +54,7 @@ class LayerConvexity:
     residual: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ConvexityReport:
     """Where the objective is convex around the present parameters, and where not.
 
@@ -105,6 +105,8 @@ class ConvexityReport:
         local = "convex" if self.convex else "not convex"
         lines.append(f"gradient norm {self.gradient_norm:.4g}: {self.verdict}; the Hessian here is {local}")
         return "\n".join(lines)
+
+    __repr__ = __str__  # as notebooks and prompts show it
 
 
 @shared_arguments

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import os
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["Spectrum", "spectrum", "trace"]
 
@@ -73,7 +72,7 @@ class Spectrum:
 
     def plot(
         self, path: str | os.PathLike[str] | None = None, *, ax: Axes | None = None, title: str | None = None
-    ) -> Figure:
+    ) -> Axes:
         """Draw the density; see :func:`fastnn.plotting.plot_spectrum`."""
         from ..plotting import plot_spectrum
 

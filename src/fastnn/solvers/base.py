@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -59,7 +59,7 @@ class Iteration:
     damping: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SolverResult:
     """What a solver has found and how.
 
@@ -94,6 +94,13 @@ class SolverResult:
     def converged(self) -> bool:
         """Whether the gradient's norm came to tol, or the value's change to ftol."""
         return self.status in ("converged", "small_change")
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} of the {name}" for name, count in asdict(self.evaluations).items() if count)
+        return (
+            f"SolverResult({self.status}: {self.message}; {self.iterations:,} iterations, value={self.value:.6g}, "
+            f"gradient_norm={self.gradient_norm:.3g}; evaluations: {counts or 'none'})"
+        )
 
 
 class Finished(Exception):

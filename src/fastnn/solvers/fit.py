@@ -16,7 +16,7 @@ from ..checks import check_seed
 from ..network import Network
 from ..objective import Objective
 from ..training.callback_protocol import begin_callbacks, call_callbacks, end_callbacks
-from ..training.data import Dataset, hold_out, training_data
+from ..training.data import Dataset, Scoring, hold_out, training_data
 from ..training.history import Callback, DivergenceError, EpochResult, History, StopFlag
 from ..training.options import FitOptions
 from ..training.progress import Progress
@@ -45,9 +45,8 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike,
             assert isinstance(data, Dataset)
             hold_out(data, options, generator)
             data.drop_rows_that_do_not_count()
-            keys: tuple[str, ...] = SERIES
-            if data.validation is not None:
-                keys = (*SERIES[:-1], *("val_" + key for key in net.score_names()), SERIES[-1])
+            scoring = Scoring(net, data, options, data.validation is not None)
+            keys = (*SERIES[:-1], *scoring.train, *scoring.validation, SERIES[-1])
             history = History(keys)
             begin_callbacks(callbacks, keys)
             rows, targets, weight = data.training_part()
@@ -66,7 +65,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike,
     except BaseException:
         net.state[...] = state_before
         raise
-    observer = _Observer(net, objective, data.validation, threads, history, callbacks)
+    observer = _Observer(net, objective, scoring, threads, history, callbacks)
     net.feature_names = net.feature_names or data.names
     net.training_state = None  # nothing that could be resumed
     net.history = history
@@ -125,12 +124,12 @@ class _Observer:
         self,
         net: Network,
         objective: Objective,
-        validation: Dataset | None,
+        scoring: Scoring,
         threads: int,
         history: History,
         callbacks: list[Callback],
     ) -> None:
-        self.net, self.objective, self.validation, self.threads = net, objective, validation, threads
+        self.net, self.objective, self.scoring, self.threads = net, objective, scoring, threads
         self.history, self.callbacks = history, callbacks
         self.progress: Progress | None = None
         self._stop = StopFlag()
@@ -152,20 +151,19 @@ class _Observer:
         net.theta[...] = iteration.theta
         for place, values in statistics:
             net.state[place] = values
-        scores: dict[str, float] = {}
-        if self.validation is not None:
-            scores = {f"val_{name}": value for name, value in self.validation.evaluate(self.threads).items()}
+        metrics, validation = self.scoring.scores(self.threads)
         result = EpochResult(
             iteration.number,
             iteration.value,
             None,
             math.nan,
             seconds,
-            scores,
+            validation,
             iteration.number,
             net,
             self.history,
             {"gradient_norm": iteration.gradient_norm, "step": iteration.step, "damping": iteration.damping},
+            metrics=metrics,
             stop_flag=self._stop,
         )
         self.history.append(result)

@@ -7,6 +7,8 @@ try:
 except ImportError as error:
     raise ImportError('fastnn\'s tables need scikit-learn: pip install "fastnn[sklearn]"') from error
 
+from ..names import listing
 from .encoder import TableEncoder
 
 __all__ = ["TableEncoder"]
+__dir__ = listing(__all__)

@@ -12,12 +12,14 @@ import numpy as np
 from .._typing import ArrayLike, Data, Rows
 from ..checks import check_number, check_sample_weight, column_names, plain_values, rows_that_count
 from ..layout import Parts
+from ..metrics import Metric, check_metrics, default_names, monitored
 from ..network import Network
 from ..schema import printable
 from .options import TrainingOptions
 
 __all__ = [
     "Dataset",
+    "Scoring",
     "Stream",
     "balanced_weights",
     "check_class_weight",
@@ -30,6 +32,9 @@ __all__ = [
 
 #: Weight of each class, or "balanced".
 ClassWeight: TypeAlias = dict[int, float] | str
+
+#: Names that no metric can have: series of a history, of a solver's too.
+RESERVED = ("epoch", "learning_rate", "seconds", "gradient_norm", "step", "damping")
 
 #: Checked rows, targets and weights.
 Batch: TypeAlias = tuple[Rows, np.ndarray, np.ndarray | None]
@@ -264,9 +269,72 @@ class Dataset:
         part.X, part.y, part.weight, part.rows = self.X[held_out], self.y[held_out], weight, None
         self.validation = part
 
-    def evaluate(self, threads: int | None) -> dict[str, float]:
+    def evaluate(self, threads: int | None, metrics: tuple[Metric, ...] = ()) -> dict[str, float]:
         """What ``net.evaluate`` gives on all rows."""
-        return self.net.evaluate_checked(self.X, self.y, self.weight, threads)
+        return self.net.evaluate_checked(self.X, self.y, self.weight, threads, metrics)
+
+    def training_rows(self) -> Dataset:
+        """The rows to train on as data to evaluate: copies of them where they are not all, without class weights."""
+        part = copy.copy(self)
+        part.weight, part.rows, part.validation = self._row_weight, None, None
+        if self.rows is not None:
+            part.X, part.y = self.X[self.rows], self.y[self.rows]
+            part.weight = None if self._row_weight is None else self._row_weight[self.rows]
+        return part
+
+
+class Scoring:
+    """What is evaluated after each epoch, and the names of its series.
+
+    Parameters
+    ----------
+    net : Network
+    data : Dataset or Stream
+        With its validation rows, unless `validated` says that some are still to be held out.
+    options : TrainingOptions
+    validated : bool
+        Whether there are, or will be, validation rows.
+
+    Attributes
+    ----------
+    train, validation : tuple of str
+        Names of the series, those of validation with ``val_``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `metrics` or `train_metrics` do not fit.
+    """
+
+    def __init__(self, net: Network, data: Dataset | Stream, options: TrainingOptions, validated: bool) -> None:
+        loss = net.loss_function
+        given = check_metrics(options.metrics, loss, RESERVED)
+        if options.train_metrics and not given:
+            raise ValueError("train_metrics=True needs metrics, got metrics=None")
+        if options.train_metrics and isinstance(data, Stream):
+            raise ValueError("train_metrics=True needs arrays, X gives batches")
+        if given and not (validated or options.train_metrics):
+            raise ValueError("metrics: needs validation_data, validation_split, or train_metrics=True")
+        self._data, self._on_training = data, given if options.train_metrics else ()
+        self._on_validation = monitored(options.monitors(), loss, given) if validated else ()
+        self._rows: Dataset | None = None
+        self.train = tuple(metric.name for metric in self._on_training)
+        names = (*default_names(loss), *(metric.name for metric in self._on_validation)) if validated else ()
+        self.validation = tuple("val_" + name for name in names)
+
+    def scores(self, threads: int | None) -> tuple[dict[str, float], dict[str, float]]:
+        """The metrics on the training rows, and all scores of the validation rows."""
+        train: dict[str, float] = {}
+        if self._on_training and isinstance(self._data, Dataset):
+            self._rows = self._rows or self._data.training_rows()
+            found = self._rows.evaluate(threads, self._on_training)
+            train = {name: found[name] for name in self.train}
+        validation = self._data.validation
+        if validation is None:
+            return train, {}
+        return train, {
+            f"val_{name}": value for name, value in validation.evaluate(threads, self._on_validation).items()
+        }
 
 
 class Stream:

@@ -6,14 +6,17 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
 
 from .. import names
+from ..files import need
 from ..network import Network
 from ..schema import printable
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = [
     "SERIES",
@@ -23,7 +26,6 @@ __all__ = [
     "History",
     "StopFlag",
     "check_monitor",
-    "rises",
     "series_names",
 ]
 
@@ -79,6 +81,8 @@ class EpochResult:
     penalty : float
         The part of `loss` that is penalty, l1 ‖W‖₁ + ½ l2 ‖W‖² averaged over the batches in the same way; NaN for a
         solver that does not report it.
+    metrics : dict of float
+        Metrics of the training rows, with ``fit(train_metrics=True)``.
     """
 
     epoch: int
@@ -92,6 +96,7 @@ class EpochResult:
     history: History | None = field(default=None, repr=False, compare=False)
     solver: Mapping[str, float] = field(default_factory=dict)
     penalty: float = math.nan
+    metrics: Mapping[str, float] = field(default_factory=dict)
     stop_flag: StopFlag = field(default_factory=StopFlag, repr=False, compare=False)
 
     def stop(self) -> None:
@@ -106,16 +111,19 @@ class EpochResult:
     def __setstate__(self, state: dict[str, object]) -> None:
         # Pickled before 0.1.0 was released: the state of the run stood in the place of a flag.
         stopped = bool(getattr(state.get("_training"), "stopped", False))
-        self.__dict__.update({"stop_flag": StopFlag(stopped), **state})
+        self.__dict__.update({"stop_flag": StopFlag(stopped), "metrics": {}, **state})
         self.__dict__.pop("_training", None)
 
     def __getitem__(self, name: str) -> Any:
-        for further in (self.validation, self.solver):
+        for further in (self.validation, self.metrics, self.solver):
             if name in further:
                 return further[name]
         if name in SERIES:
             return getattr(self, name)
-        raise KeyError(f"no record {name!r}; there are {', '.join((*SERIES, *self.validation, *self.solver))}")
+        raise KeyError(f"no record {name!r}; there are {', '.join(self._names())}")
+
+    def _names(self) -> tuple[str, ...]:
+        return (*SERIES[:-2], *self.metrics, *self.validation, *self.solver, *SERIES[-2:])
 
 
 #: Called with each epoch's result; :mod:`fastnn.callbacks` says which methods it may have besides.
@@ -126,9 +134,12 @@ class History:
     """Record of a training run, one entry per epoch.
 
     ``history["loss"]`` is a list, :meth:`keys` has the names: ``epoch``, ``loss``, ``accuracy`` (classifiers only),
-    with validation data ``val_loss`` and the other results of ``net.evaluate``, ``learning_rate``, ``seconds``.
-    ``len(history)`` is the number of epochs. A full-batch solver has one entry per iteration, with ``gradient_norm``,
-    ``step`` and ``damping`` instead of the accuracy and the learning rate.
+    metrics of the training rows, with validation data ``val_loss`` and the other results of ``net.evaluate``,
+    ``learning_rate``, ``seconds``. A full-batch solver has one entry per iteration, with ``gradient_norm``, ``step``
+    and ``damping`` instead of the accuracy and the learning rate.
+
+    ``history[-1]`` is the last epoch as a dict, ``history[:3]`` the first three as a list of dicts; ``len(history)`` is
+    the number of epochs, iteration goes over them. So ``pandas.DataFrame(history)`` is a table with a row per epoch.
 
     Attributes
     ----------
@@ -169,7 +180,17 @@ class History:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_columns": self.to_dict()}
 
-    def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Figure:
+    def to_frame(self) -> DataFrame:
+        """The record as a pandas DataFrame: a row per epoch, whose number is the index.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return need("pandas", "History.to_frame").DataFrame(self.to_dict()).set_index("epoch")
+
+    def plot(self, path: str | os.PathLike[str] | None = None, **options: Any) -> np.ndarray:
         """Draw the curves with matplotlib; see :func:`fastnn.plotting.plot_history`.
 
         Parameters
@@ -181,7 +202,8 @@ class History:
 
         Returns
         -------
-        matplotlib.figure.Figure
+        ndarray of matplotlib.axes.Axes
+            Without `path` and `ax` of a figure of pyplot: a notebook shows it, a script with ``plt.show()``.
 
         Raises
         ------
@@ -194,37 +216,58 @@ class History:
 
         return plot_history(self, path, **options)
 
-    def __getitem__(self, key: str) -> list[Any]:
-        if key not in self._columns:
-            raise KeyError(f"no record {key!r}; there are {printable(', '.join(self._columns))}")
-        return self._columns[key]
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, key: str | int | slice) -> list[Any] | dict[str, Any]:
+        if isinstance(key, str):
+            if key not in self._columns:
+                hint = names.suggestion(key, self._columns)
+                raise KeyError(f"no record {key!r}; there are {printable(', '.join(self._columns))}{hint}")
+            return self._columns[key]
+        columns = self.to_dict()
+        places = range(len(columns["epoch"]))[key]  # as of a list: negative ones count from the end
+        if isinstance(places, range):
+            return [{name: column[place] for name, column in columns.items()} for place in places]
+        return {name: column[places] for name, column in columns.items()}
 
     def __contains__(self, key: object) -> bool:
         return key in self._columns
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self[:])
 
     def __len__(self) -> int:
         return len(self._columns["epoch"])
 
+    @property
+    def unit(self) -> str:
+        """What an entry is: "epoch", or of a full-batch solver "iteration"."""
+        return "iteration" if "gradient_norm" in self._columns else "epoch"
+
     def __repr__(self) -> str:
-        if not len(self):
-            return "History(0 epochs)"
-        names = [name for name in self._columns if name.endswith(("loss", "accuracy"))]
-        last = [f"{key}={self._columns[key][-1]:.6g}" for key in names]
-        return f"History({len(self)} epochs, last {', '.join(last)})"
+        columns = self.to_dict()
+        n = len(columns["epoch"])
+        count = f"{n:,} {self.unit}{'' if n == 1 else 's'}"
+        if not n:
+            return f"History({count})"
+        shown = [name for name in columns if name not in ("epoch", "step", "damping", "learning_rate", "seconds")]
+        text = f"{count}, last " + ", ".join(f"{key}={columns[key][-1]:.6g}" for key in shown)
+        losses = [value for value in columns.get("val_loss", ()) if math.isfinite(value)]
+        if losses:
+            at = columns["val_loss"].index(min(losses))
+            text += f"; smallest val_loss={min(losses):.6g} in {self.unit} {columns['epoch'][at]}"
+        return f"History({printable(text)})"
 
 
-def series_names(classifies: bool, scores: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Series of a training's history; `scores` are those of its validation data."""
-    names = [name for name in SERIES if name != "accuracy" or classifies]
-    return (*names[:-2], *("val_" + score for score in scores), *names[-2:])
-
-
-def rises(series: str) -> bool:
-    """Whether more of a series is better."""
-    return series.removeprefix("val_") in ("accuracy", "r2")
+def series_names(classifies: bool, train: tuple[str, ...] = (), validation: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Series of a training's history, with those of metrics and of validation."""
+    usual = [name for name in SERIES if name != "accuracy" or classifies]
+    return (*usual[:-2], *train, *validation, *usual[-2:])
 
 
 def check_monitor(monitor: str | None, series: tuple[str, ...]) -> str:

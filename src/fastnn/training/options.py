@@ -11,7 +11,9 @@ import numpy as np
 from .. import optimizers
 from .._typing import ArrayLike, Data
 from ..checks import check_flag, check_integer, check_number, check_seed, check_threads
+from ..metrics import Metrics
 from ..optimizers import Optimizer, Solver
+from ..schedules import Schedule
 from .callback_protocol import check_callbacks
 from .history import Callback
 
@@ -39,6 +41,8 @@ class TrainingOptions:
     class_weight: Mapping[int, float] | str | None = None
     validation_data: tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike | None] | None = None
     validation_split: float = 0.0
+    metrics: Metrics | None = None
+    train_metrics: bool = False
     l1: float = 0.0
     l2: float = 0.0
     clip_norm: float | None = None
@@ -66,7 +70,7 @@ class TrainingOptions:
                 f"clip_value: expected at least l1={self.l1!r}, got {self.clip_value!r}: smaller gradients move no "
                 "weight away from 0"
             )
-        for name in ("shuffle", "deterministic", "resume"):
+        for name in ("shuffle", "train_metrics", "deterministic", "resume"):
             checked[name] = check_flag(name, getattr(self, name))
         checked["threads"] = check_threads(self.threads)
         checked["validation_split"] = check_number("validation_split", self.validation_split, minimum=0.0, below=1.0)
@@ -76,6 +80,12 @@ class TrainingOptions:
 
     def _set(self, values: dict[str, object]) -> None:
         self.__dict__.update(values)  # the fields are frozen once they are checked
+
+    def monitors(self) -> list[object]:
+        """Series that schedules and callbacks watch, as far as they say so."""
+        schedule = self.optimizer.learning_rate if isinstance(self.optimizer, Optimizer) else None
+        plateau = schedule.plateau if isinstance(schedule, Schedule) else None
+        return [] if plateau is None else [plateau.monitor]
 
     def differs(self, name: str) -> bool:
         """Whether an argument is not its default."""
@@ -105,3 +115,6 @@ class FitOptions(TrainingOptions):
         checked["callbacks"] = tuple(check_callbacks(self.callbacks))
         self._set(checked)
         super().__post_init__()
+
+    def monitors(self) -> list[object]:
+        return [*super().monitors(), *(getattr(callback, "monitor", None) for callback in self.callbacks)]

@@ -83,4 +83,7 @@ def _default_figures(result: EpochResult) -> dict[str, str]:
     for name in ("val_loss", "val_accuracy", "val_r2"):
         if name in result.validation:
             values[name] = f"{result[name]:.4f}" if name != "val_loss" else f"{result[name]:.4g}"
+    usual = ("val_loss", "val_accuracy", "val_r2", "val_mse", "val_mae", "val_deviance")
+    for more in (result.metrics, result.validation):
+        values |= {name: f"{value:.4g}" for name, value in more.items() if name not in usual}
     return values

@@ -13,13 +13,14 @@ import numpy as np
 from .._core.threads import blas_threads
 from .._typing import ArrayLike, BatchSource, Data, Seed
 from ..checks import check_integer, check_seed
+from ..metrics import Metrics, rises
 from ..names import explains_arguments
 from ..network import Network
 from ..optimizers import KFAC, Optimizer, Solver
 from ..plan import TrainResult, UpdateRule
 from ..schedules import Schedule
-from .data import Dataset, Stream, hold_out, training_data
-from .history import DivergenceError, EpochResult, History, check_monitor, rises, series_names
+from .data import Dataset, Scoring, Stream, hold_out, training_data
+from .history import DivergenceError, EpochResult, History, check_monitor, series_names
 from .kfac import Factors
 from .options import TrainingOptions
 from .passes import (
@@ -84,6 +85,8 @@ class Trainer:
     class_weight : dict or "balanced", optional
     validation_data : tuple, optional
     validation_split : float, default=0.0
+    metrics : str, callable, or list or dict of those, optional
+    train_metrics : bool, default=False
     l1, l2 : float, default=0.0
     clip_norm, clip_value : float, optional
     threads : int, optional
@@ -126,6 +129,8 @@ class Trainer:
         class_weight: Mapping[int, float] | str | None = None,
         validation_data: tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike | None] | None = None,
         validation_split: float = 0.0,
+        metrics: Metrics | None = None,
+        train_metrics: bool = False,
         l1: float = 0.0,
         l2: float = 0.0,
         clip_norm: float | None = None,
@@ -144,6 +149,8 @@ class Trainer:
             class_weight=class_weight,
             validation_data=validation_data,
             validation_split=validation_split,
+            metrics=metrics,
+            train_metrics=train_metrics,
             l1=l1,
             l2=l2,
             clip_norm=clip_norm,
@@ -196,9 +203,11 @@ class Trainer:
         if isinstance(self._data, Dataset):
             shared["n_rows"] = len(self._data.X)
         validated = self._data.validation is not None or options.validation_split
-        series = series_names(net.loss_function.classifies, net.score_names() if validated else ())
+        self._scoring = Scoring(net, self._data, options, bool(validated))
+        series = series_names(net.loss_function.classifies, self._scoring.train, self._scoring.validation)
         plateau = None if self._schedule is None else self._schedule.plateau
         self._monitor = None if plateau is None else check_monitor(plateau.monitor, series)
+        self._rising = plateau is not None and rises(self._monitor or "loss", plateau.mode)
         if previous is not None:
             _check_resumed(previous, self.optimizer, shared, series)
             generator = previous.generator
@@ -289,7 +298,7 @@ class Trainer:
         else:
             self._pass = ArrayPass(*arguments, epoch_loss)
         skips = data.weight is not None and not data.weight.all()
-        self._blocks = not (skips or factors) and data.validation is None
+        self._blocks = not (skips or factors or self._scoring.train) and data.validation is None
 
     @property
     def steps(self) -> int:
@@ -374,7 +383,7 @@ class Trainer:
             try:
                 passed, seconds = self._timed_pass(count)
                 what = self._not_finite(passed.result)
-                records = [] if what else self._record(passed, seconds, self._validate())
+                records = [] if what else self._record(passed, seconds)
             except BaseException as error:  # a signal's handler may raise between any two lines
                 start.restore_run(state, order)
                 state.theta, state.buffers = start.theta, start.buffers
@@ -428,16 +437,11 @@ class Trainer:
         # a parameter whose mean of squares is infinite would never move again
         return "" if all_finite(self.state.moments) else f"moments of {type(self.optimizer).__name__}"
 
-    def _validate(self) -> dict[str, float]:
-        if self._data.validation is None:
-            return {}
-        # BLAS, where it makes the products, may round a row's outputs differently for other sizes of the chunks.
-        scores = self._data.validation.evaluate(1 if self._deterministic else self._threads)
-        return {f"val_{name}": value for name, value in scores.items()}
-
-    def _record(self, passed: PassResult, seconds: float, scores: dict[str, float]) -> list[EpochResult]:
+    def _record(self, passed: PassResult, seconds: float) -> list[EpochResult]:
         """Count the epochs of one pass, and append them to the history."""
         state, result = self.state, passed.result
+        # BLAS, where it makes the products, may round a row's outputs differently for other sizes of the chunks.
+        metrics, validation = self._scoring.scores(1 if self._deterministic else self._threads)
         self._seconds = seconds
         count = len(result.losses)
         correct = (None,) * count if result.correct is None else result.correct
@@ -449,11 +453,12 @@ class Trainer:
                 accuracy,
                 rate,
                 seconds,
-                scores,
+                validation,
                 result.steps - passed.batches * (count - number),
                 self.net,
                 state.history,
                 penalty=penalty,
+                metrics=metrics,
                 stop_flag=state.stop_flag,
             )
             for number, (loss, accuracy, rate, penalty) in enumerate(figures, 1)
@@ -465,7 +470,7 @@ class Trainer:
         if state.plateau is not None and self._schedule is not None:
             name = self._monitor or "loss"
             for epoch in records:
-                self._schedule.plateau.update(state.plateau, float(epoch[name]), rises(name))
+                self._schedule.plateau.update(state.plateau, float(epoch[name]), self._rising)
         return records
 
     def _divergence(self, what: str, rate: float) -> DivergenceError:
