@@ -56,7 +56,7 @@ def test_curvature_that_is_not_defined(function, backend):
         cv.kfac_factors(fnn.Sequential([fnn.Dense(1)], loss="huber", **options), X, y, kind="mc")
 
 
-FUNCTIONS = [function for function in vars(cv).values() if inspect.isfunction(function)]
+FUNCTIONS = [getattr(cv, name) for name in cv.__all__ if inspect.isfunction(getattr(cv, name))]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)

@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal
 
 import fastnn as fnn
 from fastnn.curvature import Laplace, ggn, kfac_factors, output_jacobian
+from fastnn.curvature.predictive import class_probabilities, drawn_probabilities, predictive
 
 STRUCTURES = ("full", "block", "kfac", "last_layer")
 LOSSES = ("squared_error", "cross_entropy", "binary_cross_entropy", "poisson")
@@ -36,8 +37,19 @@ def small(loss: str, backend: str = "compiled", dtype: str = "float64", norm: bo
     return net, X, targets[loss], rng.integers(0, 4, 12).astype(float)
 
 
-def defined(net: Any, X: Any, y: Any, w: np.ndarray, structure: str) -> np.ndarray:
-    """G as the docstring defines it, a dense matrix over all parameters, or the last layer's."""
+def defined(net: Any, X: Any, y: Any, w: np.ndarray, structure: str, variance: np.ndarray | None = None) -> np.ndarray:
+    """G as the docstring defines it, a dense matrix over all parameters, or the last layer's.
+
+    With noise variances it is G / σ²: that of the network whose outputs are divided by σ_k, as a function of θ.
+    """
+    if variance is not None:
+        scaled, by = net.copy(), np.ones(net.n_parameters)
+        for name, start, shape in net.layout[-2:]:
+            scaled.parameters[name][...] /= np.sqrt(variance)
+            by[start : start + int(np.prod(shape))] = np.broadcast_to(1.0 / np.sqrt(variance), shape).ravel()
+        found = defined(scaled, X, y, w, structure)
+        by = by[len(by) - len(found) :]
+        return by[:, None] * found * by
     exact = net.copy()
     if structure == "full":
         return w.sum() * ggn(exact, X, y, sample_weight=w)
@@ -75,8 +87,7 @@ def test_dense_definitions(loss: str, structure: str, backend: str) -> None:
     net, X, y, w = small(loss, backend)
     posterior = Laplace(net, X, y, structure=structure, prior_precision=0.7, sample_weight=w)
     variance = posterior.noise_variance
-    noise = 1.0 if variance is None else variance
-    precision = defined(net, X, y, w, structure) / noise
+    precision = defined(net, X, y, w, structure, variance)
     P = len(precision)
     precision += 0.7 * np.eye(P)
     theta = net.theta[posterior.place]
@@ -172,8 +183,9 @@ def test_predictive_formulas() -> None:
         mean, std, Z, C = Laplace(net, X, y, prior_precision=0.3).predictive(X)
         v = np.einsum("nkk->nk", C)
         if loss == "cross_entropy":
-            np.testing.assert_allclose(mean, softmax(Z / np.sqrt(1 + np.pi * v / 8), axis=1))
-            np.testing.assert_allclose(mean.sum(axis=1), 1.0)
+            variance = v.sum(axis=1) - 2.0 * C[:, 0, 1]
+            mackay = expit((Z[:, 1] - Z[:, 0]) / np.sqrt(1 + np.pi * variance / 8))
+            np.testing.assert_allclose(mean, np.stack([1.0 - mackay, mackay], axis=1))
         if loss == "binary_cross_entropy":
             drawn = expit(Z + np.sqrt(v) * rng.standard_normal((40000, *Z.shape))).mean(axis=0)
             np.testing.assert_allclose(mean, drawn, atol=0.02)
@@ -189,6 +201,113 @@ def test_predictive_formulas() -> None:
     np.testing.assert_allclose(std, counts.std(axis=0), rtol=0.03)
 
 
+@pytest.mark.parametrize("K", [2, 3, 10])
+@pytest.mark.parametrize("kind", ["small", "medium", "large", "correlated"])
+def test_probabilities_of_classes_against_draws(K: int, kind: str) -> None:
+    rng = np.random.default_rng([K, len(kind)])
+    Z, B = 2.0 * rng.standard_normal((20, K)), rng.standard_normal((20, K, K)) / np.sqrt(K)
+    C = {"small": 0.3, "medium": 1.0, "large": 10.0, "correlated": 0.5}[kind] ** 2 * B @ B.transpose(0, 2, 1)
+    if kind == "correlated":
+        C += 30.0**2
+    exact = drawn_probabilities("softmax", Z, C, 20_000, rng)
+    found = class_probabilities(Z, C)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    # The formula is close where differences vary by about 1, and for two classes; far off it is still of the same kind.
+    limit = 0.02 if K == 2 or kind == "small" else 0.4 if kind == "large" else 0.12
+    assert np.abs(found - exact).max() < limit
+    # what is common to all logits, in the mean and in the covariance, says nothing
+    a, c = rng.standard_normal((20, 1)), rng.standard_normal((20, K))
+    shared = C + c[:, :, None] + c[:, None, :] + 3.0 * np.abs(c).max()
+    np.testing.assert_allclose(class_probabilities(Z + 500.0 * a, shared), found, atol=1e-12)
+    np.testing.assert_allclose(class_probabilities(Z, np.zeros_like(C)), softmax(Z, axis=1), atol=1e-15)
+
+
+def test_draws_on_request() -> None:
+    for loss in ("cross_entropy", "binary_cross_entropy"):
+        net, X, y, _ = small(loss)
+        posterior = Laplace(net, X, y, prior_precision=0.3)
+        drawn = posterior.predictive(X, method="monte_carlo", n_samples=20_000, seed=1)
+        again = posterior.predictive(X, method="monte_carlo", n_samples=20_000, seed=1)
+        np.testing.assert_array_equal(drawn.mean, again.mean)
+        assert np.abs(drawn.mean - posterior.predictive(X).mean).max() < 0.02
+    exact = Laplace(*small("squared_error")[:3])
+    np.testing.assert_array_equal(exact.predictive(X, method="monte_carlo").std, exact.predictive(X).std)
+    with pytest.raises(ValueError, match="method must be 'formula' or 'monte_carlo', got 'mc'"):
+        posterior.predictive(X, method="mc")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="n_samples"):
+        posterior.predictive(X, method="monte_carlo", n_samples=0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_far_from_the_data(loss: str) -> None:
+    """Everything is finite, or infinite with a warning."""
+    X, y = small(loss)[1:3]
+    linear = fnn.Sequential([fnn.Dense(2)], input_size=3, loss=loss, dtype="float64", seed=0)
+    posterior = Laplace(linear, X, y, prior_precision=0.3)
+    for scale in (1e3, 1e8, 1e120):
+        if loss == "poisson":
+            with pytest.warns(RuntimeWarning, match=r"rates .* too large for float64 in \d+ of 12 rows, and inf"):
+                result = posterior.predictive(scale * X)
+        else:
+            result = posterior.predictive(scale * X)
+            assert np.isfinite(result.mean).all()
+            assert np.isfinite(result.std).all()
+        assert not np.isnan([result.mean, result.std]).any()
+    with pytest.warns(RuntimeWarning, match="covariance is too large for float64 in 12 of 12 rows"):
+        result = posterior.predictive(1e200 * X)
+    assert not np.isnan(result.std).any()
+    assert not np.isnan(result.covariance).any()
+    if "cross_entropy" in loss:
+        assert (result.mean == 0.5).all()
+
+
+def test_rates_that_are_small_or_large() -> None:
+    from mpmath import exp, expm1, mp, sqrt
+
+    mp.dps = 50
+    Z = np.array([[-1e4], [-300.0], [300.0], [0.0], [-5.0], [3.0]])
+    v = np.array([[1e3], [600.0], [100.0], [1e-12], [0.0], [1.0]])
+    mean, std, _, _ = predictive("exp", Z, v[:, :, None], None, 0, np.random.default_rng(0))
+    for i in range(len(Z)):
+        z, u = mp.mpf(Z[i, 0]), mp.mpf(v[i, 0])
+        rate = exp(z + u / 2)
+        assert mean[i, 0] == pytest.approx(float(rate), rel=1e-12)
+        assert std[i, 0] == pytest.approx(float(sqrt(rate + expm1(u) * rate**2)), rel=1e-11)
+
+
+def test_every_output_has_its_own_noise() -> None:
+    """Of a linear model of K outputs with a flat prior each σ_k² is the unbiased estimate of that output alone."""
+    rng = np.random.default_rng(4)
+    X, noise = rng.standard_normal((80, 3)), np.array([0.1, 1.0, 20.0])
+    y = X @ rng.standard_normal((3, 3)) + noise * rng.standard_normal((80, 3))
+    net = fnn.Sequential([fnn.Dense(3, bias=False)], input_size=3, loss="squared_error", dtype="float64", seed=0)
+    net.theta[...] = np.linalg.lstsq(X, y, rcond=None)[0].ravel()
+    residuals = np.square(y - net.predict(X)).sum(axis=0)
+    posterior = Laplace(net, X, y, prior_precision=1e-9)
+    np.testing.assert_allclose(posterior.noise_variance, residuals / (80 - 3), rtol=1e-6)
+    expected = posterior.noise_variance * (1.0 + np.einsum("ni,ij,nj->n", X, np.linalg.inv(X.T @ X), X)[:, None])
+    np.testing.assert_allclose(posterior.predictive(X).std, np.sqrt(expected), rtol=1e-6)
+    pooled = Laplace(net, X, y, prior_precision=1e-9, noise_variance="pooled")
+    assert pooled.noise_variance == pytest.approx(residuals.sum() / (240 - 9), rel=1e-6)
+    assert pooled.log_marginal_likelihood() < posterior.log_marginal_likelihood()
+    given = Laplace(net, X, y, prior_precision=1e-9, noise_variance=posterior.noise_variance)
+    np.testing.assert_allclose(given.covariance(), posterior.covariance(), rtol=1e-9, atol=1e-14)
+    assert given.log_marginal_likelihood() == pytest.approx(posterior.log_marginal_likelihood(), rel=1e-12)
+    assert "noise_variance=[" in repr(posterior)
+    assert "[" not in repr(pooled)
+    # the units of an output matter to nothing else
+    scaled, by = net.copy(), np.array([1.0, 1.0, 1e3])
+    scaled.theta[...] = (net.theta.reshape(3, 3) * by).ravel()
+    other = Laplace(scaled, X, y * by, prior_precision=1e-12)
+    np.testing.assert_allclose(other.predictive(X).std, posterior.predictive(X).std * by, rtol=1e-6)
+    for wrong in ([1.0, 2.0], [1.0, 0.0, 2.0], [1.0, np.nan, 2.0]):
+        with pytest.raises(ValueError, match="noise_variance: expected 3 numbers above 0, one for each output"):
+            Laplace(net, X, y, noise_variance=wrong)
+    with pytest.raises(ValueError, match="noise_variance: output 1 is fitted exactly"):
+        Laplace(net, X, np.stack([y[:, 0], net.predict(X)[:, 1], y[:, 2]], axis=1))
+
+
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_evidence_is_largest_where_it_is_chosen(loss: str, structure: str) -> None:
@@ -198,7 +317,7 @@ def test_evidence_is_largest_where_it_is_chosen(loss: str, structure: str) -> No
     free: dict[str, Any] = {"structure": structure, "sample_weight": w}
     for fixed in ({}, {"prior_precision": 0.4}, {"noise_variance": 0.8}) if noisy else ({},):
         posterior = Laplace(net, X, y, **free, **fixed)
-        here = [posterior.prior_precision] + ([posterior.noise_variance] if noisy else [])
+        here = [posterior.prior_precision] + ([float(np.mean(posterior.noise_variance))] if noisy else [])
         best, gradient = posterior.log_marginal_likelihood(eval_gradient=True)
         for i, name in enumerate(("prior_precision", "noise_variance")[: len(here)]):
             if name in fixed:
@@ -225,7 +344,7 @@ def test_weights_count_rows() -> None:
     net, X, y, w = small("squared_error")
     rows = np.repeat(np.arange(12), w.astype(int))
     once, repeated = Laplace(net, X, y, sample_weight=w), Laplace(net, X[rows], y[rows])
-    assert once.noise_variance == pytest.approx(repeated.noise_variance, rel=1e-10)
+    np.testing.assert_allclose(once.noise_variance, repeated.noise_variance, rtol=1e-10)
     assert once.log_marginal_likelihood() == pytest.approx(repeated.log_marginal_likelihood(), rel=1e-12)
     np.testing.assert_allclose(once.covariance(), repeated.covariance(), rtol=1e-8, atol=1e-12)
 

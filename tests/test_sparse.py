@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
 
 import fastnn as fnn
+from fastnn import curvature
 from fastnn.checks import check_rows
 from fastnn.reference.sparse import SparseRows
 
@@ -97,6 +102,53 @@ def test_batches_of_sparse_rows(backend, rng) -> None:
     nets[1].partial_fit(X, y, shuffle=False)
     np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
     assert fnn.check_gradient(nets[0], S, y)
+
+
+OF_X = ("output_jacobian", "input_jacobian", "input_hessian", "softmax_jacobian")
+OWN = {"per_sample_hessian_blocks": {"layer": 1}, "standard_errors": {"l2": 0.1}}
+CURVATURE = [name for name in curvature.__all__ if inspect.isfunction(getattr(curvature, name))]
+
+
+def values(found) -> list[np.ndarray]:
+    """All arrays of a result."""
+    if isinstance(found, dict | Mapping):
+        return [array for value in found.values() for array in values(value)]
+    if isinstance(found, LinearOperator):
+        return [found @ np.ones(found.shape[1], found.dtype)]
+    if isinstance(found, curvature.Spectrum):
+        return [found.nodes, found.weights]
+    if isinstance(found, tuple):
+        return [np.asarray(value) for value in found]
+    return [np.array(str(found)) if isinstance(found, curvature.ConvexityReport) else np.asarray(found)]
+
+
+@pytest.mark.parametrize("name", [*CURVATURE, "Laplace"])
+def test_curvature_of_sparse_rows(name, backend, rng) -> None:
+    X, y = data(rng)
+    S, net = sparse.csr_matrix(X), network(backend)
+    net.fit(X, y, optimizer=fnn.Newton(max_iter=50), l2=0.1)
+    arguments = [(net, rows) if name in OF_X else (net, rows, y) for rows in (X, S)]
+    if name == "influence":
+        arguments = [(net, rows, y, rows[:3]) for rows in (X, S)]
+    if name == "Laplace":
+        found = [curvature.Laplace(net, *a[1:], prior_precision=1.0).predictive(a[1]) for a in arguments]
+    else:
+        found = [getattr(curvature, name)(*a, **OWN.get(name, {})) for a in arguments]
+    for dense, of_sparse in zip(values(found[0]), values(found[1]), strict=True):
+        if dense.dtype.kind == "f":
+            np.testing.assert_allclose(of_sparse, dense, rtol=1e-8, atol=1e-10 * np.abs(dense).max())
+        else:
+            assert of_sparse == dense
+
+
+def test_checks_of_sparse_rows(backend, rng) -> None:
+    X, y = data(rng, 12)
+    S, net = sparse.csr_matrix(X), network(backend)
+    w = rng.uniform(0.5, 1.0, 12)
+    assert fnn.check_gradient(net, S, y, sample_weight=w, n=20)
+    assert fnn.check_hessian(net, S, y, sample_weight=w, n=20)
+    objective = fnn.Objective(net, S, y)
+    np.testing.assert_allclose(objective.hessian(net.theta), fnn.Objective(net, X, y).hessian(net.theta), atol=1e-12)
 
 
 def test_rows_are_taken_as_numpy_takes_them(rng) -> None:

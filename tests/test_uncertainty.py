@@ -45,13 +45,17 @@ def test_linear_regression(outputs: int, weighted: bool) -> None:
     coef = np.linalg.lstsq(A, B, rcond=None)[0]
     residuals = B - A @ coef
     inverse = np.linalg.inv(A.T @ A)
-    classical = np.sqrt(np.diag(inverse) * (residuals**2).sum() / ((len(A) - 4) * outputs))
+    pooled = standard_errors(net, X, y, sample_weight=w, noise="pooled")
     found = standard_errors(net, X, y, sample_weight=w)
     assert set(found) == {"0.weight", "0.bias"}
     assert found["0.weight"].shape == (3, outputs)
     for k in range(outputs):
         together = np.append(found["0.weight"][:, k], found["0.bias"][k])
-        np.testing.assert_allclose(together, classical, rtol=1e-9)
+        variance = (residuals[:, k] ** 2).sum() / (len(A) - 4)
+        np.testing.assert_allclose(together, np.sqrt(np.diag(inverse) * variance), rtol=1e-9)
+        variance = (residuals**2).sum() / ((len(A) - 4) * outputs)
+        together = np.append(pooled["0.weight"][:, k], pooled["0.bias"][k])
+        np.testing.assert_allclose(together, np.sqrt(np.diag(inverse) * variance), rtol=1e-9)
     robust = standard_errors(net, X, y, sample_weight=w, robust=True)
     for k in range(outputs):  # White's HC0
         sandwich = inverse @ (A.T * residuals[:, k] ** 2) @ A @ inverse
@@ -76,6 +80,48 @@ def test_logistic_regression(dtype: str) -> None:
     np.testing.assert_allclose(together, np.sqrt(np.diag(np.linalg.inv(information))), rtol=1e-10)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("robust", [False, True])
+def test_softmax_regression(robust: bool, bias: bool) -> None:
+    """The errors of the sum-to-zero parameters, from those with a reference class, where all is determined."""
+    rng = np.random.default_rng(8)
+    X, K = rng.standard_normal((300, 2)), 3
+    y = (X @ rng.standard_normal((2, K)) + rng.gumbel(size=(300, K))).argmax(axis=1)
+    layer = fnn.Dense(K, init="zeros", bias=bias)
+    net = fnn.Sequential([layer], input_size=2, loss="cross_entropy", dtype="float64", seed=0)
+    net = fitted(net, X, y)
+    A = np.column_stack([X, np.ones(300)]) if bias else X
+    p, n = net.predict_proba(X), A.shape[1]
+    H = np.einsum("nk,kl->nkl", p, np.eye(K)) - p[:, :, None] * p[:, None, :]
+    information = np.einsum("ni,nkl,nj->ikjl", A, H[:, 1:, 1:], A).reshape(n * (K - 1), -1)
+    covariance = np.linalg.inv(information)
+    if robust:
+        g = (A[:, :, None] * (p - np.eye(K)[y])[:, None, 1:]).reshape(300, -1)
+        covariance = covariance @ g.T @ g @ covariance
+    centre = (np.eye(K) - 1.0 / K)[:, 1:]  # from logits with a 0 for class 0 to those that sum to 0
+    T = np.kron(np.eye(n), centre)
+    expected = np.sqrt(np.diag(T @ covariance @ T.T)).reshape(n, K)
+    found = standard_errors(net, X, y, robust=robust)
+    np.testing.assert_allclose(np.vstack(list(found.values())), expected, rtol=1e-8)
+    # whatever is common to all logits
+    if bias:
+        net.parameters["0.bias"][...] += 7.0
+        shifted = standard_errors(net, X, y, robust=robust)
+        np.testing.assert_allclose(np.vstack(list(shifted.values())), expected, rtol=1e-8)
+
+
+def test_softmax_with_a_hidden_layer_and_a_penalty() -> None:
+    X, y = fnn.datasets.load_iris()
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    net = fnn.Sequential(
+        [fnn.Dense(3, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", dtype="float64", seed=0
+    )
+    net = fitted(net, X, y, l2=0.02)
+    found = np.concatenate([e.ravel() for e in standard_errors(net, X, y, l2=0.02).values()])
+    inverse = np.linalg.pinv(len(X) * hessian(net, X, y, l2=0.02), rcond=1e-12)
+    np.testing.assert_allclose(found, np.sqrt(np.diag(inverse)), rtol=1e-7)
+
+
 def test_errors_cover_the_truth() -> None:
     """Over many samples, estimates of Poisson regression scatter as the standard errors say."""
     rng = np.random.default_rng(2)
@@ -93,8 +139,14 @@ def test_errors_that_do_not_exist() -> None:
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((30, 2)), rng.integers(0, 3, 30)
     net = linear(3, 2, "cross_entropy")
-    with pytest.raises(ValueError, match="not positive definite"):
-        standard_errors(net, X, y)
+    twice = np.column_stack([X, X[:, 0]])
+    with pytest.raises(ValueError, match=r"not positive definite.* determine 6 directions of 8, and not, .*'0.weight'"):
+        standard_errors(linear(3, 3, "cross_entropy"), twice, y)
+    start = fnn.Sequential([fnn.Dense(4, "tanh"), fnn.Dense(3)], input_size=2, loss="cross_entropy", seed=0)
+    with pytest.raises(ValueError, match=r"not positive definite.* both signs; the network is not at a minimum"):
+        standard_errors(start, X, y)
+    with pytest.raises(ValueError, match="noise must be 'per_output' or 'pooled', got 'own'"):
+        standard_errors(linear(2, 2, "squared_error"), X, X, noise="own")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="9 targets do not determine the noise of a network with 9 parameters"):
         standard_errors(linear(3, 2, "squared_error"), X[:3], rng.standard_normal((3, 3)))
     with pytest.raises(ValueError, match="'huber' is no log-likelihood"):

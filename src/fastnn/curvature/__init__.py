@@ -33,8 +33,9 @@ from .blocks import Preconditioner, ggn_blocks, ggn_diagonal, hessian_blocks, he
 from .convexity import ConvexityReport, LayerConvexity, convexity_report
 from .jacobians import input_hessian, input_jacobian, output_jacobian, softmax_jacobian
 from .kfac import KFACFactors, kfac_factors
-from .laplace import Laplace, Predictive
+from .laplace import Laplace
 from .per_sample import per_sample_gradients, per_sample_hessian_blocks
+from .predictive import Predictive
 from .products import CurvatureOperator, empirical_fisher_operator, ggn_operator, hessian_operator
 from .spectrum import Spectrum, spectrum, trace
 from .uncertainty import influence, standard_errors

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, pi, sqrt
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg
 from scipy.optimize import brentq
-from scipy.special import expit, softmax
 
-from .._typing import ArrayLike, Data
-from ..checks import check_number
+from .._typing import ArrayLike, Data, Seed
+from ..checks import check_integer, check_number, check_seed
 from ..linalg.kronecker import KroneckerEigen
 from ..linalg.memory import check_size
 from ..network import Network
@@ -21,31 +20,11 @@ from .blocks import selected_blocks
 from .kfac import kronecker_factors
 from .linearization import Linearization
 from .per_sample import fill_layer
+from .predictive import Predictive, predictive
 from .risk import EmpiricalRisk, in_double
 from .whole import whole_matrix
 
-__all__ = ["Laplace", "Predictive"]
-
-
-class Predictive(NamedTuple):
-    """What a posterior says of new rows.
-
-    Attributes
-    ----------
-    mean : ndarray (N, K)
-        Of the targets: values, probabilities, or rates.
-    std : ndarray (N, K)
-        Standard deviation of the targets, noise and all.
-    outputs : ndarray (N, K)
-        The network's, those of ``net.decision_function``.
-    covariance : ndarray (N, K, K)
-        J Σ Jᵀ of the outputs.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    outputs: np.ndarray
-    covariance: np.ndarray
+__all__ = ["Laplace"]
 
 
 class _Part(Protocol):
@@ -202,6 +181,7 @@ class Laplace:
     a row (σ² only for squared errors, else 1) and the prior N(0, I/δ) of all parameters, biases too::
 
         Σ⁻¹ = G / σ² + δ I           G = Σ_i w_i J_iᵀ H_ℓ J_i, the Gauss-Newton matrix as a sum over the rows
+                                     (J_iᵀ diag(1/ρ) J_i for squared errors)
         "full"        G is exact
         "block"       its diagonal blocks, layer by layer, exact
         "kfac"        blocks A ⊗ G of dense layers, A and G means over the rows (:func:`kfac_factors`, kind "ggn")
@@ -209,10 +189,13 @@ class Laplace:
 
         log Z = log p(y | θ*) − ½ δ ‖θ*‖² + ½ P log δ − ½ log det(G / σ² + δ I)
 
+    Of squared errors each output k has a noise variance of its own, σ_k² = σ² ρ_k, with ρ_k in the ratio of the
+    outputs' sums of squared residuals and of mean 1: what enters are the residuals over √ρ_k, y − z in the following.
     δ and σ² are where the evidence Z is largest: in the eigenvalues d of G the condition for λ = δ σ² is
     Σ d / (d + λ) = λ ‖θ*‖² / σ², with σ² = (Σ w ‖y − z‖² + λ ‖θ*‖²) / (K Σ w) where that is free; its one root stands
-    between bounds that are known (MacKay 1992). Predictions are those of the network linearised at θ* (Immer et al.
-    2021), so that the outputs of a row are N(z, J Σ Jᵀ).
+    between bounds that are known (MacKay 1992). The σ_k² are then Σ w (y_k − z_k)² / (Σ w − γ / K), with γ the number
+    of parameters that the data determine. Predictions are those of the network linearised at θ* (Immer et al. 2021),
+    so that the outputs of a row are N(z, J Σ Jᵀ).
 
     Parameters
     ----------
@@ -225,8 +208,9 @@ class Laplace:
     structure : {"full", "block", "kfac", "last_layer"}, default="full"
     prior_precision : "marginal_likelihood" or float, default="marginal_likelihood"
         δ, above 0.
-    noise_variance : "marginal_likelihood" or float, default="marginal_likelihood"
-        σ² of the targets, above 0; only for squared errors.
+    noise_variance : "marginal_likelihood", "pooled", float or array_like (K,), default="marginal_likelihood"
+        σ_k² of the targets, above 0; only for squared errors. "pooled" is one for all outputs, which the marginal
+        likelihood chooses.
     sample_weight : array_like (N,), optional
         A weight of 2 counts a row twice.
     threads : int, optional
@@ -238,8 +222,8 @@ class Laplace:
     ----------
     structure : str
     prior_precision : float
-    noise_variance : float or None
-        None where the loss has no noise.
+    noise_variance : float, ndarray (K,) or None
+        A number where it is one for all outputs; None where the loss has no noise.
     n_effective : float
         Σ d / (d + λ), the number of parameters that the data determine.
     place : slice
@@ -280,7 +264,7 @@ class Laplace:
         *,
         structure: str = "full",
         prior_precision: float | str = "marginal_likelihood",
-        noise_variance: float | str = "marginal_likelihood",
+        noise_variance: float | str | ArrayLike = "marginal_likelihood",
         sample_weight: ArrayLike | None = None,
         threads: int | None = None,
         max_bytes: int | None = None,
@@ -297,15 +281,22 @@ class Laplace:
             )
         delta = _free_or_number("prior_precision", prior_precision)
         noisy = net.loss_function.least_squares
-        variance = _free_or_number("noise_variance", noise_variance) if noisy else 1.0
-        if not noisy and noise_variance != "marginal_likelihood":
+        # The risk's own weights are scaled; the posterior counts rows.
+        counts = np.ones(risk.n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        total = float(counts.sum())
+        variance: float | None = 1.0
+        squares: np.ndarray | None = None  # sums of squared residuals
+        self._ratios: np.ndarray | None = None  # None: one variance for all outputs
+        if noisy:
+            squares = counts @ np.square(net.outputs(risk.X, threads) - risk.y)
+            variance, self._ratios = _noise_variances(noise_variance, squares)
+        elif not isinstance(noise_variance, str) or noise_variance != "marginal_likelihood":
             raise ValueError(
                 f"noise_variance is for loss 'squared_error', got {noise_variance!r} with {net.loss_name!r}"
             )
         self.structure = structure
-        # The risk's own weights are scaled; the posterior counts rows.
-        counts = np.ones(risk.n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        total = float(counts.sum())
+        if self._ratios is not None:
+            risk.output_precision = 1.0 / self._ratios
         found = STRUCTURES[structure]
         self._parts = found.parts(risk, total, max_bytes, found.instead)
         self.place = slice(min(part.place.start for part in self._parts), max(part.place.stop for part in self._parts))
@@ -314,6 +305,9 @@ class Laplace:
         self._fit = 2.0 * total * net.loss(X, y, sample_weight=sample_weight, threads=threads)
         self._n_targets = total * net.n_outputs
         self._constant = 0.0
+        if self._ratios is not None and squares is not None:
+            self._fit = float(np.sum(squares / self._ratios))
+            self._constant = -0.5 * total * float(np.log(self._ratios).sum())
         constants = None if risk.y is None else net.loss_function.constant(risk.y)
         if constants is not None:
             self._constant = -float(counts @ constants)
@@ -354,7 +348,8 @@ class Laplace:
         for part in self._parts:
             part.settle(variance, delta)
         self.prior_precision = delta
-        self.noise_variance = variance if self.net.loss_function.least_squares else None
+        self._variance = variance if self.net.loss_function.least_squares else None
+        self.noise_variance = variance * self._ratios if self._ratios is not None else self._variance
         self.n_effective = effective(self.prior_precision * variance)
 
     @property
@@ -374,7 +369,7 @@ class Laplace:
         Parameters
         ----------
         prior_precision, noise_variance : float, optional
-            Other ones than the posterior's own.
+            Other ones than the posterior's own. The variance is the mean of the outputs', whose ratios stay.
         eval_gradient : bool, default=False
             Whether to give the derivatives too.
 
@@ -391,7 +386,7 @@ class Laplace:
         delta = self.prior_precision
         if prior_precision is not None:
             delta = check_number("prior_precision", prior_precision, above=0.0)
-        variance = self.noise_variance
+        variance = self._variance
         if noise_variance is not None:
             if variance is None:
                 raise ValueError(f"noise_variance is for loss 'squared_error', got {noise_variance!r}")
@@ -435,21 +430,38 @@ class Laplace:
             result[place, place] = part.covariance()
         return result
 
-    def predictive(self, X: Data, *, threads: int | None = None, max_bytes: int | None = None) -> Predictive:
+    def predictive(
+        self,
+        X: Data,
+        *,
+        method: Literal["formula", "monte_carlo"] = "formula",
+        n_samples: int = 1000,
+        seed: Seed = None,
+        threads: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Predictive:
         """Distribution of the targets of new rows, by the network linearised at θ*.
 
         With z the outputs of a row, C = J Σ Jᵀ their covariance and v its diagonal::
 
             squared_error         mean z,  variance v + σ²
-            binary_cross_entropy  p = sigmoid(z / √(1 + π v / 8))                      (MacKay 1992)
-            cross_entropy         p = softmax(z_k / √(1 + π v_k / 8))                  (Gibbs 1997, extended probit)
+            binary_cross_entropy  p = sigmoid(z / √(1 + π v / 8))                               (MacKay 1992)
+            cross_entropy         p_k ∝ 1 / Σ_i exp(−(z_k − z_i) / √(1 + π/8 Var(z_k − z_i)))   (Lu, Ie & Sha 2020)
             poisson               the rate is log-normal: mean r = exp(z + v/2),  variance r + (eᵛ − 1) r²
 
-        and p (1 − p) is the variance of a target that is 0 or 1.
+        with Var(z_k − z_i) = v_k + v_i − 2 C_ki, and p (1 − p) the variance of a target that is 0 or 1. The formulas of
+        probabilities are approximate, within some hundredths of the mean of sigmoid or softmax; "monte_carlo" takes
+        that mean over draws of z instead. Both depend on differences of a softmax's outputs alone.
 
         Parameters
         ----------
-        X : array_like (N, D)
+        X : array_like (N, D) or sparse matrix
+        method : {"formula", "monte_carlo"}, default="formula"
+            How probabilities are found. Values and rates have exact formulas, which are used in either case.
+        n_samples : int, default=1000
+            Draws for each row, of "monte_carlo"; the error of a probability is below 0.5 / √n_samples.
+        seed : int, numpy.random.Generator or None, optional
+            Of the draws.
         threads : int, optional
         max_bytes : int, optional
             Largest covariance that is allowed; None is the memory that is available.
@@ -466,7 +478,16 @@ class Laplace:
             If N K² values are too large, before they are allocated.
         TypeError, ValueError
             If an argument does not fit.
+
+        Warns
+        -----
+        RuntimeWarning
+            If a rate, a standard deviation or the covariance is too large for float64, and infinite.
         """
+        if method not in ("formula", "monte_carlo"):
+            raise ValueError(f"method must be 'formula' or 'monte_carlo', got {method!r}")
+        n_samples, rng = check_integer("n_samples", n_samples), check_seed(seed)
+        draws = n_samples if method == "monte_carlo" else 0
         Z = self.net.outputs(X, threads)
         N, K = Z.shape
         check_size("Laplace.predictive", (N, K, K), Z.dtype, max_bytes, "take the rows in parts")
@@ -478,23 +499,16 @@ class Laplace:
             per_row = K * risk.row_elements + sum(part.row_elements(K) for part in self._parts)
             for rows in risk.chunks(per_row):
                 passes = [risk.linearize(rows, cotangent=risk.unit_cotangent(rows, k)) for k in range(K)]
-                for part in self._parts:
-                    part.add_covariance(risk, passes, C[rows])
-        v = np.einsum("nkk->nk", C)
-        link = self.net.loss_function.inverse_link
-        if link == "identity":
-            assert self.noise_variance is not None
-            return Predictive(Z, np.sqrt(v + self.noise_variance), Z, C)
-        if link == "exp":
-            with np.errstate(over="ignore"):
-                rate = np.exp(Z + 0.5 * v)
-                return Predictive(rate, np.sqrt(rate + np.expm1(v) * np.square(rate)), Z, C)
-        logits = Z / np.sqrt(1.0 + (pi / 8.0) * v)
-        p = softmax(logits, axis=1) if link == "softmax" else expit(logits)
-        return Predictive(p, np.sqrt(p * (1.0 - p)), Z, C)
+                with np.errstate(over="ignore", invalid="ignore"):  # `predictive` warns
+                    for part in self._parts:
+                        part.add_covariance(risk, passes, C[rows])
+        return predictive(self.net.loss_function.inverse_link, Z, C, self.noise_variance, draws, rng)
 
     def __repr__(self) -> str:
-        noise = "" if self.noise_variance is None else f", noise_variance={self.noise_variance:.6g}"
+        values = (
+            "" if self.noise_variance is None else ", ".join(f"{v:.6g}" for v in np.atleast_1d(self.noise_variance))
+        )
+        noise = values and f", noise_variance={values if self._ratios is None else f'[{values}]'}"
         return (
             f"Laplace(structure={self.structure!r}, prior_precision={self.prior_precision:.6g}{noise}, "
             f"{self.n_effective:.1f} of {len(self._values):,} parameters determined)"
@@ -508,6 +522,35 @@ def _free_or_number(name: str, value: float | str) -> float | None:
             raise ValueError(f"{name} must be 'marginal_likelihood' or a number above 0, got {value!r}")
         return None
     return check_number(name, value, above=0.0)
+
+
+def _noise_variances(value: float | str | ArrayLike, squares: np.ndarray) -> tuple[float | None, np.ndarray | None]:
+    """The outputs' mean variance, None where the marginal likelihood chooses it, and their ratios to it, None for ones.
+
+    The ratios that the marginal likelihood chooses are those of the sums of squared residuals (K,).
+    """
+    ratios: np.ndarray
+    if isinstance(value, str) and value == "marginal_likelihood":
+        if len(squares) == 1 or not squares.any():
+            return None, None
+        if not squares.all():
+            raise ValueError(
+                f"noise_variance: output {int(squares.argmin())} is fitted exactly, so that the marginal likelihood "
+                "has no maximum; give noise_variance, or 'pooled'"
+            )
+        ratios = squares / squares.mean()
+        return None, ratios
+    if isinstance(value, str) and value != "pooled":
+        raise ValueError(f"noise_variance must be 'marginal_likelihood', 'pooled' or numbers above 0, got {value!r}")
+    if isinstance(value, str):
+        return None, None
+    if np.ndim(value) == 0:
+        return check_number("noise_variance", value, above=0.0), None
+    given = np.asarray(value, dtype=np.float64)
+    if given.shape != squares.shape or not (np.isfinite(given) & (given > 0.0)).all():
+        raise ValueError(f"noise_variance: expected {len(squares)} numbers above 0, one for each output, got {value!r}")
+    mean = float(given.mean())
+    return mean, given / mean
 
 
 def _positive_root(a: float, b: float, c: float) -> float:

@@ -29,7 +29,8 @@ class Linearization(Protocol):
     outputs : ndarray (n, K)
         z.
     curvature : ndarray (n, K)
-        q: w ∂²ℓ/∂z² is c (diag q − q qᵀ) for the softmax cross-entropy, else c diag q.
+        q: w ∂²ℓ/∂z² is c (diag q − q qᵀ) for the softmax cross-entropy, else c diag q. May be scaled in place, which
+        products and all else go by.
     curvature_weight : ndarray (n,) or None
         c: w, times the sum of the row's targets for the softmax cross-entropy; None for ones.
     """

@@ -165,6 +165,8 @@ class EmpiricalRisk:
         self.training = training
         self.plan, self.kernels, self.ops = net.plan, net.kernels, net.ops
         self.theta, self.buffers = net.theta.copy(), net.state.copy()
+        #: Factors (K,) of the outputs' ∂²ℓ/∂z² in Gauss-Newton matrices; None is ones.
+        self.output_precision: np.ndarray | None = None
         self.dtype, self.n_rows, self.n_parameters = net.dtype, len(self.X), net.n_parameters
         self.n_outputs = net.n_outputs
         self.total = float(self.n_rows) if self.weight is None else float(self.weight.sum(dtype=np.float64))
@@ -276,6 +278,8 @@ class EmpiricalRisk:
         )
         if cotangent is None and self.y is not None and lin.weight_sum > 0.0 and not np.isfinite(lin.loss):
             raise ValueError(f"{self.what}: the loss is not finite at these parameters: {lin.loss}")
+        if self.output_precision is not None:
+            lin.curvature[...] *= self.output_precision
         return lin
 
     def check_size(self, shape: tuple[int, ...], max_bytes: int | None, instead: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import scipy.linalg
 
@@ -26,6 +28,7 @@ def standard_errors(
     sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     robust: bool = False,
+    noise: Literal["per_output", "pooled"] = "per_output",
     threads: int | None = None,
     max_bytes: int | None = None,
 ) -> dict[str, np.ndarray]:
@@ -33,17 +36,23 @@ def standard_errors(
 
     The roots of the diagonal of a covariance, with H the exact Hessian of J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² and n = Σ w::
 
-        classical   φ (n H)⁻¹                        φ = Σ w ‖y − z‖² / (K n − P) for squared errors, else 1
-        robust      (n H)⁻¹ (Σ w g gᵀ) (n H)⁻¹       the sandwich of Huber (1967) and White (1982), g = ∂ℓ_i/∂θ
+        classical   φ (n H)⁻¹                                φ = Σ w (y − z)² / (n − P) for squared errors, else 1
+        per output  (n H)⁻¹ (Σ w Jᵀ diag(φ) J) (n H)⁻¹       φ_k = Σ w (y_k − z_k)² / (n − P/K), of K squared errors
+        pooled      φ (n H)⁻¹                                φ = Σ w ‖y − z‖² / (K n − P), one noise for all outputs
+        robust      (n H)⁻¹ (Σ w g gᵀ) (n H)⁻¹               the sandwich of Huber (1967) and White (1982), g = ∂ℓ_i/∂θ
 
-    Both hold at a minimum, for many rows. With a penalty they are those of the penalised estimate, about its mean.
+    All hold at a minimum, for many rows. With a penalty they are those of the penalised estimate, about its mean.
+
+    What is common to all outputs of a softmax says nothing of the classes. The last layer's biases, and without a
+    penalty its weights, are determined but for their mean over the classes: the errors are those of the differences
+    from that mean, as with the constraint that they sum to 0 (the pseudo-inverse of H).
 
     Parameters
     ----------
     net : Sequential
         Its loss is a log-likelihood: squared_error, cross_entropy, binary_cross_entropy or poisson; with `robust` also
         huber.
-    X : array_like (N, D)
+    X : array_like (N, D) or sparse matrix
     y : array_like
         Targets as the network's loss takes them: class indices (N,), or values (N, K).
     sample_weight : array_like (N,), optional
@@ -51,6 +60,8 @@ def standard_errors(
     l2 : float, default=0.0
         That of the objective that was minimised.
     robust : bool, default=False
+    noise : {"per_output", "pooled"}, default="per_output"
+        Of several squared errors that are not `robust`.
     threads : int, optional
     max_bytes : int, optional
         Largest Hessian that is allowed; None is the memory that is available.
@@ -66,8 +77,7 @@ def standard_errors(
         If the Hessian is too large, before it is allocated.
     TypeError, ValueError
         If an argument does not fit; curvature is not defined; squared errors have no more targets than there are
-        parameters; or H is not positive definite, as when θ is no minimum, or parameters are not determined (the
-        columns of a softmax without a penalty, and its biases always).
+        parameters; or H is not positive definite: θ is no minimum, or parameters are not determined.
 
     Notes
     -----
@@ -76,32 +86,85 @@ def standard_errors(
     exact = in_double(net)
     if not exact.loss_function.is_likelihood and not robust:
         raise ValueError(f"standard_errors: {exact.loss_name!r} is no log-likelihood; use robust=True")
+    if noise not in ("per_output", "pooled"):
+        raise ValueError(f"noise must be 'per_output' or 'pooled', got {noise!r}")
     options: Options = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
     risk = EmpiricalRisk(exact, X, y, sample_weight=sample_weight, l2=l2, threads=threads, what="standard_errors")
-    values, vectors = _eigen(risk, max_bytes)
-    if values[0] <= _rounding(values):
-        raise ValueError(
-            f"standard_errors: the Hessian is not positive definite (eigenvalues {values[0]:.3g} to {values[-1]:.3g}): "
-            "the network is not at a minimum, or its parameters are not determined by the data; train on, or give l2"
-        )
+    values, vectors = _determined(exact, risk, max_bytes)
     n = float(risk.n_rows if sample_weight is None else np.sum(sample_weight, dtype=np.float64))
     if robust:
-        G = vectors.T @ empirical_fisher(exact, X, y, **options) @ vectors
-        G /= values[:, None] * values
-        diagonal = np.einsum("pi,ij,pj->p", vectors, G, vectors, optimize=True) / n
+        middle = empirical_fisher(exact, X, y, **options)
+    elif exact.loss_function.least_squares and noise == "per_output" and exact.n_outputs > 1:
+        risk = EmpiricalRisk(exact, X, y, sample_weight=sample_weight, threads=threads, what="standard_errors")
+        risk.output_precision = _noise(exact, risk, n, sample_weight)
+        middle = whole_matrix(risk, "ggn", max_bytes, "use noise='pooled'")
     else:
         dispersion = 1.0
         if exact.loss_function.least_squares:
-            freedom = n * exact.n_outputs - exact.n_parameters
-            if freedom <= 0:
-                raise ValueError(
-                    f"standard_errors: {n * exact.n_outputs:g} targets do not determine the noise of a network with "
-                    f"{exact.n_parameters} parameters; use robust=True, or Laplace"
-                )
-            dispersion = 2.0 * n * exact.loss(X, y, sample_weight=sample_weight, threads=threads) / freedom
+            dispersion = float(_noise(exact, risk, n, sample_weight, pooled=True)[0])
         diagonal = dispersion / n * (np.square(vectors) @ (1.0 / values))
+        middle = None
+    if middle is not None:
+        G = vectors.T @ middle @ vectors
+        G /= values[:, None] * values
+        diagonal = np.einsum("pi,ij,pj->p", vectors, G, vectors, optimize=True) / n
     errors = np.sqrt(diagonal)
     return {name: errors[start : start + int(np.prod(shape))].reshape(shape) for name, start, shape in exact.layout}
+
+
+def _noise(
+    net: Network, risk: EmpiricalRisk, n: float, sample_weight: ArrayLike | None, pooled: bool = False
+) -> np.ndarray:
+    """Unbiased variances of the targets around the outputs, (K,), or (1,) of all of them; n is Σ w."""
+    counts = np.ones(risk.n_rows) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    squares = counts @ np.square(net.outputs(risk.X, risk.threads) - risk.y)
+    targets, K = n * len(squares), len(squares)
+    freedom = targets - net.n_parameters
+    if freedom <= 0.0:
+        raise ValueError(
+            f"standard_errors: {targets:g} targets do not determine the noise of a network with "
+            f"{net.n_parameters} parameters; use robust=True, or Laplace"
+        )
+    variances: np.ndarray = (squares.sum(keepdims=True) / freedom) if pooled else squares / (freedom / K)
+    return variances
+
+
+def _determined(net: Network, risk: EmpiricalRisk, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors of the Hessian but for the directions in which a softmax never changes."""
+    H = _hessian(risk, max_bytes)
+    U = _common_shifts(risk)
+    largest = float(np.abs(H).sum(axis=1).max())  # no eigenvalue is larger
+    H += 2.0 * largest * (U @ U.T)
+    values, vectors = scipy.linalg.eigh(H, overwrite_a=True, check_finite=False, driver="evd")
+    values, vectors = values[: len(values) - U.shape[1]], vectors[:, : len(vectors) - U.shape[1]]
+    limit = _rounding(values)
+    if values[0] > limit:
+        return values, vectors
+    problem = "standard_errors: the Hessian is not positive definite: its eigenvalues are "
+    problem += f"{values[0]:.3g} to {values[-1]:.3g}"
+    if values[0] < -limit:
+        raise ValueError(f"{problem}, of both signs; the network is not at a minimum, train on")
+    undetermined = int((values <= limit).sum())
+    place = int(np.square(vectors[:, :undetermined]).sum(axis=1).argmax())
+    name = next(name for name, start, shape in reversed(net.layout) if start <= place)
+    raise ValueError(
+        f"{problem}; the data determine {len(values) - undetermined} directions of {len(values)}, and not, for "
+        f"instance, {name!r}: train with l2 and give it here, or use a smaller network"
+    )
+
+
+def _common_shifts(risk: EmpiricalRisk) -> np.ndarray:
+    """Unit vectors (P, m) along which only what is common to all outputs of a softmax changes, and J does not."""
+    if not risk.softmax:
+        return np.zeros((risk.n_parameters, 0))
+    op = risk.ops[-1]
+    starts = [op.bias] if op.bias >= 0 else []
+    if risk.l2 == 0.0:
+        starts += [op.weight + k * op.n_out for k in range(op.n_in)]
+    U = np.zeros((risk.n_parameters, len(starts)))
+    for i, start in enumerate(starts):
+        U[start : start + op.n_out, i] = 1.0 / np.sqrt(op.n_out)
+    return U
 
 
 def influence(
@@ -194,9 +257,13 @@ def influence(
 
 def _eigen(risk: EmpiricalRisk, max_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, the smallest first, and eigenvectors of the Hessian."""
-    H = whole_matrix(risk, "hessian", max_bytes, "use a smaller network, or Laplace with structure='kfac'")
+    H = _hessian(risk, max_bytes)
     values, vectors = scipy.linalg.eigh(H, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
+
+
+def _hessian(risk: EmpiricalRisk, max_bytes: int | None) -> np.ndarray:
+    return whole_matrix(risk, "hessian", max_bytes, "use a smaller network, or Laplace with structure='kfac'")
 
 
 def _rounding(values: np.ndarray) -> float:

@@ -140,7 +140,8 @@ class CurvatureMethods:
     ) -> dict[str, np.ndarray]:
         """Standard errors of the parameters of a fit by maximum likelihood, √diag(φ (Σw H)⁻¹), H from :meth:`hessian`.
 
-        φ = Σ w ‖y − z‖² / (K Σ w − P) for squared errors, else 1. Classical where alpha is 0.
+        φ = Σ w (y − z)² / (Σ w − P) for squared errors, for each of several outputs its own, else 1. Of several classes
+        the errors are those of parameters that sum to 0 over the classes. Classical where alpha is 0.
 
         Parameters
         ----------
@@ -203,7 +204,7 @@ class CurvatureMethods:
         *,
         structure: str = "full",
         prior_precision: float | str = "marginal_likelihood",
-        noise_variance: float | str = "marginal_likelihood",
+        noise_variance: float | str | ArrayLike = "marginal_likelihood",
         max_bytes: int | None = None,
     ) -> Self:
         """Laplace approximation of the posterior of the fitted parameters, ``posterior_``.
@@ -216,8 +217,10 @@ class CurvatureMethods:
         X, y, sample_weight
             As for :meth:`hessian`: the training rows. A weight of 2 counts a row twice.
         structure : {"full", "block", "kfac", "last_layer"}, default="full"
-        prior_precision, noise_variance : "marginal_likelihood" or float, default="marginal_likelihood"
+        prior_precision : "marginal_likelihood" or float, default="marginal_likelihood"
             The prior is on all parameters; `alpha` has no part in it.
+        noise_variance : "marginal_likelihood", "pooled", float or array-like, default="marginal_likelihood"
+            Of each target its own; "pooled" is one for all.
         max_bytes : int, optional
             Most that the matrices may take; None is the memory that is available.
 
