@@ -72,7 +72,11 @@ def predictive(
         assert noise is not None
         return Predictive(Z, np.sqrt(v + noise), Z, C)
     if link == "exp":
-        return Predictive(*_log_normal(Z, v), Z, C)
+        rate, std = _log_normal(Z, v)
+        large = (np.isinf(rate) | np.isinf(std)).any(axis=1) & ~far
+        if large.any():
+            _warn(f"rates or their deviations are too large for float64 in {large.sum():,} of {len(Z):,} rows, and inf")
+        return Predictive(rate, std, Z, C)
     if draws:
         p = drawn_probabilities(link, Z, C, draws, rng)
     else:
@@ -90,10 +94,6 @@ def _log_normal(Z: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rate = np.exp(Z + 0.5 * v)
         spread = np.where(v < 1.0, np.log(np.expm1(v)), v + np.log1p(-np.exp(-v)))  # log(eᵛ − 1)
         std = np.exp(0.5 * np.logaddexp(Z + 0.5 * v, 2.0 * Z + v + spread))
-    large = np.isinf(rate) | np.isinf(std)
-    if large.any():
-        rows = large.any(axis=1).sum()
-        _warn(f"rates or their standard deviations are too large for float64 in {rows:,} of {len(Z):,} rows, and inf")
     return rate, std
 
 
