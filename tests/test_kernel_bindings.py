@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastnn.plan import RULES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -33,9 +35,14 @@ def listed():
 
 def test_every_kernel_has_a_function(core) -> None:
     kernels = listed()
-    assert len(kernels) > 60
+    assert len(kernels) > 50
     without = {kernel.name for kernel in kernels if not hasattr(core, kernel.name)}
-    assert without == {"hessian_pairs", "hessian_products"}
+    assert without == {"hessian_pairs", "hessian_products", "rule_code"}
+
+
+def test_every_update_rule_has_a_code(core) -> None:
+    assert list(core.RULE_CODES) == list(RULES)
+    assert sorted(core.RULE_CODES.values()) == list(range(len(RULES)))
 
 
 def test_kinds_of_arguments() -> None:

@@ -11,7 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn.losses import LOSSES
 from fastnn.lowering import LINE, NARROW, lower, padding_waste
-from fastnn.plan import ACTIVATIONS, OPS, RULES, OpSpec
+from fastnn.plan import ACTIVATIONS, OPS, OpSpec
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"  # an installation has none
 
@@ -148,7 +148,6 @@ def test_codes_are_those_of_c() -> None:
     assert ["linear", *listed("kernels/activation_list.h", "ACTIVATION")] == list(ACTIVATIONS)
     assert listed("engine/op_list.h", "OP") == list(OPS)
     assert listed("kernels/loss_list.h", "LOSS") == list(LOSSES)
-    assert listed("engine/rule_list.h", "RULE") == list(RULES)
 
 
 @pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")

@@ -27,8 +27,13 @@ from typing import NamedTuple
 NUMBERS = {"ptrdiff_t": "Py_ssize_t", "int": "int", "double": "double", "uint64_t": "uint64_t"}
 # formats of the buffers whose elements may be of the type
 FORMATS = {"int64_t": "lq", "int32_t": "i", "uint64_t": "LQ", "ptrdiff_t": "lq", "double": "d", "void": ""}
-# kernels that have no Python function, for they take these structs
-WITHOUT_FUNCTION = {"hessian_pairs": {"fnn_block", "fnn_pairs"}, "hessian_products": {"fnn_block", "fnn_products"}}
+# kernels that have no Python function, for they take these types
+WITHOUT_FUNCTION = {
+    "hessian_pairs": {"fnn_block", "fnn_pairs"},
+    "hessian_products": {"fnn_block", "fnn_products"},
+    "update": {"fnn_numbers", "REAL *const"},
+    "rule_code": {"char"},
+}
 
 
 class Argument(NamedTuple):
@@ -67,8 +72,13 @@ def parse(text: str) -> list[Kernel]:
 def check(kernel: Kernel) -> None:
     """Refuse a kernel with an argument that no Python function could be made for."""
     for a in kernel.arguments:
-        pointed = {*FORMATS, "REAL", "fnn_terms"} | WITHOUT_FUNCTION.get(kernel.name, set())
-        known = {0: a.type in NUMBERS, 1: a.type in pointed, 2: a.type == "REAL" and a.constant}
+        special = WITHOUT_FUNCTION.get(kernel.name, set())
+        pointed = {*FORMATS, "REAL", "fnn_terms"} | special
+        known = {
+            0: a.type in NUMBERS,
+            1: a.type in pointed,
+            2: a.type == "REAL" and (a.constant or "REAL *const" in special),
+        }
         if not known.get(a.pointers, False):
             written = f"{'const ' * a.constant}{a.type} {'*' * a.pointers}".rstrip()
             raise SystemExit(f"kernel_bindings: kernel {kernel.name}: argument {a.name} has unknown type {written}")

@@ -5,7 +5,7 @@
 
 #include "engine/workspace.h"
 #include "engine/rows.h"
-#include "engine/rules.h"
+#include "engine/update.h"
 
 #include "engine/ops.h"
 #include "engine/op_dense_feature_major.h"

@@ -125,12 +125,11 @@ typedef struct {
     fnn_run run;
 } fnn_job;
 
-/* What one update of the parameters needs besides the gradient: the learning rate of the batch, and 1 − βᵗ of Adam's
- * averages. */
+/* What one update of the parameters needs besides the gradient. */
 typedef struct {
     fnn_terms terms;
-    int64_t number; /* of updates before this one */
-    double rate, bias1, bias2;
+    fnn_numbers numbers;
+    double rate; /* learning rate of the batch */
 } fnn_step;
 
 #endif

@@ -68,15 +68,11 @@ static double FN(kfac_left)(const fnn_job *job, const FN(memory) * memory, int p
 static void FN(kfac_update)(const fnn_job *job, int part, const fnn_step *step, double factor)
 {
     fnn_report *report = FN(report)(job, part);
+    const fnn_terms terms = {factor, 0, 0, 1, INFINITY};
     report->penalty = 0;
     for (int i = 0; i < job->plan->n_ops; i++) {
         const fnn_op *op = job->plan->ops + i;
         const FN(kfac_part) p = FN(kfac_part_of)(job, op, part);
-        const FN(range) range = {.at = p.at,
-                                 .n = p.n,
-                                 .g = FN(preconditioned)(job, 2) + p.at,
-                                 .terms = {factor, 0, 0, 1, INFINITY},
-                                 .rate = op->lr_multiplier * step->rate};
         if (p.n == 0)
             continue;
         if (op->kind == FNN_DENSE) {
@@ -85,7 +81,8 @@ static void FN(kfac_update)(const fnn_job *job, int part, const fnn_step *step, 
                 FN(penalty)(job, step->terms.l1, step->terms.l2, p.at, weights > 0 ? weights * p.cols : 0);
         }
         if (op->lr_multiplier != 0)
-            FN(rules)[FNN_KFAC](job, step, &range);
+            FN(apply_rule)(job, &terms, &step->numbers, op->lr_multiplier * step->rate, 0, p.at, p.n,
+                           FN(preconditioned)(job, 2) + p.at);
     }
 }
 

@@ -4,17 +4,13 @@
 
 #include "base/common.h"
 #include "kernels/losses.h"
+#include "kernels/optim.h"
 
 #define OP(CODE, name) FNN_##CODE,
 enum fnn_op_kind {
 #include "engine/op_list.h"
 };
 #undef OP
-#define RULE(CODE, name) FNN_##CODE,
-enum fnn_rule_kind {
-#include "engine/rule_list.h"
-};
-#undef RULE
 enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
 #define FNN_NARROW 128 /* the widest layer of a plan that may run by feature */
 
@@ -77,12 +73,11 @@ typedef struct {
 } fnn_plan;
 
 typedef struct {
-    int kind;     /* enum fnn_rule_kind */
-    int nesterov; /* of sgd */
-    int centered; /* of rmsprop */
-    int amsgrad;  /* of adam; so is epsilon_hat: ε joins √v before the correction of its bias */
-    int epsilon_hat;
-    double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip;
+    int code;                 /* of the kernel `update` */
+    int moments[FNN_MOMENTS]; /* which row of the moments is the rule's k-th; -1: it does without */
+    int corrects_bias;        /* reads bias1 and bias2 */
+    fnn_numbers numbers;      /* but for bias1, bias2, and the momentum where there are momenta */
+    double learning_rate, weight_decay, kl_clip;
     const double *momenta; /* of nag: one for every update of the call, which starts after update number `first` */
     int64_t first;
 } fnn_rule;

@@ -10,14 +10,18 @@ static int FN(updates_in_backward)(const fnn_job *job)
     return yes;
 }
 
+/* Of the update after `number` others. */
 static fnn_step FN(step_of)(const fnn_job *job, int64_t number, double rate)
 {
     const fnn_rule *rule = job->train.rule;
-    fnn_step step = {
-        .terms = {0, job->objective.l1, job->objective.l2, 1, job->train.clip_value}, .number = number, .rate = rate};
-    if (rule->kind == FNN_ADAM) {
-        step.bias1 = 1 - pow(rule->beta1, (double)number + 1);
-        step.bias2 = 1 - pow(rule->beta2, (double)number + 1);
+    fnn_step step = {.terms = {0, job->objective.l1, job->objective.l2, 1, job->train.clip_value},
+                     .numbers = rule->numbers,
+                     .rate = rate};
+    if (rule->momenta)
+        step.numbers.momentum = rule->momenta[number - rule->first];
+    if (rule->corrects_bias) {
+        step.numbers.bias1 = 1 - pow(rule->numbers.beta1, (double)number + 1);
+        step.numbers.bias2 = 1 - pow(rule->numbers.beta2, (double)number + 1);
     }
     return step;
 }

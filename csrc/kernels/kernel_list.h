@@ -145,24 +145,13 @@ KERNEL(double, penalty, (ptrdiff_t n, double l1, double l2, const REAL *theta))
 KERNEL(double, gradient_norm2, (ptrdiff_t n, const fnn_terms *terms, const REAL *theta, const REAL *g))
 /* g = g' in place, with l1 · sign θ */
 KERNEL(void, gradient_finish, (ptrdiff_t n, const fnn_terms *terms, const REAL *theta, REAL *g))
-/* velocity NULL without momentum */
-KERNEL(void, sgd_update,
-       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov, const REAL *g,
-        REAL *theta, REAL *velocity))
-/* ahead: θ less the iterate behind it; momentum: (t_k − 1) / t_{k+1} for the k-th update */
-KERNEL(void, nag_update,
-       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, const REAL *g, REAL *theta,
-        REAL *ahead))
-KERNEL(void, adagrad_update,
-       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon, const REAL *g, REAL *theta, REAL *s))
-/* mean NULL: not centred; velocity NULL without momentum */
-KERNEL(void, rmsprop_update,
-       (ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon, double momentum,
-        const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity))
-/* bias1 = 1 − β₁ᵗ, bias2 = 1 − β₂ᵗ for the t-th update; decay is the decoupled one (AdamW); v_max NULL: not AMSGrad */
-KERNEL(void, adam_update,
-       (ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate, double beta1,
-        double beta2, double epsilon, double decay, const REAL *g, REAL *theta, REAL *m, REAL *v, REAL *v_max))
+/* A step of the rule of this code along g'. moments: those of the rule, in the order of its function in optim_body.h,
+ * NULL for those that its options do without; decay is the decoupled one (AdamW) */
+KERNEL(void, update,
+       (int rule, ptrdiff_t n, const fnn_terms *terms, const fnn_numbers *numbers, double learning_rate, double decay,
+        const REAL *g, REAL *theta, REAL *const *moments))
+/* The code of the rule of that name, -1 if there is none */
+KERNEL(int, rule_code, (const char *name))
 
 /* -- norm (norm_body.h) -------------------------------------------------------------------------------------------- */
 /* Of a shard's rows: mean[j] and m2[j] = Σ_i (z[i, j] − mean[j])²; zeros where rows is 0 */

@@ -12,4 +12,14 @@ typedef struct {
     double scale, l1, l2, factor, clip_value; /* clip_value: INFINITY for none */
 } fnn_terms;
 
+/* The numbers of an update rule, those of UpdateRule in plan.py, as they are for one update, number t; a rule reads
+ * those that it has. */
+typedef struct {
+    double momentum, beta1, beta2, rho, epsilon;
+    double bias1, bias2; /* 1 − beta1ᵗ, 1 − beta2ᵗ */
+    int nesterov, epsilon_hat;
+} fnn_numbers;
+
+#define FNN_MOMENTS 3 /* the most moments of a rule */
+
 #endif

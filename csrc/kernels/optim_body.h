@@ -1,4 +1,5 @@
-/* Update rules: one pass over the parameters, penalties and clipping fused in. */
+/* Update rules: one pass over the parameters, penalties and clipping fused in. A rule is a function of numbers and
+ * arrays, <name>_step that hands it what it reads, and a row of the table at the end of this file. */
 
 /* Roots of GROUP numbers in place: with AVX-512 from v_sqrt, else the hardware's, and the compiler vectorises. */
 #if defined(__AVX512F__)
@@ -206,6 +207,17 @@ double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta
         STEP                                                       \
     }
 
+/* What a rule is given; see `update` in kernel_list.h. */
+typedef struct {
+    ptrdiff_t n;
+    const fnn_terms *terms;
+    const fnn_numbers *numbers;
+    double learning_rate, decay;
+    const REAL *g;
+    REAL *theta;
+    REAL *const *moments;
+} FN(update_view);
+
 void FN(gradient_finish)(ptrdiff_t n, const fnn_terms *terms, const REAL *restrict theta, REAL *restrict g)
 {
     FN(effective) e = FN(effective_of)(terms);
@@ -215,8 +227,8 @@ void FN(gradient_finish)(ptrdiff_t n, const fnn_terms *terms, const REAL *restri
 /* v ← μ v − η g';  θ ← θ + v, or with nesterov θ ← θ + μ v − η g' (Sutskever et al. 2013 at the look-ahead point).
  * l1 acts on the iterate x, which is θ, or behind the look-ahead point θ = x + μ v: v remains the step from the last x
  * to the next, that the solution be a fixed point (Beck & Teboulle 2009; Ochs et al. 2014). */
-void FN(sgd_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov,
-                    const REAL *restrict g, REAL *restrict theta, REAL *restrict velocity)
+static void FN(sgd_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, int nesterov,
+                           const REAL *restrict g, REAL *restrict theta, REAL *restrict velocity)
 {
     FN(effective) e = FN(effective_of_rule)(terms);
     REAL eta = (REAL)learning_rate, mu = (REAL)momentum, limit = eta * e.l1;
@@ -234,10 +246,17 @@ void FN(sgd_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, d
     }
 }
 
+static void FN(sgd_step)(const FN(update_view) * u)
+{
+    const fnn_numbers *k = u->numbers;
+    REAL *velocity = k->momentum != 0 ? u->moments[0] : NULL;
+    FN(sgd_update)(u->n, u->terms, u->learning_rate, k->momentum, k->nesterov, u->g, u->theta, velocity);
+}
+
 /* x ← θ − η g' is the new iterate; it moved by d, and θ ← x + μ_k d   (Nesterov 1983). Of the old iterate a = θ − x is
  * kept: d = a − η g'. With l1, x ← prox(θ − η g') (Beck & Teboulle 2009). */
-void FN(nag_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum, const REAL *restrict g,
-                    REAL *restrict theta, REAL *restrict ahead)
+static void FN(nag_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum,
+                           const REAL *restrict g, REAL *restrict theta, REAL *restrict ahead)
 {
     FN(effective) e = FN(effective_of_rule)(terms);
     REAL eta = (REAL)learning_rate, mu = (REAL)momentum, limit = eta * e.l1;
@@ -249,9 +268,14 @@ void FN(nag_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, d
     }
 }
 
+static void FN(nag_step)(const FN(update_view) * u)
+{
+    FN(nag_update)(u->n, u->terms, u->learning_rate, u->numbers->momentum, u->g, u->theta, u->moments[0]);
+}
+
 /* s ← s + g'²;  θ ← θ − η g' / (√s + ε)   (Duchi, Hazan, Singer 2011; l1: their section 5). */
-void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon,
-                        const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
+static void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double epsilon,
+                               const REAL *restrict g, REAL *restrict theta, REAL *restrict s)
 {
     FN(effective) e = FN(effective_of_rule)(terms);
     REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon), limit = eta * e.l1;
@@ -262,6 +286,11 @@ void FN(adagrad_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rat
             q[j] = s[i];
         },
         theta[i] = FN(shrunk)(kind, theta[i] - x[j] / (q[j] + eps), limit / (q[j] + eps));)
+}
+
+static void FN(adagrad_step)(const FN(update_view) * u)
+{
+    FN(adagrad_update)(u->n, u->terms, u->learning_rate, u->numbers->epsilon, u->g, u->theta, u->moments[0]);
 }
 
 /* s ← ρ s + (1 − ρ) g'²;  u = g' / (√s + ε);  θ ← θ − η u   (Hinton's lecture 6e; ε as torch has it).
@@ -309,8 +338,8 @@ FNN_INLINE void FN(rmsprop_loop)(int centred, int heavy, ptrdiff_t n, const fnn_
         })
 }
 
-void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
-                        double momentum, const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity)
+static void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double rho, double epsilon,
+                               double momentum, const REAL *g, REAL *theta, REAL *s, REAL *mean, REAL *velocity)
 {
     REAL eta = (REAL)learning_rate, eps = FN(epsilon_of)(epsilon), mu = (REAL)momentum;
     if (mean && velocity)
@@ -323,12 +352,20 @@ void FN(rmsprop_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rat
         FN(rmsprop_loop)(0, 0, n, terms, eta, rho, eps, mu, g, theta, s, NULL, NULL);
 }
 
+static void FN(rmsprop_step)(const FN(update_view) * u)
+{
+    const fnn_numbers *k = u->numbers;
+    REAL *velocity = k->momentum != 0 ? u->moments[2] : NULL;
+    FN(rmsprop_update)(u->n, u->terms, u->learning_rate, k->rho, k->epsilon, k->momentum, u->g, u->theta, u->moments[0],
+                       u->moments[1], velocity);
+}
+
 /* m ← β₁ m + (1 − β₁) g',  v ← β₂ v + (1 − β₂) g'²,  θ ← (1 − η λ) θ − η m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ),
  * v̂ = v / (1 − β₂ᵗ)   (Kingma & Ba 2015, algorithm 1; λ: Loshchilov & Hutter 2019). AMSGrad (Reddi, Kale & Kumar
  * 2018, as torch has it): the largest v so far instead of v. */
-void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate,
-                     double beta1, double beta2, double epsilon, double decay, const REAL *restrict g,
-                     REAL *restrict theta, REAL *restrict m, REAL *restrict v, REAL *restrict v_max)
+static void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double bias2, double learning_rate,
+                            double beta1, double beta2, double epsilon, double decay, const REAL *restrict g,
+                            REAL *restrict theta, REAL *restrict m, REAL *restrict v, REAL *restrict v_max)
 {
     FN(effective) e = FN(effective_of_rule)(terms);
     REAL eta = (REAL)(learning_rate / bias1), limit = (REAL)learning_rate * e.l1;
@@ -349,6 +386,44 @@ void FN(adam_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double b
     }
 #undef MOMENTS
 #undef STEP
+}
+
+static void FN(adam_step)(const FN(update_view) * u)
+{
+    const fnn_numbers *k = u->numbers;
+    const double epsilon = k->epsilon_hat ? k->epsilon / sqrt(k->bias2) : k->epsilon;
+    FN(adam_update)(u->n, u->terms, k->bias1, k->bias2, u->learning_rate, k->beta1, k->beta2, epsilon, u->decay, u->g,
+                    u->theta, u->moments[0], u->moments[1], u->moments[2]);
+}
+
+/* clang-format off */
+/* Every rule, by the name that UpdateRule in plan.py has for it; its place is its code. */
+static const struct {
+    const char *name;
+    void (*step)(const FN(update_view) *);
+} FN(rules)[] = {
+    {"sgd", FN(sgd_step)},
+    {"nag", FN(nag_step)},
+    {"adagrad", FN(adagrad_step)},
+    {"rmsprop", FN(rmsprop_step)},
+    {"adam", FN(adam_step)},
+    {"kfac", FN(sgd_step)}, /* along a direction that the engine has made of the gradient */
+};
+/* clang-format on */
+
+int FN(rule_code)(const char *name)
+{
+    for (int i = 0; i < (int)(sizeof FN(rules) / sizeof FN(rules)[0]); i++)
+        if (!strcmp(name, FN(rules)[i].name))
+            return i;
+    return -1;
+}
+
+void FN(update)(int rule, ptrdiff_t n, const fnn_terms *terms, const fnn_numbers *numbers, double learning_rate,
+                double decay, const REAL *g, REAL *theta, REAL *const *moments)
+{
+    const FN(update_view) view = {n, terms, numbers, learning_rate, decay, g, theta, moments};
+    FN(rules)[rule].step(&view);
 }
 
 #undef OPTIM_LOOP

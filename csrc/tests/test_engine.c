@@ -61,7 +61,11 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
                            .n_in = IN,
                            .n_out = OUT,
                            .input_scale = 1};
-    const fnn_rule rule = {.kind = FNN_ADAM, .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8};
+    const fnn_rule rule = {.code = fnn_kernels_baseline.f32.rule_code("adam"),
+                           .moments = {0, 1, -1},
+                           .corrects_bias = 1,
+                           .numbers = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
+                           .learning_rate = 1e-3};
     static float x[ROWS * IN];
     static int64_t labels[ROWS];
     float moments[2 * PARAMETERS] = {0};

@@ -9,61 +9,53 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from . import reference
 from ._core import curvature as _curvature
 from ._core import kernels as _core
+from .losses import LOSSES
 from .names import listing
+from .plan import RULES
+from .reference import losses, optim
 from .reference.activations import SAVES_OUTPUT
 from .reference.arguments import Contract
 from .reference.losses import total_weight
 
 __all__ = [
-    "absolute_error",
     "activation_backward",
     "activation_derivatives",
     "activation_forward",
-    "adagrad_update",
-    "adam_update",
     "all_finite",
     "batch_norm_backward",
     "batch_norm_forward",
-    "binary_cross_entropy",
     "cross_backward",
-    "cross_entropy",
     "curvature_backward",
     "dense_backward",
     "dense_forward",
     "dropout",
     "exp",
-    "gradient_norm2",
     "hessian_block_acc",
-    "huber",
     "layer_norm_backward",
     "layer_norm_forward",
     "log",
     "log_softmax",
     "loss_hessian",
     "matmul",
-    "nag_momentum",
-    "nag_update",
     "per_sample_hessian_blocks",
     "per_sample_outer",
-    "poisson",
-    "rmsprop_update",
-    "sgd_update",
     "shuffle",
     "simd",
     "softmax",
     "softmax_jacobian",
     "softmax_vjp",
-    "squared_error",
     "symmetrize",
     "tanh",
 ]
+__all__ += losses.__all__
+__all__ += optim.__all__
 __dir__ = listing(__all__)
 
 INF = math.inf
@@ -73,16 +65,21 @@ _NONE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float6
 
 
 def _compiled(function: _Function) -> _Function:
-    """Give a compiled kernel the contract and the documentation of its namesake in fastnn.reference.
+    """Give a compiled kernel the contract and the documentation of its namesake in fastnn.reference."""
+    return _namesake(function, function.__name__)
 
-    The function gets arguments that are checked, contiguous and aligned; what had to be copied to be so and is changed
-    in place is written back. As in the reference, `unchecked` is the function itself; its arrays must be C-contiguous
-    and aligned.
+
+def _namesake(function: Callable[..., Any], name: str) -> Any:
+    """The function of that name in fastnn.reference, computed by `function`.
+
+    `function` gets arguments that are checked, contiguous and aligned; what had to be copied to be so and is changed in
+    place is written back. As in the reference, `unchecked` is the function itself; its arrays must be C-contiguous and
+    aligned.
     """
-    reference_function = getattr(reference, function.__name__)
+    reference_function = getattr(reference, name)
     contract: Contract = reference_function.contract
 
-    @functools.wraps(function)
+    @functools.wraps(reference_function)
     def call(*args: Any, **kwargs: Any) -> Any:
         checked = contract.check(args, kwargs)
         copies = checked.make_ready()
@@ -91,9 +88,9 @@ def _compiled(function: _Function) -> _Function:
             array[...] = copy
         return result
 
-    call.__doc__ = reference_function.__doc__
+    call.__module__ = __name__
     call.unchecked = function  # type: ignore[attr-defined]
-    return call  # type: ignore[return-value]
+    return call
 
 
 def simd() -> dict[str, Any]:
@@ -254,49 +251,20 @@ def _mean(total: float, loss: float, delta: np.ndarray) -> tuple[float, np.ndarr
     return loss / total, delta
 
 
-def _loss(
-    name: str, Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, label_smoothing: float = 0.0
-) -> tuple[float, np.ndarray]:
-    """The loss of that name; y: labels of int64, or targets of the outputs' shape and dtype."""
-    labels, target = (y, None) if y.dtype == np.int64 else (None, y)
-    w, total = _weights(sample_weight, Z)
-    delta = np.empty_like(Z)
-    loss = _core.loss(_core.LOSS_CODES[name], *Z.shape, Z, labels, target, w, label_smoothing, None, delta)
-    return _mean(total, loss, delta)
+def _loss(name: str) -> Callable[..., tuple[float, np.ndarray]]:
+    """The compiled kernel of a loss; y: labels of int64, or targets of the outputs' shape and dtype."""
+    code = _core.LOSS_CODES[name]
 
+    def loss(
+        Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
+    ) -> tuple[float, np.ndarray]:
+        labels, target = (y, None) if y.dtype == np.int64 else (None, y)
+        w, total = _weights(sample_weight, Z)
+        delta = np.empty_like(Z)
+        value = _core.loss(code, *Z.shape, Z, labels, target, w, label_smoothing, None, delta)
+        return _mean(total, value, delta)
 
-@_compiled
-def cross_entropy(
-    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
-) -> tuple[float, np.ndarray]:
-    return _loss("cross_entropy", Z, y, sample_weight, label_smoothing)
-
-
-@_compiled
-def binary_cross_entropy(
-    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
-    return _loss("binary_cross_entropy", Z, y, sample_weight)
-
-
-@_compiled
-def squared_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _loss("squared_error", Z, y, sample_weight)
-
-
-@_compiled
-def absolute_error(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _loss("absolute_error", Z, y, sample_weight)
-
-
-@_compiled
-def huber(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _loss("huber", Z, y, sample_weight)
-
-
-@_compiled
-def poisson(Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    return _loss("poisson", Z, y, sample_weight)
+    return _namesake(loss, name)
 
 
 # -- normalisation ----------------------------------------------------------------------------------------------------
@@ -478,26 +446,6 @@ def symmetrize(H: np.ndarray, threads: int | None = None) -> None:
 
 
 @_compiled
-def sgd_update(
-    theta: np.ndarray,
-    grad: np.ndarray,
-    velocity: np.ndarray | None,
-    learning_rate: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-    *,
-    scale: float = 1.0,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    factor: float = 1.0,
-    clip_value: float = INF,
-) -> None:
-    terms = (scale, l1, l2, factor, clip_value)
-    v = velocity if momentum != 0.0 else None
-    _core.sgd_update(theta.size, terms, learning_rate, momentum, nesterov and v is not None, grad, theta, v)
-
-
-@_compiled
 def nag_momentum(step: int, count: int = 1) -> np.ndarray:
     momenta = np.empty(count)
     _core.nag_momentum(step, momenta)
@@ -505,95 +453,33 @@ def nag_momentum(step: int, count: int = 1) -> np.ndarray:
 
 
 @_compiled
-def nag_update(
-    theta: np.ndarray,
-    grad: np.ndarray,
-    ahead: np.ndarray,
-    learning_rate: float,
-    momentum: float,
-    *,
-    scale: float = 1.0,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    factor: float = 1.0,
-    clip_value: float = INF,
-) -> None:
-    terms = (scale, l1, l2, factor, clip_value)
-    _core.nag_update(theta.size, terms, learning_rate, momentum, grad, theta, ahead)
-
-
-@_compiled
-def adagrad_update(
-    theta: np.ndarray,
-    grad: np.ndarray,
-    s: np.ndarray,
-    learning_rate: float,
-    epsilon: float = 1e-10,
-    *,
-    scale: float = 1.0,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    factor: float = 1.0,
-    clip_value: float = INF,
-) -> None:
-    terms = (scale, l1, l2, factor, clip_value)
-    _core.adagrad_update(theta.size, terms, learning_rate, epsilon, grad, theta, s)
-
-
-@_compiled
-def rmsprop_update(
-    theta: np.ndarray,
-    grad: np.ndarray,
-    s: np.ndarray,
-    learning_rate: float,
-    rho: float = 0.99,
-    epsilon: float = 1e-8,
-    momentum: float = 0.0,
-    mean: np.ndarray | None = None,
-    velocity: np.ndarray | None = None,
-    *,
-    scale: float = 1.0,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    factor: float = 1.0,
-    clip_value: float = INF,
-) -> None:
-    terms = (scale, l1, l2, factor, clip_value)
-    v = velocity if momentum != 0.0 else None
-    _core.rmsprop_update(theta.size, terms, learning_rate, rho, epsilon, momentum, grad, theta, s, mean, v)
-
-
-@_compiled
-def adam_update(
-    theta: np.ndarray,
-    grad: np.ndarray,
-    m: np.ndarray,
-    v: np.ndarray,
-    step: int,
-    learning_rate: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-    weight_decay: float = 0.0,
-    v_max: np.ndarray | None = None,
-    epsilon_hat: bool = False,
-    *,
-    scale: float = 1.0,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    factor: float = 1.0,
-    clip_value: float = INF,
-) -> None:
-    terms = (scale, l1, l2, factor, clip_value)
-    bias1, bias2 = 1.0 - beta1 ** float(step), 1.0 - beta2 ** float(step)
-    if epsilon_hat:
-        epsilon /= math.sqrt(bias2)
-    numbers = (bias1, bias2, learning_rate, beta1, beta2, epsilon, weight_decay)
-    _core.adam_update(theta.size, terms, *numbers, grad, theta, m, v, v_max)
-
-
-@_compiled
 def gradient_norm2(
     theta: np.ndarray, grad: np.ndarray, *, scale: float = 1.0, l1: float = 0.0, l2: float = 0.0
 ) -> float:
     return _core.gradient_norm2(theta.size, (scale, l1, l2, 1.0, INF), theta, grad)
+
+
+def _rule(name: str) -> Callable[..., None]:
+    """The compiled kernel of an update rule."""
+    code, moments = _core.RULE_CODES[name], tuple(RULES[name].moments)
+    contract: Contract = getattr(reference, f"{name}_update").contract
+
+    def update(*args: Any, **kwargs: Any) -> None:
+        values = {**contract.defaults, **dict(zip(contract.positional, args, strict=False)), **kwargs}
+        terms = tuple([values[term] for term in _TERMS])
+        _core.update(code, terms, values, [values[moment] for moment in moments])
+
+    return _namesake(update, f"{name}_update")
+
+
+_TERMS = ("scale", "l1", "l2", "factor", "clip_value")
+
+
+# -- one kernel for each loss and each update rule ---------------------------------------------------------------------
+
+if TYPE_CHECKING:  # with the types of the reference
+    from .reference.losses import *
+    from .reference.optim import *
+else:
+    globals().update({name: _loss(name) for name in LOSSES})
+    globals().update({f"{name}_update": _rule(name) for name, facts in RULES.items() if not facts.preconditioned})

@@ -8,7 +8,7 @@ are attributes of its class in :mod:`fastnn.losses`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -210,7 +210,7 @@ class UpdateRule(NamedTuple):
     Attributes
     ----------
     rule : str
-        ``"sgd"``, ``"nag"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"`` or ``"kfac"``.
+        A name of :data:`RULES`.
     learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip : float
         See the optimizer of that name in :mod:`fastnn.optimizers`.
     nesterov : bool
@@ -234,9 +234,19 @@ class UpdateRule(NamedTuple):
     kl_clip: float = 0.0
 
     @property
+    def facts(self) -> RuleFacts:
+        """What is true of its rule."""
+        return RULES[self.rule]
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Names of the vectors, each as long as theta, that it keeps between steps."""
+        return tuple([name for name, option in self.facts.moments.items() if not option or getattr(self, option)])
+
+    @property
     def n_moments(self) -> int:
-        """Number of vectors, each as long as theta, that the rule keeps between steps."""
-        return RULES[self.rule].moments(self)
+        """Number of its moments."""
+        return len(self.moments)
 
 
 class RuleFacts(NamedTuple):
@@ -244,21 +254,32 @@ class RuleFacts(NamedTuple):
 
     Attributes
     ----------
-    moments : callable
-        Number of moments (vectors as long as theta that are kept between steps) as a function of the rule's options.
+    moments : dict
+        The vectors, each as long as theta, that the rule may keep between steps, in the order in which its kernel takes
+        them: their names, which are those of arguments of ``<rule>_update`` (:mod:`fastnn.reference.optim`), and the
+        option of :class:`UpdateRule` without which a rule does without them, or None.
+    corrects_bias : bool
+        Reads 1 − β₁ᵗ and 1 − β₂ᵗ, t the number of the update.
+    accelerates : bool
+        Its momentum is that of :func:`fastnn.reference.nag_momentum` for the update.
+    preconditioned : bool
+        Takes the direction that K-FAC's factors make of the whole gradient, for a step of ``sgd_update``.
     """
 
-    moments: Callable[[UpdateRule], int] = lambda _: 1
+    moments: Mapping[str, str | None]
+    corrects_bias: bool = False
+    accelerates: bool = False
+    preconditioned: bool = False
 
 
-#: Facts of the update rules; the position of a name is its code in enum fnn_rule_kind (csrc/engine/plan.h).
+#: Facts of the update rules by the name that the table of csrc/kernels/optim_body.h has for them.
 RULES: dict[str, RuleFacts] = {
-    "sgd": RuleFacts(lambda rule: int(rule.momentum != 0.0)),
-    "nag": RuleFacts(),
-    "adagrad": RuleFacts(),
-    "rmsprop": RuleFacts(lambda rule: 1 + rule.centered + (rule.momentum != 0.0)),
-    "adam": RuleFacts(lambda rule: 2 + rule.amsgrad),
-    "kfac": RuleFacts(),
+    "sgd": RuleFacts({"velocity": "momentum"}),
+    "nag": RuleFacts({"ahead": None}, accelerates=True),
+    "adagrad": RuleFacts({"s": None}),
+    "rmsprop": RuleFacts({"s": None, "mean": "centered", "velocity": "momentum"}),
+    "adam": RuleFacts({"m": None, "v": None, "v_max": "amsgrad"}, corrects_bias=True),
+    "kfac": RuleFacts({"velocity": None}, preconditioned=True),
 }
 
 

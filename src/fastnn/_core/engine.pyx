@@ -11,16 +11,17 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import atexit
+import functools
 
 import numpy as np
 
-from ..plan import RULES, TrainResult
+from ..plan import TrainResult
 from ..reference.sparse import SparseRows
 from .threads import blas_held_to_one_thread
 
 from . cimport blas
 from .job cimport *
-from .kernels cimport active
+from .kernels cimport FNN_MOMENTS, active, numbers_of
 from .lowered cimport Lowered
 from .schedule cimport Shape, divide, item_workers, samples_zeros, workers_for
 from .tuning cimport tuned
@@ -34,7 +35,6 @@ cdef extern from "Python.h":
 atexit.register(lambda: fnn_pool_shutdown())
 
 CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
-RULE_CODES = {rule: code for code, rule in enumerate(RULES)}
 
 
 cdef void *address(str name, object array, str format, ptrdiff_t items, bint writable=False) except? NULL:
@@ -123,6 +123,31 @@ cdef class _Inverses:
         free(self.pointers)
 
 
+cdef class _Rule:
+    """An UpdateRule in a C struct."""
+    cdef fnn_rule rule
+    cdef bint accelerates, preconditioned
+    cdef int n_moments
+
+    def __cinit__(self, optimizer):
+        cdef int k = 0
+        kept, facts = optimizer.moments, optimizer.facts
+        self.n_moments, self.accelerates, self.preconditioned = len(kept), facts.accelerates, facts.preconditioned
+        self.rule.code = _kernels.RULE_CODES[optimizer.rule]
+        self.rule.corrects_bias = facts.corrects_bias
+        self.rule.numbers = numbers_of(optimizer._asdict())
+        for k in range(FNN_MOMENTS):
+            self.rule.moments[k] = -1
+        for k, name in enumerate(facts.moments):
+            if name in kept:
+                self.rule.moments[k] = kept.index(name)
+        self.rule.learning_rate, self.rule.weight_decay = optimizer.learning_rate, optimizer.weight_decay
+        self.rule.kl_clip = optimizer.kl_clip
+
+
+rule_once = functools.lru_cache(maxsize=128)(_Rule)
+
+
 cdef class Plan:
     """The compiled form of a list of operations; see fastnn.reference.plan.Plan."""
     cdef fnn_plan plan
@@ -190,7 +215,7 @@ cdef class Plan:
         """Whole epochs, in place on theta and moments; see the reference."""
         cdef fnn_job job
         cdef fnn_rule rule
-        cdef int n_moments = optimizer.n_moments
+        cdef _Rule known = rule_once(optimizer)
         cdef ptrdiff_t rows, n_batches, done
         cdef _Inverses inverses
         if batch_size < 1:
@@ -213,18 +238,18 @@ cdef class Plan:
         rows = job.data.rows
         n_batches = epochs * ((rows + batch_size - 1) // batch_size)
         job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, l2_over_weight_sum
-        self.init_rule(&rule, optimizer)
-        if rule.kind == FNN_NAG:
+        rule = known.rule
+        if known.accelerates:
             momenta = np.empty(n_batches)  # as many as there will be updates
             _kernels.nag_momentum(step + 1, momenta)
             rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
             rule.first = step
         job.train.rule = &rule
-        if n_moments:
-            job.train.moments = address("moments", moments, self.real, n_moments * self.plan.n_parameters, True)
+        if known.n_moments:
+            job.train.moments = address("moments", moments, self.real, known.n_moments * self.plan.n_parameters, True)
         if learning_rates is not None:
             job.train.rates = <const double *>address("learning_rates", learning_rates, "d", n_batches)
-        if rule.kind == FNN_KFAC:
+        if known.preconditioned:
             inverses = _Inverses(self, preconditioner)
             job.train.inverses = inverses.pointers
         job.train.batch, job.train.epochs, job.train.step = batch_size, epochs, step
@@ -305,23 +330,6 @@ cdef class Plan:
         data.labels = <const int64_t *>address("y", y, "q", n)
         if not all_within(data.labels, n, k):
             raise ValueError(f"y: expected labels in [0, {k}), got {y.min()} to {y.max()}")
-        return 0
-
-    cdef int init_rule(self, fnn_rule *rule, optimizer) except -1:
-        memset(rule, 0, sizeof(fnn_rule))
-        rule.kind = RULE_CODES[optimizer.rule]
-        rule.nesterov = optimizer.nesterov
-        rule.centered = optimizer.centered
-        rule.amsgrad = optimizer.amsgrad
-        rule.epsilon_hat = optimizer.epsilon_hat
-        rule.learning_rate = optimizer.learning_rate
-        rule.momentum = optimizer.momentum
-        rule.beta1 = optimizer.beta1
-        rule.beta2 = optimizer.beta2
-        rule.rho = optimizer.rho
-        rule.epsilon = optimizer.epsilon
-        rule.weight_decay = optimizer.weight_decay
-        rule.kl_clip = optimizer.kl_clip
         return 0
 
     # -- running --------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """Declarations of csrc/engine and csrc/pool. Elements are void: one body then serves both element types."""
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
+from .kernels cimport fnn_numbers
+
 cdef extern from "kernels/data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
 cdef extern from "engine/plan.h" nogil:
-    enum: FNN_DENSE, FNN_NAG, FNN_KFAC
+    enum: FNN_DENSE
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
     enum: FNN_HESSIAN, FNN_GGN, FNN_FISHER
     enum: FNN_ALIGN
@@ -34,8 +36,11 @@ cdef extern from "engine/plan.h" nogil:
         ptrdiff_t saved_curvature, saved_elements, saved_columns
 
     ctypedef struct fnn_rule:
-        int kind, nesterov, centered, amsgrad, epsilon_hat
-        double learning_rate, momentum, beta1, beta2, rho, epsilon, weight_decay, kl_clip
+        int code
+        int *moments
+        int corrects_bias
+        fnn_numbers numbers
+        double learning_rate, weight_decay, kl_clip
         const double *momenta
         int64_t first
 

@@ -7,6 +7,12 @@ cdef extern from "kernels/dispatch.h" nogil:
     ctypedef struct fnn_terms:
         double scale, l1, l2, factor, clip_value
 
+    ctypedef struct fnn_numbers:
+        double momentum, beta1, beta2, rho, epsilon, bias1, bias2
+        int nesterov, epsilon_hat
+
+    enum: FNN_MOMENTS
+
     ctypedef struct fnn_block:
         ptrdiff_t rows, n_in, n_out, n_in2, n_out2
         int bias, bias2
@@ -53,3 +59,6 @@ include "kernel_calls.pxi"
 
 # The table in use: the best that the processor can run, or the one that FASTNN_SIMD names.
 cdef const fnn_kernels *active() noexcept nogil
+
+# The numbers of a rule by name; those that are not there are 0.
+cdef fnn_numbers numbers_of(dict values) except *

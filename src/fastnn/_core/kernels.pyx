@@ -9,14 +9,14 @@ import os
 import numpy as np
 
 from ..losses import LOSSES
-from ..plan import ACTIVATIONS
+from ..plan import ACTIVATIONS, RULES
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport INT64_MAX, UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t  # no-cython-lint: used in the .pxi
 from libc.stdlib cimport free, malloc
 from libc.string cimport strchr
@@ -118,6 +118,38 @@ cdef fnn_terms terms_of(terms) except *:
 
 
 include "kernel_bindings.pxi"
+
+
+# -- update rules ------------------------------------------------------------------------------------------------------
+
+RULE_CODES = {name: code for name in RULES if (code := fnn_call_rule_code(table, True, name.encode())) >= 0}
+
+
+cdef fnn_numbers numbers_of(dict values) except *:
+    return fnn_numbers(
+        momentum=values.get("momentum", 0.0), beta1=values.get("beta1", 0.0), beta2=values.get("beta2", 0.0),
+        rho=values.get("rho", 0.0), epsilon=values.get("epsilon", 0.0), bias1=1.0, bias2=1.0,
+        nesterov=values.get("nesterov", False), epsilon_hat=values.get("epsilon_hat", False))
+
+
+def update(int rule, terms, dict values, moments):
+    """A step of a rule, in place on values["theta"] and the moments, which may be None; `values`: its arguments."""
+    cdef char element = 0
+    cdef fnn_terms limits = terms_of(terms)
+    cdef fnn_numbers numbers = numbers_of(values)
+    cdef double learning_rate = values["learning_rate"], decay = values.get("weight_decay", 0.0)
+    cdef double step = values.get("step", 0.0)
+    cdef ptrdiff_t n = values["theta"].size
+    cdef void *theta = elements("theta", values["theta"], &element, True)
+    cdef void *grad = elements("grad", values["grad"], &element, False)
+    cdef void *of_rule[FNN_MOMENTS]
+    cdef int k, kept = len(moments)
+    for k in range(FNN_MOMENTS):
+        of_rule[k] = elements("moments", moments[k], &element, True) if k < kept else NULL
+    if step > 0.0:
+        numbers.bias1, numbers.bias2 = 1.0 - pow(numbers.beta1, step), 1.0 - pow(numbers.beta2, step)
+    with nogil:
+        fnn_call_update(table, element == c'f', rule, n, &limits, &numbers, learning_rate, decay, grad, theta, of_rule)
 
 
 # -- momenta -----------------------------------------------------------------------------------------------------------

@@ -354,7 +354,7 @@ class EmpiricalRisk:
 
 
 def require_second_derivatives(net: Network, what: str, *, of_loss: bool = True) -> None:
-    """Refuse the loss absolute_error (if the loss counts) and the activation sign.
+    """Refuse losses without curvature, as absolute_error (if the loss counts), and the activation sign.
 
     Raises
     ------
@@ -362,8 +362,8 @@ def require_second_derivatives(net: Network, what: str, *, of_loss: bool = True)
     """
     if not net.loss_function.has_curvature and of_loss:
         raise ValueError(
-            f"{what}: curvature is not defined for loss 'absolute_error', whose second derivative is 0 except at the "
-            "kink; use 'huber' or 'squared_error'"
+            f"{what}: curvature is not defined for loss {net.loss_function.name!r}, whose second derivative is 0 "
+            "except at the kink; use 'huber' or 'squared_error'"
         )
     if any(op.activation == "sign" for op in net.ops):
         raise ValueError(

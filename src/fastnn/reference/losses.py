@@ -19,13 +19,10 @@ from .arguments import Call, Number, Read, check_array, checked
 from .softmax import LOGITS, log_softmax, softmax
 
 __all__ = [
-    "KERNELS",
-    "Kernels",
     "absolute_error",
     "binary_cross_entropy",
     "cross_entropy",
     "huber",
-    "loss_curvature",
     "poisson",
     "squared_error",
 ]

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..lowering import Segment
 from ..plan import OpSpec, UpdateRule
+from . import optim
 from .kfac import kfac_direction
-from .optim import (
-    adagrad_update,
-    adam_update,
-    effective_gradient,
-    gradient_norm2,
-    nag_momentum,
-    nag_update,
-    rmsprop_update,
-    sgd_update,
-)
+from .optim import effective_gradient, gradient_norm2, nag_momentum, sgd_update
 
 __all__ = ["Inverses", "Penalties", "penalty", "update"]
 
 #: Per operation the inverse Kronecker factors A⁻¹ (m, m) and G⁻¹ (n_out, n_out), or None.
 Inverses = Sequence[tuple[np.ndarray, np.ndarray] | None]
-
-#: Changes a segment of theta and of the moments (k, n) in place, given its gradient, learning rate and weight decay.
-Rule = Callable[..., None]
-
-
-class Terms(TypedDict):
-    """What every rule takes besides its own numbers: penalties of the segment, limits of its gradient."""
-
-    l1: float
-    l2: float
-    factor: float
-    clip_value: float
 
 
 class Penalties(NamedTuple):
@@ -96,59 +76,6 @@ def _spans(
     ]
 
 
-def _sgd(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
-        velocity = moments[0] if rule.n_moments else None
-        sgd_update(theta, g, velocity, eta, rule.momentum, rule.nesterov, **terms)
-
-    return apply
-
-
-def _nag(rule: UpdateRule, step: int) -> Rule:
-    mu = float(nag_momentum(step)[0])
-
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
-        nag_update(theta, g, moments[0], eta, mu, **terms)
-
-    return apply
-
-
-def _adagrad(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
-        adagrad_update(theta, g, moments[0], eta, rule.epsilon, **terms)
-
-    return apply
-
-
-def _rmsprop(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
-        rest = list(moments[1:])
-        mean = rest.pop(0) if rule.centered else None
-        velocity = rest.pop(0) if rule.momentum != 0.0 else None
-        rmsprop_update(theta, g, moments[0], eta, rule.rho, rule.epsilon, rule.momentum, mean, velocity, **terms)
-
-    return apply
-
-
-def _adam(rule: UpdateRule, step: int) -> Rule:
-    def apply(theta: np.ndarray, g: np.ndarray, moments: np.ndarray, eta: float, decay: float, terms: Terms) -> None:
-        largest = moments[2] if rule.amsgrad else None
-        numbers = eta, rule.beta1, rule.beta2, rule.epsilon, decay
-        adam_update(theta, g, moments[0], moments[1], step, *numbers, largest, rule.epsilon_hat, **terms)
-
-    return apply
-
-
-#: The rules that take one segment at a time: from an UpdateRule and the number of the step to what changes a segment.
-RULES: dict[str, Callable[[UpdateRule, int], Rule]] = {
-    "sgd": _sgd,
-    "nag": _nag,
-    "adagrad": _adagrad,
-    "rmsprop": _rmsprop,
-    "adam": _adam,
-}
-
-
 def update(
     theta: np.ndarray,
     moments: np.ndarray,
@@ -186,7 +113,7 @@ def update(
         If `inverses` do not fit the operations.
     """
     spans = _spans(segments, rule, learning_rate, limits, len(theta))
-    kfac = rule.rule == "kfac"
+    kfac = rule.facts.preconditioned
     factor = 1.0 if limits.clip_norm is None else _clipping_factor(theta, grad, spans, limits.clip_norm, kfac)
     clip_value = math.inf if limits.clip_value is None else limits.clip_value
     if kfac:
@@ -194,12 +121,17 @@ def update(
             raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
         _kfac_update(theta, moments, grad, rule, learning_rate, spans, factor, clip_value, ops, inverses)
         return
-    apply = RULES[rule.rule](rule, step)
+    if rule.facts.accelerates:
+        rule = rule._replace(momentum=float(nag_momentum(step)[0]))
+    # Of all that is known of a step, a rule takes the arguments that it names.
+    function = getattr(optim, f"{rule.rule}_update")
+    names = function.contract.names
+    known = {**rule._asdict(), "step": step, "scale": 1.0, "factor": factor, "clip_value": clip_value}
     for span in spans:
         if span.learning_rate != 0.0:  # otherwise frozen, its moments too
-            terms = Terms(l1=span.l1, l2=span.l2, factor=factor, clip_value=clip_value)
-            of_span = moments[:, span.at]
-            apply(theta[span.at], grad[span.at], of_span, span.learning_rate, span.weight_decay, terms)
+            known |= {**span._asdict(), "theta": theta[span.at], "grad": grad[span.at]}
+            known |= dict.fromkeys(rule.facts.moments) | dict(zip(rule.moments, moments[:, span.at], strict=True))
+            function(**{name: known[name] for name in names})
 
 
 def _clipping_factor(

@@ -46,7 +46,9 @@ class Factors:
                 "optimizer: K-FAC needs gradients of single rows, which batch norm couples; use LayerNorm or Adam"
             )
         if not net.loss_function.has_curvature:
-            raise ValueError("optimizer: K-FAC needs a loss with curvature, absolute_error has none; use huber")
+            raise ValueError(
+                f"optimizer: K-FAC needs a loss with curvature, {net.loss_function.name} has none; use huber"
+            )
         self._net, self._optimizer, self._damping, self._threads = net, optimizer, optimizer.damping + l2, threads
         self._places: list[tuple[int, int, int] | None] = []  # of every op: offset, order of A, order of G
         at = 1  # the first element counts the estimates
