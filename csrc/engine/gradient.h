@@ -80,16 +80,18 @@ static void FN(run_forward)(void *arg, int worker)
 {
     fnn_job *job = arg;
     const FN(memory) memory = FN(prepare)(job, worker);
-    const ptrdiff_t workers = job->schedule.n_workers, chunk = job->schedule.chunk, total = job->data.rows;
-    const ptrdiff_t begin = total * worker / workers, end = total * (worker + 1) / workers;
-    for (ptrdiff_t lo = begin; lo < end; lo += chunk) {
-        const ptrdiff_t n = end - lo < chunk ? end - lo : chunk;
-        if (fnn_stopped(job, worker, (double)n * (double)job->plan->n_parameters))
-            return;
-        const FN(position) position = {worker, 0, -1, lo, total};
-        const REAL *const *x = FN(fetch)(job, &memory, worker, NULL, lo, n);
-        if (!x || !FN(forward)(job, &memory, &position, x, n, (REAL *)job->results.out + lo * job->plan->n_out))
-            return;
+    const ptrdiff_t shards = job->schedule.n_shards, chunk = job->schedule.chunk, total = job->data.rows;
+    for (ptrdiff_t shard = worker; shard < shards; shard += job->schedule.n_workers) {
+        const ptrdiff_t end = total * (shard + 1) / shards;
+        for (ptrdiff_t lo = total * shard / shards; lo < end; lo += chunk) {
+            const ptrdiff_t n = end - lo < chunk ? end - lo : chunk;
+            if (fnn_stopped(job, worker, (double)n * (double)job->plan->n_parameters))
+                return;
+            const FN(position) position = {worker, 0, -1, lo, total};
+            const REAL *const *x = FN(fetch)(job, &memory, worker, NULL, lo, n);
+            if (!x || !FN(forward)(job, &memory, &position, x, n, (REAL *)job->results.out + lo * job->plan->n_out))
+                return;
+        }
     }
 }
 

@@ -79,7 +79,7 @@ typedef struct {
 /* How the work is divided; the caller's policy. */
 typedef struct {
     int n_workers;
-    int n_shards;       /* of a batch: n_workers, or fixed, so that sums do not depend on the workers */
+    int n_shards;       /* of a batch, n_workers or more: sums do not depend on the workers, but on this */
     int by_feature;     /* see op_dense_feature_major.h */
     int zeros_forward;  /* height of the tiles that skip zeros of x, 2 or 4; 0: none do */
     int zeros_gradient; /* the same of the gradient's, 0 if zeros_forward is; and how far apart their features are */
@@ -105,6 +105,8 @@ typedef struct {
     void *poll_arg;
     fnn_subnormals subnormals; /* while training: the calling thread's mode */
     double polled, work;       /* time of the last poll; multiplications since the clock was read */
+    fnn_watch watch;           /* of worker 0, while training */
+    int alone;                 /* the other workers are to return: they hold worker 0 up */
 } fnn_run;
 
 typedef struct {

@@ -120,12 +120,25 @@ static int FN(train_batch)(fnn_job *job, FN(memory) * memory, int worker, FN(bat
     }
     if (sum.weight > 0 && !whole && FN(apply_step)(job, memory, worker, sum.weight, &step))
         return 1;
+    if (worker == 0 && job->schedule.n_workers > 1 && !job->plan->batch_statistics)
+        job->run.alone |= fnn_watch_held_up(&job->run.watch, job->run.barrier);
     if (fnn_meet(job))
         return 1;
     if (worker == 0)
         FN(record_batch)(job, memory, &sum, batch->number, epoch);
     batch->number += sum.weight > 0;
     return 0;
+}
+
+/* Whether the worker is to leave the rest of the batches to worker 0, whose sums have the same order as before. With
+ * batch statistics the shards' workers need each other. */
+static int FN(leaves)(fnn_job *job, int worker)
+{
+    if (!job->run.alone)
+        return 0;
+    if (worker == 0)
+        job->schedule.n_workers = 1; /* the others have seen `alone` at the same place, and look at this no more */
+    return worker != 0;
 }
 
 static void FN(train)(fnn_job *job, int worker)
@@ -143,7 +156,8 @@ static void FN(train)(fnn_job *job, int worker)
         for (batch.first = 0; batch.first < rows; batch.first += train->batch) {
             batch.rows = rows - batch.first < train->batch ? rows - batch.first : train->batch;
             if (FN(train_batch)(job, &memory, worker, &batch, rates ? *rates++ : train->rule->learning_rate,
-                                in_backward, &epoch))
+                                in_backward, &epoch) ||
+                FN(leaves)(job, worker))
                 return;
         }
         if (worker == 0)
@@ -155,8 +169,13 @@ static void FN(run_train)(void *arg, int worker)
 {
     fnn_job *job = arg;
     const fnn_subnormals before = fnn_flush_subnormals();
-    if (worker == 0)
+    const int n_workers = job->schedule.n_workers;
+    if (worker == 0) {
         job->run.subnormals = before;
+        fnn_watch_begin(&job->run.watch, job->run.barrier);
+    }
     FN(train)(job, worker);
     fnn_take_subnormals(before);
+    if (worker == 0)
+        job->schedule.n_workers = n_workers; /* as the workspace was laid out */
 }

@@ -29,21 +29,9 @@
 
 #include "pool/pool.h"
 
+#include "pool/platform.h"
+
 #include <stddef.h>
-
-#ifdef _WIN32
-#ifndef WIN32_LEAN_AND_MEAN
-#define WIN32_LEAN_AND_MEAN
-#endif
-#include <windows.h>
-
-#include <process.h>
-#else
-#include <sched.h>
-#include <signal.h>
-#include <time.h>
-#include <unistd.h>
-#endif
 
 /* How long a waiter looks before it sleeps: about what it costs to wake a sleeping thread. */
 #define SPIN_NS 50000u
@@ -52,177 +40,15 @@
 /* With fewer processors than workers, looking is wasted; letting the others run first is still cheaper than sleep. */
 #define YIELDS 4
 
-/* ---- atomics ---- */
-
-#if defined(_MSC_VER) && !defined(__clang__)
-
-static uint32_t word_load(const fnn_word *w) { return (uint32_t)ReadAcquire(w); }
-static uint32_t word_load_seq(const fnn_word *w)
-{
-    MemoryBarrier();
-    return (uint32_t)ReadAcquire(w);
-}
-static void word_store(fnn_word *w, uint32_t x) { WriteRelease(w, (long)x); }
-static uint32_t word_add(fnn_word *w, uint32_t x) { return (uint32_t)InterlockedExchangeAdd(w, (long)x); }
-static void word_or(fnn_word *w, uint32_t x) { InterlockedOr(w, (long)x); }
-
-#else
-#include <stdatomic.h>
-
-static uint32_t word_load(const fnn_word *w) { return atomic_load_explicit(w, memory_order_acquire); }
-static uint32_t word_load_seq(const fnn_word *w) { return atomic_load_explicit(w, memory_order_seq_cst); }
-static void word_store(fnn_word *w, uint32_t x) { atomic_store_explicit(w, x, memory_order_release); }
-static uint32_t word_add(fnn_word *w, uint32_t x) { return atomic_fetch_add_explicit(w, x, memory_order_seq_cst); }
-static void word_or(fnn_word *w, uint32_t x) { atomic_fetch_or_explicit(w, x, memory_order_seq_cst); }
-
-#endif
-
-/* ---- threads, locks, clock ---- */
-
-static void thread_main(int slot);
-
-#ifdef _WIN32
-
-typedef HANDLE fnn_thread;
-#define FNN_MUTEX_STATIC NULL /* SRWLOCK_INIT */
-
-typedef char fnn_mutex_has_size[sizeof(fnn_mutex) == sizeof(SRWLOCK) ? 1 : -1];
-typedef char fnn_cond_has_size[sizeof(fnn_cond) == sizeof(CONDITION_VARIABLE) ? 1 : -1];
-
-static void mutex_init(fnn_mutex *m) { InitializeSRWLock((SRWLOCK *)m); }
-static void mutex_destroy(fnn_mutex *m) { (void)m; }
-static void mutex_lock(fnn_mutex *m) { AcquireSRWLockExclusive((SRWLOCK *)m); }
-static void mutex_unlock(fnn_mutex *m) { ReleaseSRWLockExclusive((SRWLOCK *)m); }
-static void cond_init(fnn_cond *c) { InitializeConditionVariable((CONDITION_VARIABLE *)c); }
-static void cond_destroy(fnn_cond *c) { (void)c; }
-static void cond_wait(fnn_cond *c, fnn_mutex *m)
-{
-    SleepConditionVariableSRW((CONDITION_VARIABLE *)c, (SRWLOCK *)m, INFINITE, 0);
-}
-static void cond_broadcast(fnn_cond *c) { WakeAllConditionVariable((CONDITION_VARIABLE *)c); }
-
-static unsigned __stdcall thread_start(void *slot)
-{
-    thread_main((int)(intptr_t)slot);
-    return 0;
-}
-
-static int thread_create(fnn_thread *thread, int slot)
-{
-    *thread = (HANDLE)_beginthreadex(NULL, 0, thread_start, (void *)(intptr_t)slot, 0, NULL);
-    return *thread == NULL;
-}
-
-static void thread_join(fnn_thread thread)
-{
-    WaitForSingleObject(thread, INFINITE);
-    CloseHandle(thread);
-}
-
-static uint64_t clock_ns(void)
-{
-    LARGE_INTEGER now, per_second;
-    QueryPerformanceCounter(&now);
-    QueryPerformanceFrequency(&per_second);
-    return (uint64_t)((double)now.QuadPart * 1e9 / (double)per_second.QuadPart);
-}
-
-static int available_cpus(void)
-{
-    DWORD_PTR process, system;
-    int n = 0;
-    if (!GetProcessAffinityMask(GetCurrentProcess(), &process, &system))
-        return 1;
-    for (; process != 0; process &= process - 1)
-        ++n;
-    return n > 0 ? n : (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS); /* 0: spread over several groups */
-}
-
-static void cpu_pause(void) { YieldProcessor(); }
-static void cpu_yield(void) { SwitchToThread(); }
-
-#else
-
-typedef pthread_t fnn_thread;
-#define FNN_MUTEX_STATIC PTHREAD_MUTEX_INITIALIZER
-
-static void mutex_init(fnn_mutex *m) { pthread_mutex_init(m, NULL); }
-static void mutex_destroy(fnn_mutex *m) { pthread_mutex_destroy(m); }
-static void mutex_lock(fnn_mutex *m) { pthread_mutex_lock(m); }
-static void mutex_unlock(fnn_mutex *m) { pthread_mutex_unlock(m); }
-static void cond_init(fnn_cond *c) { pthread_cond_init(c, NULL); }
-static void cond_destroy(fnn_cond *c) { pthread_cond_destroy(c); }
-static void cond_wait(fnn_cond *c, fnn_mutex *m) { pthread_cond_wait(c, m); }
-static void cond_broadcast(fnn_cond *c) { pthread_cond_broadcast(c); }
-
-static void *thread_start(void *slot)
-{
-#ifdef __linux__
-    pthread_setname_np(pthread_self(), "fastnn");
-#endif
-    thread_main((int)(intptr_t)slot);
-    return NULL;
-}
-
-/* Enough for a BLAS call, where the default may be too little (128 kB with musl) or needlessly much. */
-#define STACK_BYTES ((size_t)2 << 20)
-
-/* A new thread inherits the signal mask. Workers block every signal, so that Ctrl-C goes to a thread that looks at it,
- * but those that a fault raises in the thread itself: a crash handler must still see them. */
-static int thread_create(fnn_thread *thread, int slot)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
-    sigset_t blocked, saved;
-    pthread_attr_t attributes;
-    int error;
-    sigfillset(&blocked);
-    for (size_t i = 0; i < sizeof faults / sizeof *faults; ++i)
-        sigdelset(&blocked, faults[i]);
-    if (pthread_attr_init(&attributes) != 0)
-        return 1;
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &blocked, &saved);
-    error = pthread_create(thread, &attributes, thread_start, (void *)(intptr_t)slot);
-    pthread_sigmask(SIG_SETMASK, &saved, NULL);
-    pthread_attr_destroy(&attributes);
-    return error;
-}
-
-static void thread_join(fnn_thread thread) { pthread_join(thread, NULL); }
-
-static uint64_t clock_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static int available_cpus(void)
-{
-    long n;
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return CPU_COUNT(&set);
-#endif
-    n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
-}
-
-static void cpu_yield(void) { sched_yield(); }
-
-static void cpu_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory"); /* `yield` does nothing on most of these */
-#elif defined(__arm__)
-    __asm__ volatile("yield" ::: "memory");
-#endif
-}
-
-#endif
+/* A team is held up when that has cost so much, and worker 0 has worked for less than 1.2 parts of the time, of as many
+ * as there are workers: alone it would have been about as fast. No team pays for PAUSE_US then, twice as long after the
+ * next time, and so on; all is forgotten when a run of STEADY_NS was not held up. */
+#define HELD_UP_NS 2000000u
+#define WORKED 1.2
+#define PERIOD_NS 50000000u /* judged at a time */
+#define STEADY_NS 20000000u
+#define PAUSE_US 100000u
+#define LONGEST_PAUSE_US 3200000u
 
 /* ---- pool state ---- */
 
@@ -243,6 +69,9 @@ static struct {
     int running;       /* workers of all teams, callers included; under the lock */
     unsigned life;     /* written only in the child of a fork, where there is one thread */
     fnn_word may_spin; /* does every running worker have a processor? If not, looking only keeps another from running */
+    fnn_word pause_us; /* the last pause of teams; 0: none since a run was steady */
+    fnn_word resting;  /* is there a pause that has not been seen to end? */
+    uint64_t rest_end; /* under the lock */
     char pad[FNN_POOL_PAD];
     pool_slot slots[FNN_MAX_WORKERS];
 } pool = {.lock = FNN_MUTEX_STATIC};
@@ -289,8 +118,8 @@ static uint32_t gate_publish(fnn_gate *gate, uint32_t change)
     return before;
 }
 
-/* Waits until the word differs from `seen`; returns it. */
-static uint32_t gate_wait(fnn_gate *gate, uint32_t seen)
+/* Waits until the word differs from `seen`; returns it. Adds the time asleep to slept. */
+static uint32_t gate_wait(fnn_gate *gate, uint32_t seen, uint64_t *slept)
 {
     uint32_t now = word_load(&gate->word);
     uint64_t end = 0;
@@ -315,12 +144,14 @@ static uint32_t gate_wait(fnn_gate *gate, uint32_t seen)
         if (now != seen)
             return now;
     }
+    const uint64_t asleep = clock_ns();
     mutex_lock(&gate->mutex);
     word_add(&gate->sleepers, 1);
     while ((now = word_load_seq(&gate->word)) == seen)
         cond_wait(&gate->cond, &gate->mutex);
     word_add(&gate->sleepers, (uint32_t)-1);
     mutex_unlock(&gate->mutex);
+    *slept += clock_ns() - asleep + 1;
     return now;
 }
 
@@ -342,6 +173,8 @@ static void after_fork_in_child(void)
     for (int i = 0; i < FNN_MAX_WORKERS; ++i)
         pool.slots[i].state = SLOT_FREE;
     pool.running = 0;
+    word_store(&pool.pause_us, 0);
+    word_store(&pool.resting, 0);
     ++pool.life;
     mutex_init(&pool.lock);
 }
@@ -362,8 +195,9 @@ static void watch_forks(void)
 static void thread_main(int index)
 {
     pool_slot *slot = &pool.slots[index];
+    uint64_t slept = 0;
     for (uint32_t seen = 0;;) {
-        seen = gate_wait(&slot->command, seen);
+        seen = gate_wait(&slot->command, seen, &slept);
         if (slot->task == NULL)
             return;
         slot->task(slot->arg, slot->worker);
@@ -417,10 +251,80 @@ int fnn_team_acquire(fnn_team *team, int n_workers)
     return n;
 }
 
+/* ---- pauses of teams ---- */
+
+static void begin_pause(void)
+{
+    uint32_t pause;
+    watch_forks();
+    mutex_lock(&pool.lock);
+    pause = 2 * word_load(&pool.pause_us);
+    pause = pause < PAUSE_US ? PAUSE_US : pause > LONGEST_PAUSE_US ? LONGEST_PAUSE_US : pause;
+    word_store(&pool.pause_us, pause);
+    pool.rest_end = clock_ns() + 1000 * (uint64_t)pause;
+    word_store(&pool.resting, 1);
+    mutex_unlock(&pool.lock);
+}
+
+int fnn_team_pays(void)
+{
+    int pays;
+    if (!word_load(&pool.resting))
+        return 1;
+    mutex_lock(&pool.lock);
+    pays = clock_ns() >= pool.rest_end;
+    if (pays)
+        word_store(&pool.resting, 0);
+    mutex_unlock(&pool.lock);
+    return pays;
+}
+
+/* Whether n workers of whom one worked for `worked` of `time` are held up. */
+static int held_up(int n, uint64_t worked, uint64_t time)
+{
+    return time > worked + HELD_UP_NS && (double)n * (double)worked < WORKED * (double)time;
+}
+
+/* Of a run that began at `start`, at whose end worker 0 slept. */
+static void judge_run(int n, uint64_t start, uint64_t slept)
+{
+    const uint64_t time = clock_ns() - start;
+    if (held_up(n, time > slept ? time - slept : 0, time))
+        begin_pause();
+    else if (time > STEADY_NS && word_load(&pool.pause_us) && !word_load(&pool.resting))
+        word_store(&pool.pause_us, 0);
+}
+
+void fnn_watch_begin(fnn_watch *watch, const fnn_barrier *barrier)
+{
+    watch->wall = clock_ns();
+    watch->cpu = thread_ns();
+    watch->late = word_load(&barrier->late);
+}
+
+int fnn_watch_held_up(fnn_watch *watch, const fnn_barrier *barrier)
+{
+    const uint32_t late = word_load(&barrier->late);
+    if (late == watch->late)
+        return 0;
+    watch->late = late;
+    const uint64_t time = clock_ns() - watch->wall, worked = thread_ns() - watch->cpu;
+    if (held_up(barrier->n_workers, worked, time)) {
+        begin_pause();
+        return 1;
+    }
+    if (time > PERIOD_NS)
+        fnn_watch_begin(watch, barrier);
+    return 0;
+}
+
 int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
 {
+    uint64_t start = 0, slept = 0;
     if (team->n_workers > 1 && team->life != pool.life)
         return 1;
+    if (team->n_workers > 1)
+        start = clock_ns();
     for (int i = 1; i < team->n_workers; ++i) {
         pool_slot *slot = &pool.slots[team->slots[i]];
         slot->task = task;
@@ -431,8 +335,10 @@ int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
     task(arg, 0);
     for (int i = 1; i < team->n_workers; ++i) {
         pool_slot *slot = &pool.slots[team->slots[i]];
-        gate_wait(&slot->done, word_load(&slot->command.word) - 1);
+        gate_wait(&slot->done, word_load(&slot->command.word) - 1, &slept);
     }
+    if (slept > 0 || (team->n_workers > 1 && word_load(&pool.pause_us)))
+        judge_run(team->n_workers, start, slept);
     return 0;
 }
 
@@ -477,12 +383,14 @@ void fnn_barrier_init(fnn_barrier *barrier, int n_workers)
 {
     gate_init(&barrier->gate);
     word_store(&barrier->arrived, 0);
+    word_store(&barrier->late, 0);
     barrier->n_workers = n_workers;
 }
 
 int fnn_barrier_wait(fnn_barrier *barrier)
 {
     uint32_t round = word_load(&barrier->gate.word);
+    uint64_t slept = 0;
     if ((round & 1) != 0)
         return 1;
     if (barrier->n_workers <= 1)
@@ -491,7 +399,10 @@ int fnn_barrier_wait(fnn_barrier *barrier)
         word_store(&barrier->arrived, 0);
         return (int)(gate_publish(&barrier->gate, 2) & 1);
     }
-    return (int)(gate_wait(&barrier->gate, round) & 1);
+    round = gate_wait(&barrier->gate, round, &slept);
+    if (slept > 0)
+        word_add(&barrier->late, 1);
+    return (int)(round & 1);
 }
 
 void fnn_barrier_abort(fnn_barrier *barrier)

@@ -66,6 +66,12 @@ int fnn_team_acquire(fnn_team *team, int n_workers);
  * wrote is visible then. Returns 1, having run nothing, for a team from before a fork. One run at a time per team. */
 int fnn_team_run(fnn_team *team, fnn_task task, void *arg);
 
+/* Whether a team pays at present. Not for a while after one was held up, because other programs keep the processors
+ * busy: workers that wait for each other then advance at the pace of the scheduler's time slices. The while doubles
+ * from time to time, up to seconds, until a team is no longer held up. Only advice: for work whose result does not
+ * depend on the number of workers. */
+int fnn_team_pays(void);
+
 /* Gives the workers back; the team is then a team of one. Harmless when repeated. */
 void fnn_team_release(fnn_team *team);
 
@@ -76,6 +82,7 @@ typedef struct {
     fnn_gate gate;
     fnn_word arrived;
     char pad[FNN_POOL_PAD];
+    fnn_word late; /* waits so long that a worker slept */
     int n_workers;
 } fnn_barrier;
 
@@ -92,6 +99,18 @@ void fnn_barrier_abort(fnn_barrier *barrier);
 
 /* Whether it is aborted: for work between two waits. */
 int fnn_barrier_aborted(const fnn_barrier *barrier);
+
+/* How worker 0 gets on in a long task with many barriers. */
+typedef struct {
+    uint64_t wall, cpu; /* ns: the time, and its own processor time, when the present period began */
+    uint32_t late;      /* of the barrier, when last looked at */
+} fnn_watch;
+
+void fnn_watch_begin(fnn_watch *watch, const fnn_barrier *barrier);
+
+/* Whether its team holds worker 0 up, so that it would be faster alone; then fnn_team_pays no longer. Costs a load
+ * where nobody was late. */
+int fnn_watch_held_up(fnn_watch *watch, const fnn_barrier *barrier);
 
 /* Only when no thread is inside fnn_barrier_wait or _abort any more: for workers, after fnn_team_run has returned. */
 void fnn_barrier_destroy(fnn_barrier *barrier);

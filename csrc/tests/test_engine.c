@@ -24,7 +24,8 @@ static int never(void *arg)
 
 enum mode { BY_ROW, BY_FEATURE, SKIPPING };
 
-static double train(int workers, double clip_norm, enum mode mode, float *theta)
+/* alone: worker 0 takes all shards from the second batch on */
+static double train(int workers, int shards, int alone, double clip_norm, enum mode mode, float *theta)
 {
     const int by_feature = mode == BY_FEATURE, skipping = mode == SKIPPING;
     const fnn_op ops[] = {
@@ -100,7 +101,9 @@ static double train(int workers, double clip_norm, enum mode mode, float *theta)
         .workspace = {.red_zone = FNN_ALIGN},
         .run = {.barrier = &barrier, .poll = never},
     };
-    job.schedule.n_workers = job.schedule.n_shards = fnn_team_acquire(&team, workers);
+    job.schedule.n_workers = fnn_team_acquire(&team, workers);
+    job.schedule.n_shards = shards;
+    job.run.alone = alone;
     job.workspace.start = aligned_alloc(FNN_ALIGN, fnn_engine_f32.workspace(&job));
     fnn_engine_f32.guard(&job);
     fnn_barrier_init(&barrier, job.schedule.n_workers);
@@ -147,9 +150,19 @@ int main(void)
     const double norms[] = {INFINITY, 0.05};
     for (int c = 0; c < 6; c++) {
         float alone[PARAMETERS], together[PARAMETERS];
-        const double loss = train(1, norms[c / 3], c % 3, alone);
+        const double loss = train(1, 1, 0, norms[c / 3], c % 3, alone);
         for (int workers = 2; workers <= 4; workers++) {
-            const double other = train(workers, norms[c / 3], c % 3, together);
+            const double other = train(workers, workers, 0, norms[c / 3], c % 3, together);
+            /* whoever takes the shards, and from when on: the bits are the same */
+            for (int taken_by = 1; taken_by <= workers; taken_by++) {
+                float same[PARAMETERS];
+                if (train(taken_by, workers, 1, norms[c / 3], c % 3, same) != other ||
+                    memcmp(same, together, sizeof same) != 0) {
+                    fprintf(stderr, "clip_norm %g, mode %d, %d shards of %d workers who leave: other bits\n",
+                            norms[c / 3], c % 3, workers, taken_by);
+                    return 1;
+                }
+            }
             if (!(fabs(loss - other) < 1e-5)) {
                 fprintf(stderr, "clip_norm %g, mode %d, %d workers: loss %.9g, alone %.9g\n", norms[c / 3], c % 3,
                         workers, other, loss);

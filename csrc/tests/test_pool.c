@@ -153,6 +153,67 @@ static void mask_task(void *arg, int worker)
     CHECK(pthread_sigmask(SIG_SETMASK, NULL, &masks[worker]) == 0);
 }
 
+/* ---- teams that are held up ---- */
+
+static void napping_task(void *arg, int worker)
+{
+    (void)arg;
+    if (worker == 1)
+        nap(20000000);
+}
+
+typedef struct {
+    fnn_barrier barrier;
+    fnn_watch watch;
+    int alone, rounds[2]; /* plain on purpose: the barriers order the accesses */
+} held_up;
+
+/* As the engine does: worker 0 says before a barrier whether the others leave after it. */
+static void held_up_task(void *arg, int worker)
+{
+    held_up *h = arg;
+    if (worker == 0)
+        fnn_watch_begin(&h->watch, &h->barrier);
+    while (!h->alone && h->rounds[worker] < 1000) {
+        ++h->rounds[worker];
+        if (worker == 1)
+            nap(3000000);
+        fnn_barrier_wait(&h->barrier);
+        if (worker == 0)
+            h->alone = fnn_watch_held_up(&h->watch, &h->barrier);
+        fnn_barrier_wait(&h->barrier);
+    }
+}
+
+static void wait_until_a_team_pays(void)
+{
+    for (int i = 0; !fnn_team_pays(); ++i) {
+        CHECK(i < 10000);
+        nap(1000000);
+    }
+}
+
+static void test_held_up(void)
+{
+    fnn_team team;
+    held_up h = {.alone = 0};
+    int runs = 0;
+    wait_until_a_team_pays();
+    CHECK(fnn_team_acquire(&team, 2) == 2);
+    do { /* once, unless this thread stands still as long as the other sleeps */
+        CHECK(++runs < 100);
+        CHECK(fnn_team_run(&team, napping_task, NULL) == 0);
+    } while (fnn_team_pays());
+    wait_until_a_team_pays();
+    fnn_barrier_init(&h.barrier, 2);
+    CHECK(fnn_team_run(&team, held_up_task, &h) == 0);
+    CHECK(h.alone && h.rounds[0] == h.rounds[1]);
+    CHECK(!fnn_team_pays());
+    fnn_barrier_destroy(&h.barrier);
+    fnn_team_release(&team);
+    wait_until_a_team_pays();
+}
+
 static void test_signal_masks(void)
 {
     fnn_team team;
@@ -458,6 +519,7 @@ int main(void)
 #ifndef _WIN32
     test_sleeping();
     test_spin_edge();
+    test_held_up();
     test_signal_masks();
     test_concurrent_teams();
     test_fork();

@@ -23,7 +23,7 @@ from . cimport blas
 from .job cimport *
 from .kernels cimport FNN_MOMENTS, active, numbers_of
 from .lowered cimport Lowered
-from .schedule cimport Shape, divide, item_workers, samples_zeros, workers_for
+from .schedule cimport Shape, divide, item_workers, samples_zeros, splits, workers_for
 from .tuning cimport tuned
 
 from . import kernels as _kernels
@@ -350,10 +350,10 @@ cdef class Plan:
         cdef ptrdiff_t rows = min(rows_at_once, job.data.rows)
         cdef double zeros_share = self.count_zeros(job, rows)
         cdef list raised = [] if errors is None else errors
-        cdef int workers = fnn_team_acquire(
-            &team, workers_for(&self.shape, job, rows, deterministic, threads))
+        cdef int shards = workers_for(&self.shape, job, rows, deterministic, threads)
+        cdef int workers = fnn_team_acquire(&team, 1 if splits(&self.shape, job) and not fnn_team_pays() else shards)
         try:
-            divide(&self.shape, job, rows, workers, deterministic, zeros_share)
+            divide(&self.shape, job, rows, workers, shards, deterministic, zeros_share)
             job.run.poll, job.run.poll_arg = poll, <void *>raised
             self.run_on(&team, job, task)
         finally:
@@ -549,7 +549,7 @@ cdef class Linearization:
 cdef int run_items(fnn_items *items, threads) except -1:
     cdef int ran, workers = item_workers(items.work * <double>items.items, items.items, threads)
     cdef fnn_team team
-    workers = fnn_team_acquire(&team, workers)
+    workers = fnn_team_acquire(&team, workers if fnn_team_pays() else 1)
     errors = []
     try:
         items.bytes = (items.bytes + FNN_ALIGN - 1) // FNN_ALIGN * FNN_ALIGN

@@ -53,6 +53,7 @@ cdef extern from "pool/pool.h" nogil:
         pass
     int fnn_team_acquire(fnn_team *team, int n_workers)
     int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
+    int fnn_team_pays()
     void fnn_items_run(void *items, int worker) noexcept
     void fnn_team_release(fnn_team *team)
     void fnn_pool_shutdown()

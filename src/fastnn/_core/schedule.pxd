@@ -15,6 +15,7 @@ cdef struct Shape:
 cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) noexcept
 cdef int workers_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint deterministic,
                      threads) except -1
-cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, bint deterministic,
+cdef bint splits(const Shape *shape, const fnn_job *job) noexcept
+cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, int shards, bint deterministic,
                  double zeros_share) noexcept
 cdef int item_workers(double work, ptrdiff_t items, threads) except -1

@@ -83,16 +83,26 @@ cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) 
             and job.blas == NULL)
 
 
-cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, bint deterministic,
+cdef bint splits(const Shape *shape, const fnn_job *job) noexcept:
+    """Whether a worker may take several shards one after the other."""
+    return job.linear.saved == NULL and not whole_batches(shape, job)
+
+
+cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, int shards, bint deterministic,
                  double zeros_share) noexcept:
-    """Fill in job.schedule for batches of `rows` rows; zeros_share is the time of products with X that skip zeros."""
+    """Fill in job.schedule for batches of `rows` rows; zeros_share is the time of products with X that skip zeros.
+
+    shards: as many as the workers that the batches are worth; there may be fewer.
+    """
     cdef fnn_schedule *schedule = &job.schedule
     cdef ptrdiff_t shard, chunk
     if schedule.zeros_forward and tuned.zeros_forward:
         schedule.zeros_forward, schedule.zeros_gradient = tuned.zeros_forward, tuned.zeros_gradient
         schedule.zeros_apart = tuned.zeros_apart
     schedule.n_workers = workers
-    schedule.n_shards = tuned.fixed_shards if deterministic and not whole_batches(shape, job) else workers
+    schedule.n_shards = shards if splits(shape, job) else workers
+    if deterministic and not whole_batches(shape, job):
+        schedule.n_shards = tuned.fixed_shards
     shard = (rows + schedule.n_shards - 1) // schedule.n_shards
     chunk = min(shard, tuned.feature_chunk)
     schedule.by_feature = runs_by_feature(shape, job, shard, chunk, zeros_share)
