@@ -15,7 +15,7 @@ from .names import explains_arguments, listing
 from .network import BACKENDS, Network
 from .optimizers import Optimizer, Solver
 from .training.history import Callback, History
-from .training.options import FitOptions
+from .training.options import FitOptions, default
 from .training.state import TrainingState
 
 __all__ = ["Sequential", "load", "read_metadata"]
@@ -117,10 +117,10 @@ class Sequential(Network):
         y: ArrayLike | None = None,
         *,
         optimizer: Optimizer | Solver | str = "adam",
-        epochs: int = 10,
-        batch_size: int | None = 64,
+        epochs: int = default(10),
+        batch_size: int | None = default(64),
         steps_per_epoch: int | None = None,
-        shuffle: bool = True,
+        shuffle: bool = default(True),
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         validation_data: tuple[Any, ...] | None = None,
@@ -153,9 +153,10 @@ class Sequential(Network):
             (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
         optimizer : Optimizer, solver or str, default="adam"
             A full-batch solver of :mod:`fastnn.solvers` uses all rows in every iteration and adds one entry to the
-            history per iteration, up to its own `max_iter`; leave `epochs`, `batch_size` and `shuffle` at their
-            defaults. Batch norm then uses the statistics of all rows, which also replace the running ones. Dropout, l1,
-            clipping, learning-rate multipliers and `resume` are rejected. ``history.result`` says why it stopped.
+            history per iteration, up to its own `max_iter`. Batch norm then uses the statistics of all rows, which also
+            replace the running ones. What does not apply is rejected if it is passed, be it a default: `epochs`,
+            `shuffle`, a `batch_size` below N; and l1, clipping, `steps_per_epoch`, `resume`, dropout, learning-rate
+            multipliers. ``history.result`` says why it stopped.
         epochs : int, default=10
         batch_size : int or None, default=64
             Rows of a batch (the last one of an epoch may be shorter); None, or more than N, is all of them.

@@ -88,18 +88,21 @@ def _refuse(name: str, net: Network, X: Any, y: ArrayLike, options: FitOptions) 
     """Reject arguments of `fit` that do not apply to full-batch solvers."""
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
-    if options.differs("epochs"):
+    if "epochs" in options.passed:
         raise ValueError(f"epochs: the iterations of {name} are its max_iter, got epochs={options.epochs}")
     if y is None:
         raise ValueError(f"y: {name} needs arrays X and y, got batches or no targets")
     size = options.batch_size
-    if size is not None and options.differs("batch_size") and size < len(X):
+    if size is not None and "batch_size" in options.passed and size < len(X):
         raise ValueError(f"batch_size: {name} takes all rows at once, got {size!r}; use None")
+    if options.steps_per_epoch is not None:
+        raise ValueError(f"steps_per_epoch: {name} takes all rows at once, got {options.steps_per_epoch}; use None")
+    if "shuffle" in options.passed:
+        raise ValueError(f"shuffle: rows have no order for {name}, which takes them all at once, got {options.shuffle}")
     for argument in ("clip_norm", "clip_value"):
-        if options.differs(argument):
-            value = getattr(options, argument)
+        if (value := getattr(options, argument)) is not None:
             raise ValueError(f"{argument}: {name} controls its steps itself, got {value!r}; use None")
-    if options.differs("l1"):
+    if options.l1 != 0.0:
         raise ValueError(f"l1: {name} needs a differentiable objective, got l1={options.l1!r}; use l2, or NAG")
     if options.resume:
         raise ValueError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +17,25 @@ from ..schedules import Schedule
 from .callback_protocol import check_callbacks
 from .history import Callback
 
-__all__ = ["FitOptions", "TrainingOptions"]
+__all__ = ["FitOptions", "TrainingOptions", "default"]
+
+
+T = TypeVar("T")
+
+
+class _Default:
+    """A default that can be told from the same value when it is passed; it prints as the value."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def default(value: T) -> T:
+    """The default of an argument of ``fit`` of which :class:`FitOptions` knows whether it was passed."""
+    return cast(T, _Default(value))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,10 +105,6 @@ class TrainingOptions:
         plateau = schedule.plateau if isinstance(schedule, Schedule) else None
         return [] if plateau is None else [plateau.monitor]
 
-    def differs(self, name: str) -> bool:
-        """Whether an argument is not its default."""
-        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
-
     def to_share(self) -> dict[str, Any]:
         """Those that a resumed run must share with the run before, beside the optimizer and the data."""
         names = ("batch_size", "shuffle", "l1", "l2", "clip_norm", "clip_value", "validation_split", "deterministic")
@@ -104,11 +118,18 @@ class TrainingOptions:
 class FitOptions(TrainingOptions):
     """All arguments of :meth:`fastnn.Sequential.fit` but the data; see :class:`TrainingOptions`."""
 
-    epochs: int = 10
+    epochs: int = default(10)
+    batch_size: int | None = default(64)
+    shuffle: bool = default(True)
     callbacks: Iterable[Callback] = ()
     verbose: int = 0
+    #: Those of `epochs`, `batch_size` and `shuffle` that were passed, be it the default.
+    passed: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ("epochs", "batch_size", "shuffle")}
+        defaults = {name: value.value for name, value in given.items() if isinstance(value, _Default)}
+        self._set({**defaults, "passed": frozenset(given.keys() - defaults.keys())})
         verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
         checked: dict[str, object] = {"epochs": check_integer("epochs", self.epochs)}
         checked["verbose"] = check_integer("verbose", verbose, minimum=0)
