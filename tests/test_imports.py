@@ -40,6 +40,7 @@ LEVELS = [
     {"solvers"},
     {"saved_training", "io"},
     {"sequential"},
+    {"sweeps"},
     {"datasets", "build_info", "estimators", "interop", "tables"},
     {"cli", "__main__"},
     {"__init__"},

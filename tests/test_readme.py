@@ -16,7 +16,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled: None) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     X, y = fnn.datasets.load_digits()
     images = np.zeros((len(X), 784), np.uint8)
     images[:, :64] = X
@@ -26,5 +26,6 @@ def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
     for block in blocks:  # in order: the later ones use what the earlier ones have made
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "mnist.safetensors").exists()
+    assert names["result"].best_score > 0.9
     assert names["H"].shape == (67, 67)
     assert names["history"].result.converged

@@ -34,7 +34,9 @@ typedef struct {
     ptrdiff_t rows; /* of one pass: x_rows, or those of one row of order */
     const int64_t *labels;
     const void *target, *weight;
-    const int64_t *order; /* (epochs, rows) indices into x; NULL: in order */
+    const int64_t *order;  /* (epochs, rows) indices into x; NULL: in order */
+    const int64_t *subset; /* (subset_rows,) the rows of x that order is made of, to sample from; NULL: all */
+    ptrdiff_t subset_rows;
 } fnn_data;
 
 typedef struct {

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         TrustRegion,
         minimize,
     )
+    from .sweeps import Halving, Hyperband, LogUniform, SweepEvent, SweepResult, sweep
     from .tables import TableEncoder
     from .training import DivergenceError, EpochResult, History, Trainer
 
@@ -84,10 +85,13 @@ __all__ = [
     "GaussNewtonCG",
     "GradientDescent",
     "GradientReport",
+    "Halving",
     "History",
+    "Hyperband",
     "LayerNorm",
     "LevenbergMarquardt",
     "LinearRegression",
+    "LogUniform",
     "MLPClassifier",
     "MLPRegressor",
     "Newton",
@@ -103,6 +107,8 @@ __all__ = [
     "SoftmaxRegression",
     "Standardize",
     "StepDecay",
+    "SweepEvent",
+    "SweepResult",
     "TableEncoder",
     "Trainer",
     "TrustRegion",
@@ -129,6 +135,7 @@ __all__ = [
     "schedules",
     "show_config",
     "solvers",
+    "sweep",
     "to_onnx",
     "to_sklearn",
     "to_torch",
@@ -158,6 +165,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
         *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
         *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion", "minimize"),
     ),
+    "sweeps": ("Halving", "Hyperband", "LogUniform", "SweepEvent", "SweepResult", "sweep"),
     "tables": ("TableEncoder",),
     "training": ("DivergenceError", "EpochResult", "History", "Trainer"),
 }

@@ -92,7 +92,7 @@ def _parse_tensors(content: bytes) -> tuple[dict[str, str], dict[str, np.ndarray
         _TENSOR.check(entry, f"tensor {name!r:.60}")
     tensors, start = {}, 8 + size
     at = start
-    if "fastnn" not in metadata:
+    if not metadata.keys() & {"fastnn", "fastnn_sweep"}:
         return metadata, {}  # somebody else's, of whatever types
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         if entry["dtype"] not in DTYPES:

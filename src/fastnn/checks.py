@@ -16,6 +16,7 @@ from .scalars import check_flag, check_integer, check_number
 from .schema import printable
 
 __all__ = [
+    "MOMENTS_BLOCK",
     "Moments",
     "check_dtype",
     "check_flag",
@@ -34,6 +35,9 @@ __all__ = [
     "weight_exponent",
 ]
 __dir__ = listing(__all__)
+
+#: Rows that :class:`Moments` takes in at a time.
+MOMENTS_BLOCK = 4096
 
 MAX_THREADS = 256  # workers of one team; asking for more is not an error
 
@@ -320,10 +324,10 @@ class Moments:
 
     def add(self, X: Rows, weight: np.ndarray | None = None) -> None:
         """Take more checked rows in, a block of them at a time."""
-        for start in range(0, len(X), 4096):
-            block = X[start : start + 4096]
+        for start in range(0, len(X), MOMENTS_BLOCK):
+            block = X[start : start + MOMENTS_BLOCK]
             block = block.dense(np.dtype(np.float64)) if hasattr(block, "dense") else block.astype(np.float64)
-            w = None if weight is None else weight[start : start + 4096].astype(np.float64)
+            w = None if weight is None else weight[start : start + MOMENTS_BLOCK].astype(np.float64)
             if w is not None:
                 block, w = block[w > 0.0], w[w > 0.0]
             if not len(block):

@@ -40,10 +40,10 @@ from .descriptions import build, describe
 from .generators import describe_generator
 from .names import listing
 from .network import Network
-from .saved_training import describe_training, restore_training
+from .saved_training import describe_training, give_training, restore_training
 from .schema import TEXT, Anything, Choice, Items, Maybe, OneOf, Real, Record, Whole, printable
 
-__all__ = ["SavedNetwork", "build", "describe", "read", "save"]
+__all__ = ["SavedNetwork", "build", "checksum", "describe", "describe_network", "read", "save"]
 __dir__ = listing(__all__)
 
 #: Version of the layout of the description. A file with a higher number is refused.
@@ -97,13 +97,13 @@ def save(
         raise TypeError(f"metadata must be a mapping, got {type(metadata).__name__}")
     training_state = check_flag("training_state", training_state)
     tensors = _tensors(net)
-    description: JSON = {"format": FORMAT, "version": __version__, "network": _describe_network(net)}
+    description: JSON = {"format": FORMAT, "version": __version__, "network": describe_network(net)}
     if training_state:
         description["generator"] = describe_generator(net.generator)
         if net.training_state is not None:
             description["training"] = describe_training(net, net.training_state, tensors)
     description["metadata"] = _checked_metadata(metadata)
-    description["sha256"] = _checksum(description, tensors)
+    description["sha256"] = checksum(description, tensors)
     _check_description(description)  # nothing is written that would be refused on reading
     text = json.dumps(description, allow_nan=False, ensure_ascii=False)
     content = serialize(tensors, {"fastnn": text})
@@ -149,7 +149,8 @@ def _checked_metadata(metadata: Mapping[str, object] | None) -> JSON:
 # ------------------------------------------------------------------ description
 
 
-def _describe_network(net: Network) -> JSON:
+def describe_network(net: Network) -> JSON:
+    """A network in JSON, without its parameters."""
     loss = net.loss_function.shorthand
     return {
         "layers": [describe(layer) for layer in net.layers],
@@ -161,7 +162,7 @@ def _describe_network(net: Network) -> JSON:
     }
 
 
-def _checksum(description: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> str:
+def checksum(description: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of the description and of all tensors with their names, types and shapes."""
     text = {key: value for key, value in description.items() if key != "sha256"}
     digest = hashlib.sha256(json.dumps(text, sort_keys=True, ensure_ascii=True).encode())
@@ -251,12 +252,7 @@ class SavedNetwork:
             net.state[...] = tensors["state"]
         names = self.description["network"].get("feature_names")
         net.feature_names = None if names is None else tuple(names)
-        if generator is not None:
-            net.generator = generator
-        if training is not None:
-            if not training.own:
-                training.generator = net.generator
-            net.training_state, net.history = training, training.history
+        give_training(net, generator, training)
 
 
 def read(path: str | os.PathLike[str]) -> SavedNetwork:
@@ -271,6 +267,8 @@ def read(path: str | os.PathLike[str]) -> SavedNetwork:
     """
     path = Path(path)
     metadata, tensors = read_tensors(path)
+    if "fastnn_sweep" in metadata:
+        raise ValueError(f"{path}: a sweep, which fnn.SweepResult.load reads, and no network")
     if "fastnn" not in metadata:
         raise ValueError(f"{path}: a safetensors file, but not one that fastnn saved (no description in it)")
     try:
@@ -281,7 +279,7 @@ def read(path: str | os.PathLike[str]) -> SavedNetwork:
     if description["format"] > FORMAT:
         version = f"({printable(description.get('version')):.60}): format {description['format']}"
         raise ValueError(f"{path}: saved by a newer fastnn {version}, this version reads up to {FORMAT}")
-    if description.get("sha256") != _checksum(description, tensors):
+    if description.get("sha256") != checksum(description, tensors):
         raise ValueError(f"{path}: damaged or edited: its checksum does not fit what is in it")
     try:
         _check_description(description)

@@ -20,7 +20,7 @@ from .names import listing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_history", "plot_spectrum"]
+__all__ = ["new_figure", "plot_history", "plot_spectrum"]
 __dir__ = listing(__all__)
 
 #: Prefixes of the series in a history, how they are named in the legend and drawn.
@@ -112,7 +112,7 @@ def plot_history(
     from matplotlib.ticker import PercentFormatter
 
     if ax is None:
-        axes = _new_figure(len(panels), path is not None)
+        axes = _new_axes(len(panels), path is not None)
     else:
         axes = list(ax) if isinstance(ax, Iterable) else [ax]
         if not axes:
@@ -155,17 +155,20 @@ def _best_epoch(history: Series) -> float | None:
     return epochs[at] if epochs and len(epochs) == len(losses) else float(at + 1)
 
 
-def _new_figure(n_panels: int, to_file: bool) -> list[Any]:
-    """Axes of a new figure, one above the other; pyplot's unless it only goes to a file."""
-    size = (6.4, 3.6 if n_panels == 1 else 3.2 * n_panels)
+def new_figure(size: tuple[float, float], to_file: bool) -> Any:
+    """A new figure of a size in inches; pyplot's unless it only goes to a file."""
     if to_file:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=size, layout="constrained")
-    else:
-        from matplotlib import pyplot
+        return Figure(figsize=size, layout="constrained")
+    from matplotlib import pyplot
 
-        figure = pyplot.figure(figsize=size, layout="constrained")
+    return pyplot.figure(figsize=size, layout="constrained")
+
+
+def _new_axes(n_panels: int, to_file: bool) -> list[Any]:
+    """Axes of a new figure, one above the other."""
+    figure = new_figure((6.4, 3.6 if n_panels == 1 else 3.2 * n_panels), to_file)
     return list(figure.subplots(n_panels, 1, sharex=True, squeeze=False)[:, 0])
 
 
@@ -225,7 +228,7 @@ def plot_spectrum(
     ImportError
         If matplotlib is not installed (``pip install "fastnn[cli]"``).
     """
-    axis: Any = _new_figure(1, path is not None)[0] if ax is None else ax
+    axis: Any = _new_axes(1, path is not None)[0] if ax is None else ax
     at, density = spectrum.density()
     axis.plot(at, density, color=_PARTS[""][1], label="density")
     for value, name, colour in (

@@ -35,7 +35,7 @@ from .training.history import SERIES, History, StopFlag
 from .training.kfac import Factors
 from .training.state import TrainingState
 
-__all__ = ["describe_training", "restore_training"]
+__all__ = ["describe_training", "give_training", "pack_training", "restore_training", "unpack_training"]
 __dir__ = listing(__all__)
 
 _DTYPES = ("float32", "float64")
@@ -162,6 +162,36 @@ def restore_training(
         return generator, _TrainingReader(net, data, tensors).state(generator)
     except TypeError as error:  # of an optimizer's or a schedule's options
         raise ValueError(str(error)) from error
+
+
+def give_training(net: Network, generator: np.random.Generator | None, training: TrainingState | None) -> None:
+    """Give a network what :func:`restore_training` has returned."""
+    if generator is not None:
+        net.generator = generator
+    if training is not None:
+        if not training.own:
+            training.generator = net.generator
+        net.training_state, net.history = training, training.history
+
+
+def pack_training(net: Network) -> tuple[JSON, dict[str, np.ndarray]]:
+    """What ``fit(resume=True)`` needs beside parameters and buffers: a part in JSON, and copies of arrays."""
+    tensors: dict[str, np.ndarray] = {}
+    description: JSON = {"generator": describe_generator(net.generator)}
+    if net.training_state is not None:
+        description["training"] = describe_training(net, net.training_state, tensors)
+    return description, tensors
+
+
+def unpack_training(net: Network, description: JSON, tensors: Mapping[str, np.ndarray]) -> None:
+    """Give a network what :func:`pack_training` has returned.
+
+    Raises
+    ------
+    ValueError
+        If it cannot have.
+    """
+    give_training(net, *restore_training(net, description, tensors))
 
 
 class _TrainingReader:

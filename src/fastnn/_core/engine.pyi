@@ -63,6 +63,7 @@ class Plan:
         l2_over_weight_sum: bool = False,
         preconditioner: Any = None,
         epochs: int = 1,
+        subset: NDArray[np.int64] | None = None,
     ) -> TrainResult: ...
     def linearize(
         self,

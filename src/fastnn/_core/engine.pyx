@@ -17,7 +17,7 @@ import numpy as np
 
 from ..plan import TrainResult
 from ..reference.sparse import SparseRows
-from .threads import blas_held_to_one_thread
+from .threads import blas_held_to_one_thread, check_cancelled
 
 from . cimport blas
 from .job cimport *
@@ -62,9 +62,10 @@ cdef bint all_within(const int64_t *numbers, ptrdiff_t n, int64_t limit) noexcep
 
 
 cdef int poll(void *errors) noexcept with gil:
-    """Runs Python's signal handlers; what they raise is kept for the calling thread."""
+    """Runs Python's signal handlers and the thread's own check; what they raise is kept for the calling thread."""
     try:
         PyErr_CheckSignals()
+        check_cancelled()
     except BaseException as error:
         (<list>errors).append(error)
         return 1
@@ -211,7 +212,7 @@ cdef class Plan:
     def train(self, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
               bint deterministic=False, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
-              ptrdiff_t epochs=1):
+              ptrdiff_t epochs=1, subset=None):
         """Whole epochs, in place on theta and moments; see the reference."""
         cdef fnn_job job
         cdef fnn_rule rule
@@ -235,6 +236,11 @@ cdef class Plan:
             job.data.order = <const int64_t *>address("order", order, "q", job.data.rows * epochs)
             if not all_within(job.data.order, job.data.rows * epochs, job.data.x_rows):
                 raise ValueError(f"order: expected indices of the {job.data.x_rows} rows of X")
+        if subset is not None:
+            if subset.size == 0 or subset.min() < 0 or subset.max() >= X.shape[0]:
+                raise ValueError(f"subset: expected indices of the {X.shape[0]} rows of X, at least one")
+            job.data.subset = <const int64_t *>address("subset", subset, "q", subset.size)
+            job.data.subset_rows = subset.size
         rows = job.data.rows
         n_batches = epochs * ((rows + batch_size - 1) // batch_size)
         job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, l2_over_weight_sum

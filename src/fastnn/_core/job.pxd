@@ -75,6 +75,8 @@ cdef extern from "engine/engine.h" nogil:
         void *target
         void *weight
         const int64_t *order
+        const int64_t *subset
+        ptrdiff_t subset_rows
 
     ctypedef struct fnn_objective:
         double l1, l2

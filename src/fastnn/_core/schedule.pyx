@@ -79,7 +79,8 @@ cdef ptrdiff_t chunk_of(const Shape *shape, const fnn_job *job, ptrdiff_t shard)
 
 cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) noexcept:
     """Whether zeros of X are worth looking for."""
-    return (tuned.zeros_sample > 0 and job.data.x_rows >= 8 * tuned.zeros_sample and rows >= 16 and shape.n_in >= 16
+    cdef ptrdiff_t available = job.data.x_rows if job.data.subset == NULL else job.data.subset_rows
+    return (tuned.zeros_sample > 0 and available >= 8 * tuned.zeros_sample and rows >= 16 and shape.n_in >= 16
             and job.blas == NULL)
 
 

@@ -1,10 +1,10 @@
-"""How many threads BLAS may use, and holding it to one while workers of our own run."""
+"""How many threads BLAS may use, holding it to one while workers of our own run, and cancelling calls of the engine."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -32,6 +32,8 @@ def _limit(library: Any, n_threads: int) -> None:
 
 def blas_threads() -> int:
     """The present limit: the largest number of threads that a loaded BLAS would use, at least 1."""
+    if getattr(_calls, "check", None) is not None:
+        return 1
     with _lock:
         if _holders:
             return max((limit for _, limit in _saved), default=1)
@@ -61,6 +63,31 @@ def blas_held_to_one_thread() -> Iterator[None]:
                 for library, limit in _saved:
                     _limit(library, limit)
                 _saved = []
+
+
+_calls = threading.local()
+
+
+@contextmanager
+def one_of_several_threads(check: Callable[[], None]) -> Iterator[None]:
+    """While inside, this thread is one of several that work side by side.
+
+    The limit that :func:`blas_threads` tells it is 1, and a call of the engine runs `check` now and then; what it
+    raises ends the call. Signals reach the main thread only: this is how it ends what other threads are at.
+    """
+    before = getattr(_calls, "check", None)
+    _calls.check = check
+    try:
+        yield
+    finally:
+        _calls.check = before
+
+
+def check_cancelled() -> None:
+    """Run the check of :func:`one_of_several_threads`, if this thread has one."""
+    check = getattr(_calls, "check", None)
+    if check is not None:
+        check()
 
 
 def _after_fork_in_child() -> None:

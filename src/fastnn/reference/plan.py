@@ -306,6 +306,7 @@ class Plan:
         preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
         l2_over_weight_sum: bool = False,
         epochs: int = 1,
+        subset: np.ndarray | None = None,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and moments change in place.
 
@@ -347,6 +348,9 @@ class Plan:
             its `alpha`.
         epochs : int, default=1
             Where `order` is None.
+        subset : ndarray (m,) of int64, optional
+            The rows that `order` is made of, in place of all: what the compiled engine decides by a sample of X it then
+            decides as if ``X[subset]`` were all rows, so that the result has the same bits.
 
         Returns
         -------

@@ -10,8 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._typing import ArrayLike, Data, Rows
-from ..checks import check_number, check_sample_weight, column_names, plain_values, rows_that_count
-from ..layout import Parts
+from ..checks import (
+    MOMENTS_BLOCK,
+    check_number,
+    check_sample_weight,
+    column_names,
+    plain_values,
+    rows_that_count,
+)
 from ..metrics import Metric, check_metrics, default_names, monitored
 from ..network import Network
 from ..schema import printable
@@ -196,6 +202,8 @@ class Dataset:
         Of X's columns.
     rows : ndarray of int64 or None
         Those to train on, where they are not all.
+    shared : bool
+        X has rows of others, too: the training has the bits of one on ``X[rows]`` alone.
     validation : Dataset or None
 
     Raises
@@ -222,7 +230,20 @@ class Dataset:
             if self.weight is not None and not self.weight.any():
                 raise ValueError("class_weight: expected a positive sum over the rows, got zeros only")
         self.rows: np.ndarray | None = None
+        self.shared = False
         self.validation: Dataset | None = None
+
+    @classmethod
+    def of_checked(
+        cls, net: Network, X: Rows, y: np.ndarray, weight: np.ndarray | None, names: tuple[str, ...] | None
+    ) -> Dataset:
+        """A data set of what ``net.check_data`` has returned, for this network or one like it: nothing is copied."""
+        self = cls.__new__(cls)
+        self.net, self.names, self.X, self.y = net, names, X, y
+        self.weight = self._row_weight = weight
+        self.rows = self.validation = None
+        self.shared = False
+        return self
 
     @property
     def n_rows(self) -> int:
@@ -235,10 +256,14 @@ class Dataset:
             return self.X, self.y, self.weight
         return self.X[self.rows], self.y[self.rows], None if self.weight is None else self.weight[self.rows]
 
-    def parts(self) -> Parts:
-        """The rows to train on, for ``net.begin_training``."""
-        X, _, weight = self.training_part()
-        return [(X, weight)]
+    def parts(self) -> Iterator[tuple[Rows, np.ndarray | None]]:
+        """The rows to train on, for ``net.begin_training``: a block at a time, where they are not all."""
+        if self.rows is None:
+            yield self.X, self.weight
+            return
+        for start in range(0, len(self.rows), MOMENTS_BLOCK):
+            rows = self.rows[start : start + MOMENTS_BLOCK]
+            yield self.X[rows], None if self.weight is None else self.weight[rows]
 
     def drop_rows_that_do_not_count(self) -> None:
         """Leave out the rows of weight 0 where batch norm would count them in its statistics.

@@ -166,12 +166,15 @@ class Trainer:
     def with_options(
         cls,
         net: Network,
-        X: Data | BatchSource,
+        X: Data | BatchSource | Dataset,
         y: ArrayLike | None,
         options: TrainingOptions,
         conventions: Conventions = USUAL,
     ) -> Trainer:
-        """A trainer of options that are checked already, which may follow other conventions; for the package itself."""
+        """A trainer of options that are checked already, which may follow other conventions; for the package itself.
+
+        A Dataset has its validation data, and the weights of classes are in its own.
+        """
         self = cls.__new__(cls)
         self._begin(net, X, y, options, conventions)
         return self
@@ -179,7 +182,7 @@ class Trainer:
     def _begin(
         self,
         net: Network,
-        X: Data | BatchSource,
+        X: Data | BatchSource | Dataset,
         y: ArrayLike | None,
         options: TrainingOptions,
         conventions: Conventions,
@@ -197,11 +200,11 @@ class Trainer:
         # One number for the whole run: the same number of threads gives the same bits.
         self._threads = options.threads or blas_threads()
         self._deterministic = options.deterministic
-        self._data = training_data(net, X, y, options)
+        self._data = X if isinstance(X, Dataset) else training_data(net, X, y, options)
         previous = net.training_state if options.resume else None
         shared = options.to_share()
         if isinstance(self._data, Dataset):
-            shared["n_rows"] = len(self._data.X)
+            shared["n_rows"] = self._data.n_rows if self._data.shared else len(self._data.X)
         validated = self._data.validation is not None or options.validation_split
         self._scoring = Scoring(net, self._data, options, bool(validated))
         series = series_names(net.loss_function.classifies, self._scoring.train, self._scoring.validation)
@@ -278,6 +281,7 @@ class Trainer:
             threads=self._threads,
             deterministic=options.deterministic,
             l2_over_weight_sum=conventions.l2_over_weight_sum,
+            subset=data.rows if isinstance(data, Dataset) and data.shared else None,
         )
         rates = LearningRates(rule, self._schedule, conventions.rate_ahead)
         kernels = net.kernels

@@ -1,0 +1,193 @@
+"""A member of a sweep has the bits of a lone fit, whatever runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import fastnn as fnn
+from fastnn._core.threads import blas_held_to_one_thread
+from fastnn.sweeps.data import take_rows
+
+pytestmark = pytest.mark.every_simd
+
+OPTIMIZERS: list[Any] = [
+    fnn.SGD(0.05, momentum=0.9, nesterov=True),
+    fnn.SGD(fnn.RationalDecay(0.1, 0.5)),
+    fnn.SGD(fnn.ReduceOnPlateau(0.1, patience=1)),
+    fnn.NAG(0.01),
+    fnn.AdaGrad(0.05),
+    fnn.RMSProp(0.01, momentum=0.5),
+    fnn.Adam(fnn.CosineDecay(0.02, 5)),
+    fnn.Adam(0.01, amsgrad=True),
+    fnn.AdamW(0.01),
+    fnn.KFAC(0.05),
+]
+
+
+def network(
+    n_in: int, n_out: int, loss: str, dtype: str, width: int, activation: str, extra: str, seed: int
+) -> fnn.Sequential:
+    """A network of one hidden layer, and something between it and the last."""
+    between: list[Any] = {
+        "none": [],
+        "dropout": [fnn.Dropout(0.3)],
+        "batch norm": [fnn.BatchNorm()],
+        "layer norm": [fnn.LayerNorm()],
+    }[extra]
+    layers = [fnn.Standardize(), fnn.Dense(width, activation), *between, fnn.Dense(n_out)]
+    return fnn.Sequential(layers, input_size=n_in, loss=loss, dtype=dtype, seed=seed)
+
+
+def rows(kind: str, n: int, n_in: int, random: np.random.Generator) -> Any:
+    """Samples: normal, uint8, float64 with many zeros, or sparse."""
+    if kind == "uint8":
+        return random.integers(0, 256, (n, n_in), dtype=np.uint8)
+    X = random.normal(size=(n, n_in)).astype(np.float32 if kind == "float32" else np.float64)
+    if kind in ("zeros", "sparse"):
+        X[random.random((n, n_in)) < 0.8] = 0.0
+    if kind == "sparse":
+        from scipy.sparse import csr_array
+
+        return csr_array(X)
+    return X
+
+
+@st.composite
+def populations(draw: Callable[[Any], Any]) -> dict[str, Any]:
+    """Data, members and how they are swept."""
+    classifies = draw(st.booleans())
+    n_in = draw(st.sampled_from([3, 20]))
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    # Batch norm and K-FAC exclude each other.
+    extra = draw(st.sampled_from(["none", "dropout", "batch norm", "layer norm"]))
+    optimizers = [it for it in OPTIMIZERS if not (isinstance(it, fnn.KFAC) and extra == "batch norm")]
+    setting = st.fixed_dictionaries(
+        {
+            "width": st.sampled_from([1, 5, 17, 40]),
+            "activation": st.sampled_from(["relu", "tanh", "gelu"]),
+            "optimizer": st.sampled_from(optimizers),
+            "batch_size": st.sampled_from([7, 16, 33, None]),
+            "epochs": st.integers(1, 5),
+            "seed": st.integers(0, 3),
+            "l2": st.sampled_from([0.0, 0.01]),
+            "l1": st.sampled_from([0.0, 0.001]),
+            "shuffle": st.booleans(),
+            "clip_norm": st.sampled_from([None, 0.5]),
+            "class_weight": st.sampled_from([None, "balanced", {0: 2.0}]) if classifies else st.none(),
+        }
+    )
+    return {
+        "classifies": classifies,
+        "n_in": n_in,
+        "n": draw(st.sampled_from([40, 300])),
+        "kind": draw(st.sampled_from(["float32", "float64", "uint8", "zeros", "sparse"])),
+        "weighted": draw(st.booleans()),
+        "dtype": dtype,
+        "extra": extra,
+        "settings": draw(st.lists(setting, min_size=1, max_size=4)),
+        "cv": draw(st.sampled_from([None, 2, 3])),
+        "patience": draw(st.sampled_from([None, 1, 2])),
+        "threads": draw(st.sampled_from([1, 2, 4])),
+        "random": draw(st.integers(0, 1000)),
+    }
+
+
+def fit_alone(net: fnn.Sequential, train: tuple[Any, ...], validation: tuple[Any, ...], **options: Any) -> str | None:
+    """Fit on one thread; the message of the error, if there is one."""
+    X, y, weight = train
+    try:
+        with blas_held_to_one_thread():  # K-FAC's factors are BLAS's work
+            net.fit(X, y, sample_weight=weight, validation_data=validation, threads=1, **options)
+    except Exception as error:
+        return str(error)
+    return None
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(populations())
+def test_members_have_the_bits_of_lone_fits(population: dict[str, Any]) -> None:
+    random = np.random.default_rng(population["random"])
+    n, n_in, classifies = population["n"], population["n_in"], population["classifies"]
+    X = rows(population["kind"], n, n_in, random)
+    y = random.integers(0, 3, n) if classifies else random.normal(size=n)
+    y[:6] = [0, 1, 2, 0, 1, 2]
+    weight = random.random(n) + 0.1 if population["weighted"] else None
+    n_out, loss = (3, "cross_entropy") if classifies else (1, "squared_error")
+    metric = "accuracy" if classifies else "r2"
+
+    def model(width: int, activation: str, seed: int) -> fnn.Sequential:
+        return network(n_in, n_out, loss, population["dtype"], width, activation, population["extra"], seed)
+
+    given_cv: dict[str, Any] = {"cv": population["cv"]} if population["cv"] else {"validation_split": 0.3}
+    result = fnn.sweep(
+        model,
+        population["settings"],
+        X,
+        y,
+        sample_weight=weight,
+        patience=population["patience"],
+        threads=population["threads"],
+        refit=False,
+        **given_cv,
+    )
+    for index, setting in enumerate(population["settings"]):
+        options = {name: value for name, value in setting.items() if name not in ("width", "activation")}
+        for number, fold in enumerate(result.folds):
+            parts = [
+                tuple(None if values is None else take_rows(values, part) for values in (X, y, weight))
+                for part in (fold.train, fold.validation)
+            ]
+            outcome = result.outcomes[index][number]
+            net = model(setting["width"], setting["activation"], setting["seed"])
+            stop = [] if not population["patience"] else [fnn.EarlyStopping(f"val_{metric}", population["patience"])]
+            error = fit_alone(net, *parts, callbacks=stop, **options)
+            if error is not None:
+                assert outcome.stopped.partition(": ")[2].endswith(error)
+                continue
+            assert outcome.stopped in ("finished", "patience")
+            history = net.history
+            assert history is not None
+            for name in history.keys():  # noqa: SIM118
+                if name not in ("epoch", "seconds"):
+                    assert np.array_equal(history[name], outcome.series[name], equal_nan=True), name
+            assert np.array_equal(history[f"val_{metric}"], outcome.series["score"])
+            assert net.theta.tobytes() == result.network(index, number).theta.tobytes()
+            assert net.state.tobytes() == result.network(index, number).state.tobytes()
+            assert outcome.score == net.evaluate(*parts[1], threads=1)[metric]
+
+
+@pytest.mark.parametrize("width", [5, 10, 17, 33, 64])
+@pytest.mark.parametrize("batch_size", [32, 200, None])
+def test_what_the_engine_decides_by_a_sample_of_x_it_decides_by_the_rows_of_the_fold(
+    width: int, batch_size: int | None
+) -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(600, 40)).astype(np.float32)
+    X[300:, 2:] = 0.0  # rows of one fold have zeros to skip, those of the other have none
+    y = random.integers(0, 3, 600)
+    halves = [(np.arange(300), np.arange(300, 600)), (np.arange(300, 600), np.arange(300))]
+
+    def model(seed: int) -> fnn.Sequential:
+        layers = [fnn.Dense(width, "tanh"), fnn.Dense(width, "tanh"), fnn.Dense(3)]
+        return fnn.Sequential(layers, input_size=40, loss="cross_entropy", seed=seed)
+
+    result = fnn.sweep(model, {"seed": [0]}, X, y, cv=halves, epochs=3, batch_size=batch_size, refit=False)
+    for number, (train, validation) in enumerate(halves):
+        net = model(0)
+        error = fit_alone(
+            net, (X[train], y[train], None), (X[validation], y[validation]), epochs=3, batch_size=batch_size, seed=0
+        )
+        assert error is None
+        assert net.theta.tobytes() == result.network(0, number).theta.tobytes()
