@@ -143,6 +143,8 @@ def predicting_one_row(dtype, rounds):
         "predict(row)": partial(net.predict, row),
         "reference's predict(row)": partial(reference.predict, row),
     }
+    if hasattr(net, "predictor"):
+        calls = {"predictor(row)": partial(net.predictor(), row), **calls}
     calls = {name: partial(timeit.timeit, call, number=ONE_ROW_CALLS) for name, call in calls.items()}
     return divided(interleaved(f"predicting one row, {dtype}", calls, rounds), ONE_ROW_CALLS)
 

@@ -11,13 +11,13 @@ import functools
 import importlib
 import math
 from collections.abc import Iterable
-from types import ModuleType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
 from . import losses
 from ._typing import ArrayLike, Data, DType, DTypeLike, Rows, Seed
+from .backends import BACKENDS, find_backend
 from .checks import (
     check_dtype,
     check_flag,
@@ -36,11 +36,10 @@ from .layers import Layer, check_layers, lay_out
 from .layout import Layout, Parameters, Parts, aligned, check_output, initial_parameters, initial_state
 from .metrics import Metric, Metrics, check_metrics, default_scores
 from .names import listing
+from .predictor import PlainPredictor, Predictor, kind_of_result
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
 __dir__ = listing(__all__)
-
-BACKENDS = ("compiled", "reference")
 
 #: What `dtype.name` gives, but that works it out anew each time.
 _DTYPE_NAMES = {np.dtype(name): name for name in ("float32", "float64")}
@@ -53,27 +52,6 @@ def __getattr__(name: str) -> Any:
     if name == "Sequential":  # pickles of earlier versions look for it here
         return getattr(importlib.import_module("fastnn.sequential"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class _Backend(NamedTuple):
-    Plan: Any
-    kernels: ModuleType
-
-
-@functools.cache
-def _backend(name: str) -> _Backend:
-    """The plan and the kernels of a backend, imported on first use."""
-    if name == "compiled":
-        from . import kernels
-        from ._core.engine import Plan
-
-        return _Backend(Plan, kernels)
-    if name == "reference":
-        from . import reference
-        from .reference.plan import Plan as ReferencePlan
-
-        return _Backend(ReferencePlan, reference)
-    raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {name!r}")
 
 
 def _check_input_scale(input_scale: object, dtype: DType) -> float:
@@ -165,7 +143,7 @@ class Network:
         self.needs_batches = any(op.facts.couples_rows for op in self.ops)
         self.n_outputs = layout.ops[-1].n_out
         self._theta, self._state = aligned(theta), state
-        backend = _backend(self.backend)
+        backend = find_backend(self.backend)
         self.kernels = backend.kernels
         self.plan = backend.Plan(
             self.ops,
@@ -266,8 +244,7 @@ class Network:
         ValueError, TypeError
             If an argument does not fit, or the network is a regression.
         """
-        if not self.loss_function.classifies:
-            raise ValueError(f"predict_proba needs a classifier, got loss {self.loss_function.name!r}; use predict")
+        self.loss_function.require_probabilities()
         Z = self.outputs(X, threads)
         if self.n_outputs == 1:  # sigmoid(-z) keeps the digits that 1 - sigmoid(z) loses
             Z = np.concatenate([-Z, Z], axis=1)
@@ -306,6 +283,39 @@ class Network:
             If an argument does not fit.
         """
         return self.decide(self.outputs(X, threads))
+
+    def predictor(self, method: str = "predict", *, threads: int | None = None) -> Predictor:
+        """Prepare a method for many calls with few rows, which then take about a microsecond each.
+
+        Parameters
+        ----------
+        method : {"predict", "predict_proba", "decision_function"}
+        threads : int, optional
+            For calls with many rows.
+
+        Returns
+        -------
+        callable
+            ``predictor(X, out=None)`` gives what the method gives for X (N, D), bit for bit. Of one row (D,) it gives
+            the result without the axis of the rows: an int or float where that is one number. `out` is an array for the
+            result, of its shape and dtype, C-contiguous, aligned and writable. C-contiguous arrays of few rows, of the
+            network's dtype, float32 or uint8, are taken as they are; all else as by the method.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit, of this method or of the predictor.
+
+        Notes
+        -----
+        Each call reads the parameters as they are then: a training changes what follows, one in another thread also
+        within an epoch. Threads may share a predictor; it computes few rows under the interpreter's lock. It cannot be
+        copied or pickled.
+        """
+        kind = kind_of_result(method, self.loss_function, self.n_outputs)
+        plain = PlainPredictor(functools.partial(getattr(self, method), threads=check_threads(threads)))
+        prepare = find_backend(self.backend).Predictor
+        return plain if prepare is None else prepare(self.plan, self._theta, self._state, kind, plain)
 
     def evaluate(
         self,

@@ -1,4 +1,6 @@
-"""Work for the pool's threads, for other modules: the pool is part of the engine's, and there must be one of them."""
+"""What other compiled modules use of the engine: the pool, of which there must be one, and passes over few rows."""
+from .job cimport fnn_job
+from .memory cimport Workspace
 
 cdef extern from "pool/pool.h" nogil:
     ctypedef unsigned int fnn_word
@@ -18,3 +20,16 @@ cdef extern from "pool/pool.h" nogil:
 # BLAS), as many as the work, items.items times items.work multiplications, is worth. Each has items.bytes of aligned
 # workspace. Watches for signals and raises what their handlers raise; no item is begun after that.
 cdef int run_items(fnn_items *items, threads) except -1
+
+cdef enum:
+    FEW_ROWS = 16
+
+cdef class FewRows:
+    cdef fnn_job job
+    cdef object plan, arrays
+    cdef Workspace results, space
+    cdef readonly ptrdiff_t n_in, n_out
+    # The outputs (rows, n_out) of at most FEW_ROWS rows; they last until the next call.
+    cdef void *run(self, void *x, int x_type, ptrdiff_t rows) except NULL
+    # Memory for as many elements again, and twice that.
+    cdef void *scratch(self) noexcept

@@ -6,7 +6,7 @@ element types, sizes, contiguity, and indices.
 """
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -23,6 +23,7 @@ from . cimport blas
 from .job cimport *
 from .kernels cimport FNN_MOMENTS, active, numbers_of
 from .lowered cimport Lowered
+from .memory cimport Workspace
 from .schedule cimport Shape, divide, item_workers, samples_zeros, splits, workers_for
 from .tuning cimport tuned
 
@@ -70,23 +71,6 @@ cdef int poll(void *errors) noexcept with gil:
         (<list>errors).append(error)
         return 1
     return 0
-
-
-cdef class _Workspace:
-    """Aligned memory that outlives a call, so that the next one need not allocate."""
-    cdef char *raw
-    cdef char *start
-    cdef size_t size
-
-    def __cinit__(self, size_t size):
-        self.raw = <char *>malloc(size + FNN_ALIGN)
-        if self.raw == NULL:
-            raise MemoryError(f"workspace of {size} bytes")
-        self.start = self.raw + (FNN_ALIGN - <uintptr_t>self.raw % FNN_ALIGN) % FNN_ALIGN
-        self.size = size
-
-    def __dealloc__(self):
-        free(self.raw)
 
 
 cdef class _Inverses:
@@ -162,7 +146,7 @@ cdef class Plan:
     cdef readonly object dtype
     cdef bint classifies, takes_labels
     cdef object loss  # the class that describes it
-    cdef _Workspace spare
+    cdef Workspace spare
 
     def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
                   double label_smoothing=0.0):
@@ -345,8 +329,8 @@ cdef class Plan:
         if not samples_zeros(&self.shape, job, rows):
             return 1.0
         cdef ptrdiff_t n = tuned.zeros_sample
-        cdef _Workspace sample = _Workspace(n * self.plan.n_in * sizeof(double))
-        cdef _Workspace bits = _Workspace(n * (self.plan.n_in // 64 + 1) * sizeof(uint64_t))
+        cdef Workspace sample = Workspace(n * self.plan.n_in * sizeof(double))
+        cdef Workspace bits = Workspace(n * (self.plan.n_in // 64 + 1) * sizeof(uint64_t))
         return self.engine.count_zeros(job, <int>self.shape.lanes, n, sample.start, <uint64_t *>bits.start)
 
     cdef int execute(self, fnn_job *job, fnn_task task, ptrdiff_t rows_at_once, threads, list errors=None,
@@ -374,12 +358,12 @@ cdef class Plan:
         cdef int ran = 0
         cdef size_t needed
         cdef const char *broken = NULL
-        cdef _Workspace space
+        cdef Workspace space
         job.workspace.red_zone = tuned.red_zone
         needed = self.engine.workspace(job)
         space, self.spare = self.spare, None  # another thread's call gets one of its own
         if space is None or space.size < needed:
-            space = _Workspace(needed)
+            space = Workspace(needed)
         job.workspace.start = space.start
         if job.workspace.red_zone:
             self.engine.guard(job)
@@ -403,6 +387,39 @@ cdef class Plan:
         if broken != NULL:
             raise SystemError(f"workspace: something was written behind {broken.decode()!r}")
         return 0
+
+
+cdef class FewRows:
+    """The forward pass of a plan over few rows, again and again, on the calling thread and with its own memory."""
+
+    def __cinit__(self, Plan plan, theta, buffers):
+        self.plan, self.arrays = plan, (theta, buffers)
+        self.n_in, self.n_out = plan.plan.n_in, plan.plan.n_out
+        plan.init_job(&self.job, theta, np.empty((0, self.n_in), plan.dtype), None, None, buffers)
+        self.job.blas = NULL
+        self.results = Workspace(3 * FEW_ROWS * self.n_out * sizeof(double))
+        self.job.results.out = self.results.start
+
+    cdef void *scratch(self) noexcept:
+        return self.results.start + FEW_ROWS * self.n_out * sizeof(double)
+
+    cdef void *run(self, void *x, int x_type, ptrdiff_t rows) except NULL:
+        cdef Plan plan = <Plan>self.plan
+        cdef fnn_job *job = &self.job
+        cdef size_t needed
+        job.data.x, job.data.x_type, job.data.x_rows, job.data.rows = x, x_type, rows, rows
+        divide(&plan.shape, job, rows, 1, 1, False, 1.0)
+        job.workspace.red_zone = tuned.red_zone
+        needed = plan.engine.workspace(job)
+        if self.space is None or self.space.size < needed:
+            self.space = Workspace(needed)
+        job.workspace.start = self.space.start
+        if job.workspace.red_zone:
+            plan.engine.guard(job)
+        plan.engine.forward(job, 0)
+        if job.workspace.red_zone and plan.engine.broken(job) != NULL:
+            raise SystemError("workspace: something was written behind one of its parts")
+        return job.results.out
 
 
 cdef class Linearization:
@@ -559,8 +576,8 @@ cdef int run_items(fnn_items *items, threads) except -1:
     errors = []
     try:
         items.bytes = (items.bytes + FNN_ALIGN - 1) // FNN_ALIGN * FNN_ALIGN
-        space = _Workspace(items.bytes * workers)
-        items.workspace = (<_Workspace>space).start
+        space = Workspace(items.bytes * workers)
+        items.workspace = (<Workspace>space).start
         items.poll = poll
         items.poll_arg = <void *>errors
         items.patience = 2e7

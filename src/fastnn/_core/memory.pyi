@@ -1,0 +1,1 @@
+"""Memory for the engine: for compiled code only."""
