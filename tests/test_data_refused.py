@@ -136,3 +136,102 @@ def test_files_and_copies_of_a_network_that_another_thread_trains(data, tmp_path
     finally:
         stop.set()
         thread.join()
+
+
+# One table for all entrances: what is taken or refused does not depend on the door.
+
+ENTRANCES = {
+    "fit": lambda net, X, y, w: net.fit(X, y, sample_weight=w, epochs=1, batch_size=20),
+    "solver": lambda net, X, y, w: net.fit(X, y, sample_weight=w, optimizer=fnn.LBFGS(max_iter=1)),
+    "batches": lambda net, X, y, w: net.fit([(X, y, w)], epochs=1),
+    "partial_fit": lambda net, X, y, w: net.partial_fit(X, y, sample_weight=w),
+    "Trainer": lambda net, X, y, w: next(fnn.Trainer(net, X, y, sample_weight=w).epochs(1)),
+    "validation": lambda net, X, y, w: net.fit(X_OF, Y_OF, epochs=1, validation_data=(X, y, w)),
+    "evaluate": lambda net, X, y, w: net.evaluate(X, y, w),
+    "loss": lambda net, X, y, w: net.loss(X, y, sample_weight=w),
+    "gradient": lambda net, X, y, w: net.gradient(X, y, sample_weight=w),
+    "hessian": lambda net, X, y, w: fnn.curvature.hessian(net, X, y, sample_weight=w),
+    "Objective": lambda net, X, y, w: fnn.Objective(net, X, y, w),
+    "check_gradient": lambda net, X, y, w: fnn.check_gradient(net, X, y, sample_weight=w),
+}
+X_OF, Y_OF = np.random.default_rng(5).normal(size=(20, 3)), np.arange(20) % 2
+W_OF = np.arange(20) % 3 + 1.0
+MASK = np.arange(20) == 3
+
+
+def _x(**changed: object) -> dict[str, object]:
+    return {"X": X_OF, "y": Y_OF, "w": W_OF, **changed}
+
+
+REFUSED = {
+    "X masked": (_x(X=np.ma.masked_array(X_OF, np.repeat(MASK[:, None], 3, 1))), ValueError, "X: .*masked"),
+    "y masked": (_x(y=np.ma.masked_array(Y_OF, MASK)), ValueError, "y: .*masked"),
+    "w masked": (_x(w=np.ma.masked_array(W_OF, MASK)), ValueError, "sample_weight: .*masked"),
+    "X complex": (_x(X=X_OF + 0j), TypeError, "X: .*complex"),
+    "y complex": (_x(y=Y_OF + 0j), TypeError, "y: .*complex"),
+    "w complex": (_x(w=W_OF + 0j), TypeError, "sample_weight: .*complex"),
+    "X objects": (_x(X=X_OF.astype(object)), TypeError, "X: .*object"),
+    "y objects": (_x(y=Y_OF.astype(object)), TypeError, "y: .*object"),
+    "w objects": (_x(w=W_OF.astype(object)), TypeError, "sample_weight: .*object"),
+    "X text": (_x(X=X_OF.astype(str)), TypeError, "X: .*<U"),
+    "y text": (_x(y=Y_OF.astype(str)), TypeError, "y: .*<U"),
+    "w text": (_x(w=W_OF.astype(str)), TypeError, "sample_weight: .*<U"),
+    "X nan": (_x(X=np.where(MASK[:, None], np.nan, X_OF)), ValueError, "X: .*nan in row 3, column 0"),
+    "w nan": (_x(w=np.where(MASK, np.nan, W_OF)), ValueError, "sample_weight: .*nan in row 3"),
+    "w negative": (_x(w=-W_OF), ValueError, "sample_weight: .*row 0"),
+    "X short": (_x(X=X_OF[:19]), ValueError, "y: expected 19 rows"),
+    "w short": (_x(w=W_OF[:19]), ValueError, r"sample_weight: expected shape \(20,\)"),
+    "X of other columns": (_x(X=X_OF[:, :2]), ValueError, r"X: expected 3 features"),
+    "X flat": (_x(X=X_OF[:, 0]), ValueError, "X: expected shape"),
+    "X none": (_x(X=X_OF[:0], y=Y_OF[:0], w=W_OF[:0]), ValueError, "X: expected at least one row"),
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize("case", REFUSED)
+def test_every_entrance_refuses_the_same(case, entrance) -> None:
+    given, error, message = REFUSED[case]
+    net = network(dtype="float64")
+    before = net.theta.copy(), net.generator.bit_generator.state
+    with pytest.raises(error, match=message):
+        ENTRANCES[entrance](net, given["X"], given["y"], given["w"])
+    np.testing.assert_array_equal(net.theta, before[0])
+    assert net.generator.bit_generator.state == before[1]
+
+
+def _stale(values: np.ndarray) -> object:
+    """A CSR matrix with every value in two halves, whose flag says that there are no duplicates."""
+    sparse = pytest.importorskip("scipy.sparse")
+    n, d = values.shape
+    X = sparse.csr_array(
+        (np.repeat(values.ravel() / 2.0, 2), np.tile(np.repeat(np.arange(d), 2), n), np.arange(n + 1) * 2 * d),
+        shape=(n, d),
+    )
+    X.has_canonical_format = True
+    return X
+
+
+TAKEN = {
+    "Fortran order": lambda: _x(X=np.asfortranarray(X_OF)),
+    "other byte order": lambda: _x(X=X_OF.astype(">f8"), w=W_OF.astype(">f8")),
+    "lists": lambda: _x(X=X_OF.tolist(), y=Y_OF.tolist(), w=W_OF.tolist()),
+    "nothing masked": lambda: _x(X=np.ma.masked_array(X_OF), y=np.ma.masked_array(Y_OF), w=np.ma.masked_array(W_OF)),
+    "strides": lambda: _x(X=np.repeat(X_OF, 2, axis=0)[::2], y=np.repeat(Y_OF, 2)[::2], w=np.repeat(W_OF, 2)[::2]),
+    "sparse with a stale flag": lambda: _x(X=_stale(X_OF)),
+    "small integers": lambda: _x(y=Y_OF.astype(np.int8)),
+}
+
+
+@pytest.mark.parametrize("entrance", [name for name in ENTRANCES if name != "check_gradient"])
+@pytest.mark.parametrize("case", TAKEN)
+def test_every_entrance_takes_the_same(case, entrance) -> None:
+    def result(given: dict) -> np.ndarray:
+        net = network(dtype="float64")
+        found = ENTRANCES[entrance](net, given["X"], given["y"], given["w"])
+        if entrance in ("evaluate", "loss", "gradient", "hessian"):
+            return np.array(list(found.values()) if isinstance(found, dict) else found)
+        if entrance == "validation":
+            return np.array(net.history["val_loss"])
+        return net.theta.copy() if entrance != "Objective" else np.array(found.value(net.theta))
+
+    np.testing.assert_allclose(result(TAKEN[case]()), result(_x()), rtol=1e-12, atol=1e-14)

@@ -423,3 +423,35 @@ def test_ridge_of_every_shape(shape, alpha, weighted) -> None:
     assert_allclose(ours.coef_, theirs.coef_, rtol=1e-8, atol=1e-11)
     assert_allclose(ours.intercept_, theirs.intercept_, rtol=1e-8, atol=1e-11)
     assert (ours.rank_, len(ours.singular_)) == (shape[1], shape[1])
+
+
+@pytest.mark.parametrize("what", ["X", "y", "sample_weight"])
+def test_masked_values_are_refused(what: str) -> None:
+    rng = np.random.default_rng(0)
+    data = {"X": rng.normal(size=(30, 3)), "y": np.arange(30) % 2, "sample_weight": np.ones(30)}
+    masked = dict(data)
+    masked[what] = np.ma.masked_array(data[what], np.zeros(data[what].shape, bool))
+    masked[what].mask[3] = True
+    plain = dict(data)
+    plain[what] = np.ma.masked_array(data[what])  # nothing is masked
+    for make in (
+        lambda: fnn.MLPClassifier((3,), max_iter=2),
+        lambda: fnn.MLPRegressor(hidden_layer_sizes=(3,), max_iter=2),
+        lambda: fnn.SoftmaxRegression(),
+        lambda: fnn.LinearRegression(),
+    ):
+        with pytest.raises(ValueError, match=f"{what}: expected values everywhere, got a masked array"):
+            make().fit(**masked)
+        fitted = make().fit(**plain)
+        if what == "X":
+            with pytest.raises(ValueError, match="X: expected values everywhere, got a masked array"):
+                fitted.predict(masked["X"])
+    with pytest.raises(ValueError, match=f"{what}: expected values everywhere"):
+        fnn.MLPClassifier((3,), max_iter=2).fit(
+            data["X"], data["y"], validation_data=(masked["X"], masked["y"], masked["sample_weight"])
+        )
+    if what == "y":
+        model = fnn.MLPClassifier((3,))
+        with pytest.raises(ValueError, match="y: expected values everywhere"):
+            model.partial_fit(data["X"], masked["y"], classes=[0, 1])
+        assert "classes_" not in vars(model)

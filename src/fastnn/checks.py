@@ -31,6 +31,7 @@ __all__ = [
     "column_names",
     "moments",
     "plain_values",
+    "refuse_masked",
     "rows_that_count",
     "weight_exponent",
 ]
@@ -90,9 +91,8 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
         return _check_sparse(X, n_features, dtype)
     if isinstance(X, SparseRows) and X.shape[1] == n_features:
         return X  # made by this function
-    if isinstance(X, np.ndarray) and type(X) is not np.ndarray and np.any(getattr(X, "mask", False)):
-        raise ValueError("X: expected values everywhere, got a masked array; fill the masked values first")
-    array = _columns_of(X) if _is_frame(X) else np.asarray(X)
+    refuse_masked("X", X)
+    array = _columns_of(X) if _is_frame(X) or _is_arrow(X) else np.asarray(X)
     if array.dtype.kind not in "buif":
         raise TypeError(f"X: expected real numbers, got dtype {array.dtype}")
     if array.ndim != 2:
@@ -120,8 +120,11 @@ def check_rows(X: Data, n_features: int, dtype: DType) -> Rows:
             finite = np.isfinite(rows.astype(dtype, copy=False))
             if not finite.all():
                 row, column = (int(i) for i in np.unravel_index(finite.argmin(), finite.shape))
+                names = column_names(X)
+                called = "" if names is None else f" ({printable(names[column])[:60]!r})"
                 raise ValueError(
-                    f"X: expected finite values of {dtype}, got {array[row, column]} in row {row}, column {column}"
+                    f"X: expected finite values of {dtype}, got {array[row, column]} in row {row}, column "
+                    f"{column}{called}"
                 )
     return rows
 
@@ -148,9 +151,14 @@ def _is_frame(X: object) -> bool:
     return type(X) is not np.ndarray and hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "__getitem__")
 
 
+def _is_arrow(X: object) -> bool:
+    """Whether it is a table or a record batch of Arrow."""
+    return type(X) is not np.ndarray and hasattr(X, "column_names") and hasattr(X, "schema")
+
+
 def column_names(X: Any) -> tuple[str, ...] | None:
-    """Names of a DataFrame's columns, where all are str; None for arrays."""
-    names = tuple(X.columns) if _is_frame(X) else ()
+    """Names of the columns of a DataFrame or an Arrow table, where all are str; None for arrays."""
+    names = tuple(X.columns) if _is_frame(X) else tuple(X.column_names) if _is_arrow(X) else ()
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
@@ -165,16 +173,27 @@ def check_names(X: object, expected: tuple[str, ...] | None) -> None:
 
 
 def _columns_of(frame: Any) -> np.ndarray:
-    """Values of a DataFrame: of nullable, arrow and mixed dtypes column by column, in float64."""
-    dtypes = list(frame.dtypes)
-    if not hasattr(frame, "iloc") or all(isinstance(dtype, np.dtype) for dtype in dtypes):
-        return np.asarray(frame)
-    values = np.empty(frame.shape)
-    for index, (name, dtype) in enumerate(zip(frame.columns, dtypes, strict=True)):
-        if getattr(dtype, "kind", "O") not in "buif":
-            raise TypeError(f"X: expected columns of real numbers, got dtype {dtype} in column {name!r}")
-        values[:, index] = frame.iloc[:, index].to_numpy(dtype=np.float64, na_value=np.nan)
-    return values
+    """Values of a table: of one NumPy dtype as they are, else column by column, in float64 with NaN for what misses."""
+    if _is_arrow(frame):
+        names = frame.column_names
+        columns = [frame.column(index) for index in range(len(names))]
+        columns = [column.cast("int8") if str(column.type) == "bool" else column for column in columns]
+        arrays = [column.to_numpy(zero_copy_only=False) for column in columns]
+    elif not hasattr(frame, "iloc"):  # of polars
+        names, arrays = list(frame.columns), [np.asarray(frame[name]) for name in frame.columns]
+    else:
+        dtypes = list(frame.dtypes)
+        if all(isinstance(dtype, np.dtype) and dtype.kind in "buif" for dtype in dtypes):
+            return np.asarray(frame)
+        names, arrays = list(frame.columns), []
+        for index, (name, dtype) in enumerate(zip(names, dtypes, strict=True)):
+            if getattr(dtype, "kind", "O") not in "buif":
+                raise TypeError(f"X: expected columns of real numbers, got dtype {dtype} in column {name!r}")
+            arrays.append(frame.iloc[:, index].to_numpy(dtype=np.float64, na_value=np.nan))
+    for name, array in zip(names, arrays, strict=True):
+        if array.dtype.kind not in "buif":
+            raise TypeError(f"X: expected columns of real numbers, got dtype {array.dtype} in column {name!r}")
+    return np.stack(arrays, axis=1) if arrays else np.empty((len(frame), 0))
 
 
 def _check_sparse(X: Any, n_features: int, dtype: DType) -> SparseRows:
@@ -224,6 +243,13 @@ def _is_canonical(rows: SparseRows) -> bool:
     return bool(rises.all())
 
 
+def refuse_masked(name: str, values: object) -> None:
+    """Raise a ValueError if a value is masked: what lies under a mask must not be taken for a value."""
+    if isinstance(values, np.ma.MaskedArray) and np.any(values.mask):
+        what = "fill the masked values first" if name == "X" else "leave the masked rows out"
+        raise ValueError(f"{name}: expected values everywhere, got a masked array; {what}")
+
+
 def plain_values(name: str, values: Any) -> Any:
     """Targets or weights without a mask: a column of nullable or arrow numbers becomes an array.
 
@@ -233,8 +259,7 @@ def plain_values(name: str, values: Any) -> Any:
         If a value is masked or missing.
     """
     if isinstance(values, np.ma.MaskedArray):
-        if np.any(values.mask):
-            raise ValueError(f"{name}: expected values everywhere, got a masked array; leave the masked rows out")
+        refuse_masked(name, values)
         return values.data
     dtype = getattr(values, "dtype", None)
     if dtype is None or isinstance(dtype, np.dtype) or not hasattr(values, "isna"):
@@ -402,4 +427,4 @@ def check_seed(seed: Seed) -> np.random.Generator:
     """Generator of a seed: an int at least 0, a Generator itself, or None for fresh entropy."""
     if seed is None or isinstance(seed, np.random.Generator):
         return np.random.default_rng(seed)
-    return np.random.default_rng(check_integer("seed", seed, minimum=0))
+    return np.random.default_rng(check_integer("seed", seed, minimum=0, maximum=None))

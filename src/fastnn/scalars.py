@@ -13,6 +13,10 @@ __all__ = ["check_flag", "check_integer", "check_number"]
 __dir__ = listing(__all__)
 
 
+#: Integers beyond it do not fit into those of NumPy and C, sizes and counters among them.
+LARGEST = 2**63 - 1
+
+
 def check_flag(name: str, value: object) -> bool:
     """`value` as a bool, or a TypeError that names the argument unless it is True or False."""
     if not isinstance(value, (bool, np.bool_)):
@@ -20,9 +24,9 @@ def check_flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def check_integer(name: str, value: object, *, minimum: int = 1) -> int:
-    """`value` as an int, or a TypeError / ValueError that names the argument."""
-    if type(value) is int and value >= minimum:
+def check_integer(name: str, value: object, *, minimum: int = 1, maximum: int | None = LARGEST) -> int:
+    """`value` as an int, or a TypeError / ValueError that names the argument; None is no maximum."""
+    if type(value) is int and value >= minimum and (maximum is None or value <= maximum):
         return value
     expected = f"{name} must be an integer >= {minimum}"
     if isinstance(value, bool) or type(value).__name__ == "bool":  # True is an int to Python; here it is a mistake
@@ -32,8 +36,15 @@ def check_integer(name: str, value: object, *, minimum: int = 1) -> int:
     except TypeError:
         raise TypeError(f"{expected}, got {value!r}") from None
     if number < minimum:
-        raise ValueError(f"{expected}, got {number}")
+        raise ValueError(f"{expected}, got {_shown(number)}")
+    if maximum is not None and number > maximum:
+        raise ValueError(f"{name} must be an integer of at most {maximum}, got {_shown(number)}")
     return number
+
+
+def _shown(number: int) -> str:
+    """An integer as text; Python itself refuses to write those of more than 4300 digits."""
+    return str(number) if abs(number) < 10**100 else f"one of {number.bit_length()} bits"
 
 
 def check_number(

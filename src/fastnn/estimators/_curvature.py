@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .. import curvature
 from .._typing import ArrayLike, Data, Options
 from ..sequential import Sequential
+from ._parameters import validated
 
 __all__ = ["CurvatureMethods"]
 
@@ -295,9 +296,7 @@ class CurvatureMethods:
 
     def _dense_rows(self, X: Data) -> Any:
         check_is_fitted(self)
-        return _dense(
-            validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32), order="C", reset=False)
-        )
+        return _dense(validated(self, X, reset=False))
 
 
 def _dense(X: Data) -> Any:

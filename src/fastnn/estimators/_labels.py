@@ -16,14 +16,15 @@ from sklearn.utils.multiclass import (
     type_of_target,
     unique_labels,
 )
-from sklearn.utils.validation import validate_data
 
 from .. import kernels
 from .._typing import ArrayLike, Data
+from ..checks import refuse_masked
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..schema import printable
 from ..training.data import balanced_weights
 from ._network import NetworkEstimator
+from ._parameters import validated
 
 __all__ = ["Classifier", "Regressor"]
 
@@ -102,6 +103,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
 
     def _begin_partial_fit(self, y: ArrayLike, classes: Any) -> None:
         """Learn the classes in the first call."""
+        refuse_masked("y", y)
         if classes is not None:
             classes = _plain_labels(np.asarray(classes))
             if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
@@ -110,16 +112,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
             self._learn_classes(y, classes)
 
     def _check_X_y(self, X: Data, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            dtype=(np.float64, np.float32),
-            order="C",
-            reset=reset,
-        )
+        X, y = validated(self, X, y, multi_output=True, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         y = _plain_labels(y)
@@ -286,17 +279,7 @@ class Regressor(RegressorMixin, NetworkEstimator):
         return tags
 
     def _check_X_y(self, X: Data, y: Any, *, reset: bool, incremental: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            order="C",
-            reset=reset,
-        )
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if reset:

@@ -12,7 +12,7 @@ import numpy as np
 from joblib.parallel import get_active_backend
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .. import io, losses
 from .._typing import ArrayLike, Data
@@ -28,7 +28,7 @@ from ..sequential import Sequential, load
 from ._batch import FullBatchTraining
 from ._curvature import CurvatureMethods
 from ._files import LINKS, describe_estimator, restore_estimator
-from ._parameters import Parameters
+from ._parameters import Parameters, validated
 from ._sgd import PREPROCESS, StochasticTraining, row_weights
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
@@ -239,8 +239,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
         """Outputs (N, K) of the network's last layer."""
         if not self._is_plain(X):
             check_is_fitted(self)
-            forms = ["csr", "csc"]
-            X = validate_data(self, X, accept_sparse=forms, dtype=(np.float64, np.float32), order="C", reset=False)
+            X = validated(self, X, reset=False)
         return self.network_.outputs(X, self._threads())
 
     def _is_plain(self, X: Data) -> bool:

@@ -9,17 +9,20 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import validate_data
 
 from .. import names
-from .._typing import Options
+from .._typing import Data, Options
+from ..checks import refuse_masked
 from ..losses import LOSSES
 from ..optimizers import OPTIMIZERS, Optimizer
 from ..plan import ACTIVATIONS
 from ..schedules import Schedule
 
-__all__ = ["Parameters"]
+__all__ = ["Parameters", "validated"]
 
 #: Parameters that may be descriptions with parameters of their own.
 NESTED = ("solver", "optimizer", "learning_rate")
@@ -43,6 +46,14 @@ _NAMES = {
     "loss": (LOSSES, names.LOSSES),
     "learning_rate": (("constant", "invscaling", "adaptive"), {}),
 }
+
+
+def validated(estimator: BaseEstimator, X: Data, y: Any = "no_validation", **options: Any) -> Any:
+    """What scikit-learn's ``validate_data`` returns; masked values, which it would take as they lie, are refused."""
+    refuse_masked("X", X)
+    refuse_masked("y", y)
+    forms = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32), "order": "C"}
+    return validate_data(estimator, X, y, **{**forms, **options})
 
 
 def nested(prefix: str, value: Any) -> Options:

@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight
 
 from .._typing import ArrayLike, Data
+from ..checks import refuse_masked
 from ..network import Network
 from ..optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from ..schedules import Schedule
@@ -62,6 +63,7 @@ def row_weights(sample_weight: ArrayLike | None, X: Data, name: str = "sample_we
     """
     if sample_weight is None:
         return None
+    refuse_masked(name, sample_weight)
     weights: np.ndarray = _check_sample_weight(sample_weight, X)
     if not (weights >= 0).all():
         row = int((weights < 0).argmax())
