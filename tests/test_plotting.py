@@ -59,7 +59,12 @@ def test_plots_to_look_at_are_figures_of_pyplot():
     new = set(pyplot.get_fignums()) - before
     assert [pyplot.figure(number) for number in new] == [axes[0].figure]
     spectrum = fnn.curvature.spectrum(net, X, y, n_vectors=1, seed=0)
-    assert spectrum.plot().figure is pyplot.gcf()
+    axis = spectrum.plot()
+    assert axis.figure is pyplot.gcf()
+    peak = spectrum.density()[1].max()
+    low, high = axis.get_ylim()
+    assert low == pytest.approx(0.1 * peak / spectrum.n_parameters)
+    assert peak < high < 3.0 * peak
     pyplot.close("all")
 
 

@@ -238,7 +238,9 @@ def plot_spectrum(
         axis.axvline(value, color=colour, linestyle="--", linewidth=1.0, label=f"{name} {value:.3g}")
     # Most eigenvalues are near 0, and the few large ones are what one looks for.
     axis.set_yscale("log")
-    axis.set_ylim(bottom=max(0.1 / spectrum.n_parameters * density.max(), 1e-8 * density.max()))
+    # Both ends are set: between eigenvalues the density is 1e-100 and less, whose margin would be above what is seen.
+    peak = density.max()
+    axis.set_ylim(max(0.1 / spectrum.n_parameters, 1e-8) * peak, 2.0 * peak)
     axis.set_ylabel("density (log scale)")
     axis.set_xlabel("eigenvalue")
     axis.grid(True, alpha=0.3)
