@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 from engine_cases import TOLERANCE, chain, problem
 
+import fastnn as fnn
 from fastnn._core import threads
 from fastnn._core.engine import Plan
+from fastnn.linalg import kronecker
 from fastnn.plan import UpdateRule
 from fastnn.reference.plan import Plan as ReferencePlan
 
@@ -120,6 +123,27 @@ def test_workers_come_back_after_a_fork() -> None:
     child.join(600)
     assert child.exitcode == 0
     assert queue.get() == expected
+
+
+def test_one_thread_is_one_thread_of_lapack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Newton and K-FAC, at sizes at which SciPy would use all that it has."""
+    monkeypatch.setattr("fastnn.solvers.base.SMALL", 0)
+    seen: list[int] = []
+
+    def look(*_: object) -> None:
+        seen.extend(library.get_num_threads() for library in threads._blas())
+
+    spied = kronecker.damped_inverse
+    monkeypatch.setattr("fastnn.training.kfac.damped_inverse", lambda *a: look() or spied(*a))
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        for count, expected in ((1, {1}), (2, {2})):
+            net = fnn.Sequential([fnn.Dense(5, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", seed=0)
+            objective = fnn.Objective(net, X, y, threads=count)
+            fnn.Newton(max_iter=2).minimize(objective, net.theta, callback=look)
+            net.fit(X, y, optimizer=fnn.KFAC(), epochs=1, threads=count)
+            assert set(seen) == expected
+            seen.clear()
 
 
 def test_overlapping_holds_restore_the_blas_limit() -> None:

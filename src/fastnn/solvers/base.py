@@ -264,6 +264,7 @@ class FullBatchSolver(Solver):
     second_order: ClassVar[bool] = False  # whether the network must have curvature
     double: ClassVar[bool] = False  # whether the solver's own vectors are always float64
     # Whether its own work is on vectors alone, which are too short for threads of BLAS to pay; so are small matrices.
+    # With threads=1 there are none either way.
     vectors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -316,7 +317,7 @@ class FullBatchSolver(Solver):
         before = Evaluations(**vars(objective.evaluations))
         try:
             small = self.vectors or objective.n_parameters <= SMALL
-            held = blas_held_to_one_thread() if small else nullcontext()
+            held = blas_held_to_one_thread() if small or _has_one_thread(objective) else nullcontext()
             with held, np.errstate(over="ignore", invalid="ignore"):
                 self._solve(run)
         except Finished as finished:
@@ -342,6 +343,10 @@ class FullBatchSolver(Solver):
     def _solve(self, run: Run) -> NoReturn:
         """Begin the run and go on until it finishes."""
         raise NotImplementedError
+
+
+def _has_one_thread(objective: SmoothFunction) -> bool:
+    return isinstance(objective, Objective) and objective.risk.threads == 1
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import numpy as np
 
+from .._core.threads import blas_held_to_one_thread
 from .._typing import Rows
 from ..linalg.kronecker import damped_inverse, split_damping
 from ..network import Network
@@ -83,6 +85,13 @@ class Factors:
 
         with ρ smaller while there are few estimates.
         """
+        # With one thread LAPACK has no more either: its bits then do not depend on the threads of BLAS.
+        with blas_held_to_one_thread() if self._threads == 1 else nullcontext():
+            return self._update(factors, X, y, w, generator)
+
+    def _update(
+        self, factors: np.ndarray, X: Rows, y: np.ndarray, w: np.ndarray | None, generator: np.random.Generator
+    ) -> Inverses | None:
         net, factors[0] = self._net, factors[0] + 1
         symmetrize = net.kernels.symmetrize
         keep = min(self._optimizer.decay, 1.0 - 1.0 / float(factors[0]))

@@ -224,7 +224,8 @@ class Trainer:
             batch_size = self._check_batch_size(options.batch_size)
             factors = None
             if isinstance(self.optimizer, KFAC):
-                factors = Factors(net, self.optimizer, self._l2(options.l2, batch_size, conventions), self._threads)
+                l2, threads = self._l2(options.l2, batch_size, conventions), 1 if self._deterministic else self._threads
+                factors = Factors(net, self.optimizer, l2, threads)
             self._choose_pass(options, conventions, rule, batch_size, generator, factors)
         self._seconds = float("inf")  # of an epoch, as last measured
         self.state = previous or TrainingState(
