@@ -399,7 +399,8 @@ def test_fit(iris, solver) -> None:
         callbacks=[lambda result: seen.append((result.epoch, result["gradient_norm"], result.net.theta.copy()))],
     )
     assert history is net.history
-    expected = ("epoch", "loss", "gradient_norm", "step", "damping", "val_loss", "val_accuracy", "seconds")
+    own = ("epoch", "loss", "gradient_norm", "step", "damping", "evaluations")
+    expected = (*own, "val_loss", "val_accuracy", "seconds")
     assert history.keys() == expected
     assert history["epoch"] == [1, 2, 3, 4] == [s[0] for s in seen]
     assert history["gradient_norm"] == [s[1] for s in seen]

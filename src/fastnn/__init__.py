@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     )
     from .build_info import show_config
     from .callbacks import Checkpoint, EarlyStopping
+    from .comparison import compare
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Scale, Standardize
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .plotting import plot_histories
     from .schedules import (
         CosineDecay,
         ExponentialDecay,
@@ -117,6 +119,7 @@ __all__ = [
     "callbacks",
     "check_gradient",
     "check_hessian",
+    "compare",
     "curvature",
     "datasets",
     "estimators",
@@ -130,6 +133,7 @@ __all__ = [
     "metrics",
     "minimize",
     "optimizers",
+    "plot_histories",
     "read_metadata",
     "reference",
     "schedules",
@@ -150,12 +154,14 @@ _MODULES = (
 _CONTENTS: dict[str, tuple[str, ...]] = {
     "build_info": ("show_config",),
     "callbacks": ("Checkpoint", "EarlyStopping"),
+    "comparison": ("compare",),
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
     "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),
     "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),
     "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Scale", "Standardize"),
     "objective": ("Objective",),
     "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"),
+    "plotting": ("plot_histories",),
     "schedules": (
         *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),
         *("RootDecay", "StepDecay", "WarmUp"),

@@ -71,7 +71,7 @@ Function: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray | None], floa
 
 _RISING = {"accuracy", "r2", "balanced_accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"}
 _FALLING = {"loss", "mse", "mae", "deviance", "log_loss", "brier", "rmse", "mape", "max_error"}
-_FALLING |= {"gradient_norm", "step", "damping"}  # of a full-batch solver's iterations
+_FALLING |= {"gradient_norm", "step", "damping", "evaluations"}  # of a full-batch solver's iterations
 
 
 def rises(series: str, mode: str = "auto") -> bool:

@@ -47,6 +47,11 @@ class Evaluations:
     product: int = 0
     matrix: int = 0
 
+    @property
+    def total(self) -> int:
+        """Evaluations of any kind; a value that comes with its gradient is one."""
+        return self.value + self.product + self.matrix
+
 
 @runtime_checkable
 class SmoothFunction(Protocol):

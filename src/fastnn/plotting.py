@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,7 @@ from .names import listing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["new_figure", "plot_history", "plot_spectrum"]
+__all__ = ["new_figure", "plot_histories", "plot_history", "plot_spectrum"]
 __dir__ = listing(__all__)
 
 #: Prefixes of the series in a history, how they are named in the legend and drawn.
@@ -33,7 +33,7 @@ _PARTS = {
 _SCORES = {"accuracy": "accuracy", "r2": "R²"}
 #: Series that have no panel of their own.
 _NOT_METRICS = {"epoch", "loss", *_SCORES, "mse", "mae", "deviance", "learning_rate", "seconds"}
-_NOT_METRICS |= {"gradient_norm", "step", "damping"}
+_NOT_METRICS |= {"gradient_norm", "step", "damping", "evaluations"}
 
 
 class Series(Protocol):
@@ -195,6 +195,120 @@ def _draw(axis: Any, history: Series, name: str, best: float | None) -> None:
     axis.grid(True, alpha=0.3)
     axis.legend()
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+#: Horizontal axes of :func:`plot_histories`.
+AXES = ("epoch", "seconds", "evaluations")
+#: Colours that colour-blind readers tell apart (Okabe and Ito 2008), then dashes.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def plot_histories(
+    histories: Mapping[str, Any],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    metric: str = "loss",
+    x: str = "epoch",
+    log: bool | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Draw one series of several trainings in one figure: training rows as lines, validation rows dashed.
+
+    Parameters
+    ----------
+    histories : mapping
+        By name a history (or a mapping of series), or a list of several of one method, over seeds: then the median is
+        drawn, in a band from the lowest to the highest.
+    path : str or path-like, optional
+        Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
+    metric : str, default="loss"
+        The series; it is drawn with and without ``val_``, as far as the histories have it.
+    x : {"epoch", "seconds", "evaluations"}, default="epoch"
+        "seconds" is the time since the start, without that of validation; "evaluations" how often the objective or a
+        derivative was evaluated on all rows: of mini-batches once an epoch.
+    log : bool, optional
+        Whether the vertical axis is logarithmic; None: where all values are positive and range over a factor of 30.
+    ax : Axes, optional
+        Where to draw. Without it a new figure is made, by pyplot unless it goes to a file.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The one drawn into.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or an argument is out of range.
+    ImportError
+        If matplotlib is not installed (``pip install "fastnn[cli]"``).
+    """
+    if x not in AXES:
+        raise ValueError(f"x must be one of {', '.join(map(repr, AXES))}, got {x!r}")
+    curves: list[tuple[str, str, np.ndarray, np.ndarray]] = []
+    for name, given in histories.items():
+        runs: list[Series] = [given] if hasattr(given, "keys") else list(given)
+        for prefix in ("", "val_"):
+            found = [run for run in runs if _series(run, prefix + metric)]
+            if found:
+                curves.append((name, prefix, *_aligned(found, prefix + metric, x)))
+    if not curves:
+        raise ValueError(f"metric: no history has a finished epoch with {metric!r} or 'val_{metric}'")
+    axis: Any = _new_axes(1, path is not None)[0] if ax is None else ax
+    names = list(dict.fromkeys(name for name, *_ in curves))
+    for name, prefix, at, values in curves:
+        place = names.index(name)
+        colour, validation = _COLOURS[place % len(_COLOURS)], prefix == "val_"
+        style = ("--" if validation else "-") if place < len(_COLOURS) else (":" if validation else "-.")
+        middle = np.nanmedian(values, axis=0)
+        lone = any(curve[0] == name and curve[1] != prefix for curve in curves) and validation
+        marker = "o" if len(at) == 1 else None
+        axis.plot(at, middle, style, color=colour, label=None if lone else name, marker=marker)
+        if len(values) > 1:
+            axis.fill_between(at, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, lw=0)
+    flat = np.concatenate([values[np.isfinite(values)] for *_, values in curves])
+    if log is None:
+        log = metric != "accuracy" and bool(len(flat)) and bool(flat.min() > 0.0 and flat.max() > 30.0 * flat.min())
+    if log:
+        axis.set_yscale("log")
+    both = {prefix for _, prefix, *_ in curves}
+    dashes = " (dashed: validation)" if both == {"", "val_"} else " (validation)" if both == {"val_"} else ""
+    axis.set_ylabel(metric + dashes)
+    axis.set_xlabel("epoch or iteration" if x == "epoch" else x)
+    axis.grid(True, alpha=0.3)
+    axis.legend()
+    if title is not None:
+        axis.set_title(title)
+    if path is not None:
+        with write_aside(path) as temporary:
+            axis.figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+    return axis  # type: ignore[no-any-return]
+
+
+def _aligned(runs: Sequence[Series], name: str, x: str) -> tuple[np.ndarray, np.ndarray]:
+    """Places on the horizontal axis, and the series of each run there; NaN where a run has none."""
+    columns = [np.array(_series(run, name)) for run in runs]
+    if x == "seconds":
+        places = [np.cumsum(run["seconds"])[: len(column)] for run, column in zip(runs, columns, strict=True)]
+    elif x == "evaluations":
+        places = [
+            np.asarray(run["evaluations"] if "evaluations" in run else range(1, len(column) + 1))[: len(column)]
+            for run, column in zip(runs, columns, strict=True)
+        ]
+    else:
+        longest = max(map(len, columns))
+        table = np.full((len(runs), longest), np.nan)
+        for row, column in zip(table, columns, strict=True):
+            row[: len(column)] = column
+        return np.arange(1, longest + 1), table
+    if len(runs) == 1:
+        return np.asarray(places[0], dtype=np.float64), columns[0][None]
+    first, last = max(place[0] for place in places), max(place[-1] for place in places)
+    grid = np.linspace(first, max(last, first), 400)
+    rows = [np.interp(grid, place, column, right=np.nan) for place, column in zip(places, columns, strict=True)]
+    return grid, np.array(rows)
 
 
 def plot_spectrum(

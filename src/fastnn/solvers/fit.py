@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_full_batch"]
 
-SERIES = ("epoch", "loss", "gradient_norm", "step", "damping", "seconds")
+SERIES = ("epoch", "loss", "gradient_norm", "step", "damping", "evaluations", "seconds")
 
 
 def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike, options: FitOptions) -> History:
@@ -165,7 +165,12 @@ class _Observer:
             iteration.number,
             net,
             self.history,
-            {"gradient_norm": iteration.gradient_norm, "step": iteration.step, "damping": iteration.damping},
+            {
+                "gradient_norm": iteration.gradient_norm,
+                "step": iteration.step,
+                "damping": iteration.damping,
+                "evaluations": self.objective.evaluations.total,
+            },
             metrics=metrics,
             stop_flag=self._stop,
         )

@@ -40,7 +40,7 @@ __all__ = [
 ClassWeight: TypeAlias = dict[int, float] | str
 
 #: Names that no metric can have: series of a history, of a solver's too.
-RESERVED = ("epoch", "learning_rate", "seconds", "gradient_norm", "step", "damping")
+RESERVED = ("epoch", "learning_rate", "seconds", "gradient_norm", "step", "damping", "evaluations")
 
 #: Checked rows, targets and weights.
 Batch: TypeAlias = tuple[Rows, np.ndarray, np.ndarray | None]

@@ -76,8 +76,8 @@ class EpochResult:
     history : History
         All epochs so far, with this one.
     solver : dict of float
-        Of an iteration of a full-batch solver: ``gradient_norm``, ``step`` and ``damping``; its `accuracy` is None and
-        its `learning_rate` NaN.
+        Of an iteration of a full-batch solver: ``gradient_norm``, ``step``, ``damping`` and ``evaluations``, how often
+        the objective or a derivative was evaluated so far; its `accuracy` is None and its `learning_rate` NaN.
     penalty : float
         The part of `loss` that is penalty, l1 ‖W‖₁ + ½ l2 ‖W‖² averaged over the batches in the same way; NaN for a
         solver that does not report it.
@@ -135,8 +135,8 @@ class History:
 
     ``history["loss"]`` is a list, :meth:`keys` has the names: ``epoch``, ``loss``, ``accuracy`` (classifiers only),
     metrics of the training rows, with validation data ``val_loss`` and the other results of ``net.evaluate``,
-    ``learning_rate``, ``seconds``. A full-batch solver has one entry per iteration, with ``gradient_norm``, ``step``
-    and ``damping`` instead of the accuracy and the learning rate.
+    ``learning_rate``, ``seconds``. A full-batch solver has one entry per iteration, with ``gradient_norm``, ``step``,
+    ``damping`` and ``evaluations`` (so far) instead of the accuracy and the learning rate.
 
     ``history[-1]`` is the last epoch as a dict, ``history[:3]`` the first three as a list of dicts; ``len(history)`` is
     the number of epochs, iteration goes over them. So ``pandas.DataFrame(history)`` is a table with a row per epoch.
@@ -255,7 +255,8 @@ class History:
         count = f"{n:,} {self.unit}{'' if n == 1 else 's'}"
         if not n:
             return f"History({count})"
-        shown = [name for name in columns if name not in ("epoch", "step", "damping", "learning_rate", "seconds")]
+        hidden = ("epoch", "step", "damping", "evaluations", "learning_rate", "seconds")
+        shown = [name for name in columns if name not in hidden]
         text = f"{count}, last " + ", ".join(f"{key}={columns[key][-1]:.6g}" for key in shown)
         losses = [value for value in columns.get("val_loss", ()) if math.isfinite(value)]
         if losses:
