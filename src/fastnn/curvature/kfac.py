@@ -22,6 +22,9 @@ __all__ = ["KFACFactors", "kfac_factors", "kronecker_factors"]
 
 KINDS = ("ggn", "mc", "empirical")
 
+#: What the element-wise work on a row's (n, n) matrix costs, in multiplications of a product for each element.
+ELEMENTWISE = 240
+
 
 class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
     """Kronecker factors of the dense layers, by the layer's index in ``net.layers``.
@@ -297,7 +300,7 @@ def _recursion_is_cheaper(risk: EmpiricalRisk, layers: list[DenseLayer]) -> bool
         return False
     ops, K = [layer.op for layer in layers], risk.n_outputs
     recursion = sum(op.n_in * op.n_out * (op.n_in + op.n_out) for op in ops[1:-1])
-    recursion += K * ops[-1].n_in ** 2 if len(ops) > 1 else 0
+    recursion += (K + ELEMENTWISE) * ops[-1].n_in ** 2 if len(ops) > 1 else 0
     passes = K * sum(2 * op.n_in * op.n_out for op in ops) + K * sum(op.n_out**2 for op in ops[:-1])
     return recursion <= passes
 
