@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         TrustRegion,
         minimize,
     )
-    from .sweeps import Halving, Hyperband, LogUniform, SweepEvent, SweepResult, sweep
+    from .sweeps import Ensemble, Halving, Hyperband, LogUniform, SweepEvent, SweepResult, sweep
     from .tables import TableEncoder
     from .training import DivergenceError, EpochResult, History, Trainer
 
@@ -82,6 +82,7 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Ensemble",
     "EpochResult",
     "ExponentialDecay",
     "GaussNewtonCG",
@@ -171,7 +172,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
         *("ARC", "GaussNewtonCG", "GradientDescent", "LBFGS", "LevenbergMarquardt"),
         *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion", "minimize"),
     ),
-    "sweeps": ("Halving", "Hyperband", "LogUniform", "SweepEvent", "SweepResult", "sweep"),
+    "sweeps": ("Ensemble", "Halving", "Hyperband", "LogUniform", "SweepEvent", "SweepResult", "sweep"),
     "tables": ("TableEncoder",),
     "training": ("DivergenceError", "EpochResult", "History", "Trainer"),
 }

@@ -268,7 +268,7 @@ def read(path: str | os.PathLike[str]) -> SavedNetwork:
     path = Path(path)
     metadata, tensors = read_tensors(path)
     if "fastnn_sweep" in metadata:
-        raise ValueError(f"{path}: a sweep, which fnn.SweepResult.load reads, and no network")
+        raise ValueError(f"{path}: a sweep or an ensemble, which fnn.SweepResult.load or fnn.Ensemble.load reads")
     if "fastnn" not in metadata:
         raise ValueError(f"{path}: a safetensors file, but not one that fastnn saved (no description in it)")
     try:

@@ -11,6 +11,8 @@ from .._typing import DType
 from .._version import __version__
 from ..files import need
 from ..plan import ACTIVATIONS
+from ..sequential import Sequential
+from ..sweeps import Ensemble
 from .steps import LayerNormStep, Product, Step, find_network, steps_of
 
 __all__ = ["to_onnx"]
@@ -25,7 +27,7 @@ def to_onnx(model: object) -> Any:
 
     Parameters
     ----------
-    model : Sequential or estimator
+    model : Sequential, Ensemble or estimator
         As it predicts: dropout is left out, batch norm is folded into the product before it.
 
     Returns
@@ -55,12 +57,13 @@ def to_onnx(model: object) -> Any:
     >>> [output.name for output in fnn.to_onnx(net).graph.output]
     ['label', 'probabilities']
     """
-    net, estimator = find_network(model)
+    if isinstance(model, Ensemble):
+        net, estimator = model.networks[0], None
+    else:
+        net, estimator = find_network(model)
     onnx = need("onnx", "to_onnx", '"fastnn[onnx]"')
     graph = _Graph(onnx, net.dtype)
-    z = "X"
-    for step in steps_of(net):
-        z = graph.step(step, z)
+    z = graph.ensemble(model) if isinstance(model, Ensemble) else graph.network(net, "X")
     real = graph.kind
     integer = onnx.TensorProto.INT64
     k, link = net.n_outputs, net.loss_function.inverse_link
@@ -122,6 +125,35 @@ class _Graph:
     def number(self, value: float) -> str:
         """A constant number of the network's dtype."""
         return self.constant(np.array(value, np.float64))
+
+    def network(self, net: Sequential, x: str) -> str:
+        """The outputs z of a network."""
+        for step in steps_of(net):
+            x = self.step(step, x)
+        return x
+
+    def ensemble(self, ensemble: Ensemble) -> str:
+        """What the link makes of the mean of the networks' predictions."""
+        link = ensemble.loss_function.inverse_link
+        mean = ""
+        for weight, net in zip(ensemble.weights, ensemble.networks, strict=True):
+            if net.dtype != self._dtype:
+                raise ValueError(f"expected networks of one dtype for ONNX, got {self._dtype} and {net.dtype}")
+            z = self.network(net, "X")
+            if link == "softmax":
+                z = self.add("Softmax", z, axis=1)
+            elif link != "identity":
+                z = self.add(link.capitalize(), z)
+            part = self.add("Mul", z, self.number(float(weight)))
+            mean = self.add("Add", mean, part) if mean else part
+        if link == "identity":
+            return mean
+        tiny = self.number(float(np.finfo(self._dtype).tiny))
+        z = self.add("Log", self.add("Max", mean, tiny))
+        if link != "sigmoid":
+            return z
+        rest = self.add("Max", self.add("Sub", self.number(1.0), mean), tiny)
+        return self.add("Sub", z, self.add("Log", rest))
 
     def step(self, step: Step, x: str) -> str:
         """The nodes of a step."""

@@ -11,7 +11,7 @@ from .._typing import JSON
 from ..names import listing
 from .result import SweepResult
 from .runs import Run
-from .saving import read_file, unpack
+from .saving import CONTENT, read_file, unpack
 from .workers import Control
 
 __all__ = ["Checkpointer", "restore"]
@@ -87,7 +87,7 @@ def restore(
             resume = checkpoint
         if not isinstance(resume, str | os.PathLike):
             raise TypeError(f"resume must be a path, a SweepResult, True or False, got {resume!r:.60}")
-        content = read_file(resume)
+        content = read_file(resume, CONTENT, "a sweep")
     before = content["fingerprint"] or {}
     for name, value in fingerprint().items():
         if before.get(name) != value:

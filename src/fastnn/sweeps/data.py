@@ -166,6 +166,13 @@ class SharedData:
             np.asarray(plain_values("sample_weight", self.sample_weight))[rows], len(rows), dtype
         )
 
+    def validation_part(self, net: Network, fold: Fold, number: int) -> tuple[Rows, np.ndarray, np.ndarray | None]:
+        """Rows, targets and weights that a network is validated on."""
+        data = self._validation(net, fold, number)
+        if data is None:
+            raise ValueError("there are no validation rows")
+        return data.X, data.y, data.weight
+
     def raw(self, fold: Fold, number: int) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any] | None]:
         """X, y and weights to train on and to validate on, as they were given: for what takes arrays alone."""
         train = self._once((number, "raw"), lambda: self._part(fold.train))

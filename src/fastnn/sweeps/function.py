@@ -86,6 +86,7 @@ def sweep(
     patience: int | None = None,
     halving: float | str | Halving | None = None,
     refit: str | bool = "best",
+    ensemble: int | None = None,
     keep: int | None = None,
     time_limit: float | None = None,
     threads: int | None = None,
@@ -139,6 +140,9 @@ def sweep(
     refit : {"best", False}, default="best"
         Whether to train the best member on all rows after cross-validation; with `patience` for the mean of its best
         epochs.
+    ensemble : int, optional
+        Draws of :meth:`SweepResult.select_ensemble`, from final weights and from those of the best epochs;
+        ``result.ensemble``.
     keep : int, optional
         Number of the best members whose weights are kept; None keeps all.
     time_limit : float, optional
@@ -200,7 +204,7 @@ def sweep(
         model,
         space,
         SharedData(X, y, sample_weight, validation_data),
-        _Arguments(n, patience, halving, keep, seed, epochs, metric, parameters),
+        _Arguments(n, patience, halving, keep, seed, epochs, ensemble, metric, parameters),
     )
     job.split(cv, validation_data, validation_split, groups)
     limit = None if time_limit is None else check_number("time_limit", time_limit, above=0.0)
@@ -232,6 +236,8 @@ def sweep(
             found = result()
             if refit and len(found.folds) > 1 and not control.why and not np.isnan(found.mean_scores).all():
                 found.stopped = job.refit(found, tick)
+            if ensemble is not None and not found.stopped and not np.isnan(found.mean_scores).all():
+                found.ensemble = found.select_ensemble(ensemble)
         except KeyboardInterrupt:
             control.stop("interrupted")
             found = result()
@@ -256,6 +262,7 @@ class _Arguments:
     keep: int | None
     seed: int
     epochs: int | None
+    ensemble: int | None
     metric: Any
     parameters: Options
 
@@ -266,13 +273,13 @@ class _Job:
     def __init__(self, model: Any, space: Any, data: SharedData, arguments: _Arguments) -> None:
         self.arguments, self.data = arguments, data
         seed = check_integer("seed", arguments.seed, minimum=0)
-        for name in ("patience", "keep"):
+        for name in ("patience", "keep", "ensemble"):
             if getattr(arguments, name) is not None:
                 check_integer(name, getattr(arguments, name))
         epochs = 10 if arguments.epochs is None else check_integer("epochs", arguments.epochs)
         self.model: Model = model_of(model, arguments.parameters, {"optimizer": "adam", "epochs": epochs, "seed": seed})
         if isinstance(self.model, EstimatorModel):
-            for name in ("epochs", "patience", "halving"):
+            for name in ("epochs", "patience", "halving", "ensemble"):
                 if getattr(arguments, name) is not None:
                     raise ValueError(f"{name}: the model is an estimator, whose training is one piece")
         self.settings = settings_of(space, arguments.n, np.random.default_rng([seed, 0]))
@@ -358,6 +365,7 @@ class _Job:
             "epochs": arguments.epochs,
             "patience": arguments.patience,
             "halving": repr(arguments.halving),
+            "ensemble": arguments.ensemble is not None,
         }
         return {name: json.dumps(value, sort_keys=True) for name, value in parts.items()}
 
@@ -399,7 +407,7 @@ class _Job:
             data=self.data,
             metric=self.metric,
             patience=self.arguments.patience,
-            keep_best=False,
+            keep_best=self.arguments.ensemble is not None,
         )
         self.runs.append(run)
         return run
@@ -412,7 +420,9 @@ class _Job:
         arguments = self.arguments
         sizes = sorted((work * 8 for work in self.work), reverse=True)
         kept = sizes if arguments.keep is None else sizes[: arguments.keep]
-        copies = 1 if arguments.halving is None else 6  # θ, two moments, and what a snapshot holds
+        copies = (
+            (2 if arguments.ensemble is not None else 1) if arguments.halving is None else 7
+        )  # θ, two moments, and what a snapshot holds
         size = int(sum(kept) * len(self.folds) * copies)
         if size > MEMORY_SHARE * available:
             what = (

@@ -19,6 +19,7 @@ from ..training.history import EpochResult, History
 from . import saving
 from .criterion import Criterion
 from .data import Fold, SharedData
+from .ensemble import Ensemble, ensemble_of
 from .runs import Outcome, Run, Weights
 
 __all__ = ["SweepResult"]
@@ -40,10 +41,14 @@ class SweepResult:
         ``fold.train`` and ``fold.validation``: indices of rows, None where they are all rows, or data given apart.
     outcomes : list of list of Outcome
         Of each member, one for each fold.
+    networks : list of dict or None
+        Descriptions of the members' networks.
     stopped : str
         Why the sweep ended before its members did: "interrupted", "time limit", or empty.
     seconds : float
         From its start to its end, those before a resumption included.
+    ensemble : Ensemble or None
+        That of ``sweep(ensemble=)``; see :meth:`select_ensemble`.
     """
 
     def __init__(
@@ -64,9 +69,10 @@ class SweepResult:
     ) -> None:
         self.parameters, self.outcomes, self.folds, self.metric = parameters, outcomes, folds, metric
         self.stopped, self.seconds = stopped, seconds
-        self._networks, self._read_off, self._fingerprint = networks, read_off, fingerprint
+        self.networks, self._read_off, self._fingerprint = networks, read_off, fingerprint
         self._runs, self._packed, self._data = list(runs), list(packed), data
         self._refitted: tuple[Weights, JSON] | Any = None
+        self.ensemble: Ensemble | None = None
 
     def __getstate__(self) -> JSON:
         # Neither the data nor the model, which need not be something that can be pickled.
@@ -233,7 +239,7 @@ class SweepResult:
             If it has no weights: it failed, was not started, or members are estimators; the reason is in the message.
         """
         outcome = self._outcome(index, fold)
-        description = self._networks[index]
+        description = self.networks[index]
         if outcome.weights is None or description is None:
             what = "members are estimators" if outcome.estimator is not None else outcome.stopped
             raise ValueError(f"member {index} has no weights on fold {fold}: {what}")
@@ -331,6 +337,37 @@ class SweepResult:
         values = np.asarray(model.predict_proba(part) if classifies else model.predict(part), np.float64)
         return values if values.ndim == 2 else values[:, None]
 
+    def select_ensemble(self, n_draws: int = 25, *, candidates: int = 50) -> Ensemble:
+        """An ensemble by greedy selection with replacement on the validation rows.
+
+        Parameters
+        ----------
+        n_draws : int, default=25
+            Most draws; those after the smallest loss are dropped.
+        candidates : int, default=50
+            Number of the best members to draw from, each with its last weights, and after ``sweep(ensemble=)`` with
+            those of its best epoch besides. After cross-validation a member takes part with the networks of all its
+            folds, each judged by its own validation rows.
+
+        Returns
+        -------
+        Ensemble
+            Weighted by the number of draws.
+
+        Raises
+        ------
+        ValueError
+            If no member has weights, members are estimators, or the result was loaded from a file.
+
+        Notes
+        -----
+        Caruana, Niculescu-Mizil, Crew and Ksikes 2004. Draws are judged by the loss of the mean prediction, which is
+        finer than accuracy.
+        """
+        if self._data is None:
+            raise ValueError("select_ensemble needs the sweep's data, which a file does not keep")
+        return ensemble_of(self, self._data, check_integer("n_draws", n_draws), check_integer("candidates", candidates))
+
     # Files.
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -365,13 +402,14 @@ class SweepResult:
             "outcomes": [[saving.pack_outcome(outcome) for outcome in row] for row in self.outcomes],
             "folds": [[fold.train, fold.validation] for fold in self.folds],
             "metric": [self.metric.name, self.metric.rises],
-            "networks": self._networks,
+            "networks": self.networks,
             "read_off": self._read_off,
             "stopped": self.stopped,
             "seconds": self.seconds,
             "fingerprint": self._fingerprint() if callable(self._fingerprint) else self._fingerprint,
             "runs": [saving.pack_meanwhile(run) for run in self._runs] or self._packed,
             "refitted": refitted,
+            "ensemble": None if self.ensemble is None else self.ensemble.pack(),
         }
 
     @classmethod
@@ -391,8 +429,9 @@ class SweepResult:
         ValueError
             If it is damaged, of another kind or of a newer format.
         """
-        content = saving.read_file(path)
+        content = saving.read_file(path, saving.CONTENT, "a sweep")
         try:
+            saving.check_lengths(content)
             return cls._unpack(content)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged description: {error}") from error
@@ -415,6 +454,8 @@ class SweepResult:
         if content["refitted"] is not None:
             refitted = content["refitted"]
             result._refitted = Weights(*refitted["weights"]), refitted["network"]
+        if content["ensemble"] is not None:
+            result.ensemble = Ensemble.unpack(content["ensemble"])
         return result
 
     # Pictures and text.
@@ -499,8 +540,7 @@ class SweepResult:
 
 def _network(description: JSON, weights: Weights, outcome: Outcome | None) -> Sequential:
     """A network with these weights, and with the history of an outcome."""
-    net = saving.build_network(description)
-    weights.give(net)
+    net = saving.build_network(description, weights)
     if outcome is not None and "loss" in outcome.series and "learning_rate" in outcome.series:
         net.history = _history(outcome)
     return net

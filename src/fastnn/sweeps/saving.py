@@ -1,4 +1,4 @@
-"""The file of a sweep: safetensors with a description in JSON, written whole or not at all; what a run resumes from.
+"""The files of sweeps and of ensembles, written whole or not at all; what a run resumes from.
 
 A file holds one flat tensor for each dtype, of all arrays behind each other, and one metadata entry,
 ``fastnn_sweep``: a JSON description in which {"__tensor__": [dtype, offset, shape]} stands for an array. "sha256" is
@@ -23,12 +23,15 @@ from .._version import __version__
 from ..array_files import MAX_HEADER, read_tensors
 from ..names import listing
 from ..network import Network
-from ..schema import FLAG, NUMBER, TEXT, Anything, Items, Maybe, OneOf, Record, Whole
+from ..schema import FLAG, NUMBER, TEXT, Anything, Items, Maybe, OneOf, Record, Schema, Whole
 from ..sequential import Sequential
 from .runs import Outcome, Run, Weights
 
 __all__ = [
+    "ARRAY",
+    "CONTENT",
     "build_network",
+    "check_lengths",
     "pack",
     "pack_meanwhile",
     "read_file",
@@ -188,12 +191,26 @@ def unshown(value: Any) -> Any:
     return schema.decode(value)
 
 
-def build_network(description: JSON) -> Sequential:
-    """A network of a description of :func:`fastnn.io.describe_network`, with fresh parameters."""
+def build_network(description: JSON, weights: Weights) -> Sequential:
+    """A network of a description of :func:`fastnn.io.describe_network`, with these weights.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they do not fit each other; no memory has been taken then.
+    """
     options = {key: value for key, value in description.items() if key not in ("layers", "feature_names")}
     if isinstance(options["loss"], dict):
         options["loss"] = io.build(options["loss"])
-    net = Sequential([io.build(layer) for layer in description["layers"]], seed=0, **options)
+    stack = layers.check_layers([io.build(layer) for layer in description["layers"]])
+    layout = layers.lay_out(stack, options["input_size"])
+    sizes = sum(math.prod(parameter.shape) for parameter in layout.parameters), layout.n_buffers
+    if sizes != (weights.theta.size, weights.state.size):
+        raise ValueError(f"{weights.theta.size} parameters do not fit the network described, which has {sizes[0]}")
+    net = Sequential(stack, seed=0, **options)
+    if not (np.isfinite(weights.theta).all() and np.isfinite(weights.state).all()):
+        raise ValueError("parameters or buffers are not finite")
+    weights.give(net)
     names = description.get("feature_names")
     net.feature_names = None if names is None else tuple(names)
     return net
@@ -289,8 +306,16 @@ def write_file(path: str | os.PathLike[str], content: JSON) -> None:
         temporary.write_bytes(data)
 
 
-def read_file(path: str | os.PathLike[str]) -> JSON:
+def read_file(path: str | os.PathLike[str], entries: Mapping[str, Schema], what: str) -> JSON:
     """The inverse of :func:`write_file`.
+
+    Parameters
+    ----------
+    path : str or path-like
+    entries : dict of Schema
+        What the file says, beside its format.
+    what : str
+        What it holds, for messages.
 
     Raises
     ------
@@ -302,17 +327,16 @@ def read_file(path: str | os.PathLike[str]) -> JSON:
     path = Path(path)
     metadata, tensors = read_tensors(path)
     if ENTRY not in metadata:
-        raise ValueError(f"{path}: a safetensors file, but not of a sweep")
+        raise ValueError(f"{path}: a safetensors file, but not of {what}")
     try:
         description = schema.parse(metadata[ENTRY])
-        CONTENT.check(description, "")
+        Record({"format": Whole(1), "version": TEXT, "sha256": TEXT, **entries}).check(description, "")
         if description["format"] > FORMAT:
             version = schema.printable(description["version"])
             raise ValueError(f"saved by a newer fastnn ({version:.60}), format {description['format']}")
         if description["sha256"] != io.checksum(description, tensors):
             raise ValueError("damaged or edited: its checksum does not fit what is in it")
         content: JSON = _with_arrays(schema.decode(description), tensors)
-        _check_lengths(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return content
@@ -320,8 +344,8 @@ def read_file(path: str | os.PathLike[str]) -> JSON:
 
 # What a file may say. Descriptions of networks and trainings, and parameters, are checked where they are built.
 _OFFSET, _SHAPE = Whole(), Items(Whole(), maximum=8)
-_ARRAY = Record({"__tensor__": Items(Anything(), 3)})
-_WEIGHTS = Maybe(Items(_ARRAY, 2))
+ARRAY = Record({"__tensor__": Items(Anything(), 3)})
+_WEIGHTS = Maybe(Items(ARRAY, 2))
 _OUTCOME = Record(
     {
         "score": NUMBER,
@@ -329,13 +353,13 @@ _OUTCOME = Record(
         "best_epoch": Whole(),
         "stopped": TEXT,
         "seconds": NUMBER,
-        "series": Record(others=_ARRAY),
+        "series": Record(others=ARRAY),
         "weights": _WEIGHTS,
         "best": _WEIGHTS,
     }
 )
 _ACTIVE = Record(
-    {"theta": _ARRAY, "state": _ARRAY, "training": Record(others=Anything()), "tensors": Record(others=_ARRAY)}
+    {"theta": ARRAY, "state": ARRAY, "training": Record(others=Anything()), "tensors": Record(others=ARRAY)}
 )
 _RUN = Record(
     {
@@ -343,7 +367,7 @@ _RUN = Record(
         "fold": Whole(),
         "marks": Items(Items(Whole(), 2), minimum=1),
         "stopped": TEXT,
-        "scores": _ARRAY,
+        "scores": ARRAY,
         "best_epoch": Whole(),
         "seconds": NUMBER,
         "best": _WEIGHTS,
@@ -352,28 +376,24 @@ _RUN = Record(
     }
 )
 _NETWORK = Maybe(Record({"layers": Items(Record(others=Anything())), "input_size": Whole(1)}, others=Anything()))
-CONTENT = Record(
-    {
-        "format": Whole(1),
-        "version": TEXT,
-        "sha256": TEXT,
-        "parameters": Items(Record(others=Anything()), minimum=1),
-        "outcomes": Items(Items(_OUTCOME, minimum=1), minimum=1),
-        "folds": Items(Items(Maybe(_ARRAY), 2), minimum=1),
-        "metric": Items(OneOf((FLAG, TEXT)), 2),
-        "networks": Items(_NETWORK),
-        "read_off": Items(Maybe(Whole())),
-        "stopped": TEXT,
-        "seconds": NUMBER,
-        "fingerprint": Maybe(Record(others=TEXT)),
-        "runs": Items(_RUN),
-        "refitted": Maybe(Record({"weights": Items(_ARRAY, 2), "network": _NETWORK})),
-    }
-)
+CONTENT: dict[str, Schema] = {
+    "parameters": Items(Record(others=Anything()), minimum=1),
+    "outcomes": Items(Items(_OUTCOME, minimum=1), minimum=1),
+    "folds": Items(Items(Maybe(ARRAY), 2), minimum=1),
+    "metric": Items(OneOf((FLAG, TEXT)), 2),
+    "networks": Items(_NETWORK),
+    "read_off": Items(Maybe(Whole())),
+    "stopped": TEXT,
+    "seconds": NUMBER,
+    "fingerprint": Maybe(Record(others=TEXT)),
+    "runs": Items(_RUN),
+    "ensemble": Maybe(Items(Record(others=Anything()), minimum=1)),
+    "refitted": Maybe(Record({"weights": Items(ARRAY, 2), "network": _NETWORK})),
+}
 
 
-def _check_lengths(content: JSON) -> None:
-    """Raise a ValueError unless there is one of each for every member."""
+def check_lengths(content: JSON) -> None:
+    """Of a sweep: raise a ValueError unless there is one of each for every member."""
     n, k = len(content["parameters"]), len(content["folds"])
     for name in ("outcomes", "networks", "read_off"):
         if len(content[name]) != n:
