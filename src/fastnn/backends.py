@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .names import listing
 from .predictor import Predictor
+
+if TYPE_CHECKING:  # a backend is imported when a network takes it
+    from ._core.engine import Plan as CompiledPlan
+    from .reference.plan import Plan as ReferencePlan
 
 __all__ = ["BACKENDS", "Backend", "find_backend"]
 __dir__ = listing(__all__)
@@ -28,7 +32,7 @@ class Backend(NamedTuple):
         Of predictors that are faster than calls of the plan.
     """
 
-    Plan: Any
+    Plan: type[CompiledPlan] | type[ReferencePlan]
     kernels: ModuleType
     Predictor: Callable[..., Predictor] | None = None
 
@@ -38,10 +42,10 @@ def find_backend(name: str) -> Backend:
     """The backend of a name, imported on first use."""
     if name == "compiled":
         from . import kernels
-        from ._core.engine import Plan
+        from ._core.engine import Plan as CompiledPlan
         from ._core.predictor import Predictor as CompiledPredictor
 
-        return Backend(Plan, kernels, CompiledPredictor)
+        return Backend(CompiledPlan, kernels, CompiledPredictor)
     if name == "reference":
         from . import reference
         from .reference.plan import Plan as ReferencePlan

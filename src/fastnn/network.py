@@ -11,7 +11,7 @@ import functools
 import importlib
 import math
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -37,6 +37,10 @@ from .layout import Layout, Parameters, Parts, aligned, check_output, initial_pa
 from .metrics import Metric, Metrics, check_metrics, default_scores
 from .names import listing
 from .predictor import PlainPredictor, Predictor, kind_of_result
+
+if TYPE_CHECKING:  # a backend is imported when a network takes it
+    from ._core.engine import Plan as CompiledPlan
+    from .reference.plan import Plan as ReferencePlan
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
 __dir__ = listing(__all__)
@@ -145,7 +149,7 @@ class Network:
         self._theta, self._state = aligned(theta), state
         backend = find_backend(self.backend)
         self.kernels = backend.kernels
-        self.plan = backend.Plan(
+        self.plan: CompiledPlan | ReferencePlan = backend.Plan(
             self.ops,
             self.n_parameters,
             self.loss_function.name,
@@ -461,7 +465,7 @@ class Network:
             rows, targets, w = rows_that_count(rows, targets, w)
         if training and self.needs_batches and len(rows) == 1:
             raise ValueError("X: expected at least 2 rows to normalise a batch by its own statistics, got 1")
-        return self.plan.loss_and_gradient(  # type: ignore[no-any-return]
+        return self.plan.loss_and_gradient(
             self._theta,
             rows,
             targets,

@@ -216,6 +216,7 @@ class Objective:
     def _evaluate(self, theta: np.ndarray, gradient: bool) -> tuple[float, Any]:
         theta = self.check_theta(theta)
         risk = self.risk
+        assert risk.y is not None
         self.evaluations.value += 1
         self.evaluations.gradient += gradient
         value, found = risk.plan.loss_and_gradient(
@@ -230,7 +231,7 @@ class Objective:
             buffers=risk.buffers,
             training=risk.training,
         )
-        return value, found.astype(theta.dtype, copy=False) if gradient else None
+        return value, None if found is None else found.astype(theta.dtype, copy=False)
 
     # Second order.
 

@@ -63,10 +63,11 @@ class FullBatchTraining:
         rows, targets, checked = exact.check_data(X, y, weights)
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            found: tuple[float, np.ndarray] = exact.plan.loss_and_gradient(
+            value, gradient = exact.plan.loss_and_gradient(
                 theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, buffers=exact.state
             )
-            return found
+            assert gradient is not None
+            return value, gradient
 
         options = {"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol, **self._minimiser_options}
         result = minimize(objective, net.theta.astype(np.float64), method="L-BFGS-B", jac=True, options=options)

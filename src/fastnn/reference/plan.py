@@ -134,7 +134,7 @@ class Plan:
         self._segments = lowered.segments
 
     def forward(
-        self, theta: np.ndarray, X: np.ndarray, threads: int | None = 1, buffers: np.ndarray | None = None
+        self, theta: np.ndarray, X: np.ndarray | SparseRows, threads: int | None = 1, buffers: np.ndarray | None = None
     ) -> np.ndarray:
         """Output of the last operation.
 
@@ -163,7 +163,7 @@ class Plan:
     def loss_and_gradient(
         self,
         theta: np.ndarray,
-        X: np.ndarray,
+        X: np.ndarray | SparseRows,
         y: np.ndarray,
         sample_weight: np.ndarray | None = None,
         l1: float = 0.0,
@@ -221,7 +221,7 @@ class Plan:
     def linearize(
         self,
         theta: np.ndarray,
-        X: np.ndarray,
+        X: np.ndarray | SparseRows,
         y: np.ndarray | None = None,
         sample_weight: np.ndarray | None = None,
         *,
@@ -229,7 +229,7 @@ class Plan:
         buffers: np.ndarray | None = None,
         training: bool = False,
         threads: int | None = 1,
-        into: Linearization | None = None,
+        into: object = None,
     ) -> Linearization:
         """Run forward and backward over all rows and keep, operation by operation, what curvature needs.
 
@@ -287,7 +287,7 @@ class Plan:
         self,
         theta: np.ndarray,
         moments: np.ndarray,
-        X: np.ndarray,
+        X: np.ndarray | SparseRows,
         y: np.ndarray,
         order: np.ndarray | None,
         batch_size: int,

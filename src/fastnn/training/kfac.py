@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from .._core.threads import blas_held_to_one_thread
-from .._typing import Rows
+from .._typing import Options, Rows
 from ..linalg.kronecker import damped_inverse, split_damping
 from ..network import Network
 from ..optimizers import KFAC
@@ -95,7 +95,8 @@ class Factors:
         net, factors[0] = self._net, factors[0] + 1
         symmetrize = net.kernels.symmetrize
         keep = min(self._optimizer.decay, 1.0 - 1.0 / float(factors[0]))
-        plan, options = net.plan, {"buffers": net.state, "threads": self._threads}
+        plan = net.plan
+        options: Options = {"buffers": net.state, "threads": self._threads}
         lin = plan.linearize(net.theta, X, y, w, **options)
         if lin.weight_sum == 0.0:
             factors[0] -= 1
