@@ -68,6 +68,8 @@ def _fitted_schema(net: Sequential) -> Record:
             "validation_scores_": Maybe(_NUMBERS),
             "_sparse_labels": FLAG,
             "singular_": Array("f", (None,)),
+            "target_mean_": Array("f", (net.n_outputs,)),
+            "target_scale_": Array("f", (net.n_outputs,)),
         },
     )
 

@@ -272,6 +272,8 @@ class Classifier(ClassifierMixin, NetworkEstimator):
 class Regressor(RegressorMixin, NetworkEstimator):
     """One or several values."""
 
+    _saved = (*NetworkEstimator._saved, "target_mean_", "target_scale_")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True

@@ -292,6 +292,12 @@ class MLPRegressor(Regressor):
         As for :class:`MLPClassifier`.
     optimizer, dropout, batch_norm, callbacks, n_threads, posterior
         As for :class:`MLPClassifier`.
+    standardize_target : bool, default=False
+        Whether to train on (y − mean) / deviation of each output and fold both into the last layer after the training:
+        `network_` and `coefs_` predict in the units of y, while `alpha`, `tol`, ``loss="huber"``, `loss_`,
+        `loss_curve_` and `history_` are in deviations, as is the network that callbacks see. Mean and deviation are
+        those of the rows given to the first `fit` or `partial_fit`, with their weights; `partial_fit` and `warm_start`
+        keep them. Not for ``loss="poisson"``.
 
     Attributes
     ----------
@@ -299,6 +305,8 @@ class MLPRegressor(Regressor):
         The network underneath.
     out_activation_ : str
         "identity", or "exp" for poisson.
+    target_mean_, target_scale_ : ndarray (n_outputs_,)
+        With `standardize_target`.
     coefs_, intercepts_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_, history_
         As for :class:`MLPClassifier`. A squared error is reported as its mean over the outputs, as scikit-learn does.
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_, feature_names_in_, posterior_
@@ -312,7 +320,8 @@ class MLPRegressor(Regressor):
     Warns
     -----
     ConvergenceWarning
-        When `max_iter` ends training.
+        When `max_iter` ends training; or when √(mean y²) is below 0.01 or above 100 and R² on the training rows below
+        0.5, without `standardize_target`.
 
     Examples
     --------
@@ -325,6 +334,7 @@ class MLPRegressor(Regressor):
 
     _parameter_constraints: ClassVar[Options] = {
         **CONSTRAINTS,
+        "standardize_target": ["boolean"],
         "loss": [StrOptions({name for name, loss in LOSSES.items() if not loss.classifies})],
     }
 
@@ -362,6 +372,7 @@ class MLPRegressor(Regressor):
         callbacks: Callback | Sequence[Callback] = (),
         n_threads: int | None = None,
         posterior: str | None = None,
+        standardize_target: bool = False,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -393,6 +404,7 @@ class MLPRegressor(Regressor):
         self.callbacks = callbacks
         self.n_threads = n_threads
         self.posterior = posterior
+        self.standardize_target = standardize_target
 
     def _loss(self) -> str | Loss:
         return self.loss

@@ -30,6 +30,7 @@ from ._curvature import CurvatureMethods
 from ._files import LINKS, describe_estimator, restore_estimator
 from ._parameters import Parameters, validated
 from ._sgd import PREPROCESS, StochasticTraining, row_weights
+from ._target import TargetScaling
 
 __all__ = ["CONSTRAINTS", "NetworkEstimator"]
 
@@ -95,7 +96,7 @@ def _views(net: Sequential, ending: str) -> _Views:
     return _Views(view for name, view in net.parameters.items() if name in dense)
 
 
-class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, Parameters):
+class NetworkEstimator(StochasticTraining, FullBatchTraining, TargetScaling, CurvatureMethods, Parameters):
     """An estimator whose model is a :class:`fastnn.Sequential`, ``network_``."""
 
     network_: Sequential
@@ -279,15 +280,17 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, CurvatureMethods, 
             self._check_shape(X, targets)
         self.__dict__.pop("posterior_", None)
         optimizer = self._optimizer()
-        if optimizer is None:
-            if validation_data is not None:
-                raise ValueError(f"validation_data needs a stochastic solver, got solver={self.solver!r}")
-            self._minimise(X, targets, weights)
-        else:
-            self._train(X, targets, weights, random_state, optimizer, validation_data, incremental)
+        if optimizer is None and validation_data is not None:
+            raise ValueError(f"validation_data needs a stochastic solver, got solver={self.solver!r}")
+        with self._target_in_deviations(targets, weights, first) as scaled:
+            if optimizer is None:
+                self._minimise(X, scaled, weights)
+            else:
+                self._train(X, scaled, weights, random_state, optimizer, validation_data, incremental)
         if not np.isfinite(self.network_.theta).all():
             raise ValueError(f"Solver produced non-finite parameter weights. {PREPROCESS}")
         if not incremental:
+            self._warn_of_scale(X, targets, weights)
             self._fit_own_posterior(X, targets, weights)
         return self
 

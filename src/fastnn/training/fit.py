@@ -42,6 +42,7 @@ def fit(net: Network, X: Data | BatchSource, y: ArrayLike | None, options: FitOp
             if progress is not None:
                 progress.show(result)
     end_callbacks(callbacks, net, state)
+    trainer.warn_of_scale()
     return trainer.history
 
 

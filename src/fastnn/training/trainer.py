@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -35,6 +36,7 @@ from .passes import (
     PreconditionedPass,
     StreamPass,
 )
+from .scale import scale_warning
 from .state import Snapshot, TrainingState
 
 __all__ = ["Trainer"]
@@ -314,6 +316,13 @@ class Trainer:
     def history(self) -> History:
         """Record of the epochs that were yielded."""
         return self.state.history
+
+    def warn_of_scale(self) -> None:
+        """Say so where targets far from the scale of 1 have not been learnt."""
+        if isinstance(self._data, Dataset) and self.state.epoch:
+            text = scale_warning(self.net, *self._data.training_part(), self._threads)
+            if text is not None:
+                warnings.warn(f"{text}: standardise the targets, (y - y.mean()) / y.std()", UserWarning, stacklevel=5)
 
     def continue_from(self, previous: TrainingState) -> None:
         """Go on with the optimizer's state, the counters and the history of an earlier run, on these data."""
