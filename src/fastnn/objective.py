@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from ._typing import ArrayLike, Data, DTypeLike
-from .checks import check_sample_weight
+from .checks import check_flag, check_sample_weight
 from .curvature.arguments import DataOptions
 from .curvature.jacobians import fill_jacobian
 from .curvature.linearization import Linearization
@@ -113,6 +113,8 @@ class Objective:
         Of the arithmetic; None is the network's. "float64" evaluates a float32 network in double precision.
     threads : int, optional
         None is the present limit of the BLAS libraries.
+    deterministic : bool, default=False
+        Make values and gradients independent of `threads`, bit for bit, on one machine.
 
     Attributes
     ----------
@@ -165,7 +167,9 @@ class Objective:
         training: bool = False,
         dtype: DTypeLike | None = None,
         threads: int | None = None,
+        deterministic: bool = False,
     ) -> None:
+        deterministic = check_flag("deterministic", deterministic)
         if not isinstance(net, Network):
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         if dtype is not None and str(dtype) not in ("float32", "float64") and dtype not in (np.float32, np.float64):
@@ -179,6 +183,7 @@ class Objective:
         self.risk = EmpiricalRisk(evaluated, X, y, what="Objective", second_order=False, **data)
         self.dtype, self.n_rows, self.n_parameters = evaluated.dtype, self.risk.n_rows, net.n_parameters
         self.l2 = self.risk.l2
+        self._deterministic = deterministic
         self.evaluations = Evaluations()
         self._operators: dict[str, CurvatureOperator] = {}
 
@@ -227,6 +232,7 @@ class Objective:
             l1=0.0,
             l2=risk.l2,
             threads=risk.threads,
+            deterministic=self._deterministic,
             gradient=gradient,
             buffers=risk.buffers,
             training=risk.training,

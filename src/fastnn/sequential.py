@@ -202,9 +202,9 @@ class Sequential(Network):
         threads : int, optional
             None uses the current limit of the BLAS libraries.
         deterministic : bool, default=False
-            Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in four
-            parts, whatever the number of threads: no more than four threads are used, small networks train more slowly,
-            and validation data is evaluated by one thread. Otherwise the same number of threads gives the same bits.
+            Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in
+            one, two or four parts, as its size and the network's say, by no more threads than that; with batch norm,
+            and for validation data, by one. Otherwise the same number of threads gives the same bits.
         seed : int, numpy.random.Generator or None, default=None
             Of the shuffling and of `validation_split`; None continues the network's own generator.
         resume : bool, default=False

@@ -24,7 +24,7 @@ from .job cimport *
 from .kernels cimport FNN_MOMENTS, active, numbers_of
 from .lowered cimport Lowered
 from .memory cimport Workspace
-from .schedule cimport Shape, divide, item_workers, samples_zeros, splits, workers_for
+from .schedule cimport Shape, divide, item_workers, samples_zeros, shards_for, workers_for
 from .tuning cimport tuned
 
 from . import kernels as _kernels
@@ -340,10 +340,10 @@ cdef class Plan:
         cdef ptrdiff_t rows = min(rows_at_once, job.data.rows)
         cdef double zeros_share = self.count_zeros(job, rows)
         cdef list raised = [] if errors is None else errors
-        cdef int shards = workers_for(&self.shape, job, rows, deterministic, threads)
-        cdef int workers = fnn_team_acquire(&team, 1 if splits(&self.shape, job) and not fnn_team_pays() else shards)
+        cdef int shards = shards_for(&self.shape, job, rows, deterministic, threads)
+        cdef int workers = fnn_team_acquire(&team, workers_for(&self.shape, job, shards, threads, fnn_team_pays()))
         try:
-            divide(&self.shape, job, rows, workers, shards, deterministic, zeros_share)
+            divide(&self.shape, job, rows, workers, shards, zeros_share)
             job.run.poll, job.run.poll_arg = poll, <void *>raised
             self.run_on(&team, job, task)
         finally:
@@ -408,7 +408,7 @@ cdef class FewRows:
         cdef fnn_job *job = &self.job
         cdef size_t needed
         job.data.x, job.data.x_type, job.data.x_rows, job.data.rows = x, x_type, rows, rows
-        divide(&plan.shape, job, rows, 1, 1, False, 1.0)
+        divide(&plan.shape, job, rows, 1, 1, 1.0)
         job.workspace.red_zone = tuned.red_zone
         needed = plan.engine.workspace(job)
         if self.space is None or self.space.size < needed:

@@ -25,18 +25,28 @@ cdef bint whole_batches(const Shape *shape, const fnn_job *job) noexcept:
     return job.training and shape.couples_rows
 
 
-cdef int workers_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint deterministic,
-                     threads) except -1:
-    """Workers that batches of `rows` rows are worth."""
+cdef int shards_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint deterministic,
+                    threads) except -1:
+    """Shards of batches of `rows` rows: as many as workers are worth their while, within `threads` or, if
+    deterministic, whatever that is."""
     cdef double work = <double>rows * <double>shape.n_parameters * max(1, job.linear.n_directions)
     cdef double worth = worker_work(shape.n_parameters, job.train.rule != NULL)
+    if deterministic:  # one thread, too, pays for more shards than one; powers of 2 are fair to two threads
+        if whole_batches(shape, job) or work < 8 * worth:
+            return 1
+        return tuned.fixed_shards if work >= 4 * tuned.fixed_shards * worth else min(2, tuned.fixed_shards)
     cdef int limit = 1 if work < 2 * worth else limit_of(threads)
-    cdef int workers = <int>max(1.0, min(<double>limit, work / worth))
+    cdef int shards = <int>max(1.0, min(<double>limit, work / worth))
     if job.linear.saved != NULL:
-        workers = min(workers, <int>min(rows, <ptrdiff_t>FNN_MAX_WORKERS))
-    if deterministic:
-        workers = 1 if whole_batches(shape, job) else min(workers, tuned.fixed_shards)
-    return workers
+        shards = min(shards, <int>min(rows, <ptrdiff_t>FNN_MAX_WORKERS))
+    return shards
+
+
+cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, threads, bint team_pays) except -1:
+    """Workers for so many shards; team_pays: fnn_team_pays()."""
+    if shards == 1 or (splits(shape, job) and not team_pays):
+        return 1
+    return min(shards, limit_of(threads))
 
 
 cdef int item_workers(double work, ptrdiff_t items, threads) except -1:
@@ -89,12 +99,9 @@ cdef bint splits(const Shape *shape, const fnn_job *job) noexcept:
     return job.linear.saved == NULL and not whole_batches(shape, job)
 
 
-cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, int shards, bint deterministic,
+cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, int shards,
                  double zeros_share) noexcept:
-    """Fill in job.schedule for batches of `rows` rows; zeros_share is the time of products with X that skip zeros.
-
-    shards: as many as the workers that the batches are worth; there may be fewer.
-    """
+    """Fill in job.schedule for batches of `rows` rows; zeros_share is the time of products with X that skip zeros."""
     cdef fnn_schedule *schedule = &job.schedule
     cdef ptrdiff_t shard, chunk
     if schedule.zeros_forward and tuned.zeros_forward:
@@ -102,8 +109,6 @@ cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, 
         schedule.zeros_apart = tuned.zeros_apart
     schedule.n_workers = workers
     schedule.n_shards = shards if splits(shape, job) else workers
-    if deterministic and not whole_batches(shape, job):
-        schedule.n_shards = tuned.fixed_shards
     shard = (rows + schedule.n_shards - 1) // schedule.n_shards
     chunk = min(shard, tuned.feature_chunk)
     schedule.by_feature = runs_by_feature(shape, job, shard, chunk, zeros_share)

@@ -15,7 +15,7 @@ from . import kernels as _kernels
 # on two cores from 4-10-10-3 to 784-256-256-10).
 tuned.min_work, tuned.training_share, tuned.training_rows = 1.5e6, 1 / 15.0, 10.0
 
-# No more workers than that are used then.
+# Shards of a deterministic batch that is worth as many; no more workers are used then.
 tuned.fixed_shards = 4
 
 # chunk_bytes plus chunk_share times the parameters: each chunk re-reads the parameters and accumulates their gradient

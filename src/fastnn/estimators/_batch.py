@@ -53,7 +53,7 @@ class FullBatchTraining:
             raise ValueError("sample_weight: expected a positive sum")
         l2 = float(self.alpha) / total
         if self.solver == "newton":
-            self._minimise_by_newton(Objective(exact, X, y, weights, l2, threads=self._threads()))
+            self._minimise_by_newton(Objective(exact, X, y, weights, l2, threads=self._threads(), deterministic=True))
         else:
             self._minimise_by_lbfgs(exact, X, y, weights, l2)
 
@@ -64,7 +64,14 @@ class FullBatchTraining:
 
         def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
             value, gradient = exact.plan.loss_and_gradient(
-                theta, rows, targets, sample_weight=checked, l2=l2, threads=threads, buffers=exact.state
+                theta,
+                rows,
+                targets,
+                sample_weight=checked,
+                l2=l2,
+                threads=threads,
+                buffers=exact.state,
+                deterministic=True,
             )
             assert gradient is not None
             return value, gradient

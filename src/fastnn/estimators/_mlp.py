@@ -94,7 +94,8 @@ class MLPClassifier(Classifier):
     callbacks : list of callables, default=()
         Called after each epoch of a stochastic solver; see :mod:`fastnn.callbacks`.
     n_threads : int, optional
-        Threads to use; None is the limit of BLAS, and one in a thread of joblib's.
+        Threads to use; None is the limit of BLAS, and one in a thread of joblib's. The result does not depend on
+        it, nor on `n_jobs` around it: `random_state` says all. With `batch_norm` one thread trains.
     posterior : {"full", "block", "kfac", "last_layer"}, optional
         What `fit` ends with: ``fit_posterior(X, y, sample_weight, structure=posterior)``, on all rows of X.
 

@@ -280,6 +280,7 @@ class StochasticTraining:
             validation_data=validation_data,
             l2=float(self.alpha) * power,
             threads=self._threads(),
+            deterministic=True,  # `random_state` says all
             seed=np.random.Generator(random_state._bit_generator),
         )
         trainer = Trainer.with_options(net, X, y, options, self._conventions(X.shape[0]))
