@@ -387,6 +387,21 @@ for line in sys.stdin:
         process.wait(300)
 
 
+def test_killed_between_the_last_epoch_and_the_end_of_training(tmp_path, monkeypatch) -> None:
+    """The last epoch is not the best one, which early stopping goes back to at the end."""
+    path, whole, killed = tmp_path / "run", classifier(), classifier()
+    options = {"optimizer": fnn.SGD(2.0), "epochs": 6}
+    train(whole, patience=100, callbacks=[fnn.Checkpoint(tmp_path / "whole")], **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(fnn.Checkpoint, "end", lambda self, net: None)
+        train(killed, patience=100, callbacks=[fnn.Checkpoint(path)], **options)
+    assert (fnn.load(path).theta != fnn.load(tmp_path / "whole").theta).any()
+    again = fnn.load(path)
+    train(again, patience=100, callbacks=[fnn.Checkpoint(path)], resume=True, **options)
+    assert_same(fnn.load(path), fnn.load(tmp_path / "whole"))
+    assert_same(again, whole)
+
+
 # Files that are wrong.
 
 

@@ -253,6 +253,9 @@ class Checkpoint:
 
     def end(self, net: Network) -> None:
         """Save the end of training, with what the other callbacks have made of the network."""
+        if not self._epoch and net.training_state is not None:
+            # Resumed with no epoch left: the run before may have been killed after its last epoch, but before this.
+            self._epoch = net.training_state.epoch
         if self._epoch and self.monitor is None:
             self._save(net)
 

@@ -58,8 +58,8 @@ def need(module: str, purpose: str, install: str = '"fastnn[cli]"') -> ModuleTyp
 
 # ------------------------------------------------------------------ files
 #
-# A file is written beside its target and renamed. A writer that is killed leaves that temporary file; the next one to
-# the same target removes it. Who is alive is told by a lock on the file, which the system takes from a dead process.
+# A file is written beside its target and renamed. A writer that is killed leaves that temporary file; the next one in
+# the same folder removes it. Who is alive is told by a lock on the file, which the system takes from a dead process.
 # Locks need not reach other hosts of a shared file system, so a temporary's name has the host's.
 
 #: Longest part of a target's name that a temporary's name repeats, so that any name that can be written has one.
@@ -78,7 +78,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The name appears with the complete file or not at all, and the old file stays until then. A symbolic link is
     followed and stays. A file that is replaced hands its mode on, and its owner and group where that is allowed; a new
-    one has the mode that the umask gives. Temporary files that killed writers to `path` have left on this host are
+    one has the mode that the umask gives. Temporary files that killed writers on this host have left in the folder are
     removed; those of other hosts, and of writers that are alive, stay.
 
     Raises
@@ -89,7 +89,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = _check_target(path)
     temporary, descriptor = _create(path, target)
     try:
-        _remove_dead(target)
+        _remove_dead(target.parent)
         yield temporary
         with open(temporary, "r+b") as file:
             os.fsync(file.fileno())  # otherwise a crash can leave the new name with no content
@@ -106,8 +106,10 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise an OSError that names the path unless a file can be written there. Nothing is left behind."""
-    temporary, descriptor = _create(path, _check_target(path))
+    """Raise an OSError that names the path unless a file can be written there; clear up as `write_aside` does."""
+    target = _check_target(path)
+    temporary, descriptor = _create(path, target)
+    _remove_dead(target.parent)
     temporary.unlink(missing_ok=True)
     if descriptor is not None:
         os.close(descriptor)
@@ -131,18 +133,23 @@ def _named(path: object, error: OSError) -> OSError:
     return type(error)(error.errno, f"cannot write {path}: {error.strerror or error}")
 
 
-def _beginning(target: Path) -> str:
-    """How the names of temporaries of this target begin on this host."""
+def _mark() -> str:
+    """What the names of all temporaries have that are written on this host."""
+    return f".fastnn-{zlib.crc32(platform.node().encode(errors='replace')):08x}-"
+
+
+def _temporary(target: Path) -> Path:
+    """A new name beside the target."""
     name = target.name
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{zlib.crc32(os.fsencode(name)):08x}"
-    return f".{name}-{zlib.crc32(platform.node().encode(errors='replace')):08x}-"
+    return target.with_name(f".{name}{_mark()}{os.urandom(4).hex()}")
 
 
 def _create(path: object, target: Path) -> tuple[Path, int | None]:
     """A new empty file beside the target, and a descriptor that holds its lock; None where there are no locks."""
     while True:
-        temporary = target.with_name(f"{_beginning(target)}{os.urandom(4).hex()}")
+        temporary = _temporary(target)
         try:
             # What replaces a private file is private while it is written.
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600 if target.exists() else 0o666)
@@ -162,10 +169,10 @@ def _create(path: object, target: Path) -> tuple[Path, int | None]:
         os.close(descriptor)
 
 
-def _remove_dead(target: Path) -> None:
-    """Remove the temporaries that dead writers to this target have left on this host."""
-    known = re.compile(re.escape(_beginning(target)) + "[0-9a-f]{8}")
-    with suppress(OSError), os.scandir(target.parent) as entries:
+def _remove_dead(folder: Path) -> None:
+    """Remove the temporaries that dead writers on this host have left in a folder, to whatever target."""
+    known = re.compile(r"\..+" + re.escape(_mark()) + "[0-9a-f]{8}", re.DOTALL)
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if known.fullmatch(entry.name):
                 with suppress(OSError):  # alive, or gone by now, or another user's

@@ -335,7 +335,7 @@ class Sequential(Network):
         ----------
         path : str or path-like
             Written to a temporary file beside it and renamed: it appears complete or not at all. A symbolic link is
-            followed; a file that is replaced hands its mode on. What killed writers to this path have left is removed.
+            followed; a file that is replaced hands its mode on. What killed writers have left in its folder is removed.
         metadata : mapping of str, optional
             Anything of your own that JSON can express, such as names of classes, a date or figures of a training.
             :func:`fastnn.read_metadata` gives it back, and ``load(path, return_metadata=True)``; tuples become lists.

@@ -54,6 +54,7 @@ def _fitted_schema(net: Sequential) -> Record:
         counts = (n_classes,) if net.n_outputs > 1 else (2, 1)
         required["classes_"] = OneOf(tuple(Array("biufUO", (count,)) for count in counts))
         required["_kind"] = Choice(("binary", "multiclass", "multilabel"))
+        required["_sparse_labels"] = FLAG
     n_dense = sum(isinstance(layer, Dense) for layer in net.layers)
     return Record(
         required,
@@ -66,7 +67,6 @@ def _fitted_schema(net: Sequential) -> Record:
             **dict.fromkeys(("best_loss_", "best_validation_score_"), Maybe(NUMBER)),
             "loss_curve_": _NUMBERS,
             "validation_scores_": Maybe(_NUMBERS),
-            "_sparse_labels": FLAG,
             "singular_": Array("f", (None,)),
             "target_mean_": Array("f", (net.n_outputs,)),
             "target_scale_": Array("f", (net.n_outputs,)),
@@ -100,6 +100,10 @@ def restore_estimator(data: JSON, net: Sequential, saved: tuple[str, ...]) -> tu
     data = {**data, "params": _translated(data.get("params")), "fitted": _translated(data.get("fitted"))}
     _ESTIMATOR.check(data, "estimator")
     fitted = data["fitted"]
+    if "solver" in data["params"]:
+        missing = {"n_iter_", "t_", "n_layers_", "out_activation_"} - fitted.keys()
+        if missing:
+            raise ValueError(f"{min(missing)} is missing")
     unknown = fitted.keys() - set(saved)
     if unknown:
         raise ValueError(f"unknown attributes {sorted(unknown)!r:.60}")

@@ -71,6 +71,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
+def _words(constraints: list[Any]) -> set[str]:
+    """Those of a parameter's constraints that are words."""
+    return {constraint for constraint in constraints if isinstance(constraint, str)}
+
+
 class _Views(list[np.ndarray]):
     """Views into a network's parameters; assigning to an element writes through. A copy is a plain list."""
 
@@ -388,6 +393,11 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, TargetScaling, Cur
             params, fitted = restore_estimator(data, net, cls._saved)
             self = cls(**params)
             self._validate_params()
+            for name, value in params.items():  # to scikit-learn True is a number
+                if isinstance(value, bool) and not {"boolean", "verbose"} & _words(cls._parameter_constraints[name]):
+                    raise ValueError(f"{name} cannot be {value}")
+            if "solver" in params:
+                self._optimizer()  # is there one of these parameters?
             self.__dict__.update(fitted, network_=net, _waited=0)
             if losses.get(self._loss()).name != net.loss_name:
                 raise ValueError(f"a loss that does not fit {net!r}")
