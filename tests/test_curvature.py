@@ -398,8 +398,12 @@ def test_all_operators_take_the_same_and_can_be_copied(norm, sparse, backend):
         np.testing.assert_array_equal(operator @ np.ones(len(V), int), operator @ np.ones(len(V)))
         with pytest.raises(TypeError, match="expected a real vector, got dtype complex128"):
             operator @ V.astype(complex)
-        for copied in (pickle.loads(pickle.dumps(operator)), copy.deepcopy(operator)):
-            np.testing.assert_array_equal(copied @ V, product)
+        double = operator + operator  # SciPy's, which has ours
+        for one, expected in ((operator, product), (double, 2 * product)):
+            for copied in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):
+                np.testing.assert_array_equal(copied @ V, expected, err_msg=name)
+        earlier = {key: value for key, value in operator.__dict__.items() if key != "_xp"}  # SciPy has it since 1.18
+        assert operator.__getstate__().keys() == earlier.keys(), name
     assert repr(cv.kfac_factors(net, X, y, l2=0.1)) == (
         f"KFACFactors({{0: (3, 4), {len(norm) + 1}: (5, 2)}}, kind='ggn', l2=0.1, n_parameters={net.n_parameters})"
     )

@@ -193,7 +193,12 @@ sys.path.insert(0, sys.argv[1])
 import knobs
 
 knobs.change(min_work=1.0)
-count = ctypes.c_long.in_dll(ctypes.CDLL(None), "fastnn_allocations")
+libc = ctypes.CDLL(None)
+count = ctypes.c_long.in_dll(libc, "fastnn_allocations")
+before = count.value
+libc.free.argtypes, libc.malloc.restype = [ctypes.c_void_p], ctypes.c_void_p
+libc.free(libc.malloc(8))
+assert count.value > before, "malloc is not counted"
 rng = np.random.default_rng(0)
 ops = [OpSpec("dense", -1, 8, 16, 0, 128, "gelu"), OpSpec("dense", 0, 16, 3, 144, 192, "linear")]
 X, y = rng.standard_normal((400, 8)), rng.integers(0, 3, 400)

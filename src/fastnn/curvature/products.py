@@ -80,10 +80,10 @@ class CurvatureOperator(SymmetricOperator):
         return result
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_linearization": None, "_spare": None}
+        return {**super().__getstate__(), "_linearization": None, "_spare": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         if self.kept:
             self._linearization = self._risk.linearize(slice(0, self._risk.n_rows))
 

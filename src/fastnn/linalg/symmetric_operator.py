@@ -33,6 +33,14 @@ class SymmetricOperator(LinearOperator):
 
     _transpose = _adjoint
 
+    def __getstate__(self) -> dict[str, object]:
+        # Without what SciPy adds since 1.18, a module, so that every version reads what another has written.
+        return {name: value for name, value in self.__dict__.items() if name != "_xp"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        LinearOperator.__init__(self, state["dtype"], state["shape"])
+        self.__dict__.update(state)
+
 
 def average_with_transpose(H: np.ndarray) -> None:
     """Replace a square matrix by the mean of itself and its transpose, in place, a tile at a time."""
