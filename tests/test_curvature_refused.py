@@ -208,7 +208,7 @@ def test_arguments_are_checked(backend):
     with pytest.raises(ValueError, match="keep must be True, False or 'auto', got 'yes'"):
         cv.hessian_operator(net, X, y, keep="yes")
     operator = cv.hessian_operator(net, X, y)
-    with pytest.raises(ValueError, match="(?i)dimension mismatch"):
+    with pytest.raises(ValueError, match=r"(?i)dimension mismatch"):
         operator @ np.ones(3)
     with pytest.raises(TypeError, match="expected a real vector, got dtype complex128"):
         operator @ np.ones(net.n_parameters, complex)
