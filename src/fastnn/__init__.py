@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         minimize,
     )
     from .sweeps import Ensemble, Halving, Hyperband, LogUniform, SweepEvent, SweepResult, sweep
+    from .sweeps.search_cv import SweepSearchCV
     from .tables import TableEncoder
     from .training import DivergenceError, EpochResult, History, Trainer
 
@@ -112,6 +113,7 @@ __all__ = [
     "StepDecay",
     "SweepEvent",
     "SweepResult",
+    "SweepSearchCV",
     "TableEncoder",
     "Trainer",
     "TrustRegion",
@@ -173,6 +175,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
         *("Newton", "NewtonCG", "NonlinearCG", "TrustRegion", "minimize"),
     ),
     "sweeps": ("Ensemble", "Halving", "Hyperband", "LogUniform", "SweepEvent", "SweepResult", "sweep"),
+    "sweeps.search_cv": ("SweepSearchCV",),
     "tables": ("TableEncoder",),
     "training": ("DivergenceError", "EpochResult", "History", "Trainer"),
 }
