@@ -95,7 +95,7 @@ MASKED = np.ma.masked_array(np.zeros((3, 6)), mask=np.eye(3, 6, dtype=bool))
         (
             pd.DataFrame({c: ["a", 1, 2] for c in "abcdef"}, dtype=object),
             TypeError,
-            "X: expected real .* got dtype object",
+            r"X: expected columns of real numbers, got dtype object in column 'a'",
         ),
         (scipy.sparse.csr_array((3, 5)), ValueError, r"X: expected 6 features \(columns\), got 5"),
         (NAN_AT, ValueError, "X: expected finite values of float64, got nan in row 1, column 4"),
@@ -217,31 +217,36 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size steps_per_epoch shuffle sample_weight class_weight validation_data "
-        "validation_split l1 l2 clip_norm clip_value callbacks verbose threads deterministic seed resume"
+        "validation_split metrics train_metrics l1 l2 clip_norm clip_value callbacks verbose threads deterministic "
+        "seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
-    assert {name: p.default for name, p in parameters.items() if p.default is not p.empty} == {
-        "y": None,
-        "optimizer": "adam",
-        "epochs": 10,
-        "batch_size": 64,
-        "steps_per_epoch": None,
-        "shuffle": True,
-        "sample_weight": None,
-        "class_weight": None,
-        "validation_data": None,
-        "validation_split": 0.0,
-        "l1": 0.0,
-        "l2": 0.0,
-        "clip_norm": None,
-        "clip_value": None,
-        "callbacks": (),
-        "verbose": 0,
-        "threads": None,
-        "deterministic": False,
-        "seed": None,
-        "resume": False,
+    # By their text: a default is not equal to the same value when it is passed.
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    assert {name: repr(value) for name, value in defaults.items()} == {
+        "y": "None",
+        "optimizer": "'adam'",
+        "epochs": "10",
+        "batch_size": "64",
+        "steps_per_epoch": "None",
+        "shuffle": "True",
+        "sample_weight": "None",
+        "class_weight": "None",
+        "validation_data": "None",
+        "validation_split": "0.0",
+        "metrics": "None",
+        "train_metrics": "False",
+        "l1": "0.0",
+        "l2": "0.0",
+        "clip_norm": "None",
+        "clip_value": "None",
+        "callbacks": "()",
+        "verbose": "0",
+        "threads": "None",
+        "deterministic": "False",
+        "seed": "None",
+        "resume": "False",
     }
 
 

@@ -134,6 +134,14 @@ def objective(theta, X, y, w, loss, layers, input_scale, l1, l2):
     return value
 
 
+def soft_threshold(theta, state, layers, l1):
+    """The proximal operator of l1 |W| in the metric of Adam's step: docs/theory.md, eq. 8.17."""
+    rate = LEARNING_RATE / (torch.sqrt(state["exp_avg_sq"] / (1 - 0.999 ** int(state["step"]))) + 1e-8)
+    with torch.no_grad():
+        for (weight, _, _), (metric, _, _) in zip(split(theta, layers), split(rate, layers), strict=True):
+            weight.copy_(torch.sign(weight) * torch.clamp(torch.abs(weight) - l1 * metric, min=0))
+
+
 def compute(index, loss, kind, layers, options):
     """Arrays of one case."""
     rng = np.random.default_rng([2024, index])
@@ -161,8 +169,10 @@ def compute(index, loss, kind, layers, options):
     for _ in range(EPOCHS):
         for start in range(0, N_ROWS, BATCH):
             optimizer.zero_grad()
-            objective(moving, *(a[start : start + BATCH] for a in tensors), *fixed).backward()
+            smooth = (*fixed[:3], 0.0, fixed[4])
+            objective(moving, *(a[start : start + BATCH] for a in tensors), *smooth).backward()
             optimizer.step()
+            soft_threshold(moving, optimizer.state[moving], layers, fixed[3])
     arrays = {"X": X, "y": y, "theta": theta, "loss": value.detach().numpy(), "gradient": gradient.numpy()}
     arrays |= {"trained": moving.detach().numpy()}
     return arrays if w is None else {**arrays, "sample_weight": w}

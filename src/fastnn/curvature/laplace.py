@@ -450,8 +450,9 @@ class Laplace:
             poisson               the rate is log-normal: mean r = exp(z + v/2),  variance r + (eᵛ − 1) r²
 
         with Var(z_k − z_i) = v_k + v_i − 2 C_ki, and p (1 − p) the variance of a target that is 0 or 1. The formulas of
-        probabilities are approximate, within some hundredths of the mean of sigmoid or softmax; "monte_carlo" takes
-        that mean over draws of z instead. Both depend on differences of a softmax's outputs alone.
+        probabilities are approximate: within some hundredths of the mean of the sigmoid, or of a softmax with small
+        variances, and up to 0.3 off where three or more classes have large ones. "monte_carlo" takes that mean over
+        draws of z instead. Both depend on differences of a softmax's outputs alone.
 
         Parameters
         ----------
