@@ -36,7 +36,7 @@ LEVELS = [
     {"training"},
     {"callbacks"},
     {"curvature", "gradcheck", "linear"},
-    {"objective"},
+    {"objective", "inspection"},
     {"solvers"},
     {"saved_training", "io"},
     {"sequential"},

@@ -1,4 +1,4 @@
-"""Learning curves and spectra, drawn with matplotlib, which is imported when used.
+"""Learning curves, spectra and statistics of layers, drawn with matplotlib, which is imported when used.
 
 Figures that are to be looked at are pyplot's: notebooks show them, scripts with ``plt.show()``. One that only goes to a
 file, or into axes that are given, never touches pyplot: no global state, no display.
@@ -19,8 +19,9 @@ from .names import listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["new_figure", "plot_histories", "plot_history", "plot_spectrum"]
+__all__ = ["new_figure", "plot_histories", "plot_history", "plot_spectrum", "plot_statistics"]
 __dir__ = listing(__all__)
 
 #: Prefixes of the series in a history, how they are named in the legend and drawn.
@@ -365,3 +366,66 @@ def plot_spectrum(
         with write_aside(path) as temporary:
             axis.figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
     return axis  # type: ignore[no-any-return]
+
+
+def plot_statistics(
+    columns: Mapping[str, Sequence[Any]], path: str | os.PathLike[str] | None = None, *, title: str | None = None
+) -> Figure:
+    """Draw figures of a network's layers: their outputs, dead and saturated shares, norms.
+
+    Parameters
+    ----------
+    columns : mapping
+        ``net.statistics(X, y).columns()``.
+    path : str or path-like, optional
+        Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        New, by pyplot unless it goes to a file, with three panels one above the other: mean ± deviation of the outputs
+        with their extremes, shares in per cent, norms on a logarithmic axis.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib cannot write the format that the suffix names.
+    ImportError
+        If matplotlib is not installed (``pip install "fastnn[cli]"``).
+    """
+    names = list(columns["layer"])
+    at = np.arange(len(names))
+    figure: Any = new_figure((max(5.0, 2.0 + 0.7 * len(names)), 8.0), path is not None)
+    outputs, shares, norms = figure.subplots(3, 1, sharex=True)
+    values = {name: np.array(column, float) for name, column in columns.items() if name not in ("layer", "activation")}
+
+    outputs.errorbar(at, values["mean"], values["std"], fmt="o", color=_COLOURS[0], capsize=4, label="mean ± deviation")
+    for name, marker in (("min", "v"), ("max", "^")):
+        outputs.plot(at, values[name], marker, color="0.5", markersize=4, label=name)
+    outputs.set_ylabel("outputs")
+
+    for name, shift, colour in (("dead", -0.2, _COLOURS[1]), ("saturated", 0.2, _COLOURS[4])):
+        label = "dead units" if name == "dead" else "saturated values"
+        shares.bar(at + shift, 100.0 * values[name], 0.4, color=colour, label=label)
+    shares.set_ylabel("share in %")
+    shares.set_ylim(0.0, max(1.0, 110.0 * np.nan_to_num([values["dead"], values["saturated"]]).max()))
+
+    shown = {"output_norm": "output, by row", "weight_norm": "weight", "delta_norm": "∂ℓ/∂z, by row"}
+    shown["gradient_norm"] = "gradient of the parameters"
+    for number, (name, label) in enumerate(shown.items()):
+        if name in values:
+            positive = np.where(values[name] > 0.0, values[name], math.nan)
+            kept = np.isfinite(positive)  # a line joins what a layer without parameters would interrupt
+            norms.plot(at[kept], positive[kept], "o-", color=_COLOURS[number], markersize=4, label=label)
+    norms.set(yscale="log", ylabel="norm (log scale)")
+    norms.set_xticks(at, names, rotation=30, ha="right")
+    for axis in (outputs, shares, norms):
+        axis.grid(True, alpha=0.3)
+        axis.legend(fontsize="small")
+    if title is not None:
+        outputs.set_title(title)
+    if path is not None:
+        with write_aside(path) as temporary:
+            figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+    return figure  # type: ignore[no-any-return]

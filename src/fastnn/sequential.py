@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
 
 from . import io, training
 from ._typing import JSON, ArrayLike, BatchSource, Data, DTypeLike, Seed
@@ -17,6 +19,9 @@ from .optimizers import Optimizer, Solver
 from .training.history import Callback, History
 from .training.options import FitOptions, default
 from .training.state import TrainingState
+
+if TYPE_CHECKING:
+    from .inspection import Activations, Statistics
 
 __all__ = ["Sequential", "load", "read_metadata"]
 __dir__ = listing(__all__)
@@ -320,6 +325,135 @@ class Sequential(Network):
             threads=threads,
             deterministic=deterministic,
             seed=seed,
+        )
+
+    # Looking inside.
+
+    @explains_arguments
+    def activations(self, X: Data, *, training: bool = False, threads: int | None = None) -> Activations:
+        """What every layer computes: pre-activations and outputs, for norm, dropout and activation layers too.
+
+        Parameters
+        ----------
+        X : array_like (N, D) or sparse matrix
+            At least one row.
+        training : bool, default=False
+            Whether batch norm uses the statistics of these rows instead of the running ones. Nothing is dropped.
+        threads : int, optional
+
+        Returns
+        -------
+        Activations
+            A sequence over the layers. ``found[0]``, ``found[-1]`` or ``found["0 Dense"]`` (the names of
+            :meth:`summary`) has ``pre_activations`` (N, units), z = X W + b of a dense layer, and ``outputs``
+            (N, units), σ(z), in the network's dtype; a layer without activation has its outputs twice.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit, or a parameter is not finite.
+        MemoryError
+            If the arrays of all layers do not fit in memory, before they are allocated.
+
+        Examples
+        --------
+        >>> import fastnn as fnn
+        >>> X, y = fnn.datasets.load_iris()
+        >>> net = fnn.Sequential([fnn.Dense(8, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", seed=0)
+        >>> net.activations(X)
+        Activations('0 Dense' (150, 8), '1 Dense' (150, 3))
+        """
+        from . import inspection  # and SciPy, when they are used
+
+        return inspection.activations(self, X, training=training, threads=threads)
+
+    @explains_arguments
+    def gradients(
+        self,
+        X: Data,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        training: bool = False,
+        threads: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Gradient ∂J/∂θ of the objective by parameter; its arguments are those of :meth:`loss_and_gradient`.
+
+        Returns
+        -------
+        dict of ndarray
+            By the names and in the shapes of :attr:`parameters`, views into one array that :meth:`gradient` returns.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        from . import inspection  # and SciPy, when they are used
+
+        return inspection.gradients(
+            self, X, y, sample_weight=sample_weight, l1=l1, l2=l2, training=training, threads=threads
+        )
+
+    @explains_arguments
+    def statistics(
+        self,
+        X: Data,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        training: bool = False,
+        threads: int | None = None,
+    ) -> Statistics:
+        """Figures of each layer on data: mean, deviation and extremes, dead and saturated units, norms.
+
+        Parameters
+        ----------
+        X : array_like (N, D) or sparse matrix
+            At least one row. Every row counts once; they are taken in chunks.
+        y : array_like, optional
+            Targets as for :meth:`fit`. With them there are the norms of the gradients, too.
+        sample_weight, l1, l2
+            Of the gradient of the objective, as for :meth:`loss_and_gradient`; only with `y`.
+        training : bool, default=False
+            Whether batch norm uses the statistics of these rows, all at once. Nothing is dropped. Rows of weight 0 are
+            then left out.
+        threads : int, optional
+
+        Returns
+        -------
+        Statistics
+            Prints as a table; ``.table`` and ``.columns()`` have all figures, ``.plot()`` draws them, ``.dead_units``
+            says which units are dead.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit, or a parameter or the loss is not finite.
+
+        Notes
+        -----
+        A value is saturated where |σ'(z)| < 0.005 max |σ'| (max |σ'| is 1/4 for the sigmoid, taken as 1 for the
+        others): |z| > 3.3 for tanh, |z| > 6.7 for the sigmoid, z ≤ 0 for relu. A unit that is saturated in all rows is
+        dead: a relu that is 0 everywhere, a sigmoid that is 0 or 1. Dense layers without activation have no such
+        shares. Gradients that shrink from layer to layer towards the input (``delta_norm``) are the vanishing ones.
+
+        Examples
+        --------
+        >>> import fastnn as fnn
+        >>> X, y = fnn.datasets.load_iris()
+        >>> net = fnn.Sequential([fnn.Dense(8, "relu"), fnn.Dense(3)], input_size=4, loss="cross_entropy", seed=0)
+        >>> net.statistics(X, y).columns()["layer"]
+        ['0 Dense', '1 Dense']
+        """
+        from . import inspection  # and SciPy, when they are used
+
+        return inspection.statistics(
+            self, X, y, sample_weight=sample_weight, l1=l1, l2=l2, training=training, threads=threads
         )
 
     def save(
