@@ -41,7 +41,7 @@ LEVELS = [
     {"saved_training", "io"},
     {"sequential"},
     {"sweeps"},
-    {"datasets", "build_info", "estimators", "interop", "tables", "comparison"},
+    {"datasets", "build_info", "estimators", "interop", "tables", "comparison", "diagnosis"},
     {"cli", "__main__"},
     {"__init__"},
 ]

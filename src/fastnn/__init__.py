@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .build_info import show_config
     from .callbacks import Checkpoint, EarlyStopping
     from .comparison import compare
+    from .diagnosis import diagnose
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
@@ -125,6 +126,7 @@ __all__ = [
     "compare",
     "curvature",
     "datasets",
+    "diagnose",
     "estimators",
     "from_sklearn",
     "from_torch",
@@ -158,6 +160,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "build_info": ("show_config",),
     "callbacks": ("Checkpoint", "EarlyStopping"),
     "comparison": ("compare",),
+    "diagnosis": ("diagnose",),
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
     "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),
     "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["new_figure", "plot_histories", "plot_history", "plot_spectrum", "plot_statistics"]
+__all__ = [
+    *("COLOURS", "new_axes", "new_figure", "plot_histories", "plot_history", "plot_spectrum", "plot_statistics"),
+    "save_figure",
+]
 __dir__ = listing(__all__)
 
 #: Prefixes of the series in a history, how they are named in the legend and drawn.
@@ -113,7 +116,7 @@ def plot_history(
     from matplotlib.ticker import PercentFormatter
 
     if ax is None:
-        axes = _new_axes(len(panels), path is not None)
+        axes = new_axes(len(panels), path is not None)
     else:
         axes = list(ax) if isinstance(ax, Iterable) else [ax]
         if not axes:
@@ -127,8 +130,7 @@ def plot_history(
     if title is not None:
         axes[0].set_title(title)
     if path is not None:
-        with write_aside(path) as temporary:
-            axes[0].figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+        save_figure(axes[0].figure, path)
     drawn = np.empty(len(axes), dtype=object)
     drawn[:] = axes
     return drawn
@@ -167,7 +169,13 @@ def new_figure(size: tuple[float, float], to_file: bool) -> Any:
     return pyplot.figure(figsize=size, layout="constrained")
 
 
-def _new_axes(n_panels: int, to_file: bool) -> list[Any]:
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a complete file, in the format that its suffix names, or as PNG."""
+    with write_aside(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+
+
+def new_axes(n_panels: int, to_file: bool) -> list[Any]:
     """Axes of a new figure, one above the other."""
     figure = new_figure((6.4, 3.6 if n_panels == 1 else 3.2 * n_panels), to_file)
     return list(figure.subplots(n_panels, 1, sharex=True, squeeze=False)[:, 0])
@@ -201,7 +209,7 @@ def _draw(axis: Any, history: Series, name: str, best: float | None) -> None:
 #: Horizontal axes of :func:`plot_histories`.
 AXES = ("epoch", "seconds", "evaluations")
 #: Colours that colour-blind readers tell apart (Okabe and Ito 2008), then dashes.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def plot_histories(
@@ -257,12 +265,12 @@ def plot_histories(
                 curves.append((name, prefix, *_aligned(found, prefix + metric, x)))
     if not curves:
         raise ValueError(f"metric: no history has a finished epoch with {metric!r} or 'val_{metric}'")
-    axis: Any = _new_axes(1, path is not None)[0] if ax is None else ax
+    axis: Any = new_axes(1, path is not None)[0] if ax is None else ax
     names = list(dict.fromkeys(name for name, *_ in curves))
     for name, prefix, at, values in curves:
         place = names.index(name)
-        colour, validation = _COLOURS[place % len(_COLOURS)], prefix == "val_"
-        style = ("--" if validation else "-") if place < len(_COLOURS) else (":" if validation else "-.")
+        colour, validation = COLOURS[place % len(COLOURS)], prefix == "val_"
+        style = ("--" if validation else "-") if place < len(COLOURS) else (":" if validation else "-.")
         middle = np.nanmedian(values, axis=0)
         lone = any(curve[0] == name and curve[1] != prefix for curve in curves) and validation
         marker = "o" if len(at) == 1 else None
@@ -283,8 +291,7 @@ def plot_histories(
     if title is not None:
         axis.set_title(title)
     if path is not None:
-        with write_aside(path) as temporary:
-            axis.figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+        save_figure(axis.figure, path)
     return axis  # type: ignore[no-any-return]
 
 
@@ -343,7 +350,7 @@ def plot_spectrum(
     ImportError
         If matplotlib is not installed (``pip install "fastnn[cli]"``).
     """
-    axis: Any = _new_axes(1, path is not None)[0] if ax is None else ax
+    axis: Any = new_axes(1, path is not None)[0] if ax is None else ax
     at, density = spectrum.density()
     axis.plot(at, density, color=_PARTS[""][1], label="density")
     for value, name, colour in (
@@ -363,8 +370,7 @@ def plot_spectrum(
     if title is not None:
         axis.set_title(title)
     if path is not None:
-        with write_aside(path) as temporary:
-            axis.figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+        save_figure(axis.figure, path)
     return axis  # type: ignore[no-any-return]
 
 
@@ -400,12 +406,12 @@ def plot_statistics(
     outputs, shares, norms = figure.subplots(3, 1, sharex=True)
     values = {name: np.array(column, float) for name, column in columns.items() if name not in ("layer", "activation")}
 
-    outputs.errorbar(at, values["mean"], values["std"], fmt="o", color=_COLOURS[0], capsize=4, label="mean ± deviation")
+    outputs.errorbar(at, values["mean"], values["std"], fmt="o", color=COLOURS[0], capsize=4, label="mean ± deviation")
     for name, marker in (("min", "v"), ("max", "^")):
         outputs.plot(at, values[name], marker, color="0.5", markersize=4, label=name)
     outputs.set_ylabel("outputs")
 
-    for name, shift, colour in (("dead", -0.2, _COLOURS[1]), ("saturated", 0.2, _COLOURS[4])):
+    for name, shift, colour in (("dead", -0.2, COLOURS[1]), ("saturated", 0.2, COLOURS[4])):
         label = "dead units" if name == "dead" else "saturated values"
         shares.bar(at + shift, 100.0 * values[name], 0.4, color=colour, label=label)
     shares.set_ylabel("share in %")
@@ -417,7 +423,7 @@ def plot_statistics(
         if name in values:
             positive = np.where(values[name] > 0.0, values[name], math.nan)
             kept = np.isfinite(positive)  # a line joins what a layer without parameters would interrupt
-            norms.plot(at[kept], positive[kept], "o-", color=_COLOURS[number], markersize=4, label=label)
+            norms.plot(at[kept], positive[kept], "o-", color=COLOURS[number], markersize=4, label=label)
     norms.set(yscale="log", ylabel="norm (log scale)")
     norms.set_xticks(at, names, rotation=30, ha="right")
     for axis in (outputs, shares, norms):
@@ -426,6 +432,5 @@ def plot_statistics(
     if title is not None:
         outputs.set_title(title)
     if path is not None:
-        with write_aside(path) as temporary:
-            figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+        save_figure(figure, path)
     return figure  # type: ignore[no-any-return]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .._typing import Options
 from ..checks import check_integer
-from ..files import write_aside
 from ..names import listing
-from ..plotting import new_figure
+from ..plotting import new_figure, save_figure
 
 if TYPE_CHECKING:
     from .criterion import Criterion
@@ -85,8 +83,7 @@ def plot_sweep(
     if title is not None:
         figure.suptitle(title)
     if path is not None:
-        with write_aside(path) as temporary:
-            figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
+        save_figure(figure, path)
     return np.array(figure.axes)
 
 
