@@ -225,3 +225,13 @@ def test_arguments_are_checked(example, name, option, capsys):
     with pytest.raises(SystemExit):
         example(name).main([option, "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_document_004_grid(example, mnist_dir, tmp_path, capsys):
+    result = example("document_004_grid").main(["--quick", "--data", "mnist", "--threads", "2"])
+    assert len(result) == 16
+    assert result.to_dict()["trained_with"].count(None) == 8
+    figures = tmp_path / "figures"
+    assert (figures / "document_004_grid.png").read_bytes().startswith(PNG)
+    assert len((figures / "document_004_grid.csv").read_text().splitlines()) == 17
+    assert "16 settings in" in capsys.readouterr().out

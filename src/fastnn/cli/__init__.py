@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train``, ``fastnn predict``, ``fastnn info``.
+"""The command line: ``fastnn train``, ``fastnn tune``, ``fastnn predict``, ``fastnn info``.
 
 Exit codes: 0 done, 2 wrong input (one line on stderr), 130 interrupted by Ctrl-C, 141 nobody reads the output.
 """
@@ -69,6 +69,10 @@ def _run(args: argparse.Namespace) -> int:
         from .train import run_train
 
         return run_train(args)
+    if args.command == "tune":
+        from .tune import run_tune
+
+        return run_tune(args)
     if args.command == "predict":
         from .predict import run_predict
 

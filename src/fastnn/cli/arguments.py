@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"fastnn {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_train(commands)
+    _add_tune(commands)
     _add_predict(commands)
     _add_info(commands)
     return top
@@ -109,23 +110,61 @@ def _add_train(commands: Subparsers) -> None:
         "divided by 255.",
         allow_abbrev=False,
     )
-    train.add_argument(
+    _add_data(train)
+    _add_network(train.add_argument_group("network"))
+    _add_training(train.add_argument_group("training"))
+    _add_output(train.add_argument_group("output"))
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "data",
         nargs="?",
         default="digits",
         metavar="DATA",
         help=f"{', '.join(BUILT_IN)}, a .csv or .csv.gz with a header line, or a .npz with X and y (default: digits)",
     )
-    train.add_argument("--target", metavar="COLUMN", help="column to learn, of a .csv (default: the last one)")
-    train.add_argument(
+    command.add_argument("--target", metavar="COLUMN", help="column to learn, of a .csv (default: the last one)")
+    command.add_argument(
         "--task",
         choices=("auto", *TASKS),
         default="auto",
         help="what to make of the target (default: auto)",
     )
-    _add_network(train.add_argument_group("network"))
-    _add_training(train.add_argument_group("training"))
-    _add_output(train.add_argument_group("output"))
+
+
+def _add_tune(commands: Subparsers) -> None:
+    tune = commands.add_parser(
+        "tune",
+        help="search for the best network of a table",
+        description="Draw settings of a multi-layer perceptron at random (width, depth, activation, dropout, learning "
+        "rate, penalty, batch size), train them side by side on the folds of a cross-validation, train the best one on "
+        "all rows, and test it on rows that it has not seen. What fastnn train does with a table is done here, too.",
+        allow_abbrev=False,
+    )
+    _add_data(tune)
+    search = tune.add_argument_group("search")
+    search.add_argument("--n", type=_whole(1, 10_000_000), default=32, metavar="N", help="settings (default: 32)")
+    search.add_argument("--cv", type=_whole(2), default=5, metavar="K", help="folds (default: 5)")
+    search.add_argument("--time-limit", type=_real(above=0), metavar="SECONDS", help="of the search (default: none)")
+    search.add_argument(
+        "--epochs",
+        type=_whole(1),
+        metavar="N",
+        help=f"most epochs of a setting (default: about {DEFAULT_UPDATES} updates, {MIN_EPOCHS} to {MAX_EPOCHS})",
+    )
+    search.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="of all that is drawn (default: 0)")
+    search.add_argument(
+        "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="networks side by side (default: what BLAS may use)"
+    )
+    search.add_argument(
+        "--test-fraction", type=_real(above=0, below=1), metavar="X", help="part of the rows kept back for the test"
+    )
+    output = tune.add_argument_group("output")
+    output.add_argument("--save", metavar="PATH", help="where to save the best network, e.g. best.safetensors")
+    output.add_argument("--table", metavar="PATH", help="where to write all settings and scores, e.g. results.csv")
+    output.add_argument("--plot", metavar="PATH", help="where to draw curves and scores, e.g. tune.png")
+    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def _add_network(group: Group) -> None:

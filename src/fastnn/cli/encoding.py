@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from ..training.data import stratified_split
 from .arguments import TASKS
 from .tables import Table, listed
 
-__all__ = ["Encoding", "OutsideScaling", "Split", "prepare"]
+__all__ = ["Encoding", "OutsideScaling", "Split", "in_target_units", "prepare"]
+
+N = TypeVar("N", bound=Network)
 
 #: A whole-number target with more different values than this is a quantity, not a class.
 MAX_INTEGER_CLASSES = 20
@@ -312,3 +315,15 @@ def _label(value: object) -> str:
     if isinstance(value, (float, np.floating)):
         return str(int(value)) if float(value).is_integer() else repr(float(value))
     return str(value)
+
+
+def in_target_units(net: N, encoding: Encoding, split: Split) -> N:
+    """The network whose outputs are in the target's units: W s and b s + m instead of W and b in the last layer."""
+    if encoding.classes:
+        return net
+    scaled, last = net.copy(), len(net.layers) - 1
+    for name, shift in (("weight", 0.0), ("bias", split.target_mean)):
+        values = scaled.parameters[f"{last}.{name}"]
+        with np.errstate(over="ignore"):  # parameters that are not finite are not saved
+            values[...] = values.astype(np.float64) * split.target_scale + shift
+    return scaled

@@ -25,7 +25,7 @@ from ..training.progress import Progress
 from . import tables
 from .arguments import default_epochs, default_l2
 from .console import Failure, Output, duration, say
-from .encoding import Encoding, Split, prepare
+from .encoding import Encoding, Split, in_target_units, prepare
 from .scores import baselines, score_names, scores
 from .tables import listed
 
@@ -186,15 +186,8 @@ class Run:
         return {**values, "accuracy": f"{100 * result.accuracy:.2f}%", "test": f"{100 * result['val_accuracy']:.2f}%"}
 
     def finished(self) -> Sequential:
-        """The network whose outputs are in the target's units: W s and b s + m instead of W and b in the last layer."""
-        if self.encoding.classes:
-            return self.net
-        net, last, split = self.net.copy(), len(self.net.layers) - 1, self.split
-        for name, shift in (("weight", 0.0), ("bias", split.target_mean)):
-            values = net.parameters[f"{last}.{name}"]
-            with np.errstate(over="ignore"):  # parameters that are not finite are not saved
-                values[...] = values.astype(np.float64) * split.target_scale + shift
-        return net
+        """The network whose outputs are in the target's units."""
+        return in_target_units(self.net, self.encoding, self.split)
 
 
 def _introduce(out: Output, args: argparse.Namespace, title: str, run: Run, why: str, name_target: bool) -> None:

@@ -146,7 +146,7 @@ def sweep(
     keep : int, optional
         Number of the best members whose weights are kept; None keeps all.
     time_limit : float, optional
-        Seconds. Members stop where they are; those that were not begun have no score.
+        Seconds. Members stop where they are; those that were not begun have no score. The best one is still refitted.
     threads : int, optional
         Workers, each with one member at a time; None is the current limit of the BLAS libraries.
     seed : int, default=0
@@ -234,9 +234,9 @@ def sweep(
         train_all(plan, control, workers, None if limit is None else began + limit, tick)
         try:
             found = result()
-            if refit and len(found.folds) > 1 and not control.why and not np.isnan(found.mean_scores).all():
-                found.stopped = job.refit(found, tick)
-            if ensemble is not None and not found.stopped and not np.isnan(found.mean_scores).all():
+            if refit and len(found.folds) > 1 and control.why != "interrupted" and found.has_scores:
+                found.stopped = job.refit(found, tick) or control.why
+            if ensemble is not None and found.stopped != "interrupted" and found.has_scores:
                 found.ensemble = found.select_ensemble(ensemble)
         except KeyboardInterrupt:
             control.stop("interrupted")

@@ -105,6 +105,11 @@ class SweepResult:
         return ranks
 
     @property
+    def has_scores(self) -> bool:
+        """Whether there is a member with a score on every fold."""
+        return not np.isnan(self.mean_scores).all()
+
+    @property
     def best_index(self) -> int:
         """Number of the best member, the first of equal ones.
 
