@@ -20,7 +20,7 @@ CORE = Path(__file__).resolve().parents[1] / "src" / "fastnn" / "_core"  # an in
 LEVELS = [
     {"_version", "names"},
     {"plan", "files", "scalars", "schema", "array_files", "generators"},
-    {"plotting"},
+    {"plotting", "pictures"},
     {"losses"},
     {"lowering"},
     {"reference"},

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Scale, Standardize
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .pictures import plot_confusion_matrix, plot_decision_boundary, plot_images, resize_images
     from .plotting import plot_histories
     from .schedules import (
         CosineDecay,
@@ -138,9 +139,13 @@ __all__ = [
     "metrics",
     "minimize",
     "optimizers",
+    "plot_confusion_matrix",
+    "plot_decision_boundary",
     "plot_histories",
+    "plot_images",
     "read_metadata",
     "reference",
+    "resize_images",
     "schedules",
     "show_config",
     "solvers",
@@ -167,6 +172,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Scale", "Standardize"),
     "objective": ("Objective",),
     "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"),
+    "pictures": ("plot_confusion_matrix", "plot_decision_boundary", "plot_images", "resize_images"),
     "plotting": ("plot_histories",),
     "schedules": (
         *("CosineDecay", "ExponentialDecay", "RationalDecay", "ReduceOnPlateau"),

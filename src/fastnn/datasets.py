@@ -9,18 +9,24 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, Self, TypeAlias, overload
+from typing import Any, BinaryIO, Literal, Protocol, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ._typing import ArrayLike, Data, Seed
 from .array_files import check_expansion, check_regular
+from .checks import check_seed
 from .files import write_aside
 from .names import listing
 
-__all__ = ["cache_folder", "load_digits", "load_fashion_mnist", "load_iris", "load_mnist", "read_idx"]
+__all__ = [
+    *("FASHION_MNIST_CLASSES", "cache_folder", "load_digits", "load_fashion_mnist", "load_iris", "load_mnist"),
+    *("read_idx", "split"),
+]
 __dir__ = listing(__all__)
 
 _BUNDLED = Path(__file__).parent / "data"
@@ -254,6 +260,67 @@ def load_fashion_mnist(*, dtype: DTypeLike = "uint8", download: bool = True) -> 
     arXiv:1708.07747 (2017). MIT licence.
     """
     return _load_images(_FASHION, dtype, download)
+
+
+def split(
+    X: Data, y: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: Seed = 0
+) -> tuple[tuple[Any, Any], ...]:
+    """Divide rows at random into parts, such as training, development and test rows; each class alike.
+
+    Parameters
+    ----------
+    X : array_like (N, D), DataFrame or sparse matrix
+    y : array_like
+        Labels (N,) that are integers, booleans or texts are stratified: each part has its share of every class, to a
+        row, and the first part at least one row of it. Other targets are not looked at.
+    fractions : sequence of float, default=(0.8, 0.1, 0.1)
+        Of at least two parts; positive, with the sum 1.
+    seed : int, numpy.random.Generator or None, default=0
+
+    Returns
+    -------
+    tuple of tuple (X, y)
+        One of each part, copies, with the rows in their order. Standardise by the first part alone, as the layer
+        ``Standardize`` does when it is trained on it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit, or a part would have no row.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> train, dev, test = fnn.datasets.split(*fnn.datasets.load_iris())
+    >>> [len(y) for X, y in (train, dev, test)]
+    [120, 15, 15]
+    """
+    from .sweeps.data import take_rows
+    from .training.data import stratified_split
+
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.ndim != 1 or len(shares) < 2 or not (shares > 0.0).all() or abs(shares.sum() - 1.0) > 1e-9:
+        raise ValueError(f"fractions: expected at least two positive numbers whose sum is 1, got {fractions!r:.80}")
+    targets = np.asarray(y)
+    shape = X.shape if hasattr(X, "shape") else np.shape(X)
+    n_rows = shape[0] if shape else 0
+    if targets.ndim == 0 or len(targets) != n_rows:
+        raise ValueError(f"y: expected one target for each of the {n_rows} rows of X, got shape {targets.shape}")
+    labels = targets if targets.ndim == 1 and targets.dtype.kind in "biuOSU" else None
+    rng = check_seed(seed)
+    parts: list[np.ndarray] = []
+    left = np.arange(n_rows)
+    # The last part is taken first, as a share of what is left for it and those before it.
+    for place in range(len(shares) - 1, 0, -1):
+        of_these = None if labels is None else labels[left]
+        kept, taken = stratified_split(of_these, len(left), shares[place] / shares[: place + 1].sum(), rng)
+        parts.append(left[taken])
+        left = left[kept]
+    parts.append(left)
+    if not all(map(len, parts)):
+        sizes = [len(part) for part in parts[::-1]]
+        raise ValueError(f"fractions: {tuple(shares.tolist())} of {n_rows} rows leave a part empty, with sizes {sizes}")
+    return tuple((take_rows(X, rows), take_rows(y, rows)) for rows in reversed(parts))
 
 
 def cache_folder() -> Path:

@@ -126,7 +126,7 @@ class Diagnosis:
         axis.set_ylabel(f"{self.measure} (± {CHANCE:g} standard errors)")
         axis.set_title(self.verdict if title is None else title)
         axis.grid(True, axis="y", alpha=0.3)
-        axis.legend()
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
         if path is not None:
             save_figure(axis.figure, path)
         return axis  # type: ignore[no-any-return]
