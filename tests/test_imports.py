@@ -41,6 +41,7 @@ LEVELS = [
     {"saved_training", "io"},
     {"sequential"},
     {"sweeps"},
+    {"integrations"},
     {"datasets", "build_info", "estimators", "interop", "tables", "comparison", "diagnosis"},
     {"cli", "__main__"},
     {"__init__"},

@@ -559,8 +559,9 @@ def test_the_python_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> Non
     text = (Path(__file__).resolve().parents[1] / "docs" / "sweeps.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     pytest.importorskip("sklearn")
+    pytest.importorskip("optuna")
     for block in blocks:
         exec(compile(block, "sweeps.md", "exec"), names)
     assert names["result"].best_score > 0.9

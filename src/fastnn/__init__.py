@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         datasets,
         estimators,
         initializers,
+        integrations,
         kernels,
         linear,
         losses,
@@ -132,6 +133,7 @@ __all__ = [
     "from_sklearn",
     "from_torch",
     "initializers",
+    "integrations",
     "kernels",
     "linear",
     "load",
@@ -158,7 +160,18 @@ __all__ = [
 # Everything is imported on first use: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
 # while NumPy is being imported.
 _MODULES = (
-    *("callbacks", "curvature", "datasets", "estimators", "initializers", "kernels", "layers", "linear", "losses"),
+    *(
+        "callbacks",
+        "curvature",
+        "datasets",
+        "estimators",
+        "initializers",
+        "integrations",
+        "kernels",
+        "layers",
+        "linear",
+        "losses",
+    ),
     *("metrics", "network", "optimizers", "plan", "reference", "schedules", "solvers", "training"),
 )
 _CONTENTS: dict[str, tuple[str, ...]] = {

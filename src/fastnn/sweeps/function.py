@@ -31,7 +31,7 @@ from .result import SweepResult
 from .runs import Mark, Outcome, Run
 from .saving import shown
 from .space import Space, settings_of
-from .stopping import Halving, plan_of
+from .stopping import Halving, PlanMaker, plan_of
 from .workers import Control, train_all
 
 __all__ = ["SweepEvent", "sweep"]
@@ -84,7 +84,7 @@ def sweep(
     metric: str | Callable[..., Any] | None = None,
     epochs: int | None = None,
     patience: int | None = None,
-    halving: float | str | Halving | None = None,
+    halving: float | str | Halving | PlanMaker | None = None,
     refit: str | bool = "best",
     ensemble: int | None = None,
     keep: int | None = None,

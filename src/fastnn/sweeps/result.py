@@ -49,6 +49,8 @@ class SweepResult:
         From its start to its end, those before a resumption included.
     ensemble : Ensemble or None
         That of ``sweep(ensemble=)``; see :meth:`select_ensemble`.
+    trials : list of int or None
+        Numbers of an Optuna study's trials, of members that it has asked for.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class SweepResult:
         self._runs, self._packed, self._data = list(runs), list(packed), data
         self._refitted: tuple[Weights, JSON] | Any = None
         self.ensemble: Ensemble | None = None
+        self.trials: list[int] | None = None
 
     def __getstate__(self) -> JSON:
         # Neither the data nor the model, which need not be something that can be pickled.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..names import listing
 from ..scalars import check_integer, check_number
 from .criterion import Criterion
 from .runs import Run
 
-__all__ = ["Halving", "Hyperband", "Plan", "Task", "plan_of"]
+__all__ = ["Halving", "Hyperband", "Plan", "PlanMaker", "Task", "plan_of"]
 __dir__ = listing(__all__)
 
 #: A run, and the epoch to train it to.
@@ -99,6 +99,14 @@ class Plan(Protocol):
 
     def done(self, run: Run) -> list[Task]:
         """A task has been trained; the tasks that come of it."""
+
+
+@runtime_checkable
+class PlanMaker(Protocol):
+    """Something of another library that decides who goes on."""
+
+    def plan(self, members: Sequence[list[Run]], metric: Criterion) -> Plan:
+        """The plan for these runs, lists of each member's."""
 
 
 class _ToTheEnd:
@@ -192,7 +200,7 @@ def plan_of(halving: object, members: Sequence[list[Run]], metric: Criterion) ->
 
     Parameters
     ----------
-    halving : None, number, "hyperband", Halving or Hyperband
+    halving : None, number, "hyperband", Halving, Hyperband or PlanMaker
     members : list of list of Run
         Runs of each member, one for each fold.
     metric : Criterion
@@ -205,6 +213,8 @@ def plan_of(halving: object, members: Sequence[list[Run]], metric: Criterion) ->
     if halving is None:
         once = {run.number: run for runs in members for run in runs}  # members may share a run
         return _ToTheEnd(list(once.values()))
+    if isinstance(halving, PlanMaker):
+        return halving.plan(members, metric)
     if isinstance(halving, str):
         if halving != "hyperband":
             raise ValueError(f"halving must be a factor, 'hyperband', Halving or Hyperband, got {halving!r}")
