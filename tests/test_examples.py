@@ -193,7 +193,34 @@ def test_document_002_depth(example, mnist_dir, tmp_path, capsys):
     losses = {name: values[1, 0, 0] for name, values in found.items()}
     assert losses["L-BFGS"] < losses["gradient descent"] < losses["Adam"]
     assert losses["Newton, Hessian"] < losses["Gauss-Newton CG"]
-    assert "2.303" in capsys.readouterr().out
+    assert (tmp_path / "figures" / "document_002_depth_why.png").read_bytes().startswith(PNG)
+    out = capsys.readouterr().out
+    assert "2.303" in out
+    assert "steps to e-fold" in out
+
+
+def test_document_002_depth_says_why_descent_stalls(example, tmp_path, monkeypatch, capsys):
+    document = example("document_002_depth")
+
+    def missing(**_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(fnn.datasets, "load_fashion_mnist", missing)
+    found, losses = document.explain([1, 6], 200, 100, 40, 30, tmp_path / "why.png")
+    assert (tmp_path / "why.png").read_bytes().startswith(PNG)
+    shallow, deep = found[1], found[6]
+    assert shallow.losses[-1] < 1.5 < 2.2 < deep.losses[-1]  # SGD learns with one hidden layer, stalls with six
+    assert losses[-1] < 1.5  # Gauss-Newton does not
+    assert np.isclose(deep.plateau_loss, np.log(10), atol=0.02)
+    assert (np.diff(np.log(deep.spread[:6])) < -1.0).all()  # each layer makes the rows more alike
+    assert deep.spread[-1] < 1e-3 < 1.0 < shallow.spread[-1]
+    assert deep.gradients.max() < 1e-3 < 1e-2 < shallow.gradients.min()
+    assert -1e-2 < deep.smallest < 0.0  # a saddle, but a flat one
+    assert deep.steps == 1.0 / (document.RATE * -deep.smallest)
+    assert deep.steps > 400.0  # SGD has done as many
+    out = capsys.readouterr().out
+    assert "digits of 8×8" in out
+    assert "Gauss-Newton CG, 6 hidden layers" in out
 
 
 def test_document_004(example, mnist_dir, tmp_path, capsys):
