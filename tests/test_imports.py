@@ -42,7 +42,7 @@ LEVELS = [
     {"sequential"},
     {"sweeps"},
     {"integrations"},
-    {"datasets", "build_info", "estimators", "interop", "tables", "comparison", "diagnosis"},
+    {"datasets", "build_info", "estimators", "interop", "tables", "comparison", "curves", "diagnosis"},
     {"cli", "__main__"},
     {"__init__"},
 ]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .build_info import show_config
     from .callbacks import Checkpoint, EarlyStopping
     from .comparison import compare
+    from .curves import learning_curve, validation_curve
     from .diagnosis import diagnose
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
@@ -135,6 +136,7 @@ __all__ = [
     "initializers",
     "integrations",
     "kernels",
+    "learning_curve",
     "linear",
     "load",
     "losses",
@@ -155,6 +157,7 @@ __all__ = [
     "to_onnx",
     "to_sklearn",
     "to_torch",
+    "validation_curve",
 ]
 
 # Everything is imported on first use: `import fastnn` costs nothing, and `python -m fastnn` can answer Ctrl-C
@@ -178,6 +181,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "build_info": ("show_config",),
     "callbacks": ("Checkpoint", "EarlyStopping"),
     "comparison": ("compare",),
+    "curves": ("learning_curve", "validation_curve"),
     "diagnosis": ("diagnose",),
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
     "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),

@@ -21,14 +21,14 @@ from .names import listing
 from .optimizers import Optimizer, Solver
 from .schema import printable
 from .sequential import Sequential
-from .training.data import stratified_split
+from .training.data import labels_of, stratified_split
 from .training.history import DivergenceError, EpochResult, History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-__all__ = ["Comparison", "ComparisonRun", "compare"]
+__all__ = ["Comparison", "ComparisonRun", "check_seeds", "compare", "redrawn"]
 __dir__ = listing(__all__)
 
 #: A network, whose layers and loss are taken and drawn anew for each seed, or a function that makes one, of the seed
@@ -249,9 +249,7 @@ def compare(
         time_limit = check_number("time_limit", time_limit, above=0.0)
     timed = time_limit is not None
     checked = {str(name): _check_method(str(name), method, epochs, timed) for name, method in methods.items()}
-    numbers = list(range(check_integer("seeds", seeds))) if isinstance(seeds, int) else [_seed(s) for s in seeds]
-    if not numbers:
-        raise ValueError("seeds: expected at least one, got none")
+    numbers = check_seeds(seeds)
     rows = _split(X, y, sample_weight, validation_data, validation_split)
     runs: list[ComparisonRun] = []
     with _Shown(len(numbers) * len(checked), bool(verbose)) as shown:
@@ -337,8 +335,33 @@ def _check_method(name: str, method: Any, epochs: int | None, timed: bool) -> tu
     return model, arguments
 
 
-def _seed(value: Any) -> int:
-    return check_integer("seeds", value, minimum=0)
+def check_seeds(seeds: int | Iterable[int]) -> list[int]:
+    """The seeds, of their number or as they are.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is no integer of at least 0, or there is none.
+    """
+    if isinstance(seeds, int):
+        return list(range(check_integer("seeds", seeds)))
+    numbers = [check_integer("seeds", seed, minimum=0) for seed in seeds]
+    if not numbers:
+        raise ValueError("seeds: expected at least one, got none")
+    return numbers
+
+
+def redrawn(pattern: Sequential, seed: int) -> Sequential:
+    """A new network with the layers and the loss of another."""
+    return Sequential(
+        pattern.layers,
+        input_size=pattern.input_size,
+        loss=pattern.loss_function,
+        dtype=pattern.dtype,
+        seed=seed,
+        input_scale=pattern.input_scale,
+        backend=pattern.backend,
+    )
 
 
 def _split(X: Any, y: Any, weight: Any, validation: tuple[Any, Any] | None, fraction: float) -> _Rows:
@@ -351,8 +374,7 @@ def _split(X: Any, y: Any, weight: Any, validation: tuple[Any, Any] | None, frac
     if not fraction:
         return _Rows(X, y, weight, validation)
     targets = np.asarray(y)
-    labels = targets if targets.ndim == 1 and targets.dtype.kind in "biuUSO" else None
-    kept, held_out = stratified_split(labels, len(targets), fraction, np.random.default_rng(0))
+    kept, held_out = stratified_split(labels_of(targets), len(targets), fraction, np.random.default_rng(0))
     if not len(held_out):
         raise ValueError(f"validation_split: {fraction:g} of {len(targets)} rows leaves none to validate")
     part = None if weight is None else np.asarray(weight)[kept]
@@ -368,15 +390,7 @@ def _take(X: Any, rows: np.ndarray) -> Any:
 def _make(name: str, model: Any, seed: int) -> Sequential:
     """A network of a seed."""
     if isinstance(model, Sequential):
-        return Sequential(
-            model.layers,
-            input_size=model.input_size,
-            loss=model.loss_function,
-            dtype=model.dtype,
-            seed=seed,
-            input_scale=model.input_scale,
-            backend=model.backend,
-        )
+        return redrawn(model, seed)
     takes_seed = "seed" in inspect.signature(model).parameters
     net = model(seed=seed) if takes_seed else model()
     if not isinstance(net, Sequential):

@@ -296,7 +296,7 @@ def split(
     [120, 15, 15]
     """
     from .sweeps.data import take_rows
-    from .training.data import stratified_split
+    from .training.data import labels_of, stratified_split
 
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or len(shares) < 2 or not (shares > 0.0).all() or abs(shares.sum() - 1.0) > 1e-9:
@@ -306,7 +306,7 @@ def split(
     n_rows = shape[0] if shape else 0
     if targets.ndim == 0 or len(targets) != n_rows:
         raise ValueError(f"y: expected one target for each of the {n_rows} rows of X, got shape {targets.shape}")
-    labels = targets if targets.ndim == 1 and targets.dtype.kind in "biuOSU" else None
+    labels = labels_of(targets)
     rng = check_seed(seed)
     parts: list[np.ndarray] = []
     left = np.arange(n_rows)

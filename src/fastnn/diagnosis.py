@@ -288,8 +288,8 @@ def _advice(net: Network, report: Diagnosis) -> tuple[str, ...]:
         advice.append("other features or another architecture")
     if report.high_variance:
         then = "then, with the bias low: " if report.high_bias else ""
-        advice.append(f"{then}more rows; a learning curve shows what they bring")
-        advice.append("more regularization: l2, dropout, early stopping, augmentation")
+        advice.append(f"{then}more rows; fnn.learning_curve shows what they bring")
+        advice.append("more regularization: l2, dropout, early stopping, augmentation; see fnn.validation_curve")
         advice.append("a smaller network, fewer features, or another architecture")
     if not advice:
         judged = "test" in report.errors

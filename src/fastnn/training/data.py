@@ -147,6 +147,11 @@ def class_weights(
     return weights.astype(net.dtype)
 
 
+def labels_of(y: np.ndarray) -> np.ndarray | None:
+    """Targets as they are given, where they can only be labels: (N,) of integers, booleans or texts; else None."""
+    return y if y.ndim == 1 and y.dtype.kind in "biuOSU" else None
+
+
 def stratified_split(
     labels: np.ndarray | None, n_rows: int, fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
