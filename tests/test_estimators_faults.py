@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 
 import numpy as np
 import pytest
@@ -234,8 +235,17 @@ def test_coefficients_set_before_fit_are_where_it_begins() -> None:
 # ------------------------------------------------------------------ validation rows
 
 
+def through_a_file(model):
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model")
+        return type(model).load(f"{folder}/model")
+
+
+THROUGH = [lambda model: model, lambda model: pickle.loads(pickle.dumps(model)), through_a_file]
+
+
 @pytest.mark.parametrize("seed", [0, np.random.RandomState(0), None], ids=["int", "RandomState", "None"])
-@pytest.mark.parametrize("through", [lambda model: model, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("through", THROUGH, ids=["itself", "pickle", "file"])
 def test_a_warm_start_holds_out_the_same_rows(seed, through, monkeypatch) -> None:
     import fastnn.estimators._sgd as sgd
 

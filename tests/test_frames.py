@@ -122,8 +122,12 @@ def test_other_columns_are_named(frame) -> None:
 
 def test_names_that_do_not_fit_are_not_saved(tmp_path) -> None:
     net = network()
-    for names in (("a",), ("a", 2)):
+    refused = {
+        ("a",): "feature_names cannot be 1 names of 2 features",
+        ("a", 2): r"feature_names\[1\] cannot be 2: expected text",
+    }
+    for names, message in refused.items():
         net.feature_names = names
-        with pytest.raises(ValueError, match="feature_names"):
+        with pytest.raises(ValueError, match=message):
             net.save(tmp_path / "m")
     assert not list(tmp_path.iterdir())

@@ -463,3 +463,41 @@ def test_random_damage_never_gives_anything_but_a_value_error(saved):
         else:
             assert np.isfinite(again.theta).all()
             assert again.theta.shape == net.theta.shape
+
+
+@pytest.mark.parametrize("training_state", [False, True])
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64])
+def test_a_loaded_network_holds_out_the_same_rows(bits, training_state, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 4)), rng.integers(0, 3, 40)
+    net, path = make_net(), tmp_path / "m"
+    net.save(path)
+    assert "split_start" not in parts(path)[1]
+    assert fnn.load(path).split_start is None
+    net.fit(X, y, epochs=1, validation_split=0.25, seed=np.random.Generator(bits(5)))
+    net.save(path, training_state=training_state)
+    seen = []
+    whole = fnn.training.data.Dataset.hold_out
+    monkeypatch.setattr(
+        fnn.training.data.Dataset, "hold_out", lambda self, *a: (whole(self, *a), seen.append(self.rows.tolist()))
+    )
+    for other in (net, fnn.load(path)):
+        other.fit(X, y, epochs=1, validation_split=0.25)
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (3, "split_start cannot be 3"),
+        ({}, "split_start"),
+        ({"bit_generator": "os"}, "split_start.bit_generator cannot be 'os'"),
+        ({"bit_generator": "PCG64", "state": {"state": 1, "inc": 2}, "has_uint32": 0, "uinteger": 0}, "must be odd"),
+    ],
+)
+def test_forged_starts_of_the_split(start, message, saved):
+    _, path = saved
+    tensors, description = parts(path)
+    rewrite(path, tensors, {**description, "split_start": start})
+    with pytest.raises(ValueError, match=message):
+        fnn.load(path)

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import reference
 
 pytestmark = pytest.mark.every_simd
@@ -233,6 +234,49 @@ def test_constant_columns_have_no_variance(value, dtype, rng, kernels) -> None:
         out, _, inv_std = module.layer_norm_forward(Z, gamma, beta)
         np.testing.assert_array_equal(out, np.broadcast_to(beta, out.shape))
         np.testing.assert_allclose(inv_std, 1e-5**-0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cols", [3, 16, 37, 1000])
+def test_rows_whose_squares_overflow(cols, dtype, rng, kernels) -> None:
+    largest = float(np.finfo(dtype).max)
+    scales = np.array([1.0, largest**0.5 / cols, 3.0 * largest**0.5, largest**0.52, largest**0.8, largest / 2, 2.0])
+    base = rng.uniform(-1.0, 1.0, (7, cols))
+    base[5, :3] = 2.0, -2.0, 1.999999  # ± the largest: even differences overflow
+    Z = (np.minimum(np.maximum(base * scales[:, None], -largest), largest)).astype(dtype)
+    gamma, beta, delta = rng.normal(size=cols), rng.normal(size=cols), rng.normal(size=Z.shape)
+    gamma, beta, delta = (values.astype(dtype) for values in (gamma, beta, delta))
+    unit = scales[:, None].copy()
+    exact = Z.astype(np.longdouble) / unit  # the same rows within range, with what ε is there
+    centred = exact - exact.mean(axis=1, keepdims=True)
+    theta = 1 / np.sqrt(
+        (centred**2).mean(axis=1, keepdims=True) + np.longdouble(1e-5) / unit.astype(np.longdouble) ** 2
+    )
+    U = centred * theta
+    zeta = gamma * delta
+    dZ = zeta - zeta.mean(axis=1, keepdims=True) - U * (U * zeta).mean(axis=1, keepdims=True)
+    dZ *= theta / unit
+    eps = 200 * np.finfo(dtype).eps
+    for module in (kernels, reference):
+        out, normalised, inv_std = module.layer_norm_forward(Z, gamma, beta)
+        np.testing.assert_allclose(normalised, U, rtol=eps, atol=eps)
+        np.testing.assert_allclose(out, gamma * U + beta, rtol=eps, atol=4 * eps)
+        np.testing.assert_allclose(inv_std, (theta / unit)[:, 0], rtol=eps, atol=4 * np.finfo(dtype).tiny)
+        ours = module.layer_norm_backward(delta, normalised, gamma, inv_std)[0]
+        np.testing.assert_allclose(ours * unit, dZ * unit, rtol=eps, atol=10 * eps)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e20), ("float64", 1e200), ("float64", 1e307)])
+def test_networks_of_rows_whose_squares_overflow(backend, dtype, scale, rng) -> None:
+    X = rng.normal(size=(20, 7))
+
+    def results(scale: float) -> tuple[np.ndarray, np.ndarray]:
+        layers = [fnn.LayerNorm(), fnn.Dense(5, "tanh"), fnn.Dense(3)]
+        net = fnn.Sequential(layers, input_size=7, loss="cross_entropy", seed=0, dtype=dtype, backend=backend)
+        return net.decision_function(scale * X), net.gradient(scale * X, np.arange(20) % 3)
+
+    for huge, usual in zip(results(scale), results(1e4), strict=True):
+        np.testing.assert_allclose(huge, usual, rtol=1e-4, atol=1e-6)
 
 
 def test_one_row_gives_beta(dtype, rng, kernels) -> None:

@@ -359,6 +359,31 @@ FNN_INLINE REAL FN(shifted_sum)(int power, ptrdiff_t cols, const REAL *x, REAL s
     return total;
 }
 
+/* A row whose squares overflow, in units of 2^96 (float64: 2^600). With no more than 2^31 columns its deviation is
+ * above 2^48 (2^496) then, so that neither its squares nor those of the largest numbers leave the range. */
+static void FN(layer_forward_huge)(ptrdiff_t cols, const REAL *row, const REAL *gamma, const REAL *beta, double epsilon,
+                                   REAL *u, REAL *inv_std, REAL *o)
+{
+    const REAL unit = (REAL)(REAL_F32 ? 0x1p-96 : 0x1p-600), first = row[0] * unit, per_col = 1 / (REAL)cols;
+    REAL sum = 0, squares = 0;
+    for (ptrdiff_t j = 0; j < cols; j++)
+        sum += row[j] * unit - first;
+    const REAL mean = FMA(sum, per_col, first);
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        const REAL d = row[j] * unit - mean;
+        squares += d * d;
+    }
+    const REAL t = 1 / SQRT_(squares * per_col + (REAL)(epsilon * (double)unit * (double)unit));
+    if (inv_std)
+        *inv_std = t * unit;
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        const REAL v = (row[j] * unit - mean) * t;
+        if (u)
+            u[j] = v;
+        o[j] = FMA(v, gamma[j], beta[j]);
+    }
+}
+
 /* Three passes over a row, which is in the cache from the first: the sum, shifted by the row's first element; the
  * squares about the mean; the result. */
 void FN(layer_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const REAL *gamma, const REAL *beta,
@@ -369,7 +394,12 @@ void FN(layer_norm_forward)(ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const
         const REAL *row = z + i * cols;
         REAL *u = normalised ? normalised + i * cols : NULL, *o = out + i * cols;
         REAL mean = FMA(FN(shifted_sum)(1, cols, row, row[0]), per_col, row[0]);
-        REAL t = 1 / SQRT_(FN(shifted_sum)(2, cols, row, mean) * per_col + eps);
+        const REAL squares = FN(shifted_sum)(2, cols, row, mean);
+        if (!(squares <= REAL_MAX)) {
+            FN(layer_forward_huge)(cols, row, gamma, beta, epsilon, u, inv_std ? inv_std + i : NULL, o);
+            continue;
+        }
+        REAL t = 1 / SQRT_(squares * per_col + eps);
         if (inv_std)
             inv_std[i] = t;
         if (u) {

@@ -8,7 +8,10 @@ metadata entry, ``fastnn``: a JSON description of the network,
     {"format": 1, "version": "0.1.0",
      "network": {"layers": [{"type": "Dense", "units": 64, "activation": "relu", …}, …],
                  "input_size": 784, "loss": "cross_entropy", "dtype": "float32", "input_scale": null},
-     "metadata": {…the caller's own…}, "sha256": "…"}
+     "split_start": {…}, "metadata": {…the caller's own…}, "sha256": "…"}
+
+"split_start" is the state of the generator that drew the validation rows, where some were drawn: a training of the
+loaded network holds out the same rows of the same data.
 
 The state of a training adds tensors "training.…" (the optimizer's moments, and what callbacks keep), and an entry
 "training" of counters, generators and history (:mod:`fastnn.saved_training`). "sha256" is the checksum of all the rest:
@@ -37,11 +40,11 @@ from ._version import __version__
 from .array_files import MAX_HEADER, read_tensors
 from .checks import check_flag
 from .descriptions import build, describe
-from .generators import describe_generator
+from .generators import check_generator, describe_generator
 from .names import listing
 from .network import Network
 from .saved_training import describe_training, give_training, restore_training
-from .schema import TEXT, Anything, Choice, Items, Maybe, OneOf, Real, Record, Whole, printable
+from .schema import TEXT, Anything, Choice, Items, Maybe, OneOf, Real, Record, Whole, decode, encode, printable
 
 __all__ = ["SavedNetwork", "build", "checksum", "describe", "describe_network", "read", "save"]
 __dir__ = listing(__all__)
@@ -98,6 +101,9 @@ def save(
     training_state = check_flag("training_state", training_state)
     tensors = _tensors(net)
     description: JSON = {"format": FORMAT, "version": __version__, "network": describe_network(net)}
+    start = net.split_start or (None if net.training_state is None else net.training_state.start)
+    if start is not None:
+        description["split_start"] = encode(start)
     if training_state:
         description["generator"] = describe_generator(net.generator)
         if net.training_state is not None:
@@ -190,7 +196,7 @@ DESCRIPTION = Record(
         ),
         "sha256": TEXT,
     },
-    {"metadata": Record(others=Anything())},
+    {"metadata": Record(others=Anything()), "split_start": Record({"bit_generator": TEXT}, others=Anything())},
     others=Anything(),
 )
 
@@ -252,6 +258,7 @@ class SavedNetwork:
             net.state[...] = tensors["state"]
         names = self.description["network"].get("feature_names")
         net.feature_names = None if names is None else tuple(names)
+        net.split_start = decode(self.description.get("split_start"))
         give_training(net, generator, training)
 
 
@@ -299,6 +306,8 @@ def _check_format(description: object) -> None:
 def _check_description(description: JSON) -> None:
     """Raise a ValueError unless a description is of the format at the head of this module."""
     DESCRIPTION.check(description, "")
+    if "split_start" in description:
+        check_generator(description["split_start"], "split_start")
     network = description["network"]
     names = network.get("feature_names")
     if names is not None and len(names) != network["input_size"]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._typing import JSON, Options
 from ..descriptions import TRAINING_PARTS, build, describe
+from ..generators import restore_generator
 from ..layers import Dense
 from ..names import listing
 from ..optimizers import Optimizer
@@ -18,6 +19,7 @@ from ..schema import (
     NUMBER,
     TEXT,
     VALUE,
+    Anything,
     Array,
     Choice,
     Items,
@@ -70,6 +72,7 @@ def _fitted_schema(net: Sequential) -> Record:
             "singular_": Array("f", (None,)),
             "target_mean_": Array("f", (net.n_outputs,)),
             "target_scale_": Array("f", (net.n_outputs,)),
+            "_splitter": Record({"bit_generator": TEXT}, others=Anything()),
         },
     )
 
@@ -117,7 +120,10 @@ def restore_estimator(data: JSON, net: Sequential, saved: tuple[str, ...]) -> tu
     if (fitted.get("validation_scores_") is None) != (fitted.get("best_validation_score_") is None):
         raise ValueError("validation_scores_ and best_validation_score_ do not fit each other")
     params = {name: _decode_parameter(name, value) for name, value in data["params"].items()}
-    return params, {name: decode(value) for name, value in fitted.items()}
+    values = {name: decode(value) for name, value in fitted.items() if name != "_splitter"}
+    if "_splitter" in fitted:
+        values["_splitter"] = np.random.RandomState(restore_generator(fitted["_splitter"], "_splitter").bit_generator)
+    return params, values
 
 
 def _encode_parameter(name: str, value: object) -> Any:

@@ -364,6 +364,8 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, TargetScaling, Cur
             if name != "callbacks" and (name != "random_state" or isinstance(value, (Integral, type(None))))
         }
         fitted = {name: vars(self)[name] for name in self._saved if name in vars(self)}
+        if "_splitter" in vars(self):
+            fitted["_splitter"] = self._splitter._bit_generator.state
         io.save(self.network_, path, metadata=describe_estimator(type(self).__name__, params, fitted))
 
     @classmethod
@@ -390,7 +392,7 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, TargetScaling, Cur
         if data.get("estimator") != cls.__name__:
             raise ValueError(f"{os.fspath(path)}: expected {cls.__name__}, got {data.get('estimator')!r:.60}")
         try:
-            params, fitted = restore_estimator(data, net, cls._saved)
+            params, fitted = restore_estimator(data, net, (*cls._saved, "_splitter"))
             self = cls(**params)
             self._validate_params()
             for name, value in params.items():  # to scikit-learn True is a number

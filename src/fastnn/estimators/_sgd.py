@@ -414,7 +414,8 @@ class StochasticTraining:
         self, X: Any, y: np.ndarray, weights: np.ndarray | None, random_state: np.random.RandomState
     ) -> tuple[Any, np.ndarray, np.ndarray | None, tuple[Any, ...]]:
         """Rows to train on, and the rest to validate on, as scikit-learn draws them."""
-        # The same rows at each warm start: rows that a fit before has seen would not validate anything.
+        # The same rows at each warm start, of a loaded estimator as well: rows that a fit before has seen would not
+        # validate anything.
         if "_splitter" in vars(self):
             random_state = copy.deepcopy(self._splitter)
         else:

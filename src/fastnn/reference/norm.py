@@ -148,7 +148,8 @@ def layer_norm_forward(
         μ_n = (1/D) Σ_d z_nd        σ²_n = (1/D) Σ_d (z_nd − μ_n)²        θ_n = (σ²_n + ε)^(-1/2)
         û_nd = (z_nd − μ_n) θ_n     out_nd = γ_d û_nd + β_d
 
-    (Ba, Kiros & Hinton 2016, equation 4, with ε inside the root as in torch). No row depends on another.
+    (Ba, Kiros & Hinton 2016, equation 4, with ε inside the root as in torch). No row depends on another. The result is
+    right for all finite rows: one whose squares would overflow is normalised in larger units, 2^96 or 2^600.
 
     Parameters
     ----------
@@ -172,14 +173,27 @@ def layer_norm_forward(
     ValueError
         If shapes do not fit, Z is empty, or epsilon is not finite and above 0.
     """
-    U = Z - Z[:, :1]
-    U -= U.mean(axis=1, keepdims=True)
-    variance = np.einsum("nd,nd->n", U, U) / Z.dtype.type(Z.shape[1])
-    inv_std = 1 / np.sqrt(variance + Z.dtype.type(epsilon))
-    U *= inv_std[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        U, variance = _row_statistics(Z)
+        inv_std = 1 / np.sqrt(variance + Z.dtype.type(epsilon))
+        U *= inv_std[:, None]
+    huge = ~np.isfinite(variance)
+    if huge.any():
+        unit = Z.dtype.type(2.0 ** (-96 if Z.dtype == np.float32 else -600))
+        U[huge], variance = _row_statistics(unit * Z[huge])
+        scaled = 1 / np.sqrt(variance + Z.dtype.type(epsilon * float(unit) ** 2))
+        U[huge] *= scaled[:, None]
+        inv_std[huge] = scaled * unit
     out = gamma * U
     out += beta
     return out, U, inv_std
+
+
+def _row_statistics(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z − μ and σ² of rows."""
+    U = Z - Z[:, :1]
+    U -= U.mean(axis=1, keepdims=True)
+    return U, np.einsum("nd,nd->n", U, U) / Z.dtype.type(Z.shape[1])
 
 
 @checked(delta=ROWS, normalised=Read("N", "D"), gamma=Read("D"), inv_std=Read("N"))
