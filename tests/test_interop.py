@@ -83,6 +83,26 @@ def test_norms_and_inputs_to_onnx(scale, dtype) -> None:
     assert out["label"].dtype == np.int64
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_layer_norm_in_float64_to_onnx_is_exact_to_rounding(offset, rng) -> None:
+    """An epsilon of 1e-5 is 9.9999997e-06 in float32, which shows where the variance is small."""
+    pytest.importorskip("onnx")
+    net = fnn.Sequential(
+        [fnn.LayerNorm(), fnn.Dense(6), fnn.LayerNorm(1e-3), fnn.Dense(4)],
+        input_size=8,
+        loss="squared_error",
+        dtype="float64",
+        seed=0,
+    )
+    net.parameters["0.gamma"] = rng.standard_normal(8)
+    net.parameters["2.beta"] = rng.standard_normal(6)
+    X = offset + 3e-3 * rng.standard_normal((50, 8))
+    out = run_onnx(fnn.to_onnx(net), X)["variable"]
+    expected = net.predict(X)
+    tolerance = 1e-14 * max(1.0, offset / 3e-3)  # of the rounding of X itself
+    np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "poisson", "huber"])
 @pytest.mark.parametrize("units", [1, 3])
 def test_heads_to_onnx(loss, units) -> None:
@@ -102,13 +122,27 @@ def test_heads_to_onnx(loss, units) -> None:
     [
         lambda y: y,
         lambda y: np.array([-4, 8, 30])[y],
+        lambda y: np.array([0.0, 1.0, 2.0])[y],
+        lambda y: np.array([1.0, 3.0], np.float32)[(y > 0).astype(int)],
+        lambda y: np.array([0, 2**63, 2**63 + 2**11], np.uint64)[y],
         lambda y: np.array(["setosa", "versicolor", "virginica"])[y],
         lambda y: np.array(["no", "yes"])[(y > 0).astype(int)],
         lambda y: y == 2,
         lambda y: np.c_[y == 0, y > 0, y == 1].astype(int),
         lambda y: np.full(len(y), "one"),
     ],
-    ids=["three", "numbers", "strings", "two strings", "bool", "several", "one"],
+    ids=[
+        "three",
+        "numbers",
+        "floats",
+        "two floats",
+        "large numbers",
+        "strings",
+        "two strings",
+        "bool",
+        "several",
+        "one",
+    ],
 )
 def test_classifiers_to_onnx(labels, dtype, iris) -> None:
     pytest.importorskip("onnx")
@@ -121,12 +155,21 @@ def test_classifiers_to_onnx(labels, dtype, iris) -> None:
     np.testing.assert_array_equal(out["label"], model.predict(X.astype(dtype)))
 
 
+def test_classes_without_a_counterpart_in_onnx(iris) -> None:
+    pytest.importorskip("onnx")
+    X, y = iris
+    model = fnn.MLPClassifier((5,), max_iter=1).fit(X, y)
+    model.classes_ = np.array([b"a", b"b", b"c"])
+    with pytest.raises(TypeError, match=r"classes must be numbers, bool or str for ONNX, got \|S1 such as .*b'a'"):
+        fnn.to_onnx(model)
+
+
 def test_names_and_types_are_skl2onnxs(iris) -> None:
     """For scikit-learn's own estimators with the same parameters; where the converter is installed."""
     convert = pytest.importorskip("skl2onnx").to_onnx
     X, y = iris
     X = X.astype(np.float32)
-    for labels in (y, y > 0, np.array(["a", "b", "c"])[y], np.c_[y == 0, y > 0, y == 1].astype(int)):
+    for labels in (y, y > 0, y.astype(float), np.array(["a", "b", "c"])[y], np.c_[y == 0, y > 0, y == 1].astype(int)):
         theirs = neural_network.MLPClassifier((5,), max_iter=3, random_state=0).fit(X, labels)
         expected = convert(theirs, X[:1], options={id(theirs): {"zipmap": False}})
         found = fnn.to_onnx(fnn.from_sklearn(theirs))
@@ -153,6 +196,7 @@ def test_regressors_to_onnx() -> None:
     for model in (
         fnn.MLPRegressor("poisson", max_iter=20, random_state=0).fit(X, y),
         fnn.MLPRegressor(max_iter=20, random_state=0).fit(X.astype(np.float32), np.c_[y, -y]),
+        fnn.MLPRegressor(max_iter=20, random_state=0, standardize_target=True).fit(X, 1e5 + 50 * y),
         fnn.LinearRegression().fit(X, y),
     ):
         inputs = X.astype(model.network_.dtype)
@@ -161,16 +205,12 @@ def test_regressors_to_onnx() -> None:
         np.testing.assert_allclose(out, expected, rtol=1e-6, atol=2e-6)
 
 
-def test_what_cannot_go_to_onnx(iris) -> None:
+def test_what_cannot_go_to_onnx() -> None:
     pytest.importorskip("onnx")
-    X, y = iris
     with pytest.raises(TypeError, match="expected a Sequential or an estimator of fastnn, got str"):
         fnn.to_onnx("net")
     with pytest.raises(ValueError, match="MLPClassifier is not fitted"):
         fnn.to_onnx(fnn.MLPClassifier())
-    model = fnn.SoftmaxRegression().fit(X, y.astype(float))
-    with pytest.raises(TypeError, match="classes must be integers or str for ONNX, got float64"):
-        fnn.to_onnx(model)
 
 
 @pytest.mark.parametrize(("package", "name"), [("onnx", "onnx"), ("torch", "torch"), ("sklearn", "scikit-learn")])
@@ -322,6 +362,65 @@ def test_what_torch_has_not() -> None:
     with pytest.raises(TypeError, match=r"must be a torch.nn.Sequential, got Linear"):
         fnn.from_torch(nn.Linear(3, 2))
     assert fnn.from_torch(nn.Sequential(nn.Linear(3, 1), nn.Sigmoid())).loss_name == "binary_cross_entropy"
+    for module, message in (
+        (nn.Sequential(nn.Flatten(0), nn.Linear(3, 2)), r"module\[0\]: there is no counterpart of Flatten"),
+        (nn.Sequential(nn.Flatten(1, 2), nn.Linear(3, 2)), r"module\[0\]: there is no counterpart of Flatten"),
+        (
+            nn.Sequential(nn.Linear(3, 4), nn.Flatten(), nn.Linear(8, 2)),
+            r"module\[2\]: expected 4 features, got Linear",
+        ),
+        (
+            nn.Sequential(nn.LayerNorm(4), nn.Flatten(), nn.Linear(8, 2)),
+            r"module\[2\]: expected 4 features, got Linear",
+        ),
+        (nn.Sequential(nn.Linear(3, 2), nn.Softmax(dim=0)), r"module\[1\]: expected a softmax of each row"),
+        (
+            nn.Sequential(nn.Identity(), nn.Linear(3, 2), nn.GELU("tanh")),
+            r"module\[2\]: there is no counterpart of GELU",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fnn.from_torch(module, loss="cross_entropy")
+
+
+@needs_torch
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_images_that_torch_flattens(dtype, rng) -> None:
+    import torch
+
+    nn = torch.nn
+    for first in (
+        [nn.Flatten()],
+        [nn.Sequential(nn.Flatten(1), nn.Identity())],
+        [nn.ReLU(), nn.Dropout(0.1), nn.Flatten(1, -1)],
+    ):
+        module = nn.Sequential(*first, nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 3)).to(getattr(torch, dtype)).eval()
+        images = rng.standard_normal((7, 1, 3, 4)).astype(dtype)
+        net = fnn.from_torch(module, loss="cross_entropy")
+        assert net.input_size == 12
+        with torch.no_grad():
+            expected = module(torch.from_numpy(images)).numpy()
+        np.testing.assert_allclose(net.decision_function(images.reshape(7, 12)), expected, atol=1e-6)
+
+
+@needs_torch
+def test_norms_to_torch_in_float64_are_exact_to_rounding(rng) -> None:
+    import torch
+
+    net = fnn.Sequential(
+        [fnn.LayerNorm(), fnn.BatchNorm(1e-3), fnn.Dense(4)],
+        input_size=8,
+        loss="squared_error",
+        dtype="float64",
+        seed=0,
+    )
+    X = 3e-3 * rng.standard_normal((50, 8))
+    net.fit(X, rng.standard_normal((50, 4)), epochs=2)
+    module = fnn.to_torch(net)
+    with torch.no_grad():
+        Z = module(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(Z, net.decision_function(X), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(fnn.from_torch(module, loss="squared_error").decision_function(X), Z, rtol=0, atol=1e-14)
 
 
 # ------------------------------------------------------------------ scikit-learn

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..files import need
 from ..sequential import Sequential
+from .pipelines import converted, is_pipeline
 from .steps import Affine, find_network, into_products, steps_of
 
 __all__ = ["from_sklearn", "to_sklearn"]
@@ -32,11 +33,11 @@ def from_sklearn(estimator: object) -> Any:
 
     Parameters
     ----------
-    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor
+    estimator : sklearn.neural_network.MLPClassifier or MLPRegressor, or a Pipeline that ends in one
 
     Returns
     -------
-    fastnn.MLPClassifier or fastnn.MLPRegressor
+    fastnn.MLPClassifier or fastnn.MLPRegressor, or a Pipeline that ends in one
         It predicts the same; `partial_fit` and ``warm_start`` continue with a fresh state of the optimizer.
 
     Raises
@@ -49,6 +50,8 @@ def from_sklearn(estimator: object) -> Any:
     sklearn = need("sklearn.neural_network", "from_sklearn", '"fastnn[sklearn]"')
     from .. import estimators
 
+    if is_pipeline(estimator):
+        return converted(estimator, from_sklearn)
     if isinstance(estimator, sklearn.MLPClassifier):
         cls: Any = estimators.MLPClassifier
     elif isinstance(estimator, sklearn.MLPRegressor):
@@ -80,15 +83,16 @@ def to_sklearn(model: object) -> Any:
 
     Parameters
     ----------
-    model : Sequential or estimator
+    model : Sequential, estimator or a Pipeline that ends in an estimator
         With one activation of linear, sigmoid, tanh and relu in all hidden layers; batch norm, ``Standardize`` and
         `input_scale` are folded into the weights, dropout is left out. The loss is a cross-entropy, squared_error or
         poisson.
 
     Returns
     -------
-    sklearn.neural_network.MLPClassifier or MLPRegressor
-        Fitted: it predicts the same. The classes of a Sequential are 0 to K − 1.
+    sklearn.neural_network.MLPClassifier or MLPRegressor, or a Pipeline that ends in one
+        Fitted: it predicts the same; the other steps of a Pipeline are copied. A search stands for its best estimator.
+        The classes of a Sequential are 0 to K − 1.
 
     Raises
     ------
@@ -97,6 +101,9 @@ def to_sklearn(model: object) -> Any:
     ValueError, TypeError
         If the model is none of fastnn's or not fitted, or has something without a counterpart.
     """
+    model = getattr(model, "best_estimator_", model)
+    if is_pipeline(model):
+        return converted(model, to_sklearn)
     net, estimator = find_network(model)
     sklearn = need("sklearn.neural_network", "to_sklearn", '"fastnn[sklearn]"')
     from sklearn.preprocessing import LabelBinarizer

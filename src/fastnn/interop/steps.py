@@ -9,7 +9,7 @@ import numpy as np
 from ..reference.ops import Affine, make_ops
 from ..sequential import Sequential
 
-__all__ = ["Affine", "LayerNormStep", "Product", "Step", "find_network", "into_products", "steps_of"]
+__all__ = ["Affine", "LayerNormStep", "Product", "Step", "find_network", "into_products", "is_estimator", "steps_of"]
 
 
 def find_network(model: object) -> tuple[Sequential, Any]:
@@ -19,9 +19,14 @@ def find_network(model: object) -> tuple[Sequential, Any]:
     net = getattr(model, "network_", None)
     if isinstance(net, Sequential):
         return net, model
-    if hasattr(model, "get_params") and type(model).__module__.startswith("fastnn."):
+    if is_estimator(model):
         raise ValueError(f"{type(model).__name__} is not fitted")
     raise TypeError(f"expected a Sequential or an estimator of fastnn, got {type(model).__name__}")
+
+
+def is_estimator(model: object) -> bool:
+    """Whether it is an estimator of fastnn, fitted or not, or of a class derived from one."""
+    return hasattr(model, "get_params") and any(base.__module__.startswith("fastnn.") for base in type(model).__mro__)
 
 
 class Product(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..losses import Loss
 from ..plan import ACTIVATIONS
 from ..reference.ops import make_ops, running_statistics
 from ..sequential import Sequential
+from .pipelines import affine_steps, preprocessing_of, unwrapped
 from .steps import Affine, Product, Step, find_network, into_products
 
 __all__ = ["from_torch", "to_torch"]
@@ -22,7 +24,9 @@ def to_torch(model: object) -> Any:
 
     Parameters
     ----------
-    model : Sequential or estimator
+    model : Sequential, estimator or sklearn.pipeline.Pipeline
+        A Pipeline ends in an estimator of fastnn; the steps before are StandardScaler, MinMaxScaler, MaxAbsScaler or
+        RobustScaler, without clipping. A search stands for its best estimator.
 
     Returns
     -------
@@ -42,16 +46,18 @@ def to_torch(model: object) -> Any:
     -----
     A ``Dense`` layer becomes a ``Linear`` and its activation. Batch norm keeps its statistics as they count in
     predictions (bias-corrected, variance with 1/N), so that the outputs are the same; in torch's training they move on
-    by torch's rule, towards the variance with 1/(N − 1). ``Standardize``, ``Scale`` and `input_scale` are folded into
-    the ``Linear`` behind them. torch's Softplus is linear above 20, which is 2e-9 less.
+    by torch's rule, towards the variance with 1/(N − 1). ``Standardize``, ``Scale``, `input_scale` and a Pipeline's
+    scalers are folded into the ``Linear`` behind them, where float32 may not tell large values apart. torch's Softplus
+    is linear above 20, which is 2e-9 less.
     """
+    transformers, model = unwrapped(model)
     net, _ = find_network(model)
+    before: list[Step] = [*affine_steps(preprocessing_of(transformers, "to_torch"), "torch")]
     torch = need("torch", "to_torch", "torch")
     nn = torch.nn
     kind = getattr(torch, net.dtype.name)
     theta, state = net.theta, net.state
     modules: list[Any] = []
-    before: list[Step] = []
     if net.input_scale is not None:
         n = net.input_size
         before.append(Affine(np.zeros(n), np.full(n, net.input_scale), np.zeros(n)))
@@ -122,8 +128,8 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     ----------
     module : torch.nn.Sequential
         Of Linear, BatchNorm1d, LayerNorm, Dropout, Identity, the activations that fastnn has too, with the same
-        arguments (such as LeakyReLU(0.01)), and ``Sequential`` of them; in float32 or float64. A last Softmax or
-        LogSoftmax, or Sigmoid, is left out: it is inside the loss.
+        arguments (such as LeakyReLU(0.01)), Flatten() of all but the rows, and ``Sequential`` of them; in float32 or
+        float64. A last Softmax or LogSoftmax, or Sigmoid, is left out: it is inside the loss.
     loss : str or Loss, optional
         Of the network. None is ``"cross_entropy"`` behind a softmax and ``"binary_cross_entropy"`` behind a last
         sigmoid; otherwise it must be given.
@@ -131,7 +137,8 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     Returns
     -------
     Sequential
-        Its `decision_function` is the module's output in evaluation mode, without that last softmax or sigmoid.
+        Its `decision_function` is the module's output in evaluation mode, without that last softmax or sigmoid, for
+        rows (N, D): of images that the module flattens, ``X.reshape(len(X), -1)``.
 
     Raises
     ------
@@ -148,12 +155,15 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     nn = torch.nn
     if not isinstance(module, nn.Sequential):
         raise TypeError(f"module must be a torch.nn.Sequential, got {type(module).__name__}")
-    parts = [part for part in _flatten(nn, module) if not isinstance(part, nn.Identity)]
+    parts = [(index, part) for index, part in enumerate(_parts(nn, module)) if not _is_identity(nn, part)]
     names = {getattr(nn, facts.torch[0]): (name, facts.torch[1]) for name, facts in ACTIVATIONS.items() if facts.torch}
-    if parts and isinstance(parts[-1], (nn.Softmax, nn.LogSoftmax)):
+    index, last = parts[-1] if parts else (0, None)
+    if isinstance(last, (nn.Softmax, nn.LogSoftmax)):
+        if last.dim not in (None, 1, -1):
+            raise ValueError(f"module[{index}]: expected a softmax of each row (dim=1), got {last!r}")
         parts.pop()
         loss = "cross_entropy" if loss is None else loss
-    elif parts and isinstance(parts[-1], nn.Sigmoid) and loss in (None, "binary_cross_entropy"):
+    elif isinstance(last, nn.Sigmoid) and loss in (None, "binary_cross_entropy"):
         parts.pop()
         loss = "binary_cross_entropy"
     if loss is None:
@@ -161,36 +171,30 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     layers: list[Layer] = []
     values: list[dict[str, np.ndarray]] = []
     width: int | None = None
+    units = 0  # of the part before, once one has told
     kinds: set[Any] = set()
 
     def array(tensor: Any) -> np.ndarray:
         kinds.add(tensor.dtype)
         return tensor.detach().cpu().numpy()  # type: ignore[no-any-return]
 
-    for index, part in enumerate(parts):
+    for index, part in parts:
         found: dict[str, np.ndarray] = {}
+        n_in = _n_in(nn, part)
+        if n_in and units and n_in != units:
+            raise ValueError(f"module[{index}]: expected {units} features, got {part!r}")
+        width = width or n_in
+        units = part.out_features if isinstance(part, nn.Linear) else n_in or units
         if isinstance(part, nn.Linear):
-            width = width or part.in_features
             found["weight"] = array(part.weight).T
             if part.bias is not None:
                 found["bias"] = array(part.bias)
             layer: Layer = Dense(part.out_features, bias=part.bias is not None)
         elif isinstance(part, nn.BatchNorm1d):
-            if not (part.affine and part.track_running_stats) or part.momentum is None or part.momentum == 0.0:
-                raise ValueError(f"module[{index}]: expected affine batch norm with running statistics, got {part!r}")
-            width = width or part.num_features
-            layer = BatchNorm(part.eps, 1.0 - part.momentum)
-            found = {"gamma": array(part.weight), "beta": array(part.bias)}
-            mean, variance = array(part.running_mean), array(part.running_var)
-            tracked = int(part.num_batches_tracked)
-            fresh = tracked == 0 and not mean.any() and bool((variance == 1.0).all())
-            count = 0 if fresh else max(tracked, 1)
-            rest = 1.0 - (1.0 - part.momentum) ** count  # what the network divides by, to take out the start at zero
-            found["state"] = np.concatenate([mean * rest, variance * rest, [count]])
+            layer, found = _batch_norm(part, index, array)
         elif isinstance(part, nn.LayerNorm):
             if len(part.normalized_shape) != 1 or part.weight is None or part.bias is None:
                 raise ValueError(f"module[{index}]: expected layer norm of one axis with weight and bias, got {part!r}")
-            width = width or part.normalized_shape[0]
             layer = LayerNorm(part.eps)
             found = {"gamma": array(part.weight), "beta": array(part.bias)}
         elif isinstance(part, nn.Dropout):
@@ -223,7 +227,35 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
     return net
 
 
-def _flatten(nn: Any, module: Any) -> list[Any]:
+def _batch_norm(part: Any, index: int, array: Callable[[Any], np.ndarray]) -> tuple[Layer, dict[str, np.ndarray]]:
+    """The layer of a BatchNorm1d, with its parameters and its state."""
+    if not (part.affine and part.track_running_stats) or part.momentum is None or part.momentum == 0.0:
+        raise ValueError(f"module[{index}]: expected affine batch norm with running statistics, got {part!r}")
+    mean, variance = array(part.running_mean), array(part.running_var)
+    tracked = int(part.num_batches_tracked)
+    fresh = tracked == 0 and not mean.any() and bool((variance == 1.0).all())
+    count = 0 if fresh else max(tracked, 1)
+    rest = 1.0 - (1.0 - part.momentum) ** count  # what the network divides by, to take out the start at zero
+    found = {"gamma": array(part.weight), "beta": array(part.bias)}
+    found["state"] = np.concatenate([mean * rest, variance * rest, [count]])
+    return BatchNorm(part.eps, 1.0 - part.momentum), found
+
+
+def _parts(nn: Any, module: Any) -> list[Any]:
+    """The modules of a Sequential, those of Sequentials within it too."""
     if not isinstance(module, nn.Sequential):
         return [module]
-    return [part for child in module for part in _flatten(nn, child)]
+    return [part for child in module for part in _parts(nn, child)]
+
+
+def _is_identity(nn: Any, part: Any) -> bool:
+    """Whether a module leaves rows (N, D) as they are."""
+    flattens = isinstance(part, nn.Flatten) and part.start_dim in (1, -1) and part.end_dim in (1, -1)
+    return flattens or isinstance(part, nn.Identity)
+
+
+def _n_in(nn: Any, part: Any) -> int:
+    """Number of features that a module takes, 0 if it takes any."""
+    if isinstance(part, nn.LayerNorm):
+        return int(part.normalized_shape[-1])
+    return int(getattr(part, "in_features", 0) or getattr(part, "num_features", 0))
