@@ -363,6 +363,7 @@ def test_one_hot_targets_are_a_warning(face) -> None:
     face(max_iter=20).fit(X, np.c_[y == 0, y > 0, y > 1].astype(int))  # of several labels: no warning
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")  # scikit-learn 1.7, of 500 classes
 def test_labels_that_do_not_fit() -> None:
     X, y = classes()
     with pytest.raises(ValueError, match=r"^Unknown label type: continuous"):

@@ -9,6 +9,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn import neural_network
 from sklearn.datasets import load_diabetes
 
@@ -443,7 +444,9 @@ def test_from_sklearn_and_back(kind, dtype, iris) -> None:
         loss = "poisson" if kind == "counts" else "squared_error"
         theirs = neural_network.MLPRegressor(loss, **options).fit(X, targets)
     else:
-        theirs = neural_network.MLPClassifier(**options, early_stopping=kind == "three").fit(X, targets)
+        # scikit-learn 1.7 cannot stop early with labels that are strings
+        early = kind == "three" and not sklearn.__version__.startswith("1.7.")
+        theirs = neural_network.MLPClassifier(**options, early_stopping=early).fit(X, targets)
     ours = fnn.from_sklearn(theirs)
     back = fnn.to_sklearn(ours)
     tolerance = 1e-5 if dtype == np.float32 else 1e-12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,11 +153,13 @@ def test_training_finds_the_lasso(optimizer, clip_norm) -> None:
 @pytest.mark.parametrize("optimizer", [fnn.NAG(1.0), fnn.Adam(0.02)], ids=str)
 def test_training_finds_the_sparse_logistic_regression(optimizer) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
+    penalty = linear_model.LogisticRegression().penalty  # "l2" in scikit-learn 1.7
+    lasso: dict[str, Any] = {"penalty": "l1"} if penalty == "l2" else {"l1_ratio": 1.0}
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 10))
     y = (X[:, 0] - 0.5 * X[:, 1] + 0.3 * rng.normal(size=300) > 0).astype(int)
     model = linear_model.LogisticRegression(
-        C=1 / (300 * 0.05), l1_ratio=1.0, solver="saga", tol=1e-12, max_iter=100_000, random_state=0
+        C=1 / (300 * 0.05), **lasso, solver="saga", tol=1e-12, max_iter=100_000, random_state=0
     ).fit(X, y)
     net = fnn.Sequential([fnn.Dense(1)], input_size=10, loss="binary_cross_entropy", dtype="float64", seed=0)
     net.fit(X, y, optimizer=optimizer, l1=0.05, epochs=5000, batch_size=None)
