@@ -43,6 +43,7 @@ class Checkpointer:
         self.path, self._seconds = os.fspath(path), seconds
         self._next = time.monotonic() + seconds
         self._asked = 0.0
+        self._waiting: set[Run] = set()
 
     def tick(self, control: Control, active: set[Run], result: Callable[[], SweepResult]) -> None:
         """Ask the runs for snapshots, if it is time, and write them once they are there."""
@@ -51,8 +52,9 @@ class Checkpointer:
             return
         if not self._asked:
             control.wanted += 1
-            self._asked = now
-        if now - self._asked < PATIENCE and any(run.packed < control.wanted and not run.stopped for run in active):
+            self._asked, self._waiting = now, set(active)
+        self._waiting = {run for run in self._waiting & active if run.packed < control.wanted and not run.stopped}
+        if self._waiting and now - self._asked < PATIENCE:
             return
         result().save(self.path)
         took = time.monotonic() - now
