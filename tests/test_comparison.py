@@ -62,7 +62,7 @@ def split(X, y):
 
 
 def test_table(found):
-    columns = found.columns()
+    columns = found.to_dict()
     assert columns["method"] == list(METHODS)
     assert columns["seeds"] == [3] * 4
     for i, name in enumerate(METHODS):
@@ -150,6 +150,18 @@ def test_functions_and_arguments_of_fit(iris):
     assert result.runs[1].seed == 4
 
 
+def test_number_of_seeds_and_rows_of_arrow(iris):
+    pa = pytest.importorskip("pyarrow")
+    X, y = iris
+    table = pa.table({f"x{i}": column for i, column in enumerate(X.T)})
+    methods = {"a": (pattern(), fnn.Adam())}
+    given, expected = (
+        fnn.compare(methods, rows, y, validation_split=0.2, seeds=seeds, epochs=1)
+        for rows, seeds in ((table, np.int64(2)), (X, 2))
+    )
+    assert [run.validation for run in given.runs] == [run.validation for run in expected.runs]
+
+
 def test_time_limit(iris):
     net = pattern("float32")
     result = fnn.compare(
@@ -161,13 +173,13 @@ def test_time_limit(iris):
     assert result.runs[0].seconds >= 0.05
 
 
-def test_a_run_that_diverges_is_told(iris):
+def test_a_run_that_diverges_is_listed(iris):
     X, _ = iris
     net = fnn.Sequential([fnn.Dense(1)], input_size=3, loss="squared_error", dtype="float64")
     methods = {"wild": (net, fnn.SGD(1e25)), "tame": (net, fnn.SGD(0.001))}
     result = fnn.compare(methods, X[:, :3], X[:, 3], seeds=2, epochs=3)
     assert [bool(run.error) for run in result.runs] == [True, False, True, False]
-    columns = result.columns()
+    columns = result.to_dict()
     assert columns["failed"] == [2, 0]
     assert np.isnan(columns["loss"][0])
     assert "wild, seed 0:" in repr(result)
@@ -193,6 +205,7 @@ def test_progress(iris, capsys):
         ({"a": (pattern(), {})}, {"seeds": 0}, ValueError, "seeds must be an integer >= 1"),
         ({"a": (pattern(), {})}, {"seeds": []}, ValueError, "seeds: expected at least one"),
         ({"a": (pattern(), {})}, {"seeds": [1.5]}, TypeError, "seeds must be an integer"),
+        ({"a": (pattern(), {})}, {"verbose": -1}, ValueError, "verbose must be an integer >= 0"),
         ({"a": (pattern(), {})}, {"epochs": 0}, ValueError, "epochs must be an integer >= 1"),
         ({"a": (pattern(), {})}, {"time_limit": 0}, ValueError, "time_limit"),
         ({"a": (pattern(), {})}, {"validation_split": 1.0}, ValueError, "validation_split"),

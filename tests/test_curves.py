@@ -86,7 +86,7 @@ def test_parameters_of_all_kinds(iris, name, values):
 
 def test_table(iris):
     found = fnn.validation_curve(model, "width", [2, 8], *iris, seeds=3, epochs=3)
-    columns = found.columns()
+    columns = found.to_dict()
     assert columns["width"] == [2, 8]
     assert columns["failed"] == [0, 0]
     losses = [run.validation["loss"] for run in found.runs if run.index == 1]
@@ -107,7 +107,7 @@ def test_table(iris):
 def test_a_training_that_fails_is_told(iris):
     net = pattern().astype("float32")
     found = fnn.validation_curve(net, "learning_rate", [0.01, 1e38], *iris, seeds=2, optimizer="sgd", epochs=3)
-    assert found.columns()["failed"] == [0, 2]
+    assert found.to_dict()["failed"] == [0, 2]
     assert np.isnan(found.scores()[1]).all()
     assert found.best == 0.01
     assert "learning_rate 1e+38, seed 1: diverged" in repr(found)

@@ -62,7 +62,7 @@ def test_bias_is_cured_first():
     assert "a bigger network: more units, more layers (it has no hidden one)" in advice[:first]
     assert advice[first].startswith("then, with the bias low")
     done = fnn.diagnose(identity(), part(0.0), part(0.0)).advice
-    assert done == ("done, but for its error on test rows that chose nothing",)
+    assert done == ("nothing: measure the error on test rows, by which nothing was chosen",)
 
 
 def test_a_training_that_had_not_arrived_is_told():

@@ -278,9 +278,9 @@ def test_report_without_targets_prints_and_draws(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # for a file it is not imported
     for statistics, name, lines_of_norms in ((report, "a.png", 4), (short, "b.png", 2)):
-        figure = statistics.plot(tmp_path / name, title="layers")
+        axes = statistics.plot(tmp_path / name, title="layers")
         assert (tmp_path / name).read_bytes().startswith(PNG)
-        outputs, _, norms = figure.axes
+        outputs, _, norms = axes
         assert outputs.get_title() == "layers"
         assert norms.get_yscale() == "log"
         assert len(norms.lines) == lines_of_norms

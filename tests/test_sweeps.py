@@ -47,7 +47,7 @@ def test_table_ranks_members_by_their_mean() -> None:
     assert np.allclose(columns["std_accuracy"], scores.std(axis=0))
     assert result.best_score == max(columns["mean_accuracy"])
     assert columns["rank"][result.best_index] == 1
-    assert result.best_params == result.parameters[result.best_index]
+    assert result.best_parameters == result.parameters[result.best_index]
     assert set(columns["stopped"]) == {"finished"}
     assert columns["epochs"] == [8.0] * 4
     assert all(seconds > 0 for seconds in columns["seconds"])
@@ -100,8 +100,10 @@ def test_shorter_trainings_are_read_off_longer_ones() -> None:
 
 def test_best_network_is_refitted_on_all_rows() -> None:
     result = fnn.sweep(model, SPACE, X, Y, cv=3, epochs=8, batch_size=16)
-    net = model(result.best_params["width"])
-    net.fit(X, Y, optimizer=fnn.Adam(result.best_params["learning_rate"]), epochs=8, batch_size=16, threads=1, seed=0)
+    net = model(result.best_parameters["width"])
+    net.fit(
+        X, Y, optimizer=fnn.Adam(result.best_parameters["learning_rate"]), epochs=8, batch_size=16, threads=1, seed=0
+    )
     assert np.array_equal(net.theta, result.best_network.theta)
     unfitted = fnn.sweep(model, SPACE, X, Y, cv=3, epochs=2, refit=False)
     with pytest.raises(ValueError, match="was not refitted"):

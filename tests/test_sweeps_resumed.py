@@ -60,7 +60,7 @@ def test_a_result_comes_back_from_its_file(tmp_path: Path) -> None:
     assert repr(loaded) == repr(result)
     assert loaded.parameters == space
     assert np.array_equal(loaded.predict_out_of_fold(0, X), result.predict_out_of_fold(0), equal_nan=True)
-    with pytest.raises(ValueError, match="X: expected the sweep's rows, which a file does not keep"):
+    with pytest.raises(ValueError, match="X: expected the sweep's rows, which a file does not hold"):
         _ = loaded.out_of_fold
     loaded.save(tmp_path / "t.safetensors")
     assert_same(fnn.SweepResult.load(tmp_path / "t.safetensors"), result)

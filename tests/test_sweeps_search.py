@@ -31,8 +31,8 @@ GRID = {"alpha": [0.1, 1e-4], "learning_rate_init": [0.001, 0.03]}
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(
     [
-        fnn.SweepSearchCV(fnn.SoftmaxRegression(), {"alpha": [0.1, 1.0]}, cv=2, threads=1),
-        fnn.SweepSearchCV(fnn.LinearRegression(), {"alpha": [0.1, 1.0]}, cv=2, threads=2),
+        fnn.SweepSearchCV(fnn.SoftmaxRegression(), {"alpha": [0.1, 1.0]}, cv=2, n_threads=1),
+        fnn.SweepSearchCV(fnn.LinearRegression(), {"alpha": [0.1, 1.0]}, cv=2, n_threads=2),
     ]
 )
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
@@ -51,7 +51,7 @@ def same_results(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_grid_gives_what_grid_search_gives(threads: int) -> None:
     cv = StratifiedKFold(3, shuffle=True, random_state=0)
-    ours = fnn.SweepSearchCV(ESTIMATOR, GRID, cv=cv, threads=threads, return_train_score=True).fit(X, Y)
+    ours = fnn.SweepSearchCV(ESTIMATOR, GRID, cv=cv, n_threads=threads, return_train_score=True).fit(X, Y)
     theirs = GridSearchCV(ESTIMATOR.set_params(n_threads=1), GRID, cv=cv, return_train_score=True).fit(X, Y)
     same_results(ours, theirs)
     assert np.array_equal(ours.predict_proba(X), theirs.predict_proba(X))
@@ -95,7 +95,7 @@ def test_steps_before_the_network_are_fitted_once_for_each_fold_and_setting_of_t
     pipeline = make_pipeline(Counted(), StandardScaler(), clone(ESTIMATOR))
     space = {"counted__factor": [1.0, 2.0], "mlpclassifier__alpha": [0.1, 0.01, 0.001]}
     Counted.fits.clear()
-    ours = fnn.SweepSearchCV(pipeline, space, cv=3, threads=3).fit(X, Y)
+    ours = fnn.SweepSearchCV(pipeline, space, cv=3, n_threads=3).fit(X, Y)
     assert sorted(Counted.fits) == [1.0] * 4 + [2.0] * 3 or sorted(Counted.fits) == [1.0] * 3 + [2.0] * 4  # a refit
     theirs = GridSearchCV(pipeline, space, cv=3).fit(X, Y)
     same_results(ours, theirs)
@@ -153,7 +153,7 @@ def test_within_cross_val_score() -> None:
         ({"space": {"alpha": []}}, r"space\['alpha'\]: expected at least one value"),
         ({"space": []}, "space: expected at least one space"),
         ({"space": {"widt": [3]}}, "Invalid parameter 'widt'"),
-        ({"threads": 0}, "The 'threads' parameter of SweepSearchCV"),
+        ({"n_threads": 0}, "The 'n_threads' parameter of SweepSearchCV"),
         ({"n_iter": 0}, "The 'n_iter' parameter of SweepSearchCV"),
     ],
 )

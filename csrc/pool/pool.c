@@ -40,9 +40,9 @@
 /* With fewer processors than workers, looking is wasted; letting the others run first is still cheaper than sleep. */
 #define YIELDS 4
 
-/* A team is held up when that has cost so much, and worker 0 has worked for less than 1.2 parts of the time, of as many
- * as there are workers: alone it would have been about as fast. No team pays for PAUSE_US then, twice as long after the
- * next time, and so on; all is forgotten when a run of STEADY_NS was not held up. */
+/* A team of n is held up when it has lost HELD_UP_NS, and worker 0 has run for less than WORKED / n of the time: alone
+ * it would have been about as fast. No team pays for PAUSE_US then, twice as long after the next time, and so on, until
+ * a run of STEADY_NS was not held up. */
 #define HELD_UP_NS 2000000u
 #define WORKED 1.2
 #define PERIOD_NS 50000000u /* judged at a time */

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     )
     from .build_info import show_config
     from .callbacks import Checkpoint, EarlyStopping
-    from .comparison import compare
+    from .comparison import Comparison, compare
     from .curves import learning_curve, validation_curve
-    from .diagnosis import diagnose
+    from .diagnosis import Diagnosis, diagnose
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
@@ -82,8 +82,10 @@ __all__ = [
     "AdamW",
     "BatchNorm",
     "Checkpoint",
+    "Comparison",
     "CosineDecay",
     "Dense",
+    "Diagnosis",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
@@ -180,9 +182,9 @@ _MODULES = (
 _CONTENTS: dict[str, tuple[str, ...]] = {
     "build_info": ("show_config",),
     "callbacks": ("Checkpoint", "EarlyStopping"),
-    "comparison": ("compare",),
+    "comparison": ("Comparison", "compare"),
     "curves": ("learning_curve", "validation_curve"),
-    "diagnosis": ("diagnose",),
+    "diagnosis": ("Diagnosis", "diagnose"),
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
     "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),
     "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),

@@ -12,7 +12,7 @@ import numpy as np
 from ._typing import ArrayLike, Data, DType, DTypeLike, Rows, Seed
 from .names import listing
 from .reference.sparse import SparseRows
-from .scalars import check_flag, check_integer, check_number
+from .scalars import check_flag, check_integer, check_number, check_verbose
 from .schema import printable
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "check_sample_weight",
     "check_seed",
     "check_threads",
+    "check_verbose",
     "column_names",
     "moments",
     "plain_values",

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ._typing import ArrayLike, Data
-from .checks import check_integer, check_number
+from .checks import check_integer, check_number, check_verbose
 from .metrics import rises
 from .names import listing
 from .optimizers import Optimizer, Solver
 from .schema import printable
 from .sequential import Sequential
-from .training.data import labels_of, stratified_split
+from .training.data import labels_of, stratified_split, take_rows
 from .training.history import DivergenceError, EpochResult, History
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "ComparisonRun", "check_seeds", "compare", "redrawn"]
 __dir__ = listing(__all__)
 
-#: A network, whose layers and loss are taken and drawn anew for each seed, or a function that makes one, of the seed
-#: where it has an argument `seed`.
+#: A network, whose layers and loss make a new network for each seed; or a function that returns a network, called with
+#: ``seed=`` where it has such an argument.
 Model: TypeAlias = "Sequential | Callable[..., Sequential]"
 Method: TypeAlias = "tuple[Model, Mapping[str, Any] | Optimizer | Solver]"
 
@@ -96,7 +96,7 @@ class Comparison:
         """By method the history of each seed."""
         return {name: [run.history for run in self.runs if run.method == name] for name in self.methods}
 
-    def columns(self) -> dict[str, list[Any]]:
+    def to_dict(self) -> dict[str, list[Any]]:
         """The table as columns, a row per method: means over the seeds, and deviations under ``…_std``.
 
         ``epochs`` (or iterations), ``seconds``, ``evaluations``; the scores of ``net.evaluate`` at the end, on
@@ -109,8 +109,8 @@ class Comparison:
 
     @property
     def table(self) -> DataFrame | dict[str, list[Any]]:
-        """:meth:`columns` as a DataFrame whose index is the method, where pandas is installed; else as they are."""
-        columns = self.columns()
+        """:meth:`to_dict` as a DataFrame whose index is the method, where pandas is installed; else the dict."""
+        columns = self.to_dict()
         try:
             import pandas
         except ImportError:
@@ -154,7 +154,7 @@ class Comparison:
         return plot_histories(self.histories, path, metric=metric, x=x, log=log, ax=ax, title=title)
 
     def __repr__(self) -> str:
-        columns = self.columns()
+        columns = self.to_dict()
         scores = [name for name in columns if name in ("loss", "accuracy", "r2", "val_loss", "val_accuracy", "val_r2")]
         best = [name for name in columns if name in ("best_val_loss", "best_val_accuracy", "best_val_r2")]
         heads = ["method", *scores, *best, "epochs", "evaluations", "seconds"]
@@ -193,16 +193,16 @@ def compare(
 ) -> Comparison:
     """Train by several methods, from several seeds each, and compare scores, time and evaluations.
 
-    Mini-batch optimizers, K-FAC and full-batch solvers stand side by side. All of them see the same rows; of one seed
-    all networks of the same layers have the same start. Methods take turns, seed by seed, so that a machine that gets
-    slower is slower for all.
+    Methods may be mini-batch optimizers, K-FAC and full-batch solvers. All of them see the same rows; with one seed
+    all networks of the same layers start from the same parameters. Methods take turns, seed by seed, so that a machine
+    that slows down slows all of them.
 
     Parameters
     ----------
     methods : dict
         By name a network, or a function that makes one, and what ``net.fit`` is given: a dict of its arguments, or an
-        optimizer or solver alone. A network is a pattern: its layers and loss are drawn anew for each seed, and it is
-        not trained itself. A function is called with ``seed=`` where it takes it.
+        optimizer or solver alone. A network is a pattern: a new one with its layers and loss is made for each seed, and
+        it is not trained itself. A function is called with ``seed=`` where it takes it.
     X, y : array_like
         As for ``net.fit``.
     validation_data : tuple (X, y), optional
@@ -219,13 +219,13 @@ def compare(
         Seconds of training after which a run ends with its epoch; without `epochs` it is the only limit.
     threads : int, optional
     verbose : {0, 1}, default=0
-        1 shows progress.
+        1 shows a progress bar (tqdm where installed, else lines on stderr).
 
     Returns
     -------
     Comparison
-        With ``table``, ``histories``, ``plot`` and, by printing it, a summary. A run that diverges is told there; it
-        does not end the comparison.
+        With ``table``, ``histories`` and ``plot``; prints as a summary, which lists the runs that diverged. They do not
+        end the comparison.
 
     Raises
     ------
@@ -252,7 +252,7 @@ def compare(
     numbers = check_seeds(seeds)
     rows = _split(X, y, sample_weight, validation_data, validation_split)
     runs: list[ComparisonRun] = []
-    with _Shown(len(numbers) * len(checked), bool(verbose)) as shown:
+    with _Shown(len(numbers) * len(checked), check_verbose(verbose) > 0) as shown:
         for seed in numbers:
             for name, (model, arguments) in checked.items():
                 runs.append(_run(name, model, {"threads": threads, **arguments}, rows, seed, time_limit))
@@ -343,7 +343,7 @@ def check_seeds(seeds: int | Iterable[int]) -> list[int]:
     ValueError, TypeError
         If one is no integer of at least 0, or there is none.
     """
-    if isinstance(seeds, int):
+    if isinstance(seeds, (int, np.integer)):
         return list(range(check_integer("seeds", seeds)))
     numbers = [check_integer("seeds", seed, minimum=0) for seed in seeds]
     if not numbers:
@@ -378,13 +378,7 @@ def _split(X: Any, y: Any, weight: Any, validation: tuple[Any, Any] | None, frac
     if not len(held_out):
         raise ValueError(f"validation_split: {fraction:g} of {len(targets)} rows leaves none to validate")
     part = None if weight is None else np.asarray(weight)[kept]
-    return _Rows(_take(X, kept), _take(y, kept), part, (_take(X, held_out), _take(y, held_out)))
-
-
-def _take(X: Any, rows: np.ndarray) -> Any:
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    return X.tocsr()[rows] if hasattr(X, "tocsr") else np.asarray(X)[rows]
+    return _Rows(take_rows(X, kept), take_rows(y, kept), part, (take_rows(X, held_out), take_rows(y, held_out)))
 
 
 def _make(name: str, model: Any, seed: int) -> Sequential:

@@ -19,8 +19,7 @@ from .plotting import COLOURS, new_axes, save_figure
 from .schema import printable
 from .sequential import Sequential
 from .sweeps import SweepResult, sweep
-from .sweeps.data import take_rows
-from .training.data import labels_of, stratified_split
+from .training.data import labels_of, stratified_split, take_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +109,7 @@ class Curve:
         means = _mean(self.scores())
         return self.values[int(np.nanargmax(means if rises(self.metric) else -means))]
 
-    def columns(self) -> dict[str, list[Any]]:
+    def to_dict(self) -> dict[str, list[Any]]:
         """The table as columns, a row per value: means over the seeds, and deviations under ``…_std``.
 
         Scores of ``net.evaluate`` on the training rows, and with ``val_`` on the validation rows; ``seconds``;
@@ -129,8 +128,8 @@ class Curve:
 
     @property
     def table(self) -> DataFrame | dict[str, list[Any]]:
-        """:meth:`columns` as a DataFrame whose index is the value, where pandas is installed; else as they are."""
-        columns = self.columns()
+        """:meth:`to_dict` as a DataFrame whose index is the value, where pandas is installed; else as they are."""
+        columns = self.to_dict()
         try:
             import pandas
         except ImportError:
@@ -202,7 +201,7 @@ class Curve:
         return axis  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        columns = self.columns()
+        columns = self.to_dict()
         heads = [self.name, *(name for name in (self.metric, f"val_{self.metric}", "loss", "val_loss")), "seconds"]
         rows = [heads]
         for i, value in enumerate(self.values):

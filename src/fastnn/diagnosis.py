@@ -27,7 +27,7 @@ __dir__ = listing(__all__)
 #: Rows and targets, and weights where rows have them.
 Part: TypeAlias = "tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike]"
 
-#: A loss that fell by more than this share in the last tenth of a training had not arrived.
+#: A training whose loss fell by more than this share in its last tenth has not converged.
 STILL_FALLING = 0.01
 #: Standard errors within which a gap may be chance.
 CHANCE = 2.0
@@ -50,9 +50,9 @@ class Diagnosis:
     target_error, max_bias, max_variance : float
         As given.
     advice : tuple of str
-        What to try next, the first first.
+        What to try next, in this order.
     remarks : tuple of str
-        What limits the verdict.
+        Why the verdict may be uncertain.
     """
 
     errors: dict[str, float]
@@ -82,7 +82,7 @@ class Diagnosis:
 
     @property
     def high_variance(self) -> bool:
-        """Whether new rows do much worse than those trained on."""
+        """Whether the error on new rows is much larger than on those trained on."""
         return self.variance > self.max_variance
 
     @property
@@ -185,9 +185,9 @@ def diagnose(
     net : Network
         Trained.
     train, dev, test : tuple (X, y) or (X, y, sample_weight)
-        The rows of the training, rows that settings are chosen by, and rows that nothing was chosen by.
+        Rows of the training, rows by which settings are chosen, and rows by which nothing was chosen.
     target_error : float, default=0.0
-        The error that can be hoped for, at least 0: that of the best known method or of people, or the noise.
+        The error that can be reached, at least 0: that of the best known method or of people, or the noise.
     max_bias, max_variance : float, default=0.05
         Differences of errors that still count as low.
     threads : int, optional
@@ -205,8 +205,8 @@ def diagnose(
     Notes
     -----
     Bias and variance are differences of errors here, as practitioners use the words, not the terms of the decomposition
-    of a squared error. Both verdicts may be wrong in two cases, of which the report warns: a training that has not
-    arrived shows as bias, which no other network cures; and a gap below two standard errors may be chance.
+    of a squared error. Either verdict may be wrong in two cases, of which the report warns: a training that has not
+    converged shows as bias, which another network does not cure; a gap below two standard errors may be chance.
 
     References
     ----------
@@ -291,9 +291,10 @@ def _advice(net: Network, report: Diagnosis) -> tuple[str, ...]:
         advice.append(f"{then}more rows; fnn.learning_curve shows what they bring")
         advice.append("more regularization: l2, dropout, early stopping, augmentation; see fnn.validation_curve")
         advice.append("a smaller network, fewer features, or another architecture")
-    if not advice:
-        judged = "test" in report.errors
-        advice.append("nothing: done" if judged else "done, but for its error on test rows that chose nothing")
+    if not advice and "test" in report.errors:
+        advice.append("nothing: done")
+    elif not advice:
+        advice.append("nothing: measure the error on test rows, by which nothing was chosen")
     return tuple(advice)
 
 
@@ -332,7 +333,7 @@ def _remarks(report: Diagnosis) -> tuple[str, ...]:
         spread = CHANCE * math.hypot(standard["dev"], standard["test"])
         if errors["test"] - errors["dev"] > max(spread, 1e-12):
             remarks.append(
-                "the test error is above the dev error by more than chance: the dev rows were chosen by too often, "
+                "the test error is above the dev error by more than chance: the choices overfit the dev rows, "
                 "or the two come from different distributions"
             )
     return tuple(remarks)

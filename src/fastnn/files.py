@@ -59,8 +59,8 @@ def need(module: str, purpose: str, install: str = '"fastnn[cli]"') -> ModuleTyp
 # ------------------------------------------------------------------ files
 #
 # A file is written beside its target and renamed. A writer that is killed leaves that temporary file; the next one in
-# the same folder removes it. Who is alive is told by a lock on the file, which the system takes from a dead process.
-# Locks need not reach other hosts of a shared file system, so a temporary's name has the host's.
+# the same folder removes it. A writer holds a lock on its temporary file, which the system releases when the process
+# dies. Locks may not work between hosts that share a file system, so the name of a temporary file has the host's in it.
 
 #: Longest part of a target's name that a temporary's name repeats, so that any name that can be written has one.
 _LONGEST_NAME = 180

@@ -19,7 +19,6 @@ from .network import Network
 from .plan import OpSpec
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 __all__ = ["SATURATION", "Activations", "LayerActivations", "Statistics", "activations", "gradients", "statistics"]
@@ -149,7 +148,7 @@ class Statistics:
     activations : tuple of str
         Names of their activations; empty where a layer has none.
     figures : dict of ndarray (layers,)
-        The columns of the table, by the names that :meth:`columns` lists, in float64; NaN where there is none.
+        The columns of the table, by the names that :meth:`to_dict` lists, in float64; NaN where there is none.
     dead_units : dict of ndarray (units,) of bool
         By layer which units are dead; of the layers with an activation that is not linear.
     parameter_norms : dict of float
@@ -166,12 +165,12 @@ class Statistics:
     parameter_norms: dict[str, float]
     gradient_norms: dict[str, float]
 
-    def columns(self) -> dict[str, list[object]]:
+    def to_dict(self) -> dict[str, list[object]]:
         """The table as columns, a row per layer.
 
         ``layer``, ``activation``, ``units``; of all outputs of the layer ``mean``, ``std`` (with 1/n), ``min`` and
         ``max``, and of its pre-activations those with ``pre_``; ``dead``, the share of units, and ``saturated``, the
-        share of values, at which the activation passes no gradient to speak of; the norms ``output_norm``, √(mean over
+        share of values, at which the activation passes almost no gradient; the norms ``output_norm``, √(mean over
         the rows of ‖a‖²), ``weight_norm``, ‖W‖ (of a norm layer ‖γ‖), and ``bias_norm``, ‖b‖ (‖β‖). With targets also
         ``delta_norm``, √(mean over the rows of ‖∂ℓ/∂z‖²) with z the layer's pre-activations (a dropout, the identity
         here, has that of the layer before it), and ``gradient_norm``, ‖∂J/∂θ‖ of the layer's parameters.
@@ -181,19 +180,19 @@ class Statistics:
 
     @property
     def table(self) -> DataFrame | dict[str, list[object]]:
-        """:meth:`columns` as a DataFrame whose index is the layer, where pandas is installed; else as they are."""
-        columns = self.columns()
+        """:meth:`to_dict` as a DataFrame whose index is the layer, where pandas is installed; else the dict."""
+        columns = self.to_dict()
         try:
             import pandas
         except ImportError:
             return columns
         return pandas.DataFrame(columns).set_index("layer")
 
-    def plot(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> np.ndarray:
         """Draw outputs, dead and saturated shares, and norms by layer; see :func:`fastnn.plotting.plot_statistics`."""
         from .plotting import plot_statistics
 
-        return plot_statistics(self.columns(), path, title=title)
+        return plot_statistics(self.to_dict(), path, title=title)
 
     def __repr__(self) -> str:
         shown = ["mean", "std", "min", "max", "dead", "saturated", "output_norm", "weight_norm"]

@@ -19,7 +19,6 @@ from .names import listing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = [
     *("COLOURS", "new_axes", "new_figure", "plot_histories", "plot_history", "plot_spectrum", "plot_statistics"),
@@ -376,22 +375,22 @@ def plot_spectrum(
 
 def plot_statistics(
     columns: Mapping[str, Sequence[Any]], path: str | os.PathLike[str] | None = None, *, title: str | None = None
-) -> Figure:
+) -> np.ndarray:
     """Draw figures of a network's layers: their outputs, dead and saturated shares, norms.
 
     Parameters
     ----------
     columns : mapping
-        ``net.statistics(X, y).columns()``.
+        ``net.statistics(X, y).to_dict()``.
     path : str or path-like, optional
         Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
     title : str, optional
 
     Returns
     -------
-    matplotlib.figure.Figure
-        New, by pyplot unless it goes to a file, with three panels one above the other: mean ± deviation of the outputs
-        with their extremes, shares in per cent, norms on a logarithmic axis.
+    ndarray of matplotlib.axes.Axes
+        Of a new figure, by pyplot unless it goes to a file, one above the other: mean ± deviation of the outputs with
+        their extremes, shares in per cent, norms on a logarithmic axis.
 
     Raises
     ------
@@ -403,7 +402,8 @@ def plot_statistics(
     names = list(columns["layer"])
     at = np.arange(len(names))
     figure: Any = new_figure((max(5.0, 2.0 + 0.7 * len(names)), 8.0), path is not None)
-    outputs, shares, norms = figure.subplots(3, 1, sharex=True)
+    drawn: np.ndarray = figure.subplots(3, 1, sharex=True)
+    outputs, shares, norms = drawn
     values = {name: np.array(column, float) for name, column in columns.items() if name not in ("layer", "activation")}
 
     outputs.errorbar(at, values["mean"], values["std"], fmt="o", color=COLOURS[0], capsize=4, label="mean ± deviation")
@@ -433,4 +433,4 @@ def plot_statistics(
         outputs.set_title(title)
     if path is not None:
         save_figure(figure, path)
-    return figure  # type: ignore[no-any-return]
+    return drawn

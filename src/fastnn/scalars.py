@@ -9,7 +9,7 @@ import numpy as np
 
 from .names import listing
 
-__all__ = ["check_flag", "check_integer", "check_number"]
+__all__ = ["check_flag", "check_integer", "check_number", "check_verbose"]
 __dir__ = listing(__all__)
 
 
@@ -40,6 +40,11 @@ def check_integer(name: str, value: object, *, minimum: int = 1, maximum: int | 
     if maximum is not None and number > maximum:
         raise ValueError(f"{name} must be an integer of at most {maximum}, got {_shown(number)}")
     return number
+
+
+def check_verbose(value: object) -> int:
+    """`verbose` as an int: False is 0, and True is 1."""
+    return check_integer("verbose", int(value) if isinstance(value, bool) else value, minimum=0)
 
 
 def _shown(number: int) -> str:

@@ -427,7 +427,7 @@ class Sequential(Network):
         Returns
         -------
         Statistics
-            Prints as a table; ``.table`` and ``.columns()`` have all figures, ``.plot()`` draws them, ``.dead_units``
+            Prints as a table; ``.table`` and ``.to_dict()`` have all figures, ``.plot()`` draws them, ``.dead_units``
             says which units are dead.
 
         Raises
@@ -447,7 +447,7 @@ class Sequential(Network):
         >>> import fastnn as fnn
         >>> X, y = fnn.datasets.load_iris()
         >>> net = fnn.Sequential([fnn.Dense(8, "relu"), fnn.Dense(3)], input_size=4, loss="cross_entropy", seed=0)
-        >>> net.statistics(X, y).columns()["layer"]
+        >>> net.statistics(X, y).to_dict()["layer"]
         ['0 Dense', '1 Dense']
         """
         from . import inspection  # and SciPy, when they are used

@@ -26,11 +26,6 @@ from ._sgd import one_validation
 __all__ = ["LinearRegression", "SoftmaxRegression"]
 
 
-def _coef(net: Sequential) -> np.ndarray:
-    """Weights as linear models of scikit-learn have them, (n_outputs, n_features), a view."""
-    return net.parameters["0.weight"].T
-
-
 def _intercept(net: Sequential) -> np.ndarray:
     return net.parameters["0.bias"] if "0.bias" in net.parameters else np.zeros(net.n_outputs, net.dtype)
 

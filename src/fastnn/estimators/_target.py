@@ -18,7 +18,7 @@ __all__ = ["TargetScaling"]
 
 
 class TargetScaling:
-    """The parameter `standardize_target`, and the remark where it is missed."""
+    """The parameter `standardize_target`, and a warning where it would help."""
 
     target_mean_: np.ndarray
     target_scale_: np.ndarray
@@ -31,7 +31,7 @@ class TargetScaling:
 
     @contextmanager
     def _target_in_deviations(self, targets: np.ndarray, weights: np.ndarray | None, first: bool) -> Iterator[Any]:
-        """Targets to train on; the network's last layer is in their units within, in the user's before and after."""
+        """Yield targets to train on; within, the network predicts in their units, before and after in the user's."""
         if not self.standardize_target:
             for name in ("target_mean_", "target_scale_"):
                 self.__dict__.pop(name, None)
@@ -67,7 +67,7 @@ class TargetScaling:
         bias[...] = bias * factor + shift
 
     def _warn_of_scale(self, X: Any, targets: np.ndarray, weights: np.ndarray | None) -> None:
-        """Say so where a fit is poor because of the target's scale."""
+        """Warn of a poor fit of targets that are far from the scale of 1."""
         net = self.network_
         if self.standardize_target or net.loss_function.classifies:
             return

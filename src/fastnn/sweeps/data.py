@@ -14,7 +14,7 @@ from .._typing import ArrayLike, Data, Rows
 from ..checks import check_integer, check_number, check_sample_weight, column_names, plain_values
 from ..names import listing
 from ..network import Network
-from ..training.data import Dataset, check_class_weight, class_labels, class_weights, stratified_split
+from ..training.data import Dataset, check_class_weight, class_labels, class_weights, stratified_split, take_rows
 
 __all__ = ["Fold", "SharedData", "folds_of"]
 __dir__ = listing(__all__)
@@ -204,15 +204,6 @@ def _in_place(values: np.ndarray | None, rows: np.ndarray, n_rows: int) -> np.nd
     whole = np.ones(n_rows, values.dtype)
     whole[rows] = values
     return whole
-
-
-def take_rows(values: Any, rows: np.ndarray) -> Any:
-    """Some rows of an array, a DataFrame, a sparse matrix or a list."""
-    if hasattr(values, "iloc"):
-        return values.iloc[rows]
-    if hasattr(values, "tocsr"):
-        return values.tocsr()[rows]
-    return values[rows] if hasattr(values, "shape") else np.asarray(values)[rows]
 
 
 def _digest(digest: Any, values: Any) -> None:

@@ -95,7 +95,7 @@ class Ensemble:
 
     @property
     def loss_function(self) -> Loss:
-        """The first network's loss, by which :meth:`evaluate` goes."""
+        """The first network's loss, which :meth:`evaluate` uses."""
         return self.networks[0].loss_function
 
     def __len__(self) -> int:
@@ -113,12 +113,12 @@ class Ensemble:
         return mean, np.sqrt(np.maximum(squares - mean**2, 0.0))
 
     def outputs(self, X: Data, threads: int | None = None) -> np.ndarray:
-        """What the link makes of the mean: softmax, sigmoid or exp of it gives that back; (N, K) of the first dtype."""
+        """Outputs z (N, K) of which softmax, sigmoid or exp is the mean prediction; in the first network's dtype."""
         mean, _ = self._means(X, threads)
         return self.link(mean)
 
     def link(self, mean: np.ndarray) -> np.ndarray:
-        """What softmax, sigmoid or exp gives the mean predictions (N, K) of."""
+        """The z (N, K) of which softmax, sigmoid or exp is this mean prediction."""
         dtype = self.networks[0].dtype
         link, tiny = self.loss_function.inverse_link, float(np.finfo(dtype).tiny)
         if link == "sigmoid":
@@ -151,7 +151,7 @@ class Ensemble:
         ----------
         X : array_like (N, D)
         return_std : bool, default=False
-            Whether to return the standard deviation of the networks' predictions besides; for regressions.
+            Whether to return the standard deviation of the networks' predictions, too; for regressions.
         threads : int, optional
 
         Returns
@@ -263,7 +263,7 @@ def _form(net: Network) -> tuple[int, int, str]:
 
 
 def of_outputs(net: Network, Z: np.ndarray) -> np.ndarray:
-    """Predictions (N, K) in their natural form of outputs: probabilities, rates or values."""
+    """Predictions (N, K) from outputs z: probabilities, rates or values."""
     link = net.loss_function.inverse_link
     if link == "identity":
         return Z
@@ -279,8 +279,8 @@ def of_outputs(net: Network, Z: np.ndarray) -> np.ndarray:
 def select_greedily(predictions: Sequence[np.ndarray], loss: Any, n_draws: int) -> list[int]:
     """Greedy selection with replacement: how often each candidate is drawn.
 
-    One after the other the candidate is added whose addition makes the loss of the mean prediction smallest; the first
-    of equal ones. The draws up to the smallest loss on the way count.
+    Each draw adds the candidate with which the loss of the mean prediction is smallest, the first of equal ones. The
+    draws up to the smallest of all these losses count.
 
     Parameters
     ----------

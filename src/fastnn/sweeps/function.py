@@ -17,7 +17,7 @@ import numpy as np
 from .. import io
 from .._core.threads import blas_threads
 from .._typing import JSON, ArrayLike, Data, Options
-from ..checks import check_integer, check_number, check_threads
+from ..checks import check_integer, check_number, check_threads, check_verbose
 from ..linalg.memory import available_memory
 from ..names import listing
 from ..network import Network
@@ -176,9 +176,10 @@ def sweep(
     Raises
     ------
     ValueError, TypeError
-        If an argument does not fit, a parameter is taken by nobody, the space is empty or its grid has more than 10⁷
-        settings, a fold lacks a class, or no member can be made at all; nothing is trained then. What goes wrong in a
-        member (a value that does not fit, divergence, a metric that raises) is written in its row.
+        If an argument does not fit, a parameter is known neither to fit, the optimizer nor the model, the space is
+        empty or its grid has more than 10⁷ settings, a fold lacks a class, or no member can be made at all; nothing is
+        trained then. What goes wrong in a member (a value that does not fit, divergence, a metric that raises) is
+        written in its row.
     MemoryError
         If the weights of all members do not fit in memory; the message has their size.
 
@@ -245,11 +246,6 @@ def sweep(
     if checkpointer is not None:
         found.save(checkpointer.path)
     return found
-
-
-def check_verbose(verbose: object) -> int:
-    """`verbose` as an integer."""
-    return check_integer("verbose", int(verbose) if isinstance(verbose, bool) else verbose, minimum=0)
 
 
 @dataclass(frozen=True)
@@ -533,7 +529,7 @@ def _without_epochs(recipe: Recipe, index: int) -> Any:
 
 
 def _listener(callbacks: list[Any]) -> Callable[[Run], bool]:
-    """Tells callbacks of an epoch."""
+    """Calls the callbacks after an epoch of a run."""
 
     def tell(run: Run) -> bool:
         event = SweepEvent(run.marks[-1].member, run.fold_number, run.epoch, run.scores[-1], run.parameters)

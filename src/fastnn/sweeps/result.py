@@ -15,6 +15,7 @@ from ..checks import check_integer
 from ..names import listing
 from ..network import Network
 from ..sequential import Sequential
+from ..training.data import take_rows
 from ..training.history import EpochResult, History
 from . import saving
 from .criterion import Criterion
@@ -132,8 +133,6 @@ class SweepResult:
     def best_parameters(self) -> Options:
         """Setting of the best member."""
         return self.parameters[self.best_index]
-
-    best_params = best_parameters
 
     @property
     def best_score(self) -> float:
@@ -318,7 +317,7 @@ class SweepResult:
         """
         if X is None:
             if self._data is None:
-                raise ValueError("X: expected the sweep's rows, which a file does not keep")
+                raise ValueError("X: expected the sweep's rows, which a file does not hold")
             X = self._data.X
         if any(fold.validation is None for fold in self.folds):
             raise ValueError("out_of_fold: the validation data was given apart; use network(i).predict")
@@ -336,8 +335,6 @@ class SweepResult:
         return total / np.where(count == 0.0, np.nan, count)[:, None]
 
     def _predictions(self, index: int, fold: int, X: Any, rows: np.ndarray) -> np.ndarray:
-        from .data import take_rows
-
         part = take_rows(X, rows)
         outcome = self._outcome(index, fold)
         model: Any = outcome.estimator if outcome.estimator is not None else self.network(index, fold)
@@ -373,7 +370,7 @@ class SweepResult:
         finer than accuracy.
         """
         if self._data is None:
-            raise ValueError("select_ensemble needs the sweep's data, which a file does not keep")
+            raise ValueError("select_ensemble needs the sweep's data, which a file does not hold")
         return ensemble_of(self, self._data, check_integer("n_draws", n_draws), check_integer("candidates", candidates))
 
     # Files.
@@ -398,7 +395,7 @@ class SweepResult:
     def pack(self) -> JSON:
         """The result as nested values and arrays; for the package itself."""
         if any(outcome.estimator is not None for row in self.outcomes for outcome in row):
-            raise ValueError("save: members are estimators, which no file of ours holds; pickle best_network")
+            raise ValueError("save: members are estimators, which the format cannot hold; pickle best_network instead")
         refitted = None
         if self._refitted is not None:
             weights, description = self._refitted

@@ -30,8 +30,8 @@ __dir__ = listing(__all__)
 class SweepSearchCV(BaseSearchCV):
     """Search of hyper-parameters by cross-validation, with scikit-learn's interface and attributes.
 
-    What ``GridSearchCV`` and ``RandomizedSearchCV`` do, on the threads of one process: fastnn's estimators train
-    without the interpreter's lock, each on one thread, so that nothing is sent to other processes or copied for them.
+    What ``GridSearchCV`` and ``RandomizedSearchCV`` do, on the threads of one process: fastnn's estimators release the
+    GIL while they train, each on one thread, so that nothing is copied or sent to other processes.
     In a Pipeline the steps before the last are fitted once for each fold and setting of their own.
 
     Parameters
@@ -46,7 +46,7 @@ class SweepSearchCV(BaseSearchCV):
     cv, scoring, refit, error_score, return_train_score
         As for ``sklearn.model_selection.GridSearchCV``: any splitter; one scorer or several; the name by which to
         refit, or a function.
-    threads : int, optional
+    n_threads : int, optional
         Workers; None is the current limit of the BLAS libraries.
     verbose : int, default=0
     random_state : int, RandomState or None, default=None
@@ -78,11 +78,11 @@ class SweepSearchCV(BaseSearchCV):
         **BaseSearchCV._parameter_constraints,
         "space": [dict, list],
         "n_iter": [Interval(Integral, 1, None, closed="left"), None],
-        "threads": [Interval(Integral, 1, None, closed="left"), None],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
     }
 
-    # What the base class has as parameters, and joblib's configuration decides here.
+    # Parameters of the base class; here joblib's configuration, which `fit` sets, decides.
     n_jobs = None
     pre_dispatch = "2*n_jobs"
 
@@ -98,7 +98,7 @@ class SweepSearchCV(BaseSearchCV):
         verbose: int = 0,
         error_score: Any = np.nan,
         return_train_score: bool = False,
-        threads: int | None = None,
+        n_threads: int | None = None,
         random_state: Any = None,
     ) -> None:
         self.estimator = estimator
@@ -110,7 +110,7 @@ class SweepSearchCV(BaseSearchCV):
         self.verbose = verbose
         self.error_score = error_score
         self.return_train_score = return_train_score
-        self.threads = threads
+        self.n_threads = n_threads
         self.random_state = random_state
 
     def fit(self, X: Data, y: ArrayLike | None = None, **params: Any) -> Self:
@@ -142,7 +142,7 @@ class SweepSearchCV(BaseSearchCV):
         try:
             with (
                 blas_held_to_one_thread(),
-                joblib.parallel_config(backend="threading", n_jobs=self.threads or blas_threads()),
+                joblib.parallel_config(backend="threading", n_jobs=self.n_threads or blas_threads()),
             ):
                 super().fit(X, y, **params)
         finally:
@@ -155,7 +155,7 @@ class SweepSearchCV(BaseSearchCV):
         evaluate_candidates(self._candidates())
 
     def _candidates(self) -> list[Options]:
-        # Draws from the bits of the RandomState.
+        # A Generator on the RandomState's own stream.
         generator = np.random.Generator(check_random_state(self.random_state)._bit_generator)
         spaces = [self.space] if isinstance(self.space, Mapping) else list(self.space)
         if len(spaces) == 1:

@@ -33,6 +33,7 @@ __all__ = [
     "class_weights",
     "hold_out",
     "stratified_split",
+    "take_rows",
     "training_data",
 ]
 
@@ -150,6 +151,17 @@ def class_weights(
 def labels_of(y: np.ndarray) -> np.ndarray | None:
     """Targets as they are given, where they can only be labels: (N,) of integers, booleans or texts; else None."""
     return y if y.ndim == 1 and y.dtype.kind in "biuOSU" else None
+
+
+def take_rows(values: Any, rows: np.ndarray) -> Any:
+    """Some rows of an array, a DataFrame, an Arrow table, a sparse matrix or a list."""
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    if hasattr(values, "tocsr"):
+        return values.tocsr()[rows]
+    if hasattr(values, "schema") and hasattr(values, "take"):  # of Arrow
+        return values.take(rows)
+    return values[rows] if hasattr(values, "shape") else np.asarray(values)[rows]
 
 
 def stratified_split(

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import optimizers
 from .._typing import ArrayLike, Data
-from ..checks import check_flag, check_integer, check_number, check_seed, check_threads
+from ..checks import check_flag, check_integer, check_number, check_seed, check_threads, check_verbose
 from ..metrics import Metrics
 from ..optimizers import Optimizer, Solver
 from ..schedules import Schedule
@@ -130,9 +130,8 @@ class FitOptions(TrainingOptions):
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "shuffle")}
         defaults = {name: value.value for name, value in given.items() if isinstance(value, _Default)}
         self._set({**defaults, "passed": frozenset(given.keys() - defaults.keys())})
-        verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
         checked: dict[str, object] = {"epochs": check_integer("epochs", self.epochs)}
-        checked["verbose"] = check_integer("verbose", verbose, minimum=0)
+        checked["verbose"] = check_verbose(self.verbose)
         checked["callbacks"] = tuple(check_callbacks(self.callbacks))
         self._set(checked)
         super().__post_init__()

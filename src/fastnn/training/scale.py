@@ -9,14 +9,14 @@ from ..network import Network
 
 __all__ = ["scale_warning"]
 
-#: Root mean squares of targets that need no remark.
+#: Root mean squares of targets between which there is no warning.
 SCALES = 1e-2, 1e2
 #: The least R² of a fit that is not poor.
 FAIR = 0.5
 
 
 def scale_warning(net: Network, X: Rows, y: np.ndarray, w: np.ndarray | None, threads: int | None) -> str | None:
-    """What to say of a training whose targets are far from the scale of 1, where it has not come near them.
+    """A warning where targets far from the scale of 1 are fitted poorly.
 
     Parameters
     ----------
@@ -41,6 +41,6 @@ def scale_warning(net: Network, X: Rows, y: np.ndarray, w: np.ndarray | None, th
     if r2 >= FAIR:
         return None
     return (
-        f"the targets' scale is {scale:.2g}, far from 1, which a network's outputs begin with, and R² on the training "
-        f"rows is {r2:.2g}"
+        f"poor fit: R² on the training rows is {r2:.2g}, and the targets' scale is {scale:.2g}, far from 1, "
+        "the scale of a new network's outputs"
     )

@@ -318,7 +318,7 @@ class Trainer:
         return self.state.history
 
     def warn_of_scale(self) -> None:
-        """Say so where targets far from the scale of 1 have not been learnt."""
+        """Warn of a poor fit of targets that are far from the scale of 1."""
         if isinstance(self._data, Dataset) and self.state.epoch:
             text = scale_warning(self.net, *self._data.training_part(), self._threads)
             if text is not None:
