@@ -167,7 +167,7 @@ def model_of_two(width: int, seed: int) -> fnn.Sequential:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"cv": None}, ValueError, "expected one of cv, validation_data and validation_split .* got none"),
+        ({"cv": None}, ValueError, "expected one of cv, validation_data and validation_split, got none"),
         ({"validation_split": 0.2}, ValueError, "got cv and validation_split"),
         ({"cv": 1}, ValueError, "cv must be an integer >= 2"),
         ({"cv": "five"}, TypeError, "cv must be an integer, a splitter or a list"),

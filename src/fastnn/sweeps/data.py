@@ -256,7 +256,7 @@ def folds_of(
     given = [name for name, it in (("cv", cv), ("validation_data", validation_data), ("validation_split", split)) if it]
     if len(given) != 1:
         what = "none" if not given else " and ".join(given)
-        raise ValueError(f"expected one of cv, validation_data and validation_split to compare members by, got {what}")
+        raise ValueError(f"expected one of cv, validation_data and validation_split, got {what}")
     if validation_data is not None:
         return [Fold(None, None)]
     if split:

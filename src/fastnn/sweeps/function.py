@@ -277,7 +277,7 @@ class _Job:
         if isinstance(self.model, EstimatorModel):
             for name in ("epochs", "patience", "halving", "ensemble"):
                 if getattr(arguments, name) is not None:
-                    raise ValueError(f"{name}: the model is an estimator, whose training is one piece")
+                    raise ValueError(f"{name}: the model is an estimator, which is not trained by epochs")
         self.settings = settings_of(space, arguments.n, np.random.default_rng([seed, 0]))
         self.fold_generator = np.random.default_rng([seed, 1])
         self.recipes: list[Recipe | None] = []

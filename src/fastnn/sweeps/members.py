@@ -111,7 +111,7 @@ class FunctionModel:
         for name, value in parameters.items():
             taken = name in self.names
             if name in NOT_OF_MEMBERS and not taken:
-                raise UnknownParameterError(f"{place}: {name!r} is the same for all members, none of their parameters")
+                raise UnknownParameterError(f"{place}: {name!r} is the same for all members, and cannot be a parameter")
             if name in OF_FIT:
                 if taken:  # its seed, for instance, is the network's and the order's
                     model[name] = value

@@ -1,4 +1,4 @@
-"""What a sweep has found."""
+"""The result of a sweep."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ class SweepResult:
                 return _network(description, weights, None)
             return self._refitted
         if len(self.folds) > 1:
-            raise ValueError("best_network: the sweep was not refitted on all rows; network(i, fold) gives its parts")
+            raise ValueError("best_network: the sweep was not refitted on all rows; see network(i, fold)")
         estimator = self.outcomes[index][0].estimator
         return self.network(index) if estimator is None else estimator
 

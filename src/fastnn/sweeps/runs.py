@@ -43,13 +43,13 @@ class Weights:
         return cls(net.theta.copy(), net.state.copy())
 
     def give(self, net: Network) -> None:
-        """Let a network have them."""
+        """Copy them into a network."""
         net.theta[...], net.state[...] = self.theta, self.state
 
 
 @dataclass(eq=False)
 class Outcome:
-    """What came of a setting on a fold.
+    """The outcome of a setting on a fold.
 
     Attributes
     ----------

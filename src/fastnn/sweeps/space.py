@@ -1,4 +1,4 @@
-"""What is searched: spaces of parameters, and the settings that are made of them."""
+"""Search spaces, and the settings that are drawn from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who goes on: all members to their end, successive halving, Hyperband."""
+"""Which members go on: all to their end, successive halving, Hyperband."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Plan(Protocol):
         """The tasks to begin with."""
 
     def done(self, run: Run) -> list[Task]:
-        """A task has been trained; the tasks that come of it."""
+        """A task has been trained; returns the tasks that follow."""
 
 
 @runtime_checkable
@@ -225,7 +225,7 @@ def plan_of(halving: object, members: Sequence[list[Run]], metric: Criterion) ->
     if any(run.recipe.is_whole for runs in members for run in runs):
         raise ValueError("halving needs members with epochs, not estimators or full-batch solvers")
     if len(lengths) != 1 or any(len(run.marks) != 1 for runs in members for run in runs):
-        raise ValueError("halving: epochs are what it deals out, they cannot be a parameter of the space")
+        raise ValueError("halving sets the epochs of each member, they cannot be a parameter of the space")
     epochs = lengths.pop()
     brackets = []
     if isinstance(halving, Hyperband):

@@ -1,4 +1,4 @@
-"""Worker threads that train runs from a common queue; the compiled loops need no interpreter lock."""
+"""Worker threads that train runs from a common queue; compiled loops release the GIL."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .stopping import Plan, Task
 __all__ = ["Control", "train_all"]
 __dir__ = listing(__all__)
 
-#: Seconds between two looks of the main thread at how the sweep goes.
+#: Seconds between the main thread's checks of the sweep.
 TICK = 0.1
 
 
 class Control:
-    """What workers and the main thread tell each other.
+    """State that the workers and the main thread share.
 
     Parameters
     ----------
