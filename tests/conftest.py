@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import knobs
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ import fastnn as fnn
 # Bytes between the parts of the engine's workspaces, checked after each call; read when the engine is first
 # imported.
 os.environ.setdefault("FASTNN_RED_ZONE", "64")
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # other processes take their time
+hypothesis.settings.load_profile("no deadline")
 
 BACKENDS = ["compiled", "reference"]
 OTHER_SETS = pytest.StashKey[Runs]()

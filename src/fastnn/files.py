@@ -118,6 +118,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def _check_target(path: str | os.PathLike[str]) -> Path:
     """The file that is to be replaced or made."""
     target = Path(os.path.realpath(path))  # through a symbolic link: the link stays
+    try:
+        os.stat(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise  # a name that is too long, a folder that may not be searched: pathlib hides them since Python 3.14
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     if target.exists() and not target.is_file():

@@ -259,7 +259,9 @@ def _phase(cycle: str, moments: np.ndarray) -> np.ndarray:
     months, years = moments.astype("datetime64[M]"), moments.astype("datetime64[Y]")
     if cycle == "month":
         return np.asarray((months.astype(np.int64) % 12) / 12.0)
-    length = ((years + 1).astype("datetime64[D]") - years.astype("datetime64[D]")) / np.timedelta64(1, "D")
+    length = (
+        (years + np.timedelta64(1, "Y")).astype("datetime64[D]") - years.astype("datetime64[D]")
+    ) / np.timedelta64(1, "D")
     return np.asarray((days - years.astype("datetime64[D]")) / np.timedelta64(1, "D") / length)
 
 
