@@ -59,3 +59,33 @@ def test_a_team_that_is_held_up_is_given_up_and_no_bit_changes() -> None:
         alone, share = train()
     assert alone == together
     assert share < 0.5  # of the second worker, in the time of the first, which soon takes all shards
+
+
+SMALL = """
+import os, pathlib
+import numpy as np
+import fastnn as fnn
+
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(150, 4)), rng.integers(0, 3, 150)
+for batch_size in (16, 32, 150):
+    for deterministic in (False, True):
+        bits = set()
+        for threads in (1, 2, 4):
+            layers = [fnn.Dense(10, "tanh"), fnn.Dense(10, "tanh"), fnn.Dense(3)]
+            net = fnn.Sequential(layers, input_size=4, loss="cross_entropy", seed=0)
+            options = {"threads": threads, "deterministic": deterministic, "validation_split": 0.2}
+            net.fit(X, y, batch_size=batch_size, epochs=3, **options)
+            net.evaluate(X, y, threads=threads)
+            net.loss_and_gradient(X, y, threads=threads)
+            bits.add(net.theta.tobytes())
+        assert len(bits) == 1
+tasks = pathlib.Path("/proc/self/task").iterdir()
+print(sum((task / "comm").read_text().strip() == "fastnn" for task in tasks if task.name != str(os.getpid())))
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are listed on Linux only")
+def test_small_networks_take_one_worker() -> None:
+    call = [sys.executable, "-c", SMALL]
+    assert subprocess.run(call, capture_output=True, text=True, check=True).stdout.split() == ["0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -152,6 +153,7 @@ ENTRANCES = {
     "gradient": lambda net, X, y, w: net.gradient(X, y, sample_weight=w),
     "hessian": lambda net, X, y, w: fnn.curvature.hessian(net, X, y, sample_weight=w),
     "Objective": lambda net, X, y, w: fnn.Objective(net, X, y, w),
+    "predict": lambda net, X, y, w: net.predict(X),
     "check_gradient": lambda net, X, y, w: fnn.check_gradient(net, X, y, sample_weight=w),
 }
 X_OF, Y_OF = np.random.default_rng(5).normal(size=(20, 3)), np.arange(20) % 2
@@ -187,8 +189,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("entrance", ENTRANCES)
-@pytest.mark.parametrize("case", REFUSED)
+#: `predict` takes X alone, of any number of rows.
+OF_ROWS = [case for case in REFUSED if case.startswith("X") and case not in ("X short", "X none")]
+
+
+@pytest.mark.parametrize(
+    ("entrance", "case"),
+    [(entrance, case) for entrance in ENTRANCES for case in (REFUSED if entrance != "predict" else OF_ROWS)],
+)
 def test_every_entrance_refuses_the_same(case, entrance) -> None:
     given, error, message = REFUSED[case]
     net = network(dtype="float64")
@@ -228,10 +236,108 @@ def test_every_entrance_takes_the_same(case, entrance) -> None:
     def result(given: dict) -> np.ndarray:
         net = network(dtype="float64")
         found = ENTRANCES[entrance](net, given["X"], given["y"], given["w"])
-        if entrance in ("evaluate", "loss", "gradient", "hessian"):
+        if entrance in ("evaluate", "loss", "gradient", "hessian", "predict"):
             return np.array(list(found.values()) if isinstance(found, dict) else found)
         if entrance == "validation":
             return np.array(net.history["val_loss"])
         return net.theta.copy() if entrance != "Objective" else np.array(found.value(net.theta))
 
     np.testing.assert_allclose(result(TAKEN[case]()), result(_x()), rtol=1e-12, atol=1e-14)
+
+
+# Numbers near the largest.
+
+
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("depth", [0, 1, 4])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the reference
+def test_outputs_that_overflow_are_an_error(depth, loss, dtype, backend) -> None:
+    layers = [*[fnn.Dense(8, "relu")] * depth, fnn.Dense(2)]
+    net = fnn.Sequential(layers, input_size=3, loss=loss, seed=0, dtype=dtype, backend=backend)
+    rng = np.random.default_rng(0)
+    signs = np.where(rng.random((40, 3)) < 0.5, -1.0, 1.0)
+    signs[:5] *= 1e-6
+    X = (float(np.finfo(dtype).max) * signs).astype(dtype)
+    net.theta = 10.0 * net.theta
+    methods = ("predict", "decision_function", *(("predict_proba",) if loss != "squared_error" else ()))
+    text = "X: the network's outputs for row [0-9]+ are not finite: .* too large for " + dtype
+    for method in methods:
+        with pytest.raises(ValueError, match=text):
+            getattr(net, method)(X)
+        with pytest.raises(ValueError, match=text):
+            net.predictor(method)(X)
+        one = net.predictor(method)
+        assert np.isfinite(one(X[0])).all()
+        row = X[np.flatnonzero(~np.isfinite(net.plan.forward(net.theta, X)).all(axis=1))[0]]
+        with pytest.raises(ValueError, match=text):
+            one(row)
+    net.parameters["0.weight"][0, 0] = np.nan
+    with pytest.raises(ValueError, match="theta: the network's parameters are not finite"):
+        net.predict(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("y", [np.arange(60) % 2, np.arange(60) % 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [(), (5,), (20, 20, 20)])
+def test_probabilities_of_classifiers_are_finite_or_an_error(hidden, dtype, y) -> None:
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4)).astype(dtype)
+    huge = (np.sign(rng.normal(size=(10, 4))) * 0.9 * np.finfo(dtype).max).astype(dtype)
+    for activation in ("relu", "tanh"):
+        model = fnn.MLPClassifier(hidden, activation=activation, max_iter=3, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(X, y)
+        for method in (model.predict, model.predict_proba):
+            net = model.network_
+            if np.isfinite(net.plan.forward(net.theta, huge)).all():
+                assert np.isfinite(method(huge)).all()
+            else:
+                assert activation == "relu" or not hidden
+                with pytest.raises(ValueError, match=r"outputs for row [0-9]+ are not finite"):
+                    method(huge)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", [fnn.Adam, fnn.SGD, fnn.RMSProp])
+@pytest.mark.parametrize("way", ["fit", "callbacks", "Trainer", "partial_fit", "batches"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_parameters_whose_outputs_overflow_are_a_divergence(way, optimizer, dtype, backend) -> None:
+    layers = [*[fnn.Dense(8, "relu")] * 4, fnn.Dense(2)]
+    rate = optimizer(1e10 if dtype == "float32" else 1e80)
+    net = fnn.Sequential(layers, input_size=3, loss="squared_error", seed=0, dtype=dtype, backend=backend)
+    X, y, theta = np.ones((64, 3)), np.ones((64, 2)), net.theta.copy()
+    calls = {
+        "fit": lambda: net.fit(X, y, epochs=1, optimizer=rate),
+        "callbacks": lambda: net.fit(X, y, epochs=1, optimizer=rate, callbacks=[lambda result: None]),
+        "Trainer": lambda: list(fnn.Trainer(net, X, y, optimizer=rate).epochs(1)),
+        "partial_fit": lambda: net.partial_fit(X, y, optimizer=rate),
+        "batches": lambda: net.fit([(X, y)], epochs=1, optimizer=rate),
+    }
+    with pytest.raises(fnn.DivergenceError, match="the outputs stopped being finite in epoch 1"):
+        calls[way]()
+    np.testing.assert_array_equal(net.theta, theta)
+    assert np.isfinite(net.predict(X)).all()
+
+
+def test_no_outputs_are_computed_where_they_cannot_overflow(data, monkeypatch) -> None:
+    net = network(fnn.Dense(64, "relu"), fnn.LayerNorm(), fnn.Dense(64, "relu"), fnn.Dense(64, "relu"))
+    monkeypatch.setattr(fnn.training.overflow.Dataset, "some_rows", None)
+    net.fit(*data, epochs=2)
+
+
+def test_estimators_take_objects_that_are_numbers_as_scikit_learn_does() -> None:
+    pytest.importorskip("sklearn")
+    model = fnn.MLPClassifier((5,), max_iter=3, random_state=0)
+    other = fnn.MLPClassifier((5,), max_iter=3, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X_OF.astype(object), Y_OF)
+        other.fit(X_OF, Y_OF)
+    np.testing.assert_array_equal(model.predict_proba(X_OF.astype(object)), other.predict_proba(X_OF))
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        model.predict(np.array([["a", 1.0, 2.0]], dtype=object))

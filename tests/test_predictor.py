@@ -166,11 +166,18 @@ def test_it_outlives_its_network_and_is_not_copied() -> None:
 def test_equal_and_unordered_outputs() -> None:
     net = fnn.Sequential([fnn.Dense(4)], input_size=1, loss="cross_entropy", dtype="float64", seed=0)
     net.parameters["0.weight"] = np.array([[1.0, 2.0, 2.0, -1.0]])
-    predictor, big = net.predictor(), np.array([[1e308], [-1e308], [0.0], [1.0], [-1.0]])
+    predictor, big = net.predictor(), np.array([[8e307], [-8e307], [0.0], [1.0], [-1.0]])
     for row in big:
         assert predictor(row) == net.predict(row[None])[0]
-    net.theta[:] = [1e300, -1e300, 1e300, 0.0, 0.0, np.nan, 0.0, 0.0]  # written past the checks
     np.testing.assert_array_equal(predictor(big), net.predict(big))
+    infinite = np.array([[1e308]])
+    for call in (predictor, net.predict):
+        with pytest.raises(ValueError, match="X: the network's outputs for row 0 are not finite"):
+            call(infinite)
+    net.theta[:] = [1e300, -1e300, 1e300, 0.0, 0.0, np.nan, 0.0, 0.0]  # written past the checks
+    for call in (predictor, net.predict):
+        with pytest.raises(ValueError, match="theta: the network's parameters are not finite"):
+            call(big)
 
 
 def test_threads_share_it() -> None:

@@ -334,6 +334,17 @@ def check_threads(threads: int | None) -> int | None:
     return None if threads is None else min(check_integer("threads", threads), MAX_THREADS)
 
 
+def overflow_message(Z: np.ndarray, theta: np.ndarray) -> str:
+    """What to say of outputs (N, K) that are not all finite, of a network of these parameters."""
+    if not np.isfinite(theta).all():
+        return "theta: the network's parameters are not finite; it has no predictions"
+    row = int(np.isfinite(Z).all(axis=1).argmin())
+    return (
+        f"X: the network's outputs for row {row} are not finite: its features, or the parameters, are too large for "
+        f"{Z.dtype}"
+    )
+
+
 class Moments:
     """Mean and standard deviation (1/Σw) of the columns of rows that come in parts, in float64.
 

@@ -29,6 +29,7 @@ from .checks import (
     check_sample_weight,
     check_seed,
     check_threads,
+    overflow_message,
     plain_values,
     rows_that_count,
 )
@@ -225,7 +226,7 @@ class Network:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit.
+            If an argument does not fit, or features are so large that an output is not finite.
         """
         Z = self.outputs(X, threads)
         return Z[:, 0] if self.n_outputs == 1 else Z
@@ -246,7 +247,7 @@ class Network:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit, or the network is a regression.
+            If an argument does not fit, an output is not finite, or the network is a regression.
         """
         self.loss_function.require_probabilities()
         Z = self.outputs(X, threads)
@@ -284,7 +285,7 @@ class Network:
         Raises
         ------
         ValueError, TypeError
-            If an argument does not fit.
+            If an argument does not fit, or features are so large that an output is not finite.
         """
         return self.decide(self.outputs(X, threads))
 
@@ -578,6 +579,8 @@ class Network:
         if len(rows) == 0:
             return np.empty((0, self.n_outputs), self.dtype)
         Z: np.ndarray = self.plan.forward(self._theta, rows, threads=n_threads, buffers=self._state)
+        if not self.kernels.all_finite.unchecked(Z):
+            raise ValueError(overflow_message(Z, self._theta))
         return Z
 
     def decide(self, Z: np.ndarray) -> np.ndarray:

@@ -38,12 +38,12 @@ RESULTS = {"largest": LARGEST, "positive": POSITIVE, "values": VALUES, "rates": 
 
 
 cdef void largest(const real *z, ptrdiff_t rows, ptrdiff_t n, int64_t *found) noexcept:
-    """Index of the first largest element of each row, or of its first NaN, as NumPy's argmax."""
+    """Index of the first largest element of each row of finite ones, as NumPy's argmax."""
     cdef ptrdiff_t row, j, best
     for row in range(rows):
         best = 0
         for j in range(1, n):
-            if not z[best] >= z[j] and z[best] == z[best]:
+            if z[j] > z[best]:
                 best = j
         found[row] = best
         z += n
@@ -98,7 +98,8 @@ cdef class Predictor:
             rows = self.rows_of(&view)
             if rows <= 0:
                 return self.plain(X, out)
-            return self.answer(view.buf, self.source_of(&view), rows, view.ndim == 1, out)
+            result = self.answer(view.buf, self.source_of(&view), rows, view.ndim == 1, out)
+            return self.plain(X, out) if result is NotImplemented else result
         finally:
             PyBuffer_Release(&view)
 
@@ -125,13 +126,15 @@ cdef class Predictor:
         return 0
 
     cdef object answer(self, void *x, int source, ptrdiff_t rows, bint one, out):
-        """The result for checked rows."""
+        """The result for checked rows; NotImplemented where outputs are not finite."""
         cdef Py_buffer view
         cdef void *z
         cdef int64_t label = 0
         cdef double value = 0.0
         if one and self.flat and out is None:
             z = self.forward.run(x, source, rows)
+            if not fnn_call_all_finite(active(), self.single, self.n_out * rows, z):
+                return NotImplemented
             self.finish(z, rows, &label if self.kind in (LARGEST, POSITIVE) else <void *>&value)
             if self.kind in (LARGEST, POSITIVE):
                 return label
@@ -141,6 +144,8 @@ cdef class Predictor:
         self.take_buffer(out, &view, rows, one)
         try:
             z = self.forward.run(x, source, rows)
+            if not fnn_call_all_finite(active(), self.single, self.n_out * rows, z):
+                return NotImplemented
             self.finish(z, rows, view.buf)
         finally:
             PyBuffer_Release(&view)

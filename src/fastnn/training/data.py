@@ -273,6 +273,11 @@ class Dataset:
             return self.X, self.y, self.weight
         return self.X[self.rows], self.y[self.rows], None if self.weight is None else self.weight[self.rows]
 
+    def some_rows(self, count: int) -> Rows:
+        """About so many of the rows to train on, evenly spread; all where they are fewer."""
+        step = max(1, self.n_rows // count)
+        return self.X[::step] if self.rows is None else self.X[self.rows[::step]]
+
     def parts(self) -> Iterator[tuple[Rows, np.ndarray | None]]:
         """The rows to train on, for ``net.begin_training``: a block at a time, where they are not all."""
         if self.rows is None:
@@ -409,6 +414,7 @@ class Stream:
         self.validation: Dataset | None = None
         self.once = isinstance(source, Iterator)
         self.length = steps or (len(source) if hasattr(source, "__len__") else 0)
+        self.last: Rows | None = None  # those of the batch that was given last
         self._held: list[Any] = []  # batches of an iterator that were read before training
         self._open: Iterator[Any] | None = None  # with `steps`: where the next epoch goes on
 
@@ -430,7 +436,9 @@ class Stream:
             batches = itertools.islice(self._going_on(), self.steps)
         number = 0
         for number, item in enumerate(batches, start=1):
-            yield self._checked(item, number)
+            batch = self._checked(item, number)
+            self.last = batch[0]
+            yield batch
         if number == 0:
             raise ValueError("X: expected at least one batch from the iterator, got none")
 

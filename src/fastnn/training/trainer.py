@@ -24,6 +24,7 @@ from .data import Dataset, Scoring, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, series_names
 from .kfac import Factors
 from .options import TrainingOptions
+from .overflow import overflows
 from .passes import (
     USUAL,
     ArrayPass,
@@ -349,7 +350,8 @@ class Trainer:
         ------
         DivergenceError
             If the loss, the parameters, the running statistics or the optimizer's moments stop being finite, as the
-            latter do where squares of gradients overflow (above 1.8e19 in float32). The network has the parameters of
+            latter do where squares of gradients overflow (above 1.8e19 in float32), or the outputs after the n-th epoch
+            are not. The network has the parameters of
             the end of the last good epoch, and the trainer cannot go on usefully without a smaller learning rate.
         ValueError, TypeError
             If a batch of an iterator does not fit.
@@ -397,6 +399,8 @@ class Trainer:
             try:
                 passed, seconds = self._timed_pass(count)
                 what = self._not_finite(passed.result)
+                if not what and done + count == n and overflows(net, self._data, self._threads):
+                    what = "outputs"
                 records = [] if what else self._record(passed, seconds)
             except BaseException as error:  # a signal's handler may raise between any two lines
                 start.restore_run(state, order)
