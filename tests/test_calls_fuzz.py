@@ -107,6 +107,7 @@ FIT: dict[str, Any] = {
     "validation_split": 0.0,
     "metrics": None,
     "train_metrics": False,
+    "record_norms": False,
     "l1": 0.0,
     "l2": 0.0,
     "clip_norm": None,

@@ -218,7 +218,7 @@ def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size steps_per_epoch shuffle sample_weight class_weight validation_data "
         "validation_split metrics train_metrics l1 l2 clip_norm clip_value callbacks verbose threads deterministic "
-        "seed resume"
+        "record_norms seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
@@ -245,6 +245,7 @@ def test_signature_of_fit() -> None:
         "verbose": "0",
         "threads": "None",
         "deterministic": "False",
+        "record_norms": "False",
         "seed": "None",
         "resume": "False",
     }

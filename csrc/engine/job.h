@@ -74,6 +74,7 @@ typedef struct {
     double *losses;    /* one for every epoch, or one */
     double *correct;   /* the share of the weight that is classified correctly; as losses */
     double *penalties; /* of training: the part of the losses that is penalty */
+    double *norms;     /* of training, (epochs, n_ops, 2, 3): see train.h; zeros before, or NULL: not wanted */
     ptrdiff_t epochs_done;
     int status; /* enum fnn_status */
 } fnn_results;
@@ -98,6 +99,7 @@ typedef struct {
     size_t gradients, gradient_bytes; /* offset of the shards' gradients; bytes of each */
     size_t products, product_bytes;   /* the same of the workers' sums of products */
     size_t preconditioned[3];         /* of kfac: the gradient, G⁻¹'s product and A⁻¹'s */
+    size_t before;                    /* with norms: the parameters before the batch */
     size_t reports;                   /* n_shards of fnn_report */
 } fnn_workspace;
 

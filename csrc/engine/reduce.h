@@ -130,6 +130,10 @@ static void FN(sweep_part)(fnn_job *job, int part, enum FN(action) action, int s
     s.sum = FN(gradient_of)(job, 0) + s.begin;
     if (summed && s.n_shards > 1)
         s.n_shards = 1, s.shards[0] = s.sum;
+    if (job->results.norms && s.n_shards == 1 && s.shards[0] != s.sum) { /* where they are looked for */
+        memcpy(s.sum, s.shards[0], (size_t)(end - s.begin) * sizeof(REAL));
+        s.shards[0] = s.sum;
+    }
     const ptrdiff_t block = s.n_shards == 1 ? end - s.begin : 2048;
     for (int i = 0; i < (alike ? 1 : plan->n_segments); i++) {
         const fnn_segment *segment = alike ? &all : plan->segments + i;

@@ -4,7 +4,8 @@
  * of the whole gradient before. */
 static int FN(updates_in_backward)(const fnn_job *job)
 {
-    int yes = job->schedule.n_shards == 1 && !(job->train.clip_norm < INFINITY) && !job->train.inverses;
+    int yes = job->schedule.n_shards == 1 && !(job->train.clip_norm < INFINITY) && !job->train.inverses &&
+              !job->results.norms;
     for (int i = 0; i < job->plan->n_ops; i++)
         yes &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
     return yes;
@@ -69,12 +70,41 @@ static int FN(apply_step)(fnn_job *job, const FN(memory) * memory, int worker, d
 
 /* Sums over an epoch's batches, of worker 0. */
 typedef struct {
-    double loss, weight, correct, penalty;
+    double loss, weight, correct, penalty, updates;
 } FN(epoch);
+
+static double *FN(norms_of)(const fnn_job *job, ptrdiff_t epoch)
+{
+    return job->results.norms + 6 * job->plan->n_ops * epoch;
+}
+
+/* Adds, for every op's weight and bias, the squared norms of the gradient (l2 included, not l1, before it is clipped),
+ * of the step, and of the parameters before it. By worker 0 after the update: the sum of the shards' gradients is in
+ * shard 0's, which is its own, and the other workers only read θ now. */
+static void FN(add_norms)(const fnn_job *job, const fnn_terms *of_step, double *norms)
+{
+    const REAL *g = FN(gradient_of)(job, 0);
+    REAL *before = FN(parameters_before)(job);
+    for (int i = 0; i < job->plan->n_ops; i++) {
+        const fnn_op *op = job->plan->ops + i;
+        for (int bias = 0; bias < 2; bias++, norms += 3) {
+            const int weights = !bias && op->kind == FNN_DENSE;
+            const ptrdiff_t at = bias ? op->bias : op->weight, n = weights ? op->n_in * op->n_out : op->n_out;
+            const fnn_terms gradient = {of_step->scale, 0, weights ? of_step->l2 : 0, 1, INFINITY};
+            const fnn_terms difference = {1, 0, -1, 1, INFINITY}, plain = {1, 0, 0, 1, INFINITY};
+            if (at < 0)
+                continue;
+            norms[0] += KERNELS(job)->gradient_norm2(n, &gradient, before + at, g + at);
+            norms[1] += KERNELS(job)->gradient_norm2(n, &difference, before + at, FN(theta_at)(job, at));
+            norms[2] += KERNELS(job)->gradient_norm2(n, &plain, before + at, before + at);
+        }
+    }
+    memcpy(before, job->theta, (size_t)job->plan->n_parameters * sizeof(REAL));
+}
 
 /* After a batch's update, by worker 0. */
 static void FN(record_batch)(fnn_job *job, const FN(memory) * memory, const FN(sums) * sum, int64_t number,
-                             FN(epoch) * epoch)
+                             const fnn_terms *terms, FN(epoch) * epoch)
 {
     const int penalised = job->objective.l1 != 0 || job->objective.l2 != 0;
     epoch->correct += sum->correct;
@@ -84,6 +114,9 @@ static void FN(record_batch)(fnn_job *job, const FN(memory) * memory, const FN(s
     epoch->loss += sum->loss + penalty;
     epoch->penalty += penalty;
     epoch->weight += sum->weight;
+    epoch->updates++;
+    if (job->results.norms)
+        FN(add_norms)(job, terms, FN(norms_of)(job, job->results.epochs_done));
     job->train.step = number + 1;
     for (int i = 0; i < job->plan->n_ops; i++)
         if (job->plan->ops[i].kind == FNN_BATCH_NORM)
@@ -97,6 +130,8 @@ static void FN(record_epoch)(fnn_job *job, ptrdiff_t at, const FN(epoch) * epoch
     results->losses[at] = weight > 0 ? epoch->loss / weight : 0;
     results->correct[at] = weight > 0 ? epoch->correct / weight : 0;
     results->penalties[at] = weight > 0 ? epoch->penalty / weight : 0;
+    for (int i = 0; results->norms && epoch->updates > 0 && i < 6 * job->plan->n_ops; i++)
+        FN(norms_of)(job, at)[i] /= epoch->updates;
     results->epochs_done = at + 1;
 }
 
@@ -125,7 +160,7 @@ static int FN(train_batch)(fnn_job *job, FN(memory) * memory, int worker, FN(bat
     if (fnn_meet(job))
         return 1;
     if (worker == 0)
-        FN(record_batch)(job, memory, &sum, batch->number, epoch);
+        FN(record_batch)(job, memory, &sum, batch->number, &step.terms, epoch);
     batch->number += sum.weight > 0;
     return 0;
 }
@@ -148,10 +183,12 @@ static void FN(train)(fnn_job *job, int worker)
     const ptrdiff_t rows = job->data.rows;
     const int in_backward = FN(updates_in_backward)(job);
     const double *rates = train->rates; /* one for every batch */
+    if (worker == 0 && job->results.norms)
+        memcpy(FN(parameters_before)(job), job->theta, (size_t)job->plan->n_parameters * sizeof(REAL));
     /* each worker counts for itself: worker 0 writes train.step */
     FN(batch) batch = {.number = train->step, .with_gradient = 1};
     for (ptrdiff_t at = 0; at < train->epochs; at++) {
-        FN(epoch) epoch = {0, 0, 0, 0};
+        FN(epoch) epoch = {0, 0, 0, 0, 0};
         batch.index = job->data.order ? job->data.order + at * rows : NULL;
         for (batch.first = 0; batch.first < rows; batch.first += train->batch) {
             batch.rows = rows - batch.first < train->batch ? rows - batch.first : train->batch;

@@ -238,6 +238,9 @@ static void FN(take_all)(fnn_job *job, fnn_arena *arena)
         w->preconditioned[i] = arena->at;
         fnn_take(arena, "K-FAC's gradient", (size_t)parameters * sizeof(REAL));
     }
+    w->before = arena->at;
+    if (job->results.norms)
+        fnn_take(arena, "parameters before", (size_t)parameters * sizeof(REAL));
     w->reports = arena->at;
     fnn_take(arena, "reports", (size_t)shards * sizeof(fnn_report));
 }
@@ -279,6 +282,11 @@ static REAL *FN(products_of)(const fnn_job *job, int worker)
 static REAL *FN(preconditioned)(const fnn_job *job, int which)
 {
     return (REAL *)(void *)(job->workspace.start + job->workspace.preconditioned[which]);
+}
+
+static REAL *FN(parameters_before)(const fnn_job *job)
+{
+    return (REAL *)(void *)(job->workspace.start + job->workspace.before);
 }
 
 static fnn_report *FN(report)(const fnn_job *job, int shard)

@@ -303,6 +303,10 @@ class TrainResult(NamedTuple):
         those of the last finished step, the optimizer's state too where the engine is the compiled one.
     penalties : tuple of float
         Per completed epoch, the part of its loss that is penalty.
+    norms : tuple
+        Where they were asked for, per completed epoch and parameter array (every op's weight, then its bias) the means
+        over the updates of three squared norms: of the gradient, l2 included, without l1 and before it is clipped; of
+        the step; of the parameters before it.
     """
 
     losses: tuple[float, ...]
@@ -311,6 +315,7 @@ class TrainResult(NamedTuple):
     status: str
     error: BaseException | None = None
     penalties: tuple[float, ...] = ()
+    norms: Sequence[Sequence[Sequence[float]]] = ()
 
 
 def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    *("COLOURS", "new_axes", "new_figure", "plot_histories", "plot_history", "plot_spectrum", "plot_statistics"),
+    *(
+        "COLOURS",
+        "new_axes",
+        "new_figure",
+        "plot_histories",
+        "plot_history",
+        "plot_norms",
+        "plot_spectrum",
+        "plot_statistics",
+    ),
     "save_figure",
 ]
 __dir__ = listing(__all__)
@@ -36,6 +45,8 @@ _PARTS = {
 _SCORES = {"accuracy": "accuracy", "r2": "R²"}
 #: Series that have no panel of their own.
 _NOT_METRICS = {"epoch", "loss", *_SCORES, "mse", "mae", "deviance", "learning_rate", "seconds"}
+#: Kinds of series that each parameter has one of; see :func:`plot_norms`.
+_NORMS = {"gradient_norm": "norm of the gradient", "update_ratio": "‖Δθ‖ / ‖θ‖"}
 _NOT_METRICS |= {"gradient_norm", "step", "damping", "evaluations"}
 
 
@@ -144,6 +155,7 @@ def _metric_names(history: Series) -> list[str]:
     """Further series of rows of the data, without their prefixes."""
     keys = history.keys() if hasattr(history, "keys") else ()
     found = {key.removeprefix("val_").removeprefix("test_") for key in keys if isinstance(key, str)} - _NOT_METRICS
+    found = {name for name in found if not name.startswith(tuple(f"{kind}/" for kind in _NORMS))}
     return [name for name in sorted(found) if _curves(history, name)]
 
 
@@ -434,3 +446,58 @@ def plot_statistics(
     if path is not None:
         save_figure(figure, path)
     return drawn
+
+
+def plot_norms(
+    history: Mapping[str, Sequence[Any]], path: str | os.PathLike[str] | None = None, *, title: str | None = None
+) -> np.ndarray:
+    """Draw the norms of gradients and the relative updates of all parameters over the epochs.
+
+    Parameters
+    ----------
+    history : History or mapping
+        Of ``net.fit(..., record_norms=True)``.
+    path : str or path-like, optional
+        Where to save the figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg`` …).
+    title : str, optional
+
+    Returns
+    -------
+    ndarray of matplotlib.axes.Axes
+        The two panels of a new figure, by pyplot unless it goes to a file, on logarithmic axes: weights are drawn as
+        lines, biases dashed, in colours from the first layer to the last.
+
+    Raises
+    ------
+    ValueError
+        If the history has no such series or no epochs, or matplotlib cannot write the format that the suffix names.
+    ImportError
+        If matplotlib is not installed (``pip install "fastnn[cli]"``).
+    """
+    names = [key.split("/", 1)[1] for key in history.keys() if key.startswith("gradient_norm/")]  # noqa: SIM118
+    if not names or not len(history[f"gradient_norm/{names[0]}"]):
+        raise ValueError("history has no norms: train with record_norms=True")
+    layers = list(dict.fromkeys(name.split(".")[0] for name in names))
+    figure: Any = new_figure((7.0, 7.0), path is not None)
+    from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
+
+    panels: np.ndarray = figure.subplots(2, 1, sharex=True)
+    for axis, (kind, label) in zip(panels, _NORMS.items(), strict=True):
+        for name in names:
+            values = np.array(history[f"{kind}/{name}"], float)
+            x = history["epoch"] if "epoch" in history else range(1, len(values) + 1)
+            colour = colormaps["viridis"](0.9 * layers.index(name.split(".")[0]) / max(1, len(layers) - 1))
+            style = "--" if name.endswith((".bias", ".beta")) else "-"
+            shown = np.where((values > 0.0) & np.isfinite(values), values, math.nan)
+            axis.plot(x, shown, style, color=colour, label=name, marker="o" if len(values) == 1 else None)
+        axis.set(yscale="log", ylabel=f"{label} (log scale)")
+        axis.grid(True, alpha=0.3)
+    panels[1].set_xlabel("epoch")
+    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    if title is not None:
+        panels[0].set_title(title)
+    if path is not None:
+        save_figure(figure, path)
+    return panels

@@ -140,6 +140,7 @@ class Sequential(Network):
         verbose: int = 0,
         threads: int | None = None,
         deterministic: bool = False,
+        record_norms: bool = False,
         seed: Seed = None,
         resume: bool = False,
     ) -> History:
@@ -210,6 +211,11 @@ class Sequential(Network):
             Make the result independent of `threads`, bit for bit, on one machine. Each batch is then summed in
             one, two or four parts, as its size and the network's say, by no more threads than that; with batch norm,
             and for validation data, by one. Otherwise the same number of threads gives the same bits.
+        record_norms : bool, default=False
+            Record for each parameter, by its name, the series ``gradient_norm/0.weight``, ‖g‖ with l2 and without l1,
+            before clipping, and ``update_ratio/0.weight``, ‖Δθ‖ / ‖θ‖ with θ from before the update. Norms are
+            √(mean over the epoch's updates of the squared norms). No parameter changes by it; an epoch takes longer,
+            by one to three more passes over the parameters for every batch. ``history.plot_norms()`` draws them.
         seed : int, numpy.random.Generator or None, default=None
             Of the shuffling and of `validation_split`; None continues the network's own generator.
         resume : bool, default=False
@@ -257,6 +263,7 @@ class Sequential(Network):
             verbose=verbose,
             threads=threads,
             deterministic=deterministic,
+            record_norms=record_norms,
             seed=seed,
             resume=resume,
         )

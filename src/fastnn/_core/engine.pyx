@@ -146,12 +146,14 @@ cdef class Plan:
     cdef readonly object dtype
     cdef bint classifies, takes_labels
     cdef object loss  # the class that describes it
+    cdef list arrays  # indices of the weights and biases that there are, 2 i and 2 i + 1 of op i
     cdef Workspace spare
 
     def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
                   double label_smoothing=0.0):
         cdef Lowered lowered = lowered_once(tuple(ops), n_parameters, loss, dtype, label_smoothing)
         self.lowered, self.plan, self.shape, self.dtype = lowered, lowered.plan, lowered.shape, lowered.dtype
+        self.arrays = [2 * i + k for i, op in enumerate(ops) for k, at in enumerate((op.weight, op.bias)) if at >= 0]
         self.n_buffers, self.loss = lowered.n_buffers, lowered.loss
         self.classifies, self.takes_labels = lowered.loss.classifies, lowered.loss.takes_labels
         self.plan.input_scale = 1.0 if input_scale is None else input_scale
@@ -196,7 +198,7 @@ cdef class Plan:
     def train(self, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
               bint deterministic=False, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
-              ptrdiff_t epochs=1, subset=None):
+              ptrdiff_t epochs=1, subset=None, bint record_norms=False):
         """Whole epochs, in place on theta and moments; see the reference."""
         cdef fnn_job job
         cdef fnn_rule rule
@@ -251,13 +253,17 @@ cdef class Plan:
         job.results.losses = <double *>address("losses", outcome[0], "d", max(epochs, 1), True)
         job.results.correct = <double *>address("correct", outcome[1], "d", max(epochs, 1), True)
         job.results.penalties = <double *>address("penalties", outcome[2], "d", max(epochs, 1), True)
+        norms = np.zeros((max(epochs, 1) if record_norms else 0, 2 * self.plan.n_ops, 3))
+        if record_norms:
+            job.results.norms = <double *>address("norms", norms, "d", norms.size, True)
         errors = []
         self.execute(&job, self.engine.train, batch_size, threads, errors, deterministic)
         done = job.results.epochs_done
         return TrainResult(
             tuple(outcome[0, :done].tolist()), tuple(outcome[1, :done].tolist()) if self.classifies else None,
             job.train.step, "interrupted" if errors else "diverged" if job.results.status == FNN_DIVERGED else "ok",
-            errors[0] if errors else None, tuple(outcome[2, :done].tolist()))
+            errors[0] if errors else None, tuple(outcome[2, :done].tolist()),
+            tuple(norms[:done, self.arrays].tolist()))
 
     def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, buffers=None, bint training=False,
                   threads=1, into=None):

@@ -109,6 +109,7 @@ cdef extern from "engine/engine.h" nogil:
         double *losses
         double *correct
         double *penalties
+        double *norms
         ptrdiff_t epochs_done
         int status
 

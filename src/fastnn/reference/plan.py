@@ -25,6 +25,7 @@ from .arguments import check_array
 from .linearize import Linearization, linearize
 from .losses import KERNELS
 from .ops import Pass, make_ops
+from .optim import gradient_norm2
 from .sparse import SparseRows
 from .update import Inverses, Penalties, penalty, update
 
@@ -307,6 +308,7 @@ class Plan:
         l2_over_weight_sum: bool = False,
         epochs: int = 1,
         subset: np.ndarray | None = None,
+        record_norms: bool = False,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and moments change in place.
 
@@ -351,6 +353,8 @@ class Plan:
         subset : ndarray (m,) of int64, optional
             The rows that `order` is made of, in place of all: what the compiled engine decides by a sample of X it then
             decides as if ``X[subset]`` were all rows, so that the result has the same bits.
+        record_norms : bool, default=False
+            Whether the result has `norms`.
 
         Returns
         -------
@@ -389,11 +393,12 @@ class Plan:
         orders: Iterable[np.ndarray | None] = repeat(None, epochs) if order is None else order
         rates = repeat(optimizer.learning_rate) if learning_rates is None else iter(learning_rates.tolist())
         done: list[tuple[float, float, float]] = []
+        norms: list[list[list[float]]] = []
         status = "ok"
         # A run that diverges says so by its status; NumPy's warnings on the way there would only repeat it.
         with np.errstate(all="ignore"), _Interruption() as interruption:
             for rows in orders:
-                epoch = _Epoch()
+                epoch, squares = _Epoch(), []
                 for batch in self._batches(X, y, sample_weight, rows, batch_size, rates):
                     ridge = l2 / batch.weight_sum if l2_over_weight_sum else l2
                     run = Pass(buffers, True, step)
@@ -403,18 +408,23 @@ class Plan:
                         status = "diverged"
                         break
                     hits = self._hits(found.outputs, batch)
-                    limits = Penalties(l1, ridge, clip_norm, clip_value)
+                    limits, before = Penalties(l1, ridge, clip_norm, clip_value), theta.copy()
                     self._step(theta, moments, found, optimizer, batch.learning_rate, limits, preconditioner, run)
                     step += 1
+                    if record_norms and found.gradient is not None:
+                        squares.append(self._squared_norms(before, theta, found.gradient, ridge))
                     epoch.add(batch.weight_sum, found.loss + penalised, penalised, hits)
                 if status == "diverged":
                     break
                 done.append(epoch.means())
+                if record_norms:
+                    arrays = sum((op.weight >= 0) + (op.bias >= 0) for op in self.ops)
+                    norms.append((np.mean(squares, axis=0) if squares else np.zeros((arrays, 3))).tolist())
         if interruption.error is not None:
             status = "interrupted"
         losses, penalties, correct = (tuple(means) for means in zip(*done, strict=True)) if done else ((), (), ())
         scores = correct if self._loss.classifies else None
-        return TrainResult(losses, scores, step, status, interruption.error, penalties)
+        return TrainResult(losses, scores, step, status, interruption.error, penalties, tuple(norms[: len(done)]))
 
     def _batches(
         self,
@@ -465,6 +475,20 @@ class Plan:
         theta[...] = after
         for op, saved in zip(self._ops, found.saved, strict=True):
             op.after_step(saved, run)
+
+    def _squared_norms(
+        self, before: np.ndarray, theta: np.ndarray, grad: np.ndarray, l2: float
+    ) -> list[tuple[float, float, float]]:
+        """Of every weight and bias ‖gradient + l2 θ‖², ‖step‖² and ‖θ‖² before the step."""
+        squares = []
+        for op in self.ops:
+            for begin, size, ridge in ((op.weight, op.weight_size, op.facts.has_weight), (op.bias, op.n_out, False)):
+                if begin >= 0:
+                    at = slice(begin, begin + size)
+                    gradient = gradient_norm2(before[at], grad[at], l2=l2 if ridge else 0.0)
+                    step = gradient_norm2(before[at], theta[at], l2=-1.0)
+                    squares.append((gradient, step, gradient_norm2(before[at], before[at])))
+        return squares
 
     def _hits(self, Z: np.ndarray, batch: _Batch) -> float:
         """Weights of the rows that are classified correctly; 0 for regression."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -26,11 +26,17 @@ __all__ = [
     "History",
     "StopFlag",
     "check_monitor",
+    "norm_figures",
+    "norm_series",
     "series_names",
 ]
 
 #: Series of every history; those of validation stand before the last two.
 SERIES = ("epoch", "loss", "accuracy", "learning_rate", "seconds")
+
+
+#: Beginnings of the series of norms, one of each parameter.
+NORMS = ("gradient_norm/", "update_ratio/")
 
 
 class DivergenceError(ArithmeticError):
@@ -82,7 +88,7 @@ class EpochResult:
         The part of `loss` that is penalty, l1 ‖W‖₁ + ½ l2 ‖W‖² averaged over the batches in the same way; NaN for a
         solver that does not report it.
     metrics : dict of float
-        Metrics of the training rows, with ``fit(train_metrics=True)``.
+        Metrics of the training rows, with ``fit(train_metrics=True)``, and norms, with ``fit(record_norms=True)``.
     """
 
     epoch: int
@@ -216,6 +222,12 @@ class History:
 
         return plot_history(self, path, **options)
 
+    def plot_norms(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> np.ndarray:
+        """Draw what ``fit(record_norms=True)`` recorded; see :func:`fastnn.plotting.plot_norms`."""
+        from ..plotting import plot_norms
+
+        return plot_norms(self.to_dict(), path, title=title)
+
     @overload
     def __getitem__(self, key: str) -> list[Any]: ...
     @overload
@@ -256,7 +268,7 @@ class History:
         if not n:
             return f"History({count})"
         hidden = ("epoch", "step", "damping", "evaluations", "learning_rate", "seconds")
-        shown = [name for name in columns if name not in hidden]
+        shown = [name for name in columns if name not in hidden and not name.startswith(NORMS)]
         text = f"{count}, last " + ", ".join(f"{key}={columns[key][-1]:.6g}" for key in shown)
         losses = [value for value in columns.get("val_loss", ()) if math.isfinite(value)]
         if losses:
@@ -269,6 +281,19 @@ def series_names(classifies: bool, train: tuple[str, ...] = (), validation: tupl
     """Series of a training's history, with those of metrics and of validation."""
     usual = [name for name in SERIES if name != "accuracy" or classifies]
     return (*usual[:-2], *train, *validation, *usual[-2:])
+
+
+def norm_series(parameters: Sequence[str]) -> tuple[str, ...]:
+    """Series of ``fit(record_norms=True)``, two for each parameter."""
+    return tuple(f"{kind}/{name}" for name in parameters for kind in ("gradient_norm", "update_ratio"))
+
+
+def norm_figures(squares: Sequence[Sequence[float]]) -> list[float]:
+    """An epoch's values of these series, of the means of squared norms that :class:`fastnn.plan.TrainResult` has."""
+    figures = []
+    for gradient, step, parameters in squares:
+        figures += [math.sqrt(gradient), math.sqrt(step / parameters) if parameters else math.inf if step else 0.0]
+    return figures
 
 
 def check_monitor(monitor: str | None, series: tuple[str, ...]) -> str:

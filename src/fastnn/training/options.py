@@ -67,6 +67,7 @@ class TrainingOptions:
     clip_value: float | None = None
     threads: int | None = None
     deterministic: bool = False
+    record_norms: bool = False
     seed: int | np.random.Generator | None = None
     resume: bool = False
 
@@ -88,7 +89,7 @@ class TrainingOptions:
                 f"clip_value: expected at least l1={self.l1!r}, got {self.clip_value!r}: smaller gradients move no "
                 "weight away from 0"
             )
-        for name in ("shuffle", "train_metrics", "deterministic", "resume"):
+        for name in ("shuffle", "train_metrics", "deterministic", "record_norms", "resume"):
             checked[name] = check_flag(name, getattr(self, name))
         checked["threads"] = check_threads(self.threads)
         checked["validation_split"] = check_number("validation_split", self.validation_split, minimum=0.0, below=1.0)

@@ -174,13 +174,14 @@ class Engine:
     def run_pieces(self, pieces: Iterable[Piece | None], state: TrainingState) -> TrainResult:
         """Train one epoch that consists of pieces; None among them: K-FAC's factors are not finite."""
         loss = hits = penalty = total = 0.0
-        steps = state.steps
+        steps, norms = state.steps, []
         for piece in pieces:
             if piece is None:
                 return TrainResult((), None, steps, "diverged")
             result = self.train(piece, state, steps)
             if result.status != "ok":
                 return TrainResult((), None, result.steps, result.status, result.error)
+            norms += [(result.steps - steps, np.array(epoch)) for epoch in result.norms]
             steps = result.steps
             loss += piece.total * result.losses[0]
             hits += piece.total * (result.correct[0] if result.correct is not None else 0.0)
@@ -188,7 +189,11 @@ class Engine:
             total += piece.total
         mean = 1.0 / total if total else 0.0
         correct = (hits * mean,) if self.net.loss_function.classifies else None
-        return TrainResult((loss * mean,), correct, steps, "ok", None, (penalty * mean,))
+        updates = max(1, steps - state.steps)
+        means = [np.sum([n * squares for n, squares in norms], axis=0) / updates] if norms else []
+        return TrainResult(
+            (loss * mean,), correct, steps, "ok", None, (penalty * mean,), tuple(array.tolist() for array in means)
+        )
 
 
 class PassResult(NamedTuple):

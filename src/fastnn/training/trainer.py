@@ -21,7 +21,7 @@ from ..optimizers import KFAC, Optimizer, Solver
 from ..plan import TrainResult, UpdateRule
 from ..schedules import Schedule
 from .data import Dataset, Scoring, Stream, hold_out, training_data
-from .history import DivergenceError, EpochResult, History, check_monitor, series_names
+from .history import DivergenceError, EpochResult, History, check_monitor, norm_figures, norm_series, series_names
 from .kfac import Factors
 from .options import TrainingOptions
 from .overflow import overflows
@@ -94,6 +94,7 @@ class Trainer:
     clip_norm, clip_value : float, optional
     threads : int, optional
     deterministic : bool, default=False
+    record_norms : bool, default=False
     seed : int, numpy.random.Generator or None, default=None
     resume : bool, default=False
 
@@ -140,6 +141,7 @@ class Trainer:
         clip_value: float | None = None,
         threads: int | None = None,
         deterministic: bool = False,
+        record_norms: bool = False,
         seed: Seed = None,
         resume: bool = False,
     ) -> None:
@@ -160,6 +162,7 @@ class Trainer:
             clip_value=clip_value,
             threads=threads,
             deterministic=deterministic,
+            record_norms=record_norms,
             seed=seed,
             resume=resume,
         )
@@ -210,7 +213,9 @@ class Trainer:
             shared["n_rows"] = self._data.n_rows if self._data.shared else len(self._data.X)
         validated = self._data.validation is not None or options.validation_split
         self._scoring = Scoring(net, self._data, options, bool(validated))
-        series = series_names(net.loss_function.classifies, self._scoring.train, self._scoring.validation)
+        self._norms = norm_series([name for name, *_ in net.layout]) if options.record_norms else ()
+        train = (*self._scoring.train, *self._norms)
+        series = series_names(net.loss_function.classifies, train, self._scoring.validation)
         plateau = None if self._schedule is None else self._schedule.plateau
         self._monitor = None if plateau is None else check_monitor(plateau.monitor, series)
         self._rising = plateau is not None and rises(self._monitor or "loss", plateau.mode)
@@ -284,6 +289,7 @@ class Trainer:
             clip_value=options.clip_value,
             threads=self._threads,
             deterministic=options.deterministic,
+            record_norms=options.record_norms,
             l2_over_weight_sum=conventions.l2_over_weight_sum,
             subset=data.rows if isinstance(data, Dataset) and data.shared else None,
         )
@@ -463,7 +469,8 @@ class Trainer:
         self._seconds = seconds
         count = len(result.losses)
         correct = (None,) * count if result.correct is None else result.correct
-        figures = zip(result.losses, correct, passed.rates, result.penalties, strict=True)
+        norms = [dict(zip(self._norms, norm_figures(epoch), strict=True)) for epoch in result.norms] or [{}] * count
+        figures = zip(result.losses, correct, passed.rates, result.penalties, norms, strict=True)
         records = [
             EpochResult(
                 state.epoch + number,
@@ -476,10 +483,10 @@ class Trainer:
                 self.net,
                 state.history,
                 penalty=penalty,
-                metrics=metrics,
+                metrics={**metrics, **of_norms},
                 stop_flag=state.stop_flag,
             )
-            for number, (loss, accuracy, rate, penalty) in enumerate(figures, 1)
+            for number, (loss, accuracy, rate, penalty, of_norms) in enumerate(figures, 1)
         ]
         state.epoch += count
         state.batches += passed.batches * count
