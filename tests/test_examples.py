@@ -184,6 +184,24 @@ def test_document_002_networks(example, mnist_dir, tmp_path, capsys):
         assert text in out
 
 
+@pytest.mark.parametrize("bundled", [False, True])
+def test_document_002_bias_variance(example, bundled, tmp_path, monkeypatch, capsys):
+    if bundled:  # neither its files nor a cache
+        monkeypatch.setenv("FASTNN_DATA", str(tmp_path))
+        monkeypatch.setattr(fnn.datasets, "cache_folder", lambda: tmp_path / "none")
+    report, curves = example("document_002_bias_variance").main(["--quick"])
+    assert (tmp_path / "figures" / "document_002_bias_variance.png").read_bytes().startswith(PNG)
+    assert report.rows == {"train": 500, "dev": 500}
+    assert [curve.name for curve in curves.values()] == ["rows", "l2", "max_iter", "width", "batch_size"]
+    gaps = {c.name: (c.scores("train") - c.scores("validation")).mean(axis=1) for c in curves.values()}
+    assert gaps["rows"][0] > 0.05 + gaps["rows"][-1]
+    assert gaps["batch_size"][0] > gaps["batch_size"][-1]  # fewer steps fit less
+    out = capsys.readouterr().out
+    assert "digits" in out or not bundled
+    for text in (f"Diagnosis: {report.verdict}", "0.8363 / 0.8336", "train - dev"):
+        assert text in out
+
+
 def test_document_002_depth(example, mnist_dir, tmp_path, capsys):
     document = example("document_002_depth")
     found = document.main(["--quick"])
@@ -240,6 +258,7 @@ def test_document_004(example, mnist_dir, tmp_path, capsys):
     [
         ("document_000_tables", "--seeds"),
         ("document_001", "--seeds"),
+        ("document_002_bias_variance", "--seeds"),
         ("document_002_depth", "--depth"),
         ("document_002_logistic", "--draws"),
         ("document_002_networks", "--rows"),
