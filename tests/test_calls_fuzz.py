@@ -108,6 +108,7 @@ FIT: dict[str, Any] = {
     "metrics": None,
     "train_metrics": False,
     "record_norms": False,
+    "augment": [fnn.augment.Noise(0.1), fnn.augment.Shift(1, shape=(1, 3))],
     "l1": 0.0,
     "l2": 0.0,
     "clip_norm": None,

@@ -29,7 +29,7 @@ LEVELS = [
     {"kernels"},
     {"checks"},
     {"layout", "metrics", "backends"},
-    {"initializers", "layers", "optimizers", "schedules"},
+    {"augment", "initializers", "layers", "optimizers", "schedules"},
     {"descriptions"},
     {"linalg"},
     {"network"},

@@ -21,6 +21,7 @@ from interruption import Alarm, alarm, needs_alarm
 
 import fastnn as fnn
 from fastnn import reference
+from fastnn.plan import AUGMENTATIONS
 from fastnn.reference import arguments
 
 pytestmark = pytest.mark.every_simd
@@ -214,9 +215,11 @@ class Caller:
             if name == "rows" or self.pick([False, True]):
                 del self.values[name]
                 self.array(name, (n("N"),) if name == "rows" else (n("orders"), n("N")), np.int64)
+        elif check == "_check_kind":
+            self.values[name] = self.pick([None, "turn"] if self.spoil == name else list(AUGMENTATIONS))
         elif check == "check_bit_generator":
             self.values[name] = self.pick([None, 3, "x"]) if self.spoil == name else 7  # a seed; see `call`
-        elif check == "_first_row":
+        elif check == "check_first_row":
             self.values[name] = self.pick(ODD_INTEGERS) if self.spoil == name else self.pick(range(99))
         elif check == "_check_rows":
             self.array(name, (n("N"), n("n_out")) if self.pick([False, True]) else (n("N"), n("R"), n("n_out")))

@@ -217,8 +217,8 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size steps_per_epoch shuffle sample_weight class_weight validation_data "
-        "validation_split metrics train_metrics l1 l2 clip_norm clip_value callbacks verbose threads deterministic "
-        "record_norms seed resume"
+        "validation_split metrics train_metrics augment l1 l2 clip_norm clip_value callbacks verbose threads "
+        "deterministic record_norms seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
     assert list(parameters)[1:] == names.split()
@@ -237,6 +237,7 @@ def test_signature_of_fit() -> None:
         "validation_split": "0.0",
         "metrics": "None",
         "train_metrics": "False",
+        "augment": "()",
         "l1": "0.0",
         "l2": "0.0",
         "clip_norm": "None",

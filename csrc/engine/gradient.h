@@ -27,7 +27,7 @@ static int FN(chunk)(fnn_job *job, const FN(memory) * memory, int worker, const 
     double weight;
     if (fnn_stopped(job, worker, (double)rows * (double)job->plan->n_parameters))
         return 1;
-    const REAL *const *x = FN(fetch)(job, memory, worker, batch->index, lo, rows);
+    const REAL *const *x = FN(fetch)(job, memory, &position, batch->index, lo, rows);
     if (!x)
         return 1;
     if (job->schedule.by_feature)
@@ -88,7 +88,7 @@ static void FN(run_forward)(void *arg, int worker)
             if (fnn_stopped(job, worker, (double)n * (double)job->plan->n_parameters))
                 return;
             const FN(position) position = {worker, 0, -1, lo, total};
-            const REAL *const *x = FN(fetch)(job, &memory, worker, NULL, lo, n);
+            const REAL *const *x = FN(fetch)(job, &memory, &position, NULL, lo, n);
             if (!x || !FN(forward)(job, &memory, &position, x, n, (REAL *)job->results.out + lo * job->plan->n_out))
                 return;
         }

@@ -50,8 +50,11 @@ typedef struct {
     const double *rates;         /* learning rate of each batch of this call; NULL: the rule's */
     const void *const *inverses; /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */
     ptrdiff_t batch, epochs;
-    int64_t step;                 /* updates done before; grows */
-    double clip_norm, clip_value; /* INFINITY: none */
+    int64_t step;                          /* updates done before; grows */
+    double clip_norm, clip_value;          /* INFINITY: none */
+    const fnn_augmentation *augmentations; /* of the rows of every batch, one after the other */
+    int n_augmentations;
+    uint64_t augmentation_seed;
 } fnn_training;
 
 /* A linearization, and products of its curvature; see linearize.h. */

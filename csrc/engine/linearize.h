@@ -159,7 +159,7 @@ static void FN(run_linearize)(void *arg, int worker)
         double weight;
         if (fnn_stopped(job, worker, (double)n * (double)job->plan->n_parameters))
             return;
-        const REAL *const *x = FN(fetch)(job, &memory, worker, NULL, lo, n);
+        const REAL *const *x = FN(fetch)(job, &memory, &position, NULL, lo, n);
         if (!x)
             return;
         FN(point_at_saved)(job, &memory, lo, n);
@@ -319,7 +319,7 @@ static void FN(run_product)(void *arg, int worker)
     for (ptrdiff_t p = 0; p < pieces; p++) {
         const ptrdiff_t lo = begin + count * p / pieces, n = begin + count * (p + 1) / pieces - lo;
         const FN(position) position = {worker, 0, -1, lo, job->data.rows};
-        const REAL *const *x = FN(fetch)(job, &memory, worker, NULL, lo, n);
+        const REAL *const *x = FN(fetch)(job, &memory, &position, NULL, lo, n);
         if (!x)
             return;
         FN(point_at_saved)(job, &memory, lo, n);

@@ -13,13 +13,6 @@
  * other, so that other ops read from the first row on.
  */
 
-/* Where a chunk of rows stands in its batch. */
-typedef struct {
-    int worker, dropping;
-    int64_t number; /* of updates before */
-    ptrdiff_t first_row, batch_rows;
-} FN(position);
-
 /* Of forward and backward. */
 typedef struct {
     fnn_job *job;

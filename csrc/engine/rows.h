@@ -1,9 +1,18 @@
-/* Rows of the data: where they lie, gathered, or transposed. */
+/* Rows of the data: where they lie, gathered and augmented, or transposed. */
 
-/* Whether rows can be used where they lie: not if they must be converted, scaled or made dense, or if BLAS or an op
- * that is no product needs picked rows to follow each other. */
-static int FN(reads_in_place)(const fnn_job *job, const int64_t *index)
+/* Where a chunk of rows stands in its batch. */
+typedef struct {
+    int worker, dropping;
+    int64_t number; /* of updates before; -1: not a step of training */
+    ptrdiff_t first_row, batch_rows;
+} FN(position);
+
+/* Whether rows can be used where they lie: not if they must be converted, scaled, made dense or augmented, or if BLAS
+ * or an op that is no product needs picked rows to follow each other. */
+static int FN(reads_in_place)(const fnn_job *job, const int64_t *index, int augments)
 {
+    if (augments)
+        return 0;
     const int own_type = REAL_F32 ? FNN_SOURCE_F32 : FNN_SOURCE_F64;
     return !job->data.indptr && job->data.x_type == own_type && job->plan->input_scale == 1 &&
            !(index && (job->blas || job->plan->gathers));
@@ -25,15 +34,27 @@ static void FN(gather)(const fnn_job *job, const int64_t *index, ptrdiff_t first
                                   index ? x : x + (size_t)first * (size_t)n_in * size[data->x_type], index, scale, out);
 }
 
-/* Pointers to the rows first .. first + rows of the pass, whose rows `index` names unless it is NULL. NULL when told to
- * stop. */
-static const REAL *const *FN(fetch)(fnn_job *job, const FN(memory) * memory, int worker, const int64_t *index,
-                                    ptrdiff_t first, ptrdiff_t rows)
+/* Change gathered rows of a batch, from its row `first` on, at random as update `number` does. */
+static void FN(augment)(const fnn_job *job, int64_t number, ptrdiff_t first, ptrdiff_t rows, REAL *scratch, REAL *x)
 {
+    for (int i = 0; i < job->train.n_augmentations; i++) {
+        const fnn_augmentation *how = job->train.augmentations + i;
+        KERNELS(job)->augment_rows(rows, how->kind, how->height, how->width, how->channels, how->amount,
+                                   how->probability, how->fill, job->train.augmentation_seed, (uint64_t)number, i,
+                                   first, scratch, x);
+    }
+}
+
+/* Pointers to the rows first .. first + rows of the pass, whose rows `index` names unless it is NULL; those of a step
+ * of training are augmented. NULL when told to stop. */
+static const REAL *const *FN(fetch)(fnn_job *job, const FN(memory) * memory, const FN(position) * position,
+                                    const int64_t *index, ptrdiff_t first, ptrdiff_t rows)
+{
+    const int augments = job->train.n_augmentations > 0 && position->number >= 0;
     const ptrdiff_t n_in = job->plan->n_in, block = (ptrdiff_t)(BLOCK_WORK / 64) / n_in + 1;
     if (index)
         index += first;
-    if (FN(reads_in_place)(job, index)) {
+    if (FN(reads_in_place)(job, index, augments)) {
         const REAL *x = job->data.x;
         if (!index)
             FN(point_at_rows)(rows, n_in, x + first * n_in, memory->x_rows);
@@ -43,9 +64,11 @@ static const REAL *const *FN(fetch)(fnn_job *job, const FN(memory) * memory, int
     }
     for (ptrdiff_t lo = 0, n; lo < rows; lo += n) {
         n = rows - lo < block ? rows - lo : block;
-        if (lo > 0 && fnn_stopped(job, worker, BLOCK_WORK))
+        if (lo > 0 && fnn_stopped(job, position->worker, BLOCK_WORK))
             return NULL;
         FN(gather)(job, index ? index + lo : NULL, first + lo, n, memory->x + lo * n_in);
+        if (augments)
+            FN(augment)(job, position->number, position->first_row + lo, n, memory->image, memory->x + lo * n_in);
     }
     FN(point_at_rows)(rows, n_in, memory->x, memory->x_rows);
     return memory->x_rows;

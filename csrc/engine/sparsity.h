@@ -32,7 +32,8 @@ static double FN(filled_features)(ptrdiff_t n, ptrdiff_t n_in, int height, int a
     return filled * height / (double)(n * n_in);
 }
 
-/* A few rows of x or of its subset, spread over all of them: the same for all calls, whatever the order. */
+/* A few rows of x or of its subset, spread over all of them, as augmentation may change them: the same for all calls,
+ * whatever the order. */
 static void FN(sample_bits)(const fnn_job *job, ptrdiff_t n, REAL *sample, uint64_t *bits)
 {
     const ptrdiff_t n_in = job->plan->n_in;
@@ -40,6 +41,7 @@ static void FN(sample_bits)(const fnn_job *job, ptrdiff_t n, REAL *sample, uint6
         const fnn_data *data = &job->data;
         const int64_t row = data->subset ? data->subset[data->subset_rows * i / n] : data->x_rows * i / n;
         FN(gather)(job, &row, 0, 1, sample + i * n_in);
+        FN(augment)(job, 0, i, 1, sample + n * n_in, sample + i * n_in);
     }
     KERNELS(job)->nonzero_bits(n, n_in, sample, bits);
 }

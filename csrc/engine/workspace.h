@@ -23,6 +23,7 @@ typedef struct {
 typedef struct {
     FN(op_memory) * ops;
     REAL *x, *target, *weight; /* rows of the data, gathered */
+    REAL *image;               /* scratch of augmentations */
     int64_t *labels;
     const REAL **x_rows;
     REAL *pack; /* of gemm */
@@ -198,6 +199,9 @@ static FN(memory) FN(take_worker)(const fnn_job *job, fnn_arena *arena)
         FN(take_zeros)(job, arena, &memory.zeros);
     memory.x = TAKE(arena, REAL, "x", chunk * n_in);
     memory.x_rows = TAKE(arena, const REAL *, "rows of x", chunk);
+    if (job->train.n_augmentations)
+        memory.image =
+            TAKE(arena, REAL, "image", fnn_augment_scratch(job->train.augmentations, job->train.n_augmentations));
     if (job->data.order) {
         memory.labels = TAKE(arena, int64_t, "labels", job->data.labels ? chunk : 0);
         memory.target = TAKE(arena, REAL, "target", job->data.target ? chunk * n_out : 0);

@@ -27,4 +27,6 @@
 
 #include "kernels/dropout_body.h"
 
+#include "kernels/augment_body.h"
+
 #include "kernels/data_body.h"

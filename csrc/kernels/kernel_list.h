@@ -229,6 +229,14 @@ KERNEL(void, dropout,
        (ptrdiff_t rows, ptrdiff_t cols, uint64_t seed, uint64_t step, int layer, ptrdiff_t first_row, double rate,
         const REAL *x, REAL *out))
 
+/* -- augmentation (augment_body.h) --------------------------------------------------------------------------------- */
+/* x (rows, height · width · channels) is changed at random, in place, by draws that are functions of (seed, step,
+ * place, first_row + i); kind: enum fnn_augmentation_kind. scratch: (height + 3) (width + 3) channels */
+KERNEL(void, augment_rows,
+       (ptrdiff_t rows, int kind, ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels, double amount,
+        double probability, double fill, uint64_t seed, uint64_t step, int place, ptrdiff_t first_row, REAL *scratch,
+        REAL *x))
+
 /* -- data (data_body.h) ------------------------------------------------------------------------------------------- */
 /* out (rows, cols) = scale · x[index[i], :], or x[i, :] where index is NULL; x is of `type` (enum fnn_source) */
 KERNEL(void, gather_rows,

@@ -3,6 +3,7 @@
 #define FNN_KERNELS_H
 
 #include "kernels/activations.h"
+#include "kernels/augment.h"
 #include "base/common.h"
 #include "kernels/curvature.h"
 #include "kernels/data.h"

@@ -15,6 +15,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import (
+        augment,
         callbacks,
         curvature,
         datasets,
@@ -125,6 +126,7 @@ __all__ = [
     "TrustRegion",
     "WarmUp",
     "__version__",
+    "augment",
     "callbacks",
     "check_gradient",
     "check_hessian",
@@ -166,6 +168,7 @@ __all__ = [
 # while NumPy is being imported.
 _MODULES = (
     *(
+        "augment",
         "callbacks",
         "curvature",
         "datasets",

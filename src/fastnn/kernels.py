@@ -18,7 +18,7 @@ from ._core import curvature as _curvature
 from ._core import kernels as _core
 from .losses import LOSSES
 from .names import listing
-from .plan import RULES
+from .plan import AUGMENTATIONS, RULES
 from .reference import losses, optim
 from .reference.activations import SAVES_OUTPUT
 from .reference.arguments import Contract
@@ -29,6 +29,7 @@ __all__ = [
     "activation_derivatives",
     "activation_forward",
     "all_finite",
+    "augment_rows",
     "batch_norm_backward",
     "batch_norm_forward",
     "cross_backward",
@@ -331,6 +332,27 @@ def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0
     out = np.empty_like(X)
     if X.size:
         _core.dropout(*X.shape, seed, step, layer, first_row, rate, X, out)
+    return out
+
+
+@_compiled
+def augment_rows(
+    X: np.ndarray,
+    kind: str,
+    height: int,
+    width: int,
+    amount: float,
+    probability: float,
+    fill: float,
+    seed: int,
+    step: int = 0,
+    place: int = 0,
+    first_row: int = 0,
+) -> np.ndarray:
+    out, channels = X.copy(), X.shape[1] // (height * width)
+    scratch = np.empty((height + 3) * (width + 3) * channels, X.dtype)
+    numbers = amount, probability, fill, seed, step, place, first_row
+    _core.augment_rows(len(X), AUGMENTATIONS.index(kind), height, width, channels, *numbers, scratch, out)
     return out
 
 

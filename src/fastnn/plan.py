@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 __all__ = [
     "ACTIVATIONS",
+    "AUGMENTATIONS",
     "OPS",
     "RULES",
     "ActivationFacts",
+    "AugmentSpec",
     "OpFacts",
     "OpSpec",
     "RuleFacts",
@@ -281,6 +283,31 @@ RULES: dict[str, RuleFacts] = {
     "adam": RuleFacts({"m": None, "v": None, "v_max": "amsgrad"}, corrects_bias=True),
     "kfac": RuleFacts({"velocity": None}, preconditioned=True),
 }
+
+
+#: Kinds of augmentations; the position of a name is its code, as in csrc/kernels/augment.h.
+AUGMENTATIONS = ("noise", "shift", "flip", "rotate", "erase")
+
+
+class AugmentSpec(NamedTuple):
+    """One augmentation as flat numbers, those of :func:`fastnn.reference.augment_rows`; rows are scaled when it comes.
+
+    Attributes
+    ----------
+    kind : str
+        One of :data:`AUGMENTATIONS`.
+    height, width, channels : int
+        Of an image; their product is the number of columns.
+    amount, probability, fill : float
+    """
+
+    kind: str
+    height: int
+    width: int
+    channels: int
+    amount: float
+    probability: float = 1.0
+    fill: float = 0.0
 
 
 class TrainResult(NamedTuple):

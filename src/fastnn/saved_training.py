@@ -40,6 +40,7 @@ __dir__ = listing(__all__)
 
 _DTYPES = ("float32", "float64")
 _OPTION = OneOf((Choice((None, True, False)), Real(), TEXT))
+_AUGMENTATION = Record({"type": TEXT}, {"shape": Maybe(Items(Whole(1), minimum=2, maximum=3))}, Real())
 _OPTIONS = Record(
     optional={
         "batch_size": Maybe(Whole(1)),
@@ -48,6 +49,7 @@ _OPTIONS = Record(
         **dict.fromkeys(("shuffle", "deterministic"), FLAG),
         **dict.fromkeys(("l1", "l2", "validation_split"), Real(0.0)),
         **dict.fromkeys(("clip_norm", "clip_value"), Maybe(Real(0.0))),
+        "augment": Items(_AUGMENTATION, minimum=1),
     },
     others=_OPTION,
 )
@@ -63,7 +65,8 @@ _TRAINING = Record(
         "history": Record({"epoch": Items(Whole(1))}, others=Items(NUMBER)),
         **dict.fromkeys(("generator", "start"), Maybe(Record({"bit_generator": TEXT}, others=Anything()))),
         "callbacks": Items(_CALLBACK, maximum=10_000),
-    }
+    },
+    {"augment_seed": Whole()},
 )
 
 
@@ -105,6 +108,8 @@ def describe_training(net: Network, training: TrainingState, tensors: dict[str, 
         "elsewhere": elsewhere,
         "callbacks": _describe_callbacks(training, tensors),
     }
+    if training.augment_seed is not None:
+        data["augment_seed"] = training.augment_seed
     _check(data)
     return data
 
@@ -236,6 +241,7 @@ class _TrainingReader:
             theta=theta,
             buffers=buffers,
             factors=factors,
+            augment_seed=data.get("augment_seed"),
         )
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:

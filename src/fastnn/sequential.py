@@ -10,6 +10,7 @@ import numpy as np
 
 from . import io, training
 from ._typing import JSON, ArrayLike, BatchSource, Data, DTypeLike, Seed
+from .augment import Augmentation
 from .layers import Layer
 from .losses import Loss
 from .metrics import Metrics
@@ -132,6 +133,7 @@ class Sequential(Network):
         validation_split: float = 0.0,
         metrics: Metrics | None = None,
         train_metrics: bool = False,
+        augment: Iterable[Augmentation] = (),
         l1: float = 0.0,
         l2: float = 0.0,
         clip_norm: float | None = None,
@@ -193,6 +195,11 @@ class Sequential(Network):
         train_metrics : bool, default=False
             Whether `metrics` are evaluated on the training rows, too, by their names alone: one more pass over these
             rows, with the parameters at the end of the epoch. Not for batches from an iterator.
+        augment : iterable of augmentations, default=()
+            Random changes of the training rows, new ones in every step, one after the other, such as
+            ``[fnn.augment.Shift(2), fnn.augment.HorizontalFlip()]``; see :mod:`fastnn.augment`. X itself and the rows
+            of validation stay as they are. `KFAC` estimates its factors on rows that are not changed; full-batch
+            solvers refuse it.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases. l1 sets useless weights to 0, by soft
             thresholding in every update (:mod:`fastnn.optimizers`); with `KFAC` it only makes them small.
@@ -255,6 +262,7 @@ class Sequential(Network):
             validation_split=validation_split,
             metrics=metrics,
             train_metrics=train_metrics,
+            augment=augment,
             l1=l1,
             l2=l2,
             clip_norm=clip_norm,
@@ -284,6 +292,7 @@ class Sequential(Network):
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
+        augment: Iterable[Augmentation] = (),
         l1: float = 0.0,
         l2: float = 0.0,
         clip_norm: float | None = None,
@@ -296,7 +305,7 @@ class Sequential(Network):
 
         Parameters
         ----------
-        X, y, batch_size, shuffle, sample_weight, class_weight, l1, l2, clip_norm, clip_value
+        X, y, batch_size, shuffle, sample_weight, class_weight, augment, l1, l2, clip_norm, clip_value
             As for :meth:`fit`.
         threads, deterministic, seed
             As for :meth:`fit`.
@@ -325,6 +334,7 @@ class Sequential(Network):
             shuffle=shuffle,
             sample_weight=sample_weight,
             class_weight=class_weight,
+            augment=augment,
             l1=l1,
             l2=l2,
             clip_norm=clip_norm,

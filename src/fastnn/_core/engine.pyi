@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan import OpSpec, TrainResult, UpdateRule
+from ..plan import AugmentSpec, OpSpec, TrainResult, UpdateRule
 from ..reference.sparse import SparseRows
 
 Rows = np.ndarray | SparseRows
@@ -64,6 +64,8 @@ class Plan:
         preconditioner: Any = None,
         epochs: int = 1,
         subset: NDArray[np.int64] | None = None,
+        record_norms: bool = False,
+        augment: tuple[int, Sequence[AugmentSpec]] | None = None,
     ) -> TrainResult: ...
     def linearize(
         self,

@@ -22,7 +22,7 @@ from .threads import blas_held_to_one_thread, check_cancelled
 from . cimport blas
 from .job cimport *
 from .kernels cimport FNN_MOMENTS, active, numbers_of
-from .lowered cimport Lowered
+from .lowered cimport Augmentations, Lowered
 from .memory cimport Workspace
 from .schedule cimport Shape, divide, item_workers, samples_zeros, shards_for, workers_for
 from .tuning cimport tuned
@@ -198,13 +198,14 @@ cdef class Plan:
     def train(self, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
               double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
               bint deterministic=False, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
-              ptrdiff_t epochs=1, subset=None, bint record_norms=False):
+              ptrdiff_t epochs=1, subset=None, bint record_norms=False, augment=None):
         """Whole epochs, in place on theta and moments; see the reference."""
         cdef fnn_job job
         cdef fnn_rule rule
         cdef _Rule known = rule_once(optimizer)
         cdef ptrdiff_t rows, n_batches, done
         cdef _Inverses inverses
+        cdef Augmentations augmentations = Augmentations(augment, self.plan.n_in)
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         if y is None:
@@ -244,11 +245,10 @@ cdef class Plan:
         if known.preconditioned:
             inverses = _Inverses(self, preconditioner)
             job.train.inverses = inverses.pointers
+        augmentations.enter(&job.train)
         job.train.batch, job.train.epochs, job.train.step = batch_size, epochs, step
-        if clip_norm is not None:
-            job.train.clip_norm = clip_norm
-        if clip_value is not None:
-            job.train.clip_value = clip_value
+        job.train.clip_norm = INFINITY if clip_norm is None else clip_norm
+        job.train.clip_value = INFINITY if clip_value is None else clip_value
         outcome = np.zeros((3, max(epochs, 1)))
         job.results.losses = <double *>address("losses", outcome[0], "d", max(epochs, 1), True)
         job.results.correct = <double *>address("correct", outcome[1], "d", max(epochs, 1), True)
@@ -290,7 +290,6 @@ cdef class Plan:
             if buffers is None:
                 raise TypeError("buffers: expected an array, got None")
             job.buffers = address("buffers", buffers, self.real, self.n_buffers, training)
-        job.train.clip_norm = job.train.clip_value = INFINITY
         self.init_rows(&job.data, X)
         if y is not None:  # all but forward
             self.init_targets(&job.data, y)
@@ -335,7 +334,8 @@ cdef class Plan:
         if not samples_zeros(&self.shape, job, rows):
             return 1.0
         cdef ptrdiff_t n = tuned.zeros_sample
-        cdef Workspace sample = Workspace(n * self.plan.n_in * sizeof(double))
+        cdef ptrdiff_t image = fnn_augment_scratch(job.train.augmentations, job.train.n_augmentations)
+        cdef Workspace sample = Workspace((n * self.plan.n_in + image) * sizeof(double))
         cdef Workspace bits = Workspace(n * (self.plan.n_in // 64 + 1) * sizeof(uint64_t))
         return self.engine.count_zeros(job, <int>self.shape.lanes, n, sample.start, <uint64_t *>bits.start)
 

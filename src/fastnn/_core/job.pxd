@@ -6,6 +6,13 @@ from .kernels cimport fnn_numbers
 cdef extern from "kernels/data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
 
+cdef extern from "kernels/augment.h" nogil:
+    ctypedef struct fnn_augmentation:
+        int kind
+        ptrdiff_t height, width, channels
+        double amount, probability, fill
+    ptrdiff_t fnn_augment_scratch(const fnn_augmentation *all, int n)
+
 cdef extern from "engine/plan.h" nogil:
     enum: FNN_DENSE
     enum: FNN_OK, FNN_DIVERGED, FNN_INTERRUPTED
@@ -90,6 +97,9 @@ cdef extern from "engine/engine.h" nogil:
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
+        const fnn_augmentation *augmentations
+        int n_augmentations
+        uint64_t augmentation_seed
 
     ctypedef struct fnn_linearization:
         void *saved

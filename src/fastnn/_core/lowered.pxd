@@ -1,6 +1,8 @@
 """A lowered plan in C structs; see lowered.pyx."""
 
-from .job cimport fnn_op, fnn_place, fnn_plan, fnn_segment
+from libc.stdint cimport uint64_t
+
+from .job cimport fnn_augmentation, fnn_op, fnn_place, fnn_plan, fnn_segment, fnn_training
 from .schedule cimport Shape
 
 cdef class Lowered:
@@ -11,3 +13,9 @@ cdef class Lowered:
     cdef fnn_segment *segments
     cdef ptrdiff_t n_buffers
     cdef object dtype, loss
+
+cdef class Augmentations:
+    cdef fnn_augmentation *all
+    cdef int n
+    cdef uint64_t seed
+    cdef void enter(self, fnn_training *training) noexcept

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from ..lowering import lower
+from ..plan import AUGMENTATIONS
 
 from . import kernels as _kernels
 
@@ -58,3 +59,29 @@ cdef class Lowered:
 
 #: The networks of one architecture share what was lowered for the first of them.
 lowered_once = functools.lru_cache(maxsize=128)(Lowered)
+
+
+cdef class Augmentations:
+    """A seed and a sequence of AugmentSpec in C structs, for rows of `n_in` elements; None: no augmentations."""
+
+    def __cinit__(self, augment, ptrdiff_t n_in):
+        cdef int i
+        self.seed, specs = (0, ()) if augment is None else augment
+        self.n = len(specs)
+        self.all = <fnn_augmentation *>malloc(max(1, self.n) * sizeof(fnn_augmentation))
+        if self.all == NULL:
+            raise MemoryError("augment")
+        for i, spec in enumerate(specs):
+            if min(spec.height, spec.width, spec.channels) < 1 or spec.height * spec.width * spec.channels != n_in:
+                raise ValueError(f"augment[{i}]: expected images of {n_in} elements, got {spec}")
+            if not 0 <= spec.amount < 2**31:
+                raise ValueError(f"augment[{i}]: expected an amount in [0, 2**31), got {spec}")
+            self.all[i] = {**spec._asdict(), "kind": AUGMENTATIONS.index(spec.kind)}
+
+    cdef void enter(self, fnn_training *training) noexcept:
+        """Let `training` point here; it is valid as long as this object."""
+        training.augmentations, training.n_augmentations = self.all, self.n
+        training.augmentation_seed = self.seed
+
+    def __dealloc__(self):
+        free(self.all)

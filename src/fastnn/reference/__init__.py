@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..names import listing
 from . import activations, curvature, dense, losses, norm, optim, sampling
 from .activations import *
+from .augment import augment_rows
 from .curvature import *
 from .dense import *
 from .dropout import dropout
@@ -18,7 +19,7 @@ from .optim import *
 from .sampling import *
 from .softmax import log_softmax, softmax, softmax_jacobian, softmax_vjp
 
-__all__ = ["dropout", "log_softmax", "softmax", "softmax_jacobian", "softmax_vjp"]
+__all__ = ["augment_rows", "dropout", "log_softmax", "softmax", "softmax_jacobian", "softmax_vjp"]
 __all__ += activations.__all__
 __all__ += curvature.__all__
 __all__ += dense.__all__

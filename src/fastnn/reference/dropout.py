@@ -47,7 +47,7 @@ def threefry4x32(counter: tuple[np.ndarray, ...], key: tuple[int, ...], rounds: 
     return tuple(x)
 
 
-def _first_row(name: str, value: object, call: Call) -> int:
+def check_first_row(name: str, value: object, call: Call) -> int:
     """A row of a batch whose last element has a number below 2**63."""
     rows, columns = call.lengths["N"], call.lengths["D"]
     return Integer(0, max(0, (2**63 - 1) // max(1, columns) - rows))(name, value, call)
@@ -72,7 +72,7 @@ def mask_words(start: int, n: int, seed: int, step: int, layer: int) -> np.ndarr
     seed=Integer(0, 2**64 - 1),
     step=Integer(0, 2**64 - 1),
     layer=Integer(0, 2**31 - 1),
-    first_row=_first_row,
+    first_row=check_first_row,
 )
 def dropout(X: np.ndarray, rate: float, seed: int, step: int = 0, layer: int = 0, first_row: int = 0) -> np.ndarray:
     """Inverted dropout: every element is 0 with probability `rate`, and divided by 1 − rate otherwise.

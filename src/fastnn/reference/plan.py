@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..lowering import lower
-from ..plan import OpSpec, TrainResult, UpdateRule
+from ..plan import AugmentSpec, OpSpec, TrainResult, UpdateRule
 from .arguments import check_array
+from .augment import augmented
 from .linearize import Linearization, linearize
 from .losses import KERNELS
 from .ops import Pass, make_ops
@@ -309,6 +310,7 @@ class Plan:
         epochs: int = 1,
         subset: np.ndarray | None = None,
         record_norms: bool = False,
+        augment: tuple[int, Sequence[AugmentSpec]] | None = None,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and moments change in place.
 
@@ -355,6 +357,9 @@ class Plan:
             decides as if ``X[subset]`` were all rows, so that the result has the same bits.
         record_norms : bool, default=False
             Whether the result has `norms`.
+        augment : tuple (int, sequence of AugmentSpec), optional
+            Random changes of the rows of every batch, scaled by `input_scale`, one after the other: the seed of their
+            draws and what they are; see :func:`fastnn.reference.augment_rows`, whose `step` is the updates before.
 
         Returns
         -------
@@ -402,7 +407,10 @@ class Plan:
                 for batch in self._batches(X, y, sample_weight, rows, batch_size, rates):
                     ridge = l2 / batch.weight_sum if l2_over_weight_sum else l2
                     run = Pass(buffers, True, step)
-                    found = self._evaluate(theta, self._rows(batch.X), batch.y, batch.weights, True, run)
+                    inputs = self._rows(batch.X)
+                    if augment is not None:
+                        inputs = augmented(inputs, augment[1], augment[0], step)
+                    found = self._evaluate(theta, inputs, batch.y, batch.weights, True, run)
                     penalised = penalty(self._segments, theta, l1, ridge)
                     if not math.isfinite(found.loss + penalised):
                         status = "diverged"

@@ -106,6 +106,8 @@ def _refuse(name: str, net: Network, X: Any, y: ArrayLike, options: FitOptions) 
         raise ValueError(f"l1: {name} needs a differentiable objective, got l1={options.l1!r}; use l2, or NAG")
     if options.record_norms:
         raise ValueError(f"record_norms: {name} has no mini-batches, got True; its history has gradient_norm and step")
+    if options.augment:
+        raise ValueError(f"augment: {name} needs a deterministic objective, got {list(options.augment)!r}")
     if options.resume:
         raise ValueError(
             f"resume: a run of {name} cannot be resumed; calling fit again goes on from where the network is"

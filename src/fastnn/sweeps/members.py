@@ -27,7 +27,7 @@ OF_FIT = (
 #: Other arguments of ``fit``: they are the same for all members, or the sweep's own.
 NOT_OF_MEMBERS = (
     *("sample_weight", "validation_data", "validation_split", "callbacks", "verbose", "threads", "resume"),
-    *("steps_per_epoch", "metrics", "train_metrics", "record_norms"),
+    *("steps_per_epoch", "metrics", "train_metrics", "augment", "record_norms"),
 )
 
 

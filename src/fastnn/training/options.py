@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import optimizers
 from .._typing import ArrayLike, Data
+from ..augment import Augmentation, check_augment, describe_augment
 from ..checks import check_flag, check_integer, check_number, check_seed, check_threads, check_verbose
 from ..metrics import Metrics
 from ..optimizers import Optimizer, Solver
@@ -61,6 +62,7 @@ class TrainingOptions:
     validation_split: float = 0.0
     metrics: Metrics | None = None
     train_metrics: bool = False
+    augment: Iterable[Augmentation] = ()
     l1: float = 0.0
     l2: float = 0.0
     clip_norm: float | None = None
@@ -91,6 +93,7 @@ class TrainingOptions:
             )
         for name in ("shuffle", "train_metrics", "deterministic", "record_norms", "resume"):
             checked[name] = check_flag(name, getattr(self, name))
+        checked["augment"] = check_augment(self.augment)
         checked["threads"] = check_threads(self.threads)
         checked["validation_split"] = check_number("validation_split", self.validation_split, minimum=0.0, below=1.0)
         if self.seed is not None:
@@ -112,6 +115,8 @@ class TrainingOptions:
         shared = {name: getattr(self, name) for name in names}
         if self.steps_per_epoch is not None:
             shared["steps_per_epoch"] = self.steps_per_epoch
+        if self.augment:
+            shared["augment"] = describe_augment(tuple(self.augment))
         return shared
 
 

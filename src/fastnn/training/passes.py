@@ -7,7 +7,7 @@ an iterator where its batches end; :func:`run_pieces` sums their figures up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from .._typing import Rows
 from ..network import Network
-from ..plan import TrainResult, UpdateRule
+from ..plan import AugmentSpec, TrainResult, UpdateRule
 from ..schedules import Clock, Schedule
 from .data import Dataset, Stream
 from .kfac import Factors, Inverses
@@ -143,16 +143,19 @@ class Engine:
     ----------
     net : Network
     rule : UpdateRule
+    augment : sequence of AugmentSpec, default=()
     **options
         Of ``Plan.train``: penalties, clipping, threads and so on.
     """
 
-    def __init__(self, net: Network, rule: UpdateRule, **options: Any) -> None:
-        self.net, self.rule, self.options = net, rule, options
+    def __init__(self, net: Network, rule: UpdateRule, augment: Sequence[AugmentSpec] = (), **options: Any) -> None:
+        self.net, self.rule, self.augment, self.options = net, rule, augment, options
 
     def train(self, piece: Piece, state: TrainingState, steps: int) -> TrainResult:
         """Train on a piece, in place on the network and on the optimizer's moments, after `steps` updates."""
-        net = self.net
+        net, augment = self.net, None
+        if self.augment and state.augment_seed is not None:
+            augment = state.augment_seed, self.augment
         result: TrainResult = net.plan.train(
             net.theta,
             state.moments,
@@ -167,6 +170,7 @@ class Engine:
             epochs=piece.epochs,
             preconditioner=piece.inverses,
             buffers=net.state,
+            augment=augment,
             **self.options,
         )
         return result

@@ -50,6 +50,8 @@ class TrainingState:
     theta, buffers : ndarray or None
         Parameters and buffers of the network at the end of the last finished epoch, where the network no longer has
         them.
+    augment_seed : int or None
+        Of the augmentations' draws, drawn from `generator` when they begin.
     """
 
     optimizer: Optimizer
@@ -69,6 +71,7 @@ class TrainingState:
     theta: np.ndarray | None = None
     buffers: np.ndarray | None = None
     factors: np.ndarray | None = None
+    augment_seed: int | None = None
 
     @property
     def stopped(self) -> bool:
@@ -94,6 +97,7 @@ class TrainingState:
         if type(self.optimizer) is not type(new.optimizer) or self.moments.shape != new.moments.shape:
             self.moments, self.factors = new.moments, new.factors
             self.steps = 0
+            self.augment_seed = None  # with the old one, the draws of the first steps would come again
         self.optimizer, self.options, self.start = new.optimizer, new.options, new.start
         self.generator, self.own = new.generator, new.own
         self.plateau = None if new.plateau is None else self.plateau or new.plateau

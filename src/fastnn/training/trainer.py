@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from .._core.threads import blas_threads
 from .._typing import ArrayLike, BatchSource, Data, Seed
+from ..augment import Augmentation
 from ..checks import check_integer, check_seed
 from ..metrics import Metrics, rises
 from ..names import explains_arguments
@@ -46,6 +47,9 @@ __all__ = ["Trainer"]
 # beside their overhead, and short enough that a progress line or a divergence does not wait.
 BLOCK_SECONDS = 0.05
 BLOCK_BYTES = 10_000_000
+
+#: Of augmentations: a file's JSON holds integers up to it.
+MAX_SEED = 2**53
 
 
 @contextmanager
@@ -90,6 +94,7 @@ class Trainer:
     validation_split : float, default=0.0
     metrics : str, callable, or list or dict of those, optional
     train_metrics : bool, default=False
+    augment : iterable of augmentations, default=()
     l1, l2 : float, default=0.0
     clip_norm, clip_value : float, optional
     threads : int, optional
@@ -135,6 +140,7 @@ class Trainer:
         validation_split: float = 0.0,
         metrics: Metrics | None = None,
         train_metrics: bool = False,
+        augment: Iterable[Augmentation] = (),
         l1: float = 0.0,
         l2: float = 0.0,
         clip_norm: float | None = None,
@@ -156,6 +162,7 @@ class Trainer:
             validation_split=validation_split,
             metrics=metrics,
             train_metrics=train_metrics,
+            augment=augment,
             l1=l1,
             l2=l2,
             clip_norm=clip_norm,
@@ -201,6 +208,7 @@ class Trainer:
             raise TypeError(f"optimizer: {name} is a full-batch solver; use it with net.fit")
         assert isinstance(options.optimizer, Optimizer)
         self.net, self.optimizer = net, options.optimizer
+        self._augment = tuple(item.spec(net.input_size, net.input_scale) for item in options.augment)
         given = self.optimizer.learning_rate
         self._schedule = given if isinstance(given, Schedule) else None
         # One number for the whole run: the same number of threads gives the same bits.
@@ -283,6 +291,7 @@ class Trainer:
         engine = Engine(
             net,
             rule,
+            self._augment,
             l1=options.l1,
             l2=options.l2,
             clip_norm=options.clip_norm,
@@ -390,6 +399,8 @@ class Trainer:
         state.begin_run(net)
         if state.epoch == 0 and state.steps == 0:
             net.begin_training(self._data.parts(), state.generator)
+        if self._augment and state.augment_seed is None:
+            state.augment_seed = int(state.generator.integers(MAX_SEED))
         net.training_state = state
         if isinstance(self._data, Dataset):
             net.feature_names = net.feature_names or self._data.names
