@@ -1,7 +1,7 @@
 """Random calls of public functions: whatever an argument is, an error is one of the documented kinds, and a call that
 is refused has changed nothing.
 
-FASTNN_FUZZ is the number of seconds, about 20 by default.
+FASTNN_FUZZ is the number of seconds, about 10 by default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import scipy.sparse
 import fastnn as fnn
 from fastnn import curvature as cv
 
-SECONDS = float(os.environ.get("FASTNN_FUZZ", "20"))
+SECONDS = float(os.environ.get("FASTNN_FUZZ", "10"))
 
 #: What functions document; OverflowError, IndexError, AttributeError and the like are faults.
 DOCUMENTED = (TypeError, ValueError, fnn.DivergenceError, MemoryError, ImportError, OSError, KeyError)

@@ -17,8 +17,6 @@ import fastnn as fnn
 from fastnn import curvature as cv
 from fastnn.linalg import memory
 
-pytestmark = pytest.mark.every_simd
-
 #  What is refused.
 
 PER_ROW = {

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "fuzz_files.py"
-SECONDS = float(os.environ.get("FASTNN_FUZZ", 25))
+SECONDS = float(os.environ.get("FASTNN_FUZZ", 12))
 
 
 def test_damaged_and_forged_files_are_refused_or_harmless(tmp_path: Path) -> None:

@@ -15,8 +15,6 @@ from fastnn import inspection
 from fastnn.curvature.risk import EmpiricalRisk
 from fastnn.layers import ACTIVATIONS
 
-pytestmark = pytest.mark.every_simd
-
 TOLERANCE = {"float32": {"rtol": 2e-4, "atol": 2e-5}, "float64": {"rtol": 1e-11, "atol": 1e-12}}
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -9,8 +9,6 @@ import fastnn as fnn
 from fastnn.plan import OpSpec, UpdateRule, parameter_ranges
 from fastnn.reference.plan import Plan as ReferencePlan
 
-pytestmark = pytest.mark.every_simd
-
 RULES = [
     UpdateRule("sgd", 0.1, momentum=0.9),
     UpdateRule("rmsprop", 0.01, epsilon=1e-2),

@@ -64,6 +64,7 @@ def test_types_of_input(kind, backend, dtype, rng) -> None:
 def test_large_sums_are_not_mistaken_for_infinities(backend) -> None:
     net = network(backend, dtype="float32", hidden="linear")
     X = np.full((2, 6), 2e38, np.float32)
+    net.theta *= 1e-3  # outputs that are finite
     with np.errstate(all="ignore"):
         assert net.decision_function(X).shape == (2, 3)
 

@@ -11,8 +11,6 @@ from curvature_cases import BACKENDS
 import fastnn as fnn
 from fastnn import plotting
 
-pytestmark = pytest.mark.every_simd
-
 OPTIMIZERS = {
     "sgd": fnn.SGD(0.1),
     "nesterov": fnn.SGD(0.05, 0.9, nesterov=True),

@@ -386,7 +386,7 @@ def test_train_goes_over_the_rows_it_is_given() -> None:
         losses.append(np.mean(values))
     assert theta[0] == pytest.approx(t, rel=1e-14)
     np.testing.assert_allclose(result.losses, losses, rtol=1e-14)
-    assert result == (result.losses, None, 11, "ok", None, (0.0, 0.0))
+    assert result == (result.losses, None, 11, "ok", None, (0.0, 0.0), ())
 
 
 @pytest.mark.parametrize("name", [name for name in reference.__all__ if name not in ("ACTIVATIONS", "SAVES_OUTPUT")])

@@ -347,7 +347,8 @@ cdef class Plan:
         cdef double zeros_share = self.count_zeros(job, rows)
         cdef list raised = [] if errors is None else errors
         cdef int shards = shards_for(&self.shape, job, rows, deterministic, threads)
-        cdef int workers = fnn_team_acquire(&team, workers_for(&self.shape, job, shards, threads, fnn_team_pays()))
+        cdef int workers = workers_for(&self.shape, job, shards, deterministic, threads, fnn_team_pays())
+        workers = fnn_team_acquire(&team, workers)
         try:
             divide(&self.shape, job, rows, workers, shards, zeros_share)
             job.run.poll, job.run.poll_arg = poll, <void *>raised
@@ -362,11 +363,10 @@ cdef class Plan:
         """Run the scheduled job on a team, in the spare workspace."""
         cdef fnn_barrier barrier
         cdef int ran = 0
-        cdef size_t needed
         cdef const char *broken = NULL
         cdef Workspace space
         job.workspace.red_zone = tuned.red_zone
-        needed = self.engine.workspace(job)
+        cdef size_t needed = self.engine.workspace(job)
         space, self.spare = self.spare, None  # another thread's call gets one of its own
         if space is None or space.size < needed:
             space = Workspace(needed)

@@ -15,7 +15,8 @@ cdef struct Shape:
 cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) noexcept
 cdef int shards_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint deterministic,
                     threads) except -1
-cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, threads, bint team_pays) except -1
+cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, bint deterministic, threads,
+                     bint team_pays) except -1
 cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, int shards,
                  double zeros_share) noexcept
 cdef int item_workers(double work, ptrdiff_t items, threads) except -1

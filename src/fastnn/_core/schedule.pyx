@@ -42,11 +42,15 @@ cdef int shards_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint
     return shards
 
 
-cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, threads, bint team_pays) except -1:
-    """Workers for so many shards; team_pays: fnn_team_pays()."""
+cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, bint deterministic, threads,
+                     bint team_pays) except -1:
+    """Workers for the shards of :func:`shards_for`, which are within `threads` unless deterministic.
+
+    team_pays: fnn_team_pays().
+    """
     if shards == 1 or (splits(shape, job) and not team_pays):
         return 1
-    return min(shards, limit_of(threads))
+    return min(shards, limit_of(threads)) if deterministic else shards
 
 
 cdef int item_workers(double work, ptrdiff_t items, threads) except -1:
