@@ -47,7 +47,7 @@ def test_a_listing_cannot_be_changed() -> None:
     [
         ("ReLU", ["relu", "tanh"], "; did you mean 'relu'?"),
         ("leakyrelu", ["relu", "leaky_relu"], "; did you mean 'leaky_relu'?"),
-        ("acuracy", ["loss", "accuracy"], "; did you mean 'accuracy'?"),
+        ("accuracies", ["loss", "accuracy"], "; did you mean 'accuracy'?"),
         ("zzz", ["relu", "tanh"], ""),
         ("other", ["relu"], "; did you mean fnn.LBFGS()?"),
     ],

@@ -198,7 +198,8 @@ class Curve:
             axis.set_title(title)
         if path is not None:
             save_figure(axis.figure, path)
-        return axis  # type: ignore[no-any-return]
+        drawn: Axes = axis
+        return drawn
 
     def __repr__(self) -> str:
         columns = self.to_dict()

@@ -129,7 +129,8 @@ class Diagnosis:
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
         if path is not None:
             save_figure(axis.figure, path)
-        return axis  # type: ignore[no-any-return]
+        drawn: Axes = axis
+        return drawn
 
     def _table(self) -> list[tuple[str, str, str, str]]:
         table = [("", self.measure, "standard error", "rows"), ("target", f"{self.target_error:.4f}", "", "")]

@@ -273,7 +273,8 @@ def plot_decision_boundary(
         axis.set_title(title)
     if path is not None:
         save_figure(axis.figure, path)
-    return axis  # type: ignore[no-any-return]
+    drawn: Axes = axis
+    return drawn
 
 
 def _draw_areas(
@@ -363,4 +364,5 @@ def plot_confusion_matrix(
         axis.set_title(title)
     if path is not None:
         save_figure(axis.figure, path)
-    return axis  # type: ignore[no-any-return]
+    drawn: Axes = axis
+    return drawn

@@ -303,7 +303,8 @@ def plot_histories(
         axis.set_title(title)
     if path is not None:
         save_figure(axis.figure, path)
-    return axis  # type: ignore[no-any-return]
+    drawn: Axes = axis
+    return drawn
 
 
 def _aligned(runs: Sequence[Series], name: str, x: str) -> tuple[np.ndarray, np.ndarray]:
@@ -382,7 +383,8 @@ def plot_spectrum(
         axis.set_title(title)
     if path is not None:
         save_figure(axis.figure, path)
-    return axis  # type: ignore[no-any-return]
+    drawn: Axes = axis
+    return drawn
 
 
 def plot_statistics(
