@@ -26,6 +26,7 @@ from fastnn.schema import (
     NUMBER,
     TEXT,
     VALUE,
+    Anything,
     Array,
     Choice,
     Items,
@@ -470,3 +471,11 @@ def test_a_small_file_that_expands_to_gigabytes_is_refused(tmp_path: Path) -> No
     for line in (first, second):
         assert re.search(r"[\d,]+ bytes expand to [\d,]+ or more", line)
     assert int(kilobytes) < 500_000
+
+
+@pytest.mark.parametrize("others", [TEXT, VALUE, Anything(), None])
+def test_an_object_is_no_number_or_array_that_is_written_as_one(others):
+    record = Record(others=others)
+    for value in ({"__float__": "nan"}, {"__array__": ["<f8", [1], [1.0]]}):
+        with pytest.raises(ValueError, match=r"options cannot be .* expected an object"):
+            record.check(value, "options")

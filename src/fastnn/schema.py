@@ -248,6 +248,10 @@ class Items(Schema):
                 self.of.check(item, f"{name}[{index}]")
 
 
+#: Keys of the objects that stand for arrays and for numbers that are not finite; see :func:`encode`.
+_RESERVED = {"__array__", "__float__"}
+
+
 @dataclass(frozen=True)
 class Record(Schema):
     """An object with these entries, those that it may have, and others, if they are allowed, of one kind."""
@@ -259,8 +263,8 @@ class Record(Schema):
     expected = "an object"
 
     def fits(self, value: Any) -> bool:
-        """Whether it is an object."""
-        return isinstance(value, dict)
+        """Whether it is an object, and not an array or a number that is written as one."""
+        return isinstance(value, dict) and not value.keys() & _RESERVED
 
     def check(self, value: Any, name: str) -> None:
         """Check the object and its entries."""
@@ -461,7 +465,7 @@ class Value(Schema):
         """Check it, and what is in it."""
         super().check(value, name)
         children: Iterable[Any] = ()
-        if isinstance(value, dict) and not value.keys() & {"__array__", "__float__"}:
+        if isinstance(value, dict) and not value.keys() & _RESERVED:
             children = value.values()
         elif isinstance(value, list):
             children = value
