@@ -15,7 +15,7 @@ from .checks import check_integer, check_number
 from .comparison import check_seeds, redrawn
 from .metrics import rises
 from .names import listing
-from .plotting import COLOURS, new_axes, save_figure
+from .plotting import COLOURS, finished, new_axes
 from .schema import printable
 from .sequential import Sequential
 from .sweeps import SweepResult, sweep
@@ -194,12 +194,7 @@ class Curve:
         axis.set_ylabel(shown)
         axis.grid(True, alpha=0.3)
         axis.legend()
-        if title is not None:
-            axis.set_title(title)
-        if path is not None:
-            save_figure(axis.figure, path)
-        drawn: Axes = axis
-        return drawn
+        return finished(axis, path, title)
 
     def __repr__(self) -> str:
         columns = self.to_dict()

@@ -16,7 +16,7 @@ from .checks import check_number, check_threads
 from .layers import Dropout
 from .names import listing
 from .network import Network
-from .plotting import COLOURS, new_axes, save_figure
+from .plotting import COLOURS, finished, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,13 +124,9 @@ class Diagnosis:
         axis.hlines(limit, 0.6, 1.4, color="0.3", linestyle="--", label="dev error of high variance")
         axis.set_xticks(bars, [f"{part}\n{self.rows[part]:,} rows" for part in self.errors])
         axis.set_ylabel(f"{self.measure} (± {CHANCE:g} standard errors)")
-        axis.set_title(self.verdict if title is None else title)
         axis.grid(True, axis="y", alpha=0.3)
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
-        if path is not None:
-            save_figure(axis.figure, path)
-        drawn: Axes = axis
-        return drawn
+        return finished(axis, path, self.verdict if title is None else title)
 
     def _table(self) -> list[tuple[str, str, str, str]]:
         table = [("", self.measure, "standard error", "rows"), ("target", f"{self.target_error:.4f}", "", "")]

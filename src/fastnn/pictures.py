@@ -11,7 +11,7 @@ import numpy as np
 
 from .files import need
 from .names import listing
-from .plotting import COLOURS, new_axes, new_figure, save_figure
+from .plotting import COLOURS, finished, new_axes, new_figure, save_figure
 from .scalars import check_flag, check_integer, check_number
 
 if TYPE_CHECKING:
@@ -269,12 +269,7 @@ def plot_decision_boundary(
     names = getattr(X, "columns", ("x₀", "x₁"))
     axis.set_xlabel(str(names[0]))
     axis.set_ylabel(str(names[1]))
-    if title is not None:
-        axis.set_title(title)
-    if path is not None:
-        save_figure(axis.figure, path)
-    drawn: Axes = axis
-    return drawn
+    return finished(axis, path, title)
 
 
 def _draw_areas(
@@ -360,9 +355,4 @@ def plot_confusion_matrix(
         colorbar=False,
         ax=axis,
     )
-    if title is not None:
-        axis.set_title(title)
-    if path is not None:
-        save_figure(axis.figure, path)
-    drawn: Axes = axis
-    return drawn
+    return finished(axis, path, title)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "finished",
     *(
         "COLOURS",
         "new_axes",
@@ -186,6 +187,16 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", dpi=150)
 
 
+def finished(axis: Any, path: str | os.PathLike[str] | None, title: str | None) -> Axes:
+    """The axes of a figure of one panel, with its title, saved where that is asked for."""
+    if title is not None:
+        axis.set_title(title)
+    if path is not None:
+        save_figure(axis.figure, path)
+    axes: Axes = axis
+    return axes
+
+
 def new_axes(n_panels: int, to_file: bool) -> list[Any]:
     """Axes of a new figure, one above the other."""
     figure = new_figure((6.4, 3.6 if n_panels == 1 else 3.2 * n_panels), to_file)
@@ -299,12 +310,7 @@ def plot_histories(
     axis.set_xlabel("epoch or iteration" if x == "epoch" else x)
     axis.grid(True, alpha=0.3)
     axis.legend()
-    if title is not None:
-        axis.set_title(title)
-    if path is not None:
-        save_figure(axis.figure, path)
-    drawn: Axes = axis
-    return drawn
+    return finished(axis, path, title)
 
 
 def _aligned(runs: Sequence[Series], name: str, x: str) -> tuple[np.ndarray, np.ndarray]:
@@ -379,12 +385,7 @@ def plot_spectrum(
     axis.set_xlabel("eigenvalue")
     axis.grid(True, alpha=0.3)
     axis.legend()
-    if title is not None:
-        axis.set_title(title)
-    if path is not None:
-        save_figure(axis.figure, path)
-    drawn: Axes = axis
-    return drawn
+    return finished(axis, path, title)
 
 
 def plot_statistics(
