@@ -4,11 +4,13 @@ import csv
 import gzip
 import io as text_io
 import pickle
+import re
 
 import numpy as np
 import pytest
 from cli_cases import flowers, table, write_csv
 
+from fastnn import array_files
 from fastnn.sequential import load
 
 # ------------------------------------------------------------------ reading tables
@@ -139,12 +141,68 @@ def test_bad_files(refused, tmp_path):
     (tmp_path / "x.csv.gz").write_bytes(whole[:30])
     assert "x.csv.gz: damaged gzip data" in refused("train", "x.csv.gz")
     (tmp_path / "table.xlsx").write_bytes(b"PK")
-    assert refused("train", "table.xlsx") == "table.xlsx: unknown kind of file '.xlsx', expected .csv, .csv.gz or .npz"
+    message = refused("train", "table.xlsx")
+    assert message == "table.xlsx: unknown kind of file '.xlsx', expected .csv, .tsv, .csv.gz, .tsv.gz or .npz"
     (tmp_path / "folder.csv").mkdir()
     assert "folder.csv: is a folder" in refused("train", "folder.csv")
     assert refused("train", "absent.csv") == "absent.csv: no such file"
     assert "not one of the built-in data sets digits, iris, mnist, fashion_mnist" in refused("train", "irsi")
     assert "did you mean iris?" in refused("train", "irsi")
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.TSV", "t.tsv.gz", "t.csv.gz", "t.CSV.GZ"])
+def test_tables_are_read_and_written_by_their_names(run, tmp_path, name):
+    """The same rows, so the same network and the same predictions, whatever the file."""
+    header, rows = flowers()
+    write_csv("plain.csv", header, rows)
+    comma = "," if "csv" in name.lower() else "\t"
+    text = "".join(comma.join(map(str, row)) + "\n" for row in [header, *rows]).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.lower().endswith("gz") else text)
+    assert run("train", "plain.csv", "--epochs", 2, "--target", "blooms", "--save", "m")[0] == 0
+    assert run("train", name, "--epochs", 2, "--target", "blooms", "--save", "n")[0] == 0
+    expected = run("predict", "m", "plain.csv")
+    assert run("predict", "n", name) == expected
+    assert run("predict", "m", name, "--output", f"out-{name}")[0] == 0
+    written = (tmp_path / f"out-{name}").read_bytes()
+    written = gzip.decompress(written) if name.lower().endswith("gz") else written
+    assert written.decode() == expected[1]  # one column: nothing to separate
+    search = ("--n", 2, "--cv", 2, "--epochs", 1, "--quiet")
+    assert run("tune", name, *search, "--table", f"results-{name}")[0] == 0
+    results = (tmp_path / f"results-{name}").read_bytes()
+    results = (gzip.decompress(results) if name.lower().endswith("gz") else results).decode()
+    table = list(csv.reader(text_io.StringIO(results), delimiter=comma))
+    assert len(table) == 3
+    assert {len(row) for row in table} == {len(table[0])}
+    assert len(table[0]) > 5
+
+
+def test_tables_of_another_separator_are_refused(refused, tmp_path):
+    header, rows = flowers()
+    for name, between, what in (
+        ("t.tsv", ",", "columns must be separated by tabs"),
+        ("t.tsv", ";", "columns must be separated by tabs"),
+        ("t.csv", "\t", "columns must be separated by commas, or by tabs in a .tsv"),
+    ):
+        (tmp_path / name).write_text("\n".join(between.join(map(str, row)) for row in [header, *rows]))
+        assert what in refused("train", name)
+    (tmp_path / "t.txt").write_text("a,b\n")
+    assert "unknown kind of file '.txt'" in refused("train", "t.txt")
+
+
+@pytest.mark.parametrize(
+    "content", ["a,b\n" + "1,2\n" * (1 << 20), "a,b\n" * (1 << 20), "\n" * (3 << 20), '"' * (3 << 20)]
+)
+def test_a_small_table_that_expands_without_limit_is_refused(refused, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(array_files, "MAX_EXPANDED", 1 << 20)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(content.encode()))
+    assert re.search(r"t\.csv\.gz: [\d,]+ bytes expand to \d,\d{3},\d{3} or more", refused("train", "t.csv.gz"))
+
+
+def test_a_first_line_that_is_no_header_is_refused_before_memory_is_taken(refused, tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a" * (1 << 25))
+    assert "the first line has more than" in refused("train", "t.csv")
+    (tmp_path / "t.tsv.gz").write_bytes(gzip.compress(b"\t" * 1_000_001))
+    assert "the first line has more than" in refused("train", "t.tsv.gz")
 
 
 def test_bad_npz(refused, tmp_path):

@@ -122,9 +122,12 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         nargs="?",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(BUILT_IN)}, a .csv or .csv.gz with a header line, or a .npz with X and y (default: digits)",
+        help=f"{', '.join(BUILT_IN)}, a .csv or .tsv with a header line (or .csv.gz, .tsv.gz), "
+        "or a .npz with X and y (default: digits)",
     )
-    command.add_argument("--target", metavar="COLUMN", help="column to learn, of a .csv (default: the last one)")
+    command.add_argument(
+        "--target", metavar="COLUMN", help="column to learn, of a .csv or .tsv (default: the last one)"
+    )
     command.add_argument(
         "--task",
         choices=("auto", *TASKS),
@@ -252,10 +255,14 @@ def _add_predict(commands: Subparsers) -> None:
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a file that fastnn train --save has written")
-    predict.add_argument("data", metavar="DATA", help="a .csv, .csv.gz or .npz, or the name of a built-in data set")
+    predict.add_argument(
+        "data", metavar="DATA", help="a .csv, .tsv or .npz, or a built-in data set, as for fastnn train"
+    )
     predict.add_argument("--proba", action="store_true", help="also the probability of each class")
     predict.add_argument("--no-score", action="store_true", help="do not compare with the target, if DATA has it")
-    predict.add_argument("--output", metavar="FILE", help="write to this file instead of stdout")
+    predict.add_argument(
+        "--output", metavar="FILE", help="write to this file, by its name with tabs (.tsv) or compressed (.gz)"
+    )
     predict.add_argument(
         "--threads", type=_whole(1, MAX_THREADS), metavar="N", help="worker threads (default: what BLAS may use)"
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,12 +11,13 @@ from typing import IO
 import numpy as np
 
 from .._typing import JSON
-from ..files import check_writable, write_aside
+from ..files import check_writable
 from ..schema import printable
 from ..sequential import Sequential, load
 from . import tables
 from .console import Failure, say
 from .encoding import Encoding
+from .table_files import write_rows, written
 
 __all__ = ["load_model", "run_predict"]
 
@@ -59,13 +58,9 @@ def run_predict(args: argparse.Namespace) -> int:
             score = f"R² {r2:.4f}, RMSE {rmse:.5g}"
     rows = zip(*columns, strict=True)
     if args.output is None:
-        _write_rows(sys.stdout, header, rows)
-        sys.stdout.flush()
+        _show_rows(sys.stdout, header, rows)
     else:
-        buffer = io.StringIO(newline="")
-        _write_rows(buffer, header, rows)
-        with write_aside(args.output) as temporary:
-            temporary.write_bytes(buffer.getvalue().encode())
+        written(args.output, header, rows)
     if score is not None:
         say(f"{encoding.target}: {score}")
     return 0
@@ -94,13 +89,12 @@ def _shortest(values: np.ndarray) -> list[str]:
     return [str(text) for text in values.astype(str)]
 
 
-def _write_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[object]]) -> None:
+def _show_rows(file: IO[str], header: list[str], rows: Iterable[Sequence[object]]) -> None:
     if file.isatty():  # to be read here and now; files and pipes get the names as they are
         header = [printable(name) for name in header]
         rows = ([printable(value) for value in row] for row in rows)
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    write_rows(file, header, rows)
+    file.flush()
 
 
 def load_model(path: str) -> tuple[Sequential, JSON]:

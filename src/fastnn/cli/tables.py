@@ -1,4 +1,4 @@
-"""Reading data: built-in sets by name, .csv and .npz files by path.
+"""Reading data: built-in sets by name, .csv, .tsv and .npz files by path.
 
 Nothing is scaled or split here; :mod:`fastnn.cli.encoding` does that. Complaints are ValueErrors (OSErrors for a path)
 that begin with the path and say where in the file the fault is.
@@ -19,6 +19,7 @@ from .._typing import Options
 from ..array_files import read_npz
 from ..files import need
 from ..schema import printable
+from .table_files import check_first_line, is_text_table, opened, separator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["BUILT_IN", "Table", "kind", "listed", "read", "read_features"]
 
 BUILT_IN = ("digits", "iris", "mnist", "fashion_mnist")
+
+#: For messages.
+KINDS = ".csv, .tsv, .csv.gz, .tsv.gz or .npz"
 
 #: What stands for a missing value in a column of numbers. In a target of text they are names of classes.
 MISSING = (
@@ -61,14 +65,13 @@ class Table:
 
 
 def kind(spec: str) -> str:
-    """Which kind of data a name or path means: "built-in", "csv" or "npz"; an error when it is none of them."""
+    """What a name or path means: "built-in", "csv" (.tsv, too) or "npz"; an error when it is none of them."""
     if spec.replace("-", "_").lower() in BUILT_IN:
         return "built-in"
     path = Path(spec)
-    suffix = "".join(path.suffixes[-2:]).lower()
-    known = "csv" if suffix.endswith((".csv", ".csv.gz")) else "npz" if suffix.endswith(".npz") else None
+    known = "csv" if is_text_table(spec) else "npz" if spec.lower().endswith(".npz") else None
     if path.is_dir():
-        raise IsADirectoryError(f"{spec}: is a folder, expected a .csv, .csv.gz or .npz file")
+        raise IsADirectoryError(f"{spec}: is a folder, expected a file {KINDS}")
     if not path.exists() and known:
         raise FileNotFoundError(f"{spec}: no such file")
     if not path.exists():
@@ -78,7 +81,7 @@ def kind(spec: str) -> str:
             f"{spec}: no such file, and not one of the built-in data sets {', '.join(BUILT_IN)}{hint}"
         )
     if known is None:
-        raise ValueError(f"{spec}: unknown kind of file {path.suffix!r}, expected .csv, .csv.gz or .npz")
+        raise ValueError(f"{spec}: unknown kind of file {path.suffix!r}, expected {KINDS}")
     if path.stat().st_size == 0:
         raise ValueError(f"{spec}: the file is empty")
     return known
@@ -90,10 +93,10 @@ def read(spec: str, target: str | None = None) -> Table:
     Parameters
     ----------
     spec : str
-        One of `BUILT_IN`, or the path of a .csv, .csv.gz or .npz. An .npz has arrays X and y, or data and target, or
-        x_train and y_train with or without x_test and y_test, in any letter case.
+        One of `BUILT_IN`, or the path of a .csv, .tsv, .csv.gz, .tsv.gz or .npz. An .npz has arrays X and y, or data
+        and target, or x_train and y_train with or without x_test and y_test, in any letter case.
     target : str, optional
-        Column of a .csv to learn; the last one by default. Other sources have one target, and ignore it.
+        Column of a .csv or .tsv to learn; the last one by default. Other sources have one target, and ignore it.
 
     Raises
     ------
@@ -191,7 +194,9 @@ def _csv_with_target(spec: str, target: str | None) -> Table:
     if target is None:
         target = frame.columns[-1]
     if frame.shape[1] < 2:
-        raise ValueError(f"{spec}: only one column ({target!r}), expected features and a target, separated by commas")
+        raise ValueError(
+            f"{spec}: only one column ({target!r}), expected features and a target, separated by {_between(spec)}"
+        )
     y, text, fault = _parse_target(frame[target])
     if fault:
         raise ValueError(f"{spec}: target {target!r} has {fault}")
@@ -237,12 +242,24 @@ def _read_csv(spec: str, target: str | None, learn: bool) -> tuple[pd.DataFrame,
     import zlib
 
     pandas = need("pandas", "reading a .csv")
-    options: Options = {"encoding": "utf-8-sig", "skipinitialspace": True, "index_col": False, "keep_default_na": False}
+    options: Options = {
+        "encoding": "utf-8-sig",
+        "sep": separator(spec),
+        "skipinitialspace": True,
+        "index_col": False,
+        "keep_default_na": False,
+    }
+
+    def read(**more: Any) -> pd.DataFrame:
+        with opened(spec) as file:
+            return pandas.read_csv(file, **more, **options)
+
     try:
+        check_first_line(spec)
         with warnings.catch_warnings():
             # A row longer than the header is only a warning, and pandas cuts it.
             warnings.simplefilter("error", pandas.errors.ParserWarning)
-            header = pandas.read_csv(spec, header=None, nrows=1, dtype=str, **options)
+            header = read(header=None, nrows=1, dtype=str)
             names = [str(name).strip() for name in header.iloc[0]]
             _check_names(spec, names)
             last = len(names) - 1 if learn and target is None else None
@@ -252,19 +269,17 @@ def _read_csv(spec: str, target: str | None, learn: bool) -> tuple[pd.DataFrame,
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise ValueError(f"{spec}: no column {target!r} for the target; the columns are {listed(names)}{hint}")
             places = range(len(names))
-            frame = pandas.read_csv(
-                spec,
+            frame = read(
                 header=0,
                 names=list(places),
                 dtype={} if column is None else {column: str},
                 na_values={place: list(MISSING) for place in places if place != column},
                 low_memory=False,
-                **options,
             )
     except pandas.errors.EmptyDataError:
         raise ValueError(f"{spec}: the file is empty") from None
     except pandas.errors.ParserWarning:
-        first = pandas.read_csv(spec, header=None, skiprows=1, nrows=1, dtype=str, **options)
+        first = read(header=None, skiprows=1, nrows=1, dtype=str)
         raise ValueError(
             f"{spec}: not a regular table: {len(names)} names in the header, {first.shape[1]} values in the first row "
             "below it"
@@ -287,9 +302,14 @@ def _read_csv(spec: str, target: str | None, learn: bool) -> tuple[pd.DataFrame,
     return frame.iloc[:, 1:], [f"the first column, {names[0]!r}, numbers or names the rows: it is left out"]
 
 
+def _between(spec: str) -> str:
+    """What separates columns, for messages."""
+    return "commas, or by tabs in a .tsv" if separator(spec) == "," else "tabs in a .tsv"
+
+
 def _check_names(spec: str, names: list[str]) -> None:
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise ValueError(f"{spec}: only one column, {names[0]!r:.60}: columns must be separated by commas")
+    if len(names) == 1 and any(mark in names[0] for mark in set(",;\t|") - {separator(spec)}):
+        raise ValueError(f"{spec}: only one column, {names[0]!r:.60}: columns must be separated by {_between(spec)}")
     # pandas names columns 0, 1, 2, … when it has no names; "0,1" alone is rather a row of data.
     counted = len(names) > 2 and names == [str(i) for i in range(len(names))]
     if all(_is_number(name) for name in names) and not counted:

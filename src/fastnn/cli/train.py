@@ -40,7 +40,7 @@ def run_train(args: argparse.Namespace) -> int:
     optimizer = _optimizer(args)
     kind = tables.kind(args.data)
     if kind != "csv" and args.target is not None:
-        raise Failure(f"--target is for a .csv, {args.data} has one target")
+        raise Failure(f"--target is for a .csv or .tsv, {args.data} has one target")
     _check_outputs(args)
     table = tables.read(args.data, args.target)
     encoding, split, why = prepare(table, args.task, test_fraction=args.test_fraction, seed=args.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from .. import io
 from .._core.threads import blas_threads
 from ..checks import check_threads
-from ..files import check_writable, need, write_aside
+from ..files import check_writable, need
 from ..layers import Dense, Dropout, Standardize
 from ..plan import ACTIVATIONS
 from ..sequential import Sequential
@@ -24,6 +23,7 @@ from .arguments import default_epochs
 from .console import Failure, Output, duration
 from .encoding import Encoding, Split, in_target_units, prepare
 from .scores import score_names, scores
+from .table_files import written
 from .tables import listed
 
 __all__ = ["run_tune"]
@@ -44,7 +44,7 @@ def run_tune(args: argparse.Namespace) -> int:
     """Search, refit the best, test and save it; returns the exit code."""
     kind = tables.kind(args.data)
     if kind != "csv" and args.target is not None:
-        raise Failure(f"--target is for a .csv, {args.data} has one target")
+        raise Failure(f"--target is for a .csv or .tsv, {args.data} has one target")
     _check_outputs(args)
     table = tables.read(args.data, args.target)
     encoding, split, _ = prepare(table, args.task, test_fraction=args.test_fraction, seed=args.seed)
@@ -137,10 +137,7 @@ def _write(args: argparse.Namespace, result: SweepResult) -> None:
     """Table and plot."""
     if args.table is not None:
         columns = result.to_dict()
-        with write_aside(args.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["member", *columns])
-            writer.writerows(enumerate_rows(columns))
+        written(args.table, ["member", *columns], enumerate_rows(columns))
     if args.plot is not None and result.has_scores:
         result.plot(args.plot)
 
