@@ -5,6 +5,7 @@ An error names the argument, what was expected and what came. Checks change noth
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .schema import printable
 
 __all__ = [
     "MOMENTS_BLOCK",
+    "FeatureNames",
     "Moments",
     "check_dtype",
     "check_flag",
@@ -171,6 +173,31 @@ def check_names(X: object, expected: tuple[str, ...] | None) -> None:
     same = "in another order" if sorted(names) == sorted(expected) else "with other names"
     wanted, got = (printable(", ".join(columns))[:200] for columns in (expected, names))
     raise ValueError(f"X: expected the columns that the network was trained with, {wanted}, got them {same}: {got}")
+
+
+class FeatureNames:
+    """The attribute ``feature_names`` of what has an ``input_size``: checked when it is assigned.
+
+    Assigned are None, or as many names as there are features: any iterable of str but a str or a mapping.
+    """
+
+    def __get__(self, owner: Any, kind: type | None = None) -> tuple[str, ...] | None:
+        return None if owner is None else owner.__dict__.get("feature_names")
+
+    def __set__(self, owner: Any, names: Iterable[str] | None) -> None:
+        owner.__dict__["feature_names"] = None if names is None else _check_feature_names(names, owner.input_size)
+
+
+def _check_feature_names(names: Iterable[str], n_features: int) -> tuple[str, ...]:
+    if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Iterable):
+        raise TypeError(f"feature_names: expected None or {n_features} names of features, got {names!r:.80}")
+    columns = list(names)
+    for index, name in enumerate(columns):
+        if not isinstance(name, str):
+            raise TypeError(f"feature_names[{index}]: expected a str, got {name!r:.80}")
+    if len(columns) != n_features:
+        raise ValueError(f"feature_names: expected {n_features} names, one for each feature, got {len(columns)}")
+    return tuple(str(name) for name in columns)  # of subclasses such as numpy.str_, too
 
 
 def _columns_of(frame: Any) -> np.ndarray:

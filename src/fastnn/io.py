@@ -256,8 +256,7 @@ class SavedNetwork:
             values[...] = tensors[name]
         if net.state.size:
             net.state[...] = tensors["state"]
-        names = self.description["network"].get("feature_names")
-        net.feature_names = None if names is None else tuple(names)
+        net.feature_names = self.description["network"].get("feature_names")
         net.split_start = decode(self.description.get("split_start"))
         give_training(net, generator, training)
 

@@ -19,6 +19,7 @@ from . import losses
 from ._typing import ArrayLike, Data, DType, DTypeLike, Rows, Seed
 from .backends import BACKENDS, find_backend
 from .checks import (
+    FeatureNames,
     check_dtype,
     check_flag,
     check_integer,
@@ -83,7 +84,7 @@ class Network:
     input_scale : float or None
     feature_names : tuple of str or None
         Columns of the DataFrame that the network was first trained with. A DataFrame given later must have the same in
-        the same order; arrays are free. None, which can be assigned, forgets them.
+        the same order; arrays are free. It can be assigned: None forgets them.
     backend : str
     ops : tuple of OpSpec
         One operation for each layer.
@@ -111,7 +112,7 @@ class Network:
     """
 
     split_start: Any = None
-    feature_names: tuple[str, ...] | None = None
+    feature_names = FeatureNames()
 
     def __init__(
         self,

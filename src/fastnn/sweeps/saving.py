@@ -211,8 +211,7 @@ def build_network(description: JSON, weights: Weights) -> Sequential:
     if not (np.isfinite(weights.theta).all() and np.isfinite(weights.state).all()):
         raise ValueError("parameters or buffers are not finite")
     weights.give(net)
-    names = description.get("feature_names")
-    net.feature_names = None if names is None else tuple(names)
+    net.feature_names = description.get("feature_names")
     return net
 
 
