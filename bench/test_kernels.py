@@ -123,6 +123,10 @@ CASES = {
         "sgd_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9, True),
     ),
+    "momentum_update": (
+        "momentum_update",
+        lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 3, 1e-3),
+    ),
     "nag_update": (
         "nag_update",
         lambda a: (a.normal(PARAMETERS), a.normal(PARAMETERS), a.normal(PARAMETERS), 1e-3, 0.9),

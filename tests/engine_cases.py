@@ -15,6 +15,7 @@ RULES = (
     UpdateRule("sgd", 0.05),
     UpdateRule("sgd", 0.02, momentum=0.9),
     UpdateRule("sgd", 0.02, momentum=0.9, nesterov=True),
+    UpdateRule("momentum", 0.02, beta1=0.8),
     UpdateRule("nag", 0.02),
     UpdateRule("adagrad", 0.02, epsilon=1e-10),
     UpdateRule("rmsprop", 0.003),

@@ -467,6 +467,25 @@ def test_partial_fit_after_fit(backend) -> None:
     assert parts.training_state.steps == 4
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (fnn.SGD(0.1, 0.9), fnn.SGD(0.1, 0.9, bias_correction=True)),
+        (fnn.RMSProp(0.01, momentum=0.5), fnn.RMSProp(0.01, centered=True)),
+    ],
+    ids=["sgd", "rmsprop"],
+)
+def test_partial_fit_starts_anew_with_moments_of_another_meaning(before, after, backend) -> None:
+    X, y = blobs()
+    net = classifier(backend)
+    net.partial_fit(X, y, optimizer=before, threads=1)
+    other = net.copy()
+    other.training_state = None
+    for one in (net, other):
+        one.partial_fit(X, y, optimizer=after, threads=1, seed=3)
+    np.testing.assert_array_equal(net.theta, other.theta)
+
+
 def test_partial_fit_keeps_the_history(backend) -> None:
     X, y = blobs()
     net = classifier(backend)

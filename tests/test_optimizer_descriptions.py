@@ -19,6 +19,7 @@ from fastnn.plan import UpdateRule
     [
         (fnn.SGD(), UpdateRule("sgd", 0.01)),
         (fnn.SGD(1, 0.9, True), UpdateRule("sgd", 1.0, momentum=0.9, nesterov=True)),
+        (fnn.SGD(0.1, 0.8, bias_correction=True), UpdateRule("momentum", 0.1, beta1=0.8)),
         (fnn.NAG(), UpdateRule("nag", 0.01)),
         (fnn.AdaGrad(), UpdateRule("adagrad", 0.01, epsilon=1e-10)),
         (fnn.RMSProp(momentum=0.5, centered=True), UpdateRule("rmsprop", 1e-3, momentum=0.5, centered=True)),
@@ -73,6 +74,12 @@ def test_names() -> None:
         (lambda: fnn.Adam(None), TypeError, "learning_rate must be .* got None"),
         (lambda: fnn.SGD(momentum=1.0), ValueError, "momentum must be a finite number >= 0 and < 1, got 1.0"),
         (lambda: fnn.SGD(nesterov=True), ValueError, "nesterov=True needs a momentum > 0"),
+        (lambda: fnn.SGD(bias_correction=True), ValueError, "bias_correction=True needs a momentum > 0"),
+        (
+            lambda: fnn.SGD(0.1, 0.9, True, bias_correction=True),
+            ValueError,
+            "bias_correction=True is of classical momentum, got nesterov=True, too",
+        ),
         (lambda: fnn.SGD(momentum=0.9, nesterov=1), TypeError, "nesterov must be True or False, got 1"),
         (lambda: fnn.AdaGrad(epsilon=-1.0), ValueError, "epsilon must be a finite number >= 0, got -1.0"),
         (lambda: fnn.RMSProp(rho=1.5), ValueError, "rho must be a finite number >= 0 and < 1, got 1.5"),

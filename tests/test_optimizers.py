@@ -30,6 +30,15 @@ def sgd(theta, lr, momentum=0.0, nesterov=False):
         theta += momentum * v - lr * g if nesterov else v
 
 
+def averaged(theta, lr, momentum):
+    """Steps along Σ μ^{t−s} g_s / Σ μ^{t−s}, which is summed anew each time."""
+    gradients = []
+    while True:
+        gradients.append((yield theta))
+        weights = [momentum**age for age in reversed(range(len(gradients)))]
+        theta -= lr * sum(w * g for w, g in zip(weights, gradients, strict=True)) / sum(weights)
+
+
 def lookahead_nesterov(theta, lr, momentum):
     """Nesterov's momentum as usually written: the gradient is taken at θ + μ v, which is what is yielded."""
     v = 0.0
@@ -89,6 +98,7 @@ CASES = [
     (fnn.SGD(0.1, momentum=0.9), lambda x: sgd(x, 0.1, 0.9)),
     (fnn.SGD(0.1, momentum=0.9, nesterov=True), lambda x: sgd(x, 0.1, 0.9, True)),
     (fnn.SGD(0.1, momentum=0.9, nesterov=True), lambda x: lookahead_nesterov(x, 0.1, 0.9)),
+    (fnn.SGD(0.1, momentum=0.9, bias_correction=True), lambda x: averaged(x, 0.1, 0.9)),
     (fnn.NAG(0.1), lambda x: nag(x, 0.1)),
     (fnn.AdaGrad(0.1), lambda x: adagrad(x, 0.1)),
     (fnn.AdaGrad(0.1, epsilon=0.5), lambda x: adagrad(x, 0.1, 0.5)),
@@ -126,6 +136,8 @@ def kernel_step(
     if rule.rule == "sgd":
         velocity = slots[0] if slots else None
         module.sgd_update(theta, grad, velocity, eta, rule.momentum, rule.nesterov, **options)
+    elif rule.rule == "momentum":
+        module.momentum_update(theta, grad, slots[0], step, eta, rule.beta1, **options)
     elif rule.rule == "nag":
         module.nag_update(theta, grad, slots[0], eta, module.nag_momentum(step)[0], **options)
     elif rule.rule == "adagrad":

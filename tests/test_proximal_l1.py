@@ -45,6 +45,14 @@ def extrapolated(x, lr, momentum=None):
         y = x + ((t_before - 1) / t if momentum is None else momentum) * (x - before)
 
 
+def averaged(x, lr, momentum):
+    m, t = 0.0, 0
+    while True:
+        g = yield x
+        m, t = momentum * m + (1 - momentum) * g, t + 1
+        x = soft(x - lr * m / (1 - momentum**t), lr * L1)
+
+
 def adagrad(x, lr, eps=1e-10):
     s = 0.0
     while True:
@@ -82,6 +90,7 @@ CASES = [
     (fnn.SGD(0.1), lambda x: sgd(x, 0.1)),
     (fnn.SGD(0.05, momentum=0.8), lambda x: inertial(x, 0.05, 0.8)),
     (fnn.SGD(0.05, momentum=0.8, nesterov=True), lambda x: extrapolated(x, 0.05, 0.8)),
+    (fnn.SGD(0.1, momentum=0.8, bias_correction=True), lambda x: averaged(x, 0.1, 0.8)),
     (fnn.NAG(0.1), lambda x: extrapolated(x, 0.1)),
     (fnn.AdaGrad(0.3), lambda x: adagrad(x, 0.3)),
     (fnn.RMSProp(0.02), lambda x: rmsprop(x, 0.02)),
@@ -126,6 +135,7 @@ OPTIMIZERS = [
     fnn.SGD(0.2),
     fnn.SGD(0.1, momentum=0.8),
     fnn.SGD(0.1, momentum=0.8, nesterov=True),
+    fnn.SGD(0.2, momentum=0.8, bias_correction=True),
     fnn.NAG(0.2),
     fnn.AdaGrad(0.5),
     fnn.RMSProp(fnn.schedules.ExponentialDecay(0.02, 0.998)),

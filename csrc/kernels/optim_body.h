@@ -253,6 +253,23 @@ static void FN(sgd_step)(const FN(update_view) * u)
     FN(sgd_update)(u->n, u->terms, u->learning_rate, k->momentum, k->nesterov, u->g, u->theta, velocity);
 }
 
+/* m ← β₁ m + (1 − β₁) g';  θ ← θ − η m / (1 − β₁ᵗ): Adam without the division by a root. The mean is of gradients, and
+ * what l1 takes from θ is no part of it. */
+static void FN(momentum_update)(ptrdiff_t n, const fnn_terms *terms, double bias1, double learning_rate, double beta1,
+                                const REAL *restrict g, REAL *restrict theta, REAL *restrict m)
+{
+    FN(effective) e = FN(effective_of_rule)(terms);
+    REAL eta = (REAL)(learning_rate / bias1), b1 = (REAL)beta1, mix = (REAL)(1 - beta1);
+    REAL limit = (REAL)learning_rate * e.l1;
+    OPTIM_LOOP(m[i] = b1 * m[i] + mix * gr; theta[i] = FN(shrunk)(kind, theta[i] - eta * m[i], limit);)
+}
+
+static void FN(momentum_step)(const FN(update_view) * u)
+{
+    const fnn_numbers *k = u->numbers;
+    FN(momentum_update)(u->n, u->terms, k->bias1, u->learning_rate, k->beta1, u->g, u->theta, u->moments[0]);
+}
+
 /* x ← θ − η g' is the new iterate; it moved by d, and θ ← x + μ_k d   (Nesterov 1983). Of the old iterate a = θ − x is
  * kept: d = a − η g'. With l1, x ← prox(θ − η g') (Beck & Teboulle 2009). */
 static void FN(nag_update)(ptrdiff_t n, const fnn_terms *terms, double learning_rate, double momentum,
@@ -403,6 +420,7 @@ static const struct {
     void (*step)(const FN(update_view) *);
 } FN(rules)[] = {
     {"sgd", FN(sgd_step)},
+    {"momentum", FN(momentum_step)},
     {"nag", FN(nag_step)},
     {"adagrad", FN(adagrad_step)},
     {"rmsprop", FN(rmsprop_step)},

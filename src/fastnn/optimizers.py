@@ -70,6 +70,9 @@ class SGD(Optimizer):
         θ ← θ + v                  nesterov=False
         θ ← θ + μ v − η g          nesterov=True: θ is the look-ahead point
 
+        m ← μ m + (1 − μ) g        bias_correction=True, in the t-th update
+        θ ← θ − η m / (1 − μᵗ)
+
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
@@ -78,6 +81,9 @@ class SGD(Optimizer):
         μ in [0, 1).
     nesterov : bool, default=False
         Needs a momentum above 0.
+    bias_correction : bool, default=False
+        Step along the weighted mean of the gradients so far, Σ μ^{t−s} g_s / Σ μ^{t−s}, which is as long as a gradient:
+        from the first step on, and whatever μ is. Needs a momentum above 0, and excludes `nesterov`.
 
     Raises
     ------
@@ -88,19 +94,32 @@ class SGD(Optimizer):
     -----
     Sutskever et al. 2013, equations 1-4. torch keeps v/(−η), which gives the same θ as long as η is constant; Keras'
     formula is this one (docs/theory.md, eq. 8.3 and 8.4).
+
+    With `bias_correction` (eq. 8.20) a learning rate means what it means without momentum. In the long run, and at a
+    constant rate, the steps are those of classical momentum with the rate (1 − μ) η; without the correction the first
+    ones would be shorter by the factor 1 − μᵗ. It is the numerator of Adam.
     """
 
     rule: ClassVar[str] = "sgd"
     learning_rate: float | Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
+    bias_correction: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self._check("learning_rate", above=0.0)
         self._check("momentum", minimum=0.0, below=1.0)
-        self._check_flag("nesterov")
-        if self.nesterov and self.momentum == 0.0:
-            raise ValueError("nesterov=True needs a momentum > 0, got momentum=0")
+        for name in ("nesterov", "bias_correction"):
+            self._check_flag(name)
+            if getattr(self, name) and self.momentum == 0.0:
+                raise ValueError(f"{name}=True needs a momentum > 0, got momentum=0")
+        if self.nesterov and self.bias_correction:
+            raise ValueError("bias_correction=True is of classical momentum, got nesterov=True, too")
+
+    def update_rule(self) -> UpdateRule:
+        """See :meth:`Optimizer.update_rule`; with `bias_correction`, of a rule of its own."""
+        rule = super().update_rule()
+        return rule._replace(rule="momentum", momentum=0.0, beta1=self.momentum) if self.bias_correction else rule
 
 
 @names.explained

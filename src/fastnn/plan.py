@@ -277,6 +277,7 @@ class RuleFacts(NamedTuple):
 #: Facts of the update rules by the name that the table of csrc/kernels/optim_body.h has for them.
 RULES: dict[str, RuleFacts] = {
     "sgd": RuleFacts({"velocity": "momentum"}),
+    "momentum": RuleFacts({"m": None}, corrects_bias=True),
     "nag": RuleFacts({"ahead": None}, accelerates=True),
     "adagrad": RuleFacts({"s": None}),
     "rmsprop": RuleFacts({"s": None, "mean": "centered", "velocity": "momentum"}),

@@ -311,7 +311,7 @@ class Sequential(Network):
             As for :meth:`fit`.
         optimizer : Optimizer or str, optional
             None is that of the previous training (:meth:`fit` or :meth:`partial_fit`), or Adam. A new one of the same
-            class continues with the state; one of another class starts with a fresh state.
+            class continues with the state; one of another class, or with other moments, starts with a fresh state.
 
         Returns
         -------

@@ -27,6 +27,7 @@ __all__ = [
     "adagrad_update",
     "adam_update",
     "gradient_norm2",
+    "momentum_update",
     "nag_momentum",
     "nag_update",
     "rmsprop_update",
@@ -121,6 +122,64 @@ def sgd_update(
         velocity += step
         theta += velocity
         velocity -= _shrink(theta, limit)
+
+
+@checked(
+    theta=Changed("P"),
+    grad=Read("P"),
+    m=Changed("P"),
+    step=Integer(1),
+    learning_rate=Number(),
+    beta1=DECAY,
+    **TERMS,
+)
+def momentum_update(
+    theta: np.ndarray,
+    grad: np.ndarray,
+    m: np.ndarray,
+    step: int,
+    learning_rate: float,
+    beta1: float = 0.9,
+    *,
+    scale: float = 1.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    factor: float = 1.0,
+    clip_value: float = INF,
+) -> None:
+    """Momentum as a bias-corrected mean of gradients: m ← β₁ m + (1 − β₁) g', θ ← θ − η m / (1 − β₁ᵗ), t = `step`.
+
+    Parameters
+    ----------
+    theta : ndarray (P,) of float32 or float64
+        Changed in place.
+    grad : ndarray (P,), same dtype
+    m : ndarray (P,), same dtype
+        Moving average, changed in place.
+    step : int
+        t, 1 for the first update.
+    learning_rate, beta1 : float
+        η and β₁.
+    scale, l1, l2, factor, clip_value : float
+        Effective gradient g' = clip(factor (scale g + l2 θ), ±clip_value); `l1` by its proximal operator.
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit or an array to change is not an array.
+    ValueError
+        If a shape does not fit, an array to change is read-only, or `step` is below 1.
+
+    Notes
+    -----
+    Kingma and Ba 2015, section 3, of the first moment alone. m / (1 − β₁ᵗ) = Σ β₁^{t−s} g'_s / Σ β₁^{t−s}, the weighted
+    mean of all gradients so far. The threshold of `l1` is η l1 factor, as for a step without momentum.
+    """
+    g = effective_gradient(theta, grad, scale, 0.0, l2, factor, clip_value)
+    m *= beta1
+    m += (1.0 - beta1) * g
+    theta -= (learning_rate / (1.0 - beta1**step)) * m
+    _shrink(theta, learning_rate * factor * l1)
 
 
 @checked(step=Integer(1), count=Integer(0))

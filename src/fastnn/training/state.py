@@ -94,7 +94,9 @@ class TrainingState:
 
     def take_over(self, new: TrainingState) -> None:
         """Go on with the optimizer's state, the counters and the history, in a run `new` on other data."""
-        if type(self.optimizer) is not type(new.optimizer) or self.moments.shape != new.moments.shape:
+        rules = self.optimizer.update_rule(), new.optimizer.update_rule()
+        same_moments = len({(rule.rule, rule.moments) for rule in rules}) == 1
+        if type(self.optimizer) is not type(new.optimizer) or not same_moments:
             self.moments, self.factors = new.moments, new.factors
             self.steps = 0
             self.augment_seed = None  # with the old one, the draws of the first steps would come again
