@@ -69,10 +69,10 @@ class Loss:
         """Its options, as keyword arguments of the kernel and of a plan."""
         return dict(vars(self))
 
-    def require_probabilities(self) -> None:
-        """Raise a ValueError unless predictions have probabilities."""
+    def require_probabilities(self, method: str = "predict_proba") -> None:
+        """Raise a ValueError in the name of a method unless predictions have probabilities."""
         if not self.classifies:
-            raise ValueError(f"predict_proba needs a classifier, got loss {self.name!r}; use predict")
+            raise ValueError(f"{method} needs a classifier, got loss {self.name!r}; use predict")
 
     def value(self, kernels: ModuleType, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> float:
         """Weighted mean over rows, by the loss's kernel in a backend's module of kernels.

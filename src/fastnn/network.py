@@ -7,11 +7,10 @@ arithmetic on them.
 from __future__ import annotations
 
 import copy
-import functools
 import importlib
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,11 +37,8 @@ from .layers import Layer, check_layers, lay_out
 from .layout import Layout, Parameters, Parts, aligned, check_output, initial_parameters, initial_state
 from .metrics import Metric, Metrics, check_metrics, default_scores
 from .names import listing
-from .predictor import PlainPredictor, Predictor, kind_of_result
-
-if TYPE_CHECKING:  # a backend is imported when a network takes it
-    from ._core.engine import Plan as CompiledPlan
-    from .reference.plan import Plan as ReferencePlan
+from .outputs import expectations
+from .prediction import Predictions
 
 __all__ = ["BACKENDS", "Network", "Parameters"]
 __dir__ = listing(__all__)
@@ -67,7 +63,7 @@ def _check_input_scale(input_scale: object, dtype: DType) -> float:
     return scale
 
 
-class Network:
+class Network(Predictions):
     """What a network computes: outputs, predictions, the objective and its gradient. Base of :class:`Sequential`.
 
     The arguments are those of :class:`fastnn.Sequential`, which adds training and files.
@@ -151,7 +147,7 @@ class Network:
         self._theta, self._state = aligned(theta), state
         backend = find_backend(self.backend)
         self.kernels = backend.kernels
-        self.plan: CompiledPlan | ReferencePlan = backend.Plan(
+        self.plan = backend.Plan(
             self.ops,
             self.n_parameters,
             self.loss_function.name,
@@ -210,118 +206,7 @@ class Network:
             dict.__setitem__(views, name, self._theta[offset : offset + math.prod(shape)].reshape(shape))
         return views
 
-    # Prediction.
-
-    def decision_function(self, X: Data, *, threads: int | None = None) -> np.ndarray:
-        """Outputs z of the last layer: logits of a classifier, log rates of poisson, predictions of another regression.
-
-        Parameters
-        ----------
-        X : array_like (N, D)
-        threads : int, optional
-
-        Returns
-        -------
-        ndarray (N, K), or (N,) when K is 1, of the network's dtype
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit, or features are so large that an output is not finite.
-        """
-        Z = self.outputs(X, threads)
-        return Z[:, 0] if self.n_outputs == 1 else Z
-
-    def predict_proba(self, X: Data, *, threads: int | None = None) -> np.ndarray:
-        """Probabilities: softmax(z), or sigmoid(z) for binary_cross_entropy.
-
-        Parameters
-        ----------
-        X : array_like (N, D)
-        threads : int, optional
-
-        Returns
-        -------
-        ndarray (N, K) of the network's dtype
-            For binary_cross_entropy with one output (N, 2), the probabilities of 0 and of 1, as in scikit-learn.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit, an output is not finite, or the network is a regression.
-        """
-        self.loss_function.require_probabilities()
-        Z = self.outputs(X, threads)
-        if self.n_outputs == 1:  # sigmoid(-z) keeps the digits that 1 - sigmoid(z) loses
-            Z = np.concatenate([-Z, Z], axis=1)
-        return self._probabilities(Z)
-
-    def _probabilities(self, Z: np.ndarray) -> np.ndarray:
-        if self.loss_function.inverse_link == "softmax":
-            return self.kernels.softmax.unchecked(Z)  # type: ignore[no-any-return]
-        return self.kernels.activation_forward.unchecked(Z, "sigmoid")  # type: ignore[no-any-return]
-
-    def _natural(self, Z: np.ndarray) -> np.ndarray:
-        """Predictions as metrics take them, of outputs z (N, K): probabilities or values."""
-        if not self.loss_function.classifies:
-            return self.decide(Z)
-        P = self._probabilities(Z)
-        return P[:, 0] if self.n_outputs == 1 else P
-
-    def predict(self, X: Data, *, threads: int | None = None) -> np.ndarray:
-        """Predictions: the class, 0 or 1, or the value.
-
-        Parameters
-        ----------
-        X : array_like (N, D)
-        threads : int, optional
-
-        Returns
-        -------
-        ndarray
-            cross_entropy: int64 (N,), the class of the largest output (the first of equal ones).
-            binary_cross_entropy: int64 (N, K), or (N,) when K is 1; 1 where z > 0.
-            Regression: the network's dtype (N, K), or (N,) when K is 1: z itself, for poisson the rate e^z.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit, or features are so large that an output is not finite.
-        """
-        return self.decide(self.outputs(X, threads))
-
-    def predictor(self, method: str = "predict", *, threads: int | None = None) -> Predictor:
-        """Prepare a method for many calls with few rows, which then take about a microsecond each.
-
-        Parameters
-        ----------
-        method : {"predict", "predict_proba", "decision_function"}
-        threads : int, optional
-            For calls with many rows.
-
-        Returns
-        -------
-        callable
-            ``predictor(X, out=None)`` gives what the method gives for X (N, D), bit for bit. Of one row (D,) it gives
-            the result without the axis of the rows: an int or float where that is one number. `out` is an array for the
-            result, of its shape and dtype, C-contiguous, aligned and writable. C-contiguous arrays of few rows, of the
-            network's dtype, float32 or uint8, are taken as they are; all else as by the method.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit, of this method or of the predictor.
-
-        Notes
-        -----
-        Each call reads the parameters as they are then: a training changes what follows, one in another thread also
-        within an epoch. Threads may share a predictor; it computes few rows under the interpreter's lock. It cannot be
-        copied or pickled.
-        """
-        kind = kind_of_result(method, self.loss_function, self.n_outputs)
-        plain = PlainPredictor(functools.partial(getattr(self, method), threads=check_threads(threads)))
-        prepare = find_backend(self.backend).Predictor
-        return plain if prepare is None else prepare(self.plan, self._theta, self._state, kind, plain)
+    # Scores.
 
     def evaluate(
         self,
@@ -375,7 +260,8 @@ class Network:
         Z = self.plan.forward(self._theta, X, threads=threads, buffers=self._state)
         loss = self.loss_function
         scores = default_scores(loss, self.kernels, Z, y, w, self.decide)
-        predictions = self._natural(Z) if metrics else Z
+        predictions = expectations(loss, self.kernels, Z) if metrics else Z
+        predictions = predictions[:, 0] if self.n_outputs == 1 else predictions
         return scores | {metric.name: metric(loss, y, predictions, w) for metric in metrics}
 
     # The objective and its derivatives.
@@ -553,14 +439,24 @@ class Network:
         Raises
         ------
         ValueError, TypeError
-            If one of them does not fit; see :func:`fastnn.checks.check_rows`, the loss's ``check_targets`` and
+            If one of them does not fit; see :meth:`check_rows`, :meth:`check_targets` and
             :func:`fastnn.checks.check_sample_weight`.
         """
         rows = self.check_rows(X)
         if len(rows) == 0:
             raise ValueError(f"X: expected at least one row, got shape {rows.shape}")
-        targets = self.loss_function.check_targets(plain_values("y", y), len(rows), self.n_outputs, self.dtype)
+        targets = self.check_targets(y, len(rows))
         return rows, targets, check_sample_weight(sample_weight, len(rows), self.dtype)
+
+    def check_targets(self, y: ArrayLike, n_rows: int) -> np.ndarray:
+        """Targets of so many rows as the plan takes them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If they do not fit; see the loss's ``check_targets``.
+        """
+        return self.loss_function.check_targets(plain_values("y", y), n_rows, self.n_outputs, self.dtype)
 
     def check_rows(self, X: Data) -> Rows:
         """Samples as the plan takes them; a DataFrame must have the columns that the network was trained with.
@@ -583,15 +479,3 @@ class Network:
         if not self.kernels.all_finite.unchecked(Z):
             raise ValueError(overflow_message(Z, self._theta))
         return Z
-
-    def decide(self, Z: np.ndarray) -> np.ndarray:
-        """Predictions from outputs z (N, K); see :meth:`predict`."""
-        inverse_link, values = self.loss_function.inverse_link, Z
-        if inverse_link == "softmax":
-            labels: np.ndarray = Z.argmax(axis=1).astype(np.int64, copy=False)
-            return labels
-        if inverse_link == "sigmoid":
-            values = (Z > 0).astype(np.int64)
-        elif inverse_link == "exp":
-            values = self.kernels.exp.unchecked(Z)
-        return values[:, 0] if self.n_outputs == 1 else values

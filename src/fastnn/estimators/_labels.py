@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
-from .. import kernels
+from .. import kernels, outputs
 from .._typing import ArrayLike, Data
 from ..checks import refuse_masked
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -236,11 +236,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         return self._probabilities(self._decision(X))
 
     def _probabilities(self, Z: np.ndarray) -> np.ndarray:
-        if self._kind == "multiclass":
-            return kernels.softmax.unchecked(Z)  # type: ignore[attr-defined,no-any-return]
-        return kernels.activation_forward.unchecked(  # type: ignore[attr-defined,no-any-return]
-            self._both(Z), "sigmoid"
-        )
+        return outputs.expectations(self.network_.loss_function, kernels, self._both(Z))
 
     def predict_log_proba(self, X: Data) -> np.ndarray:
         """Logarithms of the probabilities; small ones are taken from the logits, so that they keep their digits.
@@ -256,10 +252,7 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         ndarray of shape (n_samples, n_classes)
         """
         Z = self._decision(X)
-        if self._kind == "multiclass":
-            logarithms = kernels.log_softmax(Z)
-        else:
-            logarithms = -kernels.activation_forward(-self._both(Z), "softplus")
+        logarithms = outputs.log_probabilities(self.network_.loss_function, kernels, self._both(Z))
         p = self._probabilities(Z)
         np.log(p, out=logarithms, where=p > 0.5)
         return logarithms

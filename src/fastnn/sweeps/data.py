@@ -80,11 +80,8 @@ class SharedData:
         """Rows and targets as the network takes them."""
         dtype = net.dtype.name
         rows = self._once((part, "X", net.input_size, dtype), lambda: net.check_rows(X))
-        loss = net.loss_function
-        targets = self._once(
-            (part, "y", loss, net.n_outputs, dtype),
-            lambda: loss.check_targets(plain_values("y", y), len(rows), net.n_outputs, net.dtype),
-        )
+        key = (part, "y", net.loss_function, net.n_outputs, dtype)
+        targets = self._once(key, lambda: net.check_targets(y, len(rows)))
         return rows, targets
 
     def labels(self, net: Network) -> np.ndarray | None:

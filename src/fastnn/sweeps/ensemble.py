@@ -15,6 +15,7 @@ from ..losses import Loss
 from ..metrics import Metrics, check_metrics, default_scores
 from ..names import listing
 from ..network import Network
+from ..outputs import expectations
 from ..schema import NUMBER, Anything, Items, Record
 from ..sequential import Sequential
 from .data import Fold, SharedData
@@ -264,16 +265,7 @@ def _form(net: Network) -> tuple[int, int, str]:
 
 def of_outputs(net: Network, Z: np.ndarray) -> np.ndarray:
     """Predictions (N, K) from outputs z: probabilities, rates or values."""
-    link = net.loss_function.inverse_link
-    if link == "identity":
-        return Z
-    if link == "softmax":
-        found: np.ndarray = net.kernels.softmax.unchecked(Z)
-    elif link == "sigmoid":
-        found = net.kernels.activation_forward.unchecked(Z, "sigmoid")
-    else:
-        found = net.kernels.exp.unchecked(Z)
-    return found
+    return expectations(net.loss_function, net.kernels, Z)
 
 
 def select_greedily(predictions: Sequence[np.ndarray], loss: Any, n_draws: int) -> list[int]:

@@ -15,7 +15,6 @@ from ..checks import (
     check_number,
     check_sample_weight,
     column_names,
-    plain_values,
     rows_that_count,
 )
 from ..metrics import Metric, check_metrics, default_names, monitored
@@ -491,7 +490,7 @@ class Stream:
             X = net.check_rows(item[0])
             if len(X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {X.shape}")
-            y = net.loss_function.check_targets(plain_values("y", item[1]), len(X), net.n_outputs, net.dtype)
+            y = net.check_targets(item[1], len(X))
             w = check_sample_weight(item[2] if len(item) == 3 else None, len(X), net.dtype, zeros=True)
             w = class_weights(net, y, self._class_weight, w)
         except (TypeError, ValueError) as error:
