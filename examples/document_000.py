@@ -1,7 +1,7 @@
 """Document 000, section 5.4: second-order back-propagation worked by hand on a chain of neurons, done for real.
 
 A 1-1-1-1-1 chain with tanh, L = ½ (ŷ − y)², x = 2, y = 4. Prints every intermediate value of the section, the gradient
-and the Hessian from the library, and where the document's figures differ.
+and the Hessian from the library, and where the document's figures differ; draws both Hessians.
 
     python examples/document_000.py
 """
@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 import fastnn as fnn
 
@@ -98,6 +102,31 @@ def show(name: str, values: np.ndarray, digits: int = 8) -> None:
     print(f"{name:10}" + "".join(f"{number:14.{digits}f}" for number in values))
 
 
+def draw(H: np.ndarray, path: Path) -> None:
+    """Both Hessians; a frame around the entries that the document has wrong."""
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    axes: Any = figure.subplots(1, 2)
+    names = [f"w{k + 1}" for k in range(len(WEIGHTS))]
+    for axis, matrix, title in zip(axes, (HESSIAN, H), ("the document", "fnn.curvature.hessian"), strict=True):
+        axis.imshow(matrix, cmap="RdBu", vmin=-2.5, vmax=2.5)
+        for (i, j), value in np.ndenumerate(matrix):
+            axis.text(j, i, f"{value:.4f}", ha="center", va="center", color="w" if abs(value) > 1.5 else "k")
+        axis.set(title=title, xticks=range(4), yticks=range(4), xticklabels=names, yticklabels=names)
+    wrong = slips(H)
+    for row, column in {*wrong, *((j, i) for i, j in wrong)}:
+        corner = column - 1.48, row - 1.48
+        axes[0].add_patch(Rectangle(corner, 0.96, 0.96, fill=False, edgecolor="#D55E00", linewidth=2.5))
+    figure.savefig(path, dpi=120)
+
+
+def beside(H: np.ndarray) -> list[tuple[str, str, str, str]]:
+    """Where, what, the document's figure and ours."""
+    return [
+        ("section 5.4", f"∂²L/∂w{i + 1}∂w{j + 1}", f"{HESSIAN[i, j]:.4f}", f"{H[i, j]:.4f}")
+        for i, j in zip(*np.triu_indices(4), strict=True)
+    ]
+
+
 def main(argv: Sequence[str] | None = None) -> np.ndarray:
     """Print the section's values.
 
@@ -106,7 +135,11 @@ def main(argv: Sequence[str] | None = None) -> np.ndarray:
     ndarray (4, 4)
         The Hessian.
     """
-    argparse.ArgumentParser(description="Document 000, section 5.4: a chain of neurons.").parse_args(argv)
+    parser = argparse.ArgumentParser(description="Document 000, section 5.4: a chain of neurons.")
+    parser.add_argument("--quick", action="store_true", help="changes nothing: it takes no time")
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder of the files (default: figures)")
+    options = parser.parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
     net = network()
     data = np.array([[X]]), np.array([Y])
     gradient, H = net.gradient(*data), fnn.curvature.hessian(net, *data)
@@ -133,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> np.ndarray:
         show("", row, 4)
     print("entries that the document has wrong: " + ", ".join(f"({i}, {j})" for i, j in slips(H)))
     print(f"\n{fnn.check_hessian(net, *data)}\n\n{fnn.curvature.convexity_report(net, *data)}")
+    path = options.output / "document_000.png"
+    draw(H, path)
+    print("saved", path)
     return H
 
 

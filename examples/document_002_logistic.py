@@ -101,6 +101,21 @@ def accuracy(net: fnn.Sequential, theta: np.ndarray, X: np.ndarray, y: np.ndarra
     return net.evaluate(X, y)["accuracy"]
 
 
+def beside(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Where, what, the document's figures and ours."""
+    rows = []
+    for method, (iterations, loss, hits) in FIXED.items():
+        ours = found["fixed"][method]
+        rows.append(("table 2", f"{method}: iterations", f"{iterations}", f"{ours[0]}"))
+        rows.append(("table 2", f"{method}: training loss", f"{loss:.4f}", f"{ours[1]:.4f}"))
+        rows.append(("table 2", f"{method}: validation accuracy", f"{hits:.2f}", f"{ours[2]:.2f}"))
+    for method, (loss, hits) in RESHUFFLED.items():
+        ours = found["reshuffled"][method]
+        rows.append(("table 1", f"{method}: training loss", f"{loss:.4f}", f"{ours[1]:.4f}"))
+        rows.append(("table 1", f"{method}: validation accuracy", f"{hits:.2f}", f"{ours[2]:.2f}"))
+    return rows
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Run both experiments.
 

@@ -114,6 +114,18 @@ def show(name: str, hidden: int, curve: Curve) -> None:
     )
 
 
+def beside(found: dict[tuple[str, int], Curve]) -> list[tuple[str, str, str, str]]:
+    """Where, what, the document's figures and ours."""
+    rows = []
+    for (name, hidden), (train, dev, seconds) in DOCUMENT.items():
+        curve, what = found[name, hidden], f"{name}, {hidden} hidden"
+        rows.append(("table 3", f"{what}: training accuracy", f"{train:.4f}", f"{curve.train[-1]:.4f}"))
+        rows.append(("table 3", f"{what}: dev accuracy", f"{dev:.4f}", f"{curve.dev[-1]:.4f}"))
+        each = curve.seconds[-1] / len(curve.objective)
+        rows.append(("table 4", f"{what}: seconds per iteration", f"{seconds:.1f}", f"{each:.3f}"))
+    return rows
+
+
 def main(argv: Sequence[str] | None = None) -> dict[tuple[str, int], Curve]:
     """Run all methods on both networks.
 

@@ -308,8 +308,11 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str], np.ndarray]
     parser.add_argument("--seeds", type=int, default=5, help="number of splits and starts (default: 5)")
     parser.add_argument("--epochs", type=int, default=40, help="epochs of each training (default: 40)")
     parser.add_argument("--trials", type=int, default=12, help="of the random search (default: 12)")
+    parser.add_argument("--quick", action="store_true", help="1 split, 3 epochs, 2 trials")
     parser.add_argument("--output", type=Path, default=Path("figures"), help="folder of the files (default: figures)")
     options = parser.parse_args(argv)
+    if options.quick:
+        options.seeds, options.epochs, options.trials = 1, 3, 2
     if min(options.seeds, options.epochs, options.trials) < 1:
         parser.error("--seeds, --epochs and --trials must be at least 1")
     options.output.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -47,7 +49,7 @@ def test_document_000(example, tmp_path, capsys):
     np.testing.assert_allclose(H, manual, rtol=1e-12)
     np.testing.assert_allclose(passes["∂δ/∂w"][0], [-0.1859, -0.0800, -0.0003, -0.0231], atol=5e-5)
     assert document.slips(H) == [(2, 4), (4, 4)]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.rglob("*")] == ["figures", "document_000.png"]
     out = capsys.readouterr().out
     for text in ("0.19427682", "0.35757201", "entries that the document has wrong: (2, 4), (4, 4)", "passed"):
         assert text in out
@@ -114,6 +116,81 @@ def test_document_003_split_and_labels(example):
     y = np.arange(20_000) % 2
     large = document.split(np.zeros((20_000, 1)), y, 0)
     assert [len(part[1]) for part in large] == [19_600, 200, 200]
+
+
+SCRIPTS = {
+    "document_a": """
+        from pathlib import Path
+        def beside(found):
+            return [("table 1", "<accuracy> of b & c", "0.5", f"{found:.2f}")]
+        def main(argv):
+            Path(argv[1], "a.png").write_bytes(b"picture")
+            print("ran with", argv[2:])
+            return 0.75
+    """,
+    "document_b": """
+        def main(argv):
+            print("so far")
+            raise ValueError("a matrix <is> singular")
+    """,
+    "document_c": """
+        def main(argv):
+            raise SystemExit(3)
+    """,
+    "document_d": """
+        def main(argv):
+            print("the last")
+    """,
+}
+
+
+def test_all_writes_one_page_and_goes_on_after_failures(example, tmp_path, capsys):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("tqdm")
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    for name, body in SCRIPTS.items():
+        text = f'"""The system {name}.\n\nMore."""\n{textwrap.dedent(body)}'
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    runs = example("all").main(["--quick", "--folder", str(folder), "--output", str(tmp_path / "out")])
+    assert [(run.name, run.status) for run in runs] == [
+        ("document_a", 0),
+        ("document_b", 1),
+        ("document_c", 3),
+        ("document_d", 0),
+    ]
+    assert runs[0].title == "The system document_a."
+    assert runs[0].rows == [["table 1", "<accuracy> of b & c", "0.5", "0.75"]]
+    page = (tmp_path / "out" / "all.html").read_text(encoding="utf-8")
+    for text in (
+        "ran with [&#39;--quick&#39;]",
+        "&lt;accuracy&gt; of b &amp; c",
+        '<td class="number">0.75</td>',
+        f'src="data:image/png;base64,{base64.b64encode(b"picture").decode()}"',
+        "so far",
+        "ValueError: a matrix &lt;is&gt; singular",
+        "failed, exit status 3",
+        "the last",
+    ):
+        assert text in page, text
+    assert "http" not in page  # one file that needs no other
+    streams = capsys.readouterr()
+    assert "4 scripts in" in streams.out
+    assert "2 failed" in streams.out
+    assert "document_b failed: ValueError" in streams.err
+
+
+def test_all_knows_every_script(example, capsys):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("tqdm")
+    module = example("all")
+    found = module.scripts(EXAMPLES)
+    assert {run.name for run in found} == {path.stem for path in EXAMPLES.glob("*.py")} - {"all"}
+    assert all(run.title.startswith("Document 00") and run.title.endswith((".", "?")) for run in found)
+    assert [run.name for run in module.chosen(found, ["logistic", "001"])] == ["document_001", "document_002_logistic"]
+    with pytest.raises(SystemExit):
+        module.main(["--only", "document_007"])
+    assert "document_007" in capsys.readouterr().err
 
 
 def test_document_000_tables(example, mnist_dir, tmp_path, capsys):
