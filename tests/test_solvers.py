@@ -33,6 +33,8 @@ SOLVERS = [
     fnn.ARC(),
     fnn.GaussNewtonCG(),
     fnn.GaussNewtonCG(preconditioner="kfac"),
+    fnn.LBFGS(preconditioner="kfac"),
+    fnn.NonlinearCG(preconditioner="ggn_blocks", refresh=10),
     fnn.GaussNewtonCG(preconditioner=None),
     fnn.GaussNewtonCG(curvature_rows=100),
 ]

@@ -294,11 +294,15 @@ class Objective:
         product: np.ndarray = operator.matvec(v)
         return product.astype(v.dtype, copy=False)
 
-    def risk_at(self, theta: np.ndarray) -> EmpiricalRisk:
-        """The risk, moved to theta, with second derivatives; what is known of another point is forgotten."""
+    def risk_at(self, theta: np.ndarray, *, second_order: bool = True) -> EmpiricalRisk:
+        """The risk, moved to theta; what is known of another point is forgotten.
+
+        With `second_order` the loss and the activations must have second derivatives.
+        """
         theta = self.check_theta(theta)
         risk = self.risk
-        require_second_derivatives(risk.net, "Objective")
+        if second_order:
+            require_second_derivatives(risk.net, "Objective")
         rounded = theta.astype(self.dtype, copy=False)
         if not np.array_equal(risk.theta, rounded):
             self._operators.clear()

@@ -9,6 +9,7 @@ from .gradient import LBFGS, GradientDescent, NonlinearCG
 from .levenberg_marquardt import LevenbergMarquardt
 from .line_search import Point
 from .newton import Newton
+from .preconditioning import Preconditioner
 from .scipy_methods import NewtonCG, TrustRegion
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NewtonCG",
     "NonlinearCG",
     "Point",
+    "Preconditioner",
     "SolverResult",
     "TrustRegion",
     "minimize",

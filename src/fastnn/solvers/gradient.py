@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
 from ..checks import check_integer
 from ..names import explained
+from ..objective import SmoothFunction
 from .base import FullBatchSolver, Run
+from .preconditioning import Metric, PreconditionerLike, check_preconditioner
 
 __all__ = ["LBFGS", "GradientDescent", "NonlinearCG"]
 
@@ -71,9 +73,30 @@ class GradientDescent(_GradientSolver):
             run.report(theta, value, gradient)
 
 
+@dataclass(frozen=True)
+class _PreconditionedSolver(_GradientSolver):
+    preconditioner: PreconditionerLike = field(default=None, kw_only=True)
+    refresh: int | None = field(default=None, kw_only=True)
+    damping: float = field(default=1e-3, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refresh, damping = check_preconditioner(self.preconditioner, self.refresh, self.damping)
+        object.__setattr__(self, "refresh", refresh)
+        object.__setattr__(self, "damping", damping)
+
+    def _check(self, objective: SmoothFunction) -> None:
+        Metric.check(self.preconditioner, objective, type(self).__name__)
+
+    def _metric(self, run: Run) -> Metric | None:
+        if self.preconditioner is None:
+            return None
+        return Metric(self.preconditioner, self.refresh, self.damping, run.objective)
+
+
 @explained
 @dataclass(frozen=True)
-class NonlinearCG(_GradientSolver):
+class NonlinearCG(_PreconditionedSolver):
     """Non-linear conjugate gradients, p⁺ = −g⁺ + β p, with a strong Wolfe line search.
 
     With y = g⁺ − g::
@@ -83,11 +106,14 @@ class NonlinearCG(_GradientSolver):
         fletcher_reeves    β = g⁺·g⁺ / g·g
         hager_zhang        β = max((y − 2 p y·y / p·y)·g⁺ / p·y, −1 / (‖p‖ min(0.01, ‖g‖)))
 
-    Where a direction does not descend the method starts again from −g.
+    Where a direction does not descend the method starts again from −g. With a preconditioner M the same is done in the
+    coordinates M^½ θ: p⁺ = −M⁻¹ g⁺ + β p, products of gradients are a·M⁻¹ b, those of directions a·M b.
 
     Parameters
     ----------
     formula : {"dai_kou", "polak_ribiere", "fletcher_reeves", "hager_zhang"}, default="dai_kou"
+    preconditioner, refresh, damping
+        As for :class:`LBFGS`. Where M is made anew, the method starts again from −M⁻¹ g.
     max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
@@ -117,82 +143,140 @@ class NonlinearCG(_GradientSolver):
 
     def _solve(self, run: Run) -> NoReturn:
         theta, value, gradient = run.begin()
-        direction = -gradient
-        slope = -float(np.dot(gradient, gradient))
-        guess = min(1.0, (-slope) ** -0.5)
-        fresh = True
-        modelled = self.formula == "dai_kou"
+        metric, modelled = self._metric(run), self.formula == "dai_kou"
+        if metric is not None:
+            metric.move(theta, gradient)
+        line = _Line.down(gradient, metric)
+        guess, fresh = line.first_step(metric), True
         while True:
-            point = run.search(theta, value, gradient, direction, guess, curvature=0.7 if modelled else 0.4)
+            point = run.search(theta, value, gradient, line.p, guess, curvature=0.7 if modelled else 0.4)
             if point is None:
                 if fresh:
-                    run.give_up(value, -0.5 * guess * slope)
-                direction, fresh = -gradient, True
-                slope = -float(np.dot(gradient, gradient))
-                guess = min(1.0, (-slope) ** -0.5)
+                    run.give_up(value, -0.5 * guess * line.slope)
+                line = _Line.down(gradient, metric)
+                guess, fresh = line.first_step(metric), True
                 continue
-            change, last, before = point.gradient - gradient, direction, slope
-            beta = self._beta(point.gradient, gradient, change, direction)
+            last, change = line, point.gradient - gradient
             theta, value, gradient = point.theta, point.value, point.gradient
-            direction = direction.dtype.type(beta) * direction - gradient
-            slope = float(np.dot(gradient, direction))
-            fresh = not slope < 0.0
-            if fresh:
-                direction, slope = -gradient, -float(np.dot(gradient, gradient))
             run.report(theta, value, gradient)
-            longer = before / slope
+            anew = metric is not None and metric.move(theta, gradient)
+            line, bend = self._next(last, gradient, change, None if anew else metric)
+            fresh = anew or not line.slope < 0.0
+            if fresh:
+                line = _Line.down(gradient, metric)
+            if anew:
+                guess = line.first_step(metric)
+                continue
+            longer = last.slope / line.slope
             if modelled:
-                longer = longer ** (2 / 3) * _model_step(last, change, direction, slope, longer) ** (1 / 3)
+                longer = longer ** (2 / 3) * _model_step(last, change, bend, line, longer) ** (1 / 3)
             guess = point.step * min(10.0, longer)
 
-    def _beta(self, new: np.ndarray, old: np.ndarray, change: np.ndarray, direction: np.ndarray) -> float:
-        square = float(np.dot(old, old))
+    def _next(self, last: _Line, new: np.ndarray, change: np.ndarray, metric: Metric | None) -> tuple[_Line, float]:
+        """The line after `last`, at the gradient `new` = g + `change`; and y·M⁻¹y."""
+        z = new if metric is None else metric.inverse(new)
+        moved = change if metric is None else z - last.z
+        bend = float(np.dot(change, moved))
+        beta = last.p.dtype.type(self._beta(last, new, z, change, bend))
+        p = beta * last.p - z
+        image = p if metric is None else beta * last.image - new
+        return _Line(z, p, image, float(np.dot(new, p)), float(np.dot(new, z))), bend
+
+    def _beta(self, last: _Line, new: np.ndarray, z: np.ndarray, change: np.ndarray, bend: float) -> float:
         if self.formula == "fletcher_reeves":
-            return float(np.dot(new, new)) / square
+            return float(np.dot(new, z)) / last.square
         if self.formula == "polak_ribiere":
-            return max(0.0, float(np.dot(new, change)) / square)
-        along = float(np.dot(direction, change))
+            return max(0.0, float(np.dot(z, change)) / last.square)
+        along = float(np.dot(last.p, change))
         if along <= 0.0:
             return 0.0
-        slope, bend = float(np.dot(direction, new)), float(np.dot(change, change)) / along
+        slope, bend = float(np.dot(last.p, new)), bend / along
+        length = float(np.dot(last.p, last.image))
         if self.formula == "dai_kou":
-            beta = (float(np.dot(change, new)) - bend * slope) / along
-            return max(beta, 0.5 * slope / float(np.dot(direction, direction)))
-        beta = (float(np.dot(change, new)) - 2.0 * bend * slope) / along
-        bound: float = -1.0 / (float(np.linalg.norm(direction)) * min(0.01, square**0.5))
+            beta = (float(np.dot(change, z)) - bend * slope) / along
+            return max(beta, 0.5 * slope / length)
+        beta = (float(np.dot(change, z)) - 2.0 * bend * slope) / along
+        size = float(np.linalg.norm(last.p)) if last.image is last.p else length**0.5
+        bound: float = -1.0 / (size * min(0.01, last.square**0.5))
         return max(beta, bound)
 
 
-def _model_step(last: np.ndarray, change: np.ndarray, direction: np.ndarray, slope: float, other: float) -> float:
-    """−p·g / p·B p for p = `direction` as a multiple of the last α, or `other` where B is not positive definite.
+class _Line(NamedTuple):
+    """A direction p at a point of gradient g, with M⁻¹ g, M p, p·g and g·M⁻¹ g."""
 
-    B = (y·y / s·y) (I − s sᵀ / s·s) + y yᵀ / s·y, with y = `change` and s = α `last`.
+    z: np.ndarray
+    p: np.ndarray
+    image: np.ndarray
+    slope: float
+    square: float
+
+    @classmethod
+    def down(cls, gradient: np.ndarray, metric: Metric | None) -> _Line:
+        """Along −M⁻¹ g."""
+        z = gradient if metric is None else metric.inverse(gradient)
+        square = float(np.dot(gradient, z))
+        if metric is not None:
+            metric.check_positive(square)
+        p = -z
+        return cls(z, p, p if metric is None else -gradient, -square, square)
+
+    def first_step(self, metric: Metric | None) -> float:
+        """α to try first where no earlier step tells: 1 if M is to be the curvature."""
+        return min(1.0, self.square**-0.5) if metric is None else 1.0
+
+
+def _model_step(last: _Line, change: np.ndarray, bend: float, line: _Line, other: float) -> float:
+    """−p·g / p·B p for p of `line` as a multiple of the last α, or `other` where B is not positive definite.
+
+    B = (y·M⁻¹y / s·y) (M − M s sᵀ M / s·M s) + y yᵀ / s·y, with y = `change`, y·M⁻¹y = `bend` and s = α p of `last`.
     """
-    along = float(np.dot(last, change))
-    across = float(np.dot(direction, direction)) - float(np.dot(last, direction)) ** 2 / float(np.dot(last, last))
-    bend = float(np.dot(change, change)) * max(across, 0.0) + float(np.dot(change, direction)) ** 2
-    return -slope * along / bend if along > 0.0 and bend > 0.0 else other
+    along = float(np.dot(last.p, change))
+    across = float(np.dot(line.p, line.image))
+    across -= float(np.dot(last.image, line.p)) ** 2 / float(np.dot(last.p, last.image))
+    bend = bend * max(across, 0.0) + float(np.dot(change, line.p)) ** 2
+    return -line.slope * along / bend if along > 0.0 and bend > 0.0 else other
 
 
 @explained
 @dataclass(frozen=True)
-class LBFGS(_GradientSolver):
+class LBFGS(_PreconditionedSolver):
     """Limited-memory BFGS with a strong Wolfe line search.
 
     p = −H g, where H is the BFGS approximation of the inverse Hessian from the last `memory` pairs
-    s = θ⁺ − θ, y = g⁺ − g and the start s·y / y·y of the newest one.
+    s = θ⁺ − θ, y = g⁺ − g and the start H₀ of the newest one::
+
+        H₀ = (s·y / y·y) I        with a preconditioner M:  H₀ = (s·y / y·M⁻¹y) M⁻¹
 
     Parameters
     ----------
     memory : int, default=10
         Pairs, at least 1; they take 2 · memory vectors of the network's dtype.
+    preconditioner : str, object, LinearOperator, callable or None, default=None
+        What makes M ≈ ∂²J/∂θ², positive definite. Of a network's objective one of
+
+        - "ggn_diagonal", "hessian_diagonal": the exact diagonals, of the latter the sizes;
+        - "ggn_blocks", "hessian_blocks": the exact blocks of each layer;
+        - "kfac": Kronecker factors of the Gauss-Newton matrix;
+        - "fisher": (Σ_i w_i g_i ⊙ g_i)^½ of the rows' gradients, :func:`fastnn.curvature.preconditioner`;
+        - "hessian": the whole Hessian. It and "hessian_diagonal" are there for any function in :func:`minimize`.
+
+        A function v -> M⁻¹ v, or a LinearOperator that multiplies with M⁻¹, stays as it is. An object with
+        ``update(objective, theta, gradient)`` and ``apply(vector)`` is asked for M⁻¹ v.
+    refresh : int or None, default=None
+        Iterations after which M is made anew, where the run has come to; None keeps that of the start.
+    damping : float, default=1e-3
+        λ ≥ 0, without a unit: of a matrix B with D = diag |B| it is M = D^½ (|D^-½ B D^-½| + λ I) D^½. Of a diagonal
+        it changes the length alone, of what was given nothing.
     max_iter, tol, ftol, dtype
         As for every solver; see :class:`fastnn.solvers.FullBatchSolver`.
 
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of range.
+        If an argument is out of range; when run, if the objective has no such preconditioner (the loss absolute_error,
+        "fisher" and "kfac" with batch norm), or M⁻¹ is not positive definite.
+    MemoryError
+        If blocks or a whole Hessian are larger than the memory that is available.
 
     Notes
     -----
@@ -209,14 +293,18 @@ class LBFGS(_GradientSolver):
 
     def _solve(self, run: Run) -> NoReturn:
         theta, value, gradient = run.begin()
-        pairs = _Pairs(self.memory, theta)
+        pairs, metric = _Pairs(self.memory, theta), self._metric(run)
+        if metric is not None:
+            metric.move(theta, gradient)
         while True:
-            direction = pairs.direction(gradient)
+            direction = pairs.direction(gradient, metric)
             slope = float(np.dot(gradient, direction))
             if not slope < 0.0:
+                if metric is not None and not pairs.count:
+                    metric.check_positive(-slope)
                 pairs.count = 0
                 continue
-            guess = 1.0 if pairs.count else min(1.0, (-slope) ** -0.5)
+            guess = 1.0 if pairs.count or metric is not None else min(1.0, (-slope) ** -0.5)
             point = run.search(theta, value, gradient, direction, guess)
             if point is None:
                 if not pairs.count:
@@ -226,6 +314,8 @@ class LBFGS(_GradientSolver):
             pairs.add(point.theta, theta, point.gradient, gradient)
             theta, value, gradient = point.theta, point.value, point.gradient
             run.report(theta, value, gradient)
+            if metric is not None:
+                metric.move(theta, gradient)
 
 
 class _Pairs:
@@ -248,17 +338,20 @@ class _Pairs:
         self.next = (self.next + 1) % len(self.S)
         self.count = min(self.count + 1, len(self.S))
 
-    def direction(self, gradient: np.ndarray) -> np.ndarray:
-        """−H g by the two-loop recursion."""
+    def direction(self, gradient: np.ndarray, metric: Metric | None = None) -> np.ndarray:
+        """−H g by the two-loop recursion, from a multiple of M⁻¹."""
         p = -gradient
         newest_first = [(self.next - 1 - k) % len(self.S) for k in range(self.count)]
         alphas = []
         for i in newest_first:
             alphas.append(self.rho[i] * float(self._dot(self.S[i], p)))
             p = self._axpy(self.Y[i], p, a=-alphas[-1])
+        if metric is not None:
+            p = metric.inverse(p)
         if newest_first:
             i = newest_first[0]
-            p *= p.dtype.type(1.0 / (self.rho[i] * float(self._dot(self.Y[i], self.Y[i]))))
+            y = self.Y[i]
+            p *= p.dtype.type(1.0 / (self.rho[i] * float(self._dot(y, y if metric is None else metric.inverse(y)))))
         for i, alpha in zip(reversed(newest_first), reversed(alphas), strict=True):
             p = self._axpy(self.S[i], p, a=alpha - self.rho[i] * float(self._dot(self.Y[i], p)))
         return p
