@@ -57,7 +57,7 @@ class Run:
         Its exit status; None before it has run.
     seconds : float
     output : str
-        What it has printed, errors included.
+        What it has printed, and why it failed.
     rows : list
         (where in the document, what, the document's, ours), each as text.
     figures : dict
@@ -113,15 +113,14 @@ def execute(run: Run, output: Path, quick: bool) -> None:
     began = time.perf_counter()
     ended = subprocess.run(
         [sys.executable, "-X", "utf8", "-c", CHILD, str(run.path), str(kept), *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         encoding="utf-8",
         errors="replace",
         env={**os.environ, "MPLBACKEND": "Agg"},
         check=False,
     )
     run.seconds = time.perf_counter() - began
-    run.status, run.output = ended.returncode, ended.stdout
+    run.status, run.output = ended.returncode, ended.stdout + (ended.stderr if ended.returncode else "")
     if kept.exists():
         run.rows = json.loads(kept.read_text(encoding="utf-8"))
         kept.unlink()

@@ -246,19 +246,38 @@ def test_document_002_logistic(example, tmp_path, capsys):
 
 def test_document_002_networks(example, mnist_dir, tmp_path, capsys):
     document = example("document_002_networks")
-    found = document.main(["--quick"])
+    found = document.main(["--quick", "--data", "mnist"])
     assert (tmp_path / "figures" / "document_002_networks.png").read_bytes().startswith(PNG)
-    assert len(found) == 2 * 5
-    for (_, hidden), curve in found.items():
-        assert len(curve.seconds) == len(curve.objective)
-        assert len(curve.scored) == len(curve.train) == len(curve.dev)
-        assert curve.objective[-1] < curve.objective[0], hidden
-        assert curve.train[-1] > 0.5
     for hidden in (1, 2):
-        assert found["L-BFGS", hidden].objective[-1] < found["gradient descent", hidden].objective[-1]
+        runs = {run.method: run for run in found[hidden].runs}
+        assert len(runs) == 7
+        for run in runs.values():
+            assert len(run.net.layers) == hidden + 1
+            assert run.history["loss"][-1] < run.history["loss"][0]
+            assert len(run.history["right"]) == len(run.history["val_right"]) == len(run.history)
+            assert run.history["val_right"] == run.history["val_accuracy"]
+            assert run.history["right"][-1] == run.train["accuracy"] > 0.5
+        assert runs["L-BFGS"].history["loss"][-1] < runs["gradient descent"].history["loss"][-1]
+    rows = document.beside(found)
+    assert len(rows) == 3 * 14
+    assert [row[2] for row in rows if row[1] == "L-BFGS, 2 hidden: dev accuracy"] == ["0.7845"]
     out = capsys.readouterr().out
-    for text in ("0.8336", "0.7845", "24.3"):
+    for text in ("1,000 rows to train, 200 dev rows (split)", "0.8336", "0.7845", "24.3"):
         assert text in out
+
+
+def test_document_002_networks_data(example, monkeypatch):
+    def missing(download, **_):
+        assert not download
+        raise FileNotFoundError
+
+    X, y = np.zeros((90, 4), np.float32), np.arange(90) % 10
+    monkeypatch.setattr(fnn.datasets, "load_fashion_mnist", missing)
+    monkeypatch.setattr(fnn.datasets, "load_mnist", lambda **_: (X, y, X[:20], y[:20]))
+    document = example("document_002_networks")
+    for dev, sizes in (("test", (60, 20, 20)), ("split", (50, 10, 20))):
+        name, *parts = document.data(None, 60, dev)
+        assert (name, *(len(labels) for _, labels in parts)) == ("mnist", *sizes)
 
 
 @pytest.mark.parametrize("bundled", [False, True])
