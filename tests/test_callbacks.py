@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.training.data import class_labels, class_weights, stratified_split
+from fastnn.training.classes import class_labels, class_weights
+from fastnn.training.data import stratified_split
 
 
 def classifier(backend: str = "compiled", dtype: str = "float64", **options) -> fnn.Sequential:

@@ -10,7 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn as fnn
-from fastnn.training.data import balanced_weights, training_data
+from fastnn.training.classes import balanced_weights
+from fastnn.training.data import training_data
 from fastnn.training.options import TrainingOptions
 
 pytest.importorskip("sklearn")

@@ -28,7 +28,7 @@ LEVELS = [
     {"_core"},
     {"kernels"},
     {"checks"},
-    {"layout", "metrics", "outputs", "backends"},
+    {"labels", "layout", "metrics", "outputs", "backends"},
     {"augment", "initializers", "layers", "optimizers", "schedules"},
     {"descriptions"},
     {"linalg"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ __all__ = [
     "ArrayLike",
     "Batch",
     "BatchSource",
+    "ClassWeight",
     "DType",
     "DTypeLike",
     "Data",
@@ -37,6 +38,10 @@ Options: TypeAlias = dict[str, Any]
 
 #: Source of random numbers; None takes fresh entropy, or continues a generator that exists.
 Seed: TypeAlias = int | np.random.Generator | None
+
+
+#: Weight of each class, by its code or its name, or "balanced".
+ClassWeight: TypeAlias = Mapping[int, float] | Mapping[str, float] | str
 
 
 class SparseMatrix(Protocol):

@@ -21,7 +21,8 @@ from .names import listing
 from .optimizers import Optimizer, Solver
 from .schema import printable
 from .sequential import Sequential
-from .training.data import labels_of, stratified_split, take_rows
+from .training.classes import labels_of
+from .training.data import stratified_split, take_rows
 from .training.history import DivergenceError, EpochResult, History
 
 if TYPE_CHECKING:
@@ -352,8 +353,8 @@ def check_seeds(seeds: int | Iterable[int]) -> list[int]:
 
 
 def redrawn(pattern: Sequential, seed: int) -> Sequential:
-    """A new network with the layers and the loss of another."""
-    return Sequential(
+    """A new network with the layers, the loss and the names of classes of another."""
+    net = Sequential(
         pattern.layers,
         input_size=pattern.input_size,
         loss=pattern.loss_function,
@@ -362,6 +363,8 @@ def redrawn(pattern: Sequential, seed: int) -> Sequential:
         input_scale=pattern.input_scale,
         backend=pattern.backend,
     )
+    net.classes_ = pattern.classes_
+    return net
 
 
 def _split(X: Any, y: Any, weight: Any, validation: tuple[Any, Any] | None, fraction: float) -> _Rows:

@@ -19,7 +19,8 @@ from .plotting import COLOURS, finished, new_axes
 from .schema import printable
 from .sequential import Sequential
 from .sweeps import SweepResult, sweep
-from .training.data import labels_of, stratified_split, take_rows
+from .training.classes import labels_of
+from .training.data import stratified_split, take_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -295,7 +295,8 @@ def split(
     >>> [len(y) for X, y in (train, dev, test)]
     [120, 15, 15]
     """
-    from .training.data import labels_of, stratified_split, take_rows
+    from .training.classes import labels_of
+    from .training.data import stratified_split, take_rows
 
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or len(shares) < 2 or not (shares > 0.0).all() or abs(shares.sum() - 1.0) > 1e-9:

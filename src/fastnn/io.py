@@ -7,7 +7,8 @@ metadata entry, ``fastnn``: a JSON description of the network,
 
     {"format": 1, "version": "0.1.0",
      "network": {"layers": [{"type": "Dense", "units": 64, "activation": "relu", …}, …],
-                 "input_size": 784, "loss": "cross_entropy", "dtype": "float32", "input_scale": null},
+                 "input_size": 784, "loss": "cross_entropy", "dtype": "float32", "input_scale": null,
+                 "feature_names": […], "classes": […]},
      "split_start": {…}, "metadata": {…the caller's own…}, "sha256": "…"}
 
 "split_start" is the state of the generator that drew the validation rows, where some were drawn: a training of the
@@ -31,6 +32,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +56,9 @@ FORMAT = 1
 
 #: The most layers that a file may have: the time to make a network grows with their square.
 MAX_LAYERS = 1000
+
+#: Entries of a network's description that are arguments of a network, beside its layers.
+ARGUMENTS = ("input_size", "loss", "dtype", "input_scale")
 
 
 def save(
@@ -165,7 +170,20 @@ def describe_network(net: Network) -> JSON:
         "dtype": np.dtype(net.dtype).name,
         "input_scale": net.input_scale,
         **({} if net.feature_names is None else {"feature_names": list(net.feature_names)}),
+        **({} if net.classes_ is None else {"classes": net.classes_.tolist()}),
     }
+
+
+def give_names(net: Network, description: Mapping[str, Any]) -> None:
+    """Give a network the names of features and classes of its description.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they do not fit it.
+    """
+    net.feature_names = description.get("feature_names")
+    net.classes_ = description.get("classes")
 
 
 def checksum(description: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> str:
@@ -192,7 +210,7 @@ DESCRIPTION = Record(
                 "loss": OneOf((TEXT, Record({"type": TEXT}, others=Anything()))),
                 "dtype": Choice(("float32", "float64")),
             },
-            {"input_scale": Maybe(Real()), "feature_names": Maybe(Items(TEXT))},
+            {"input_scale": Maybe(Real()), "feature_names": Maybe(Items(TEXT)), "classes": Items(TEXT)},
         ),
         "sha256": TEXT,
     },
@@ -233,7 +251,7 @@ class SavedNetwork:
                 stack.append(build(data))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}: layer {index}: {error}") from error
-        options = {key: value for key, value in network.items() if key not in ("layers", "feature_names")}
+        options = {key: value for key, value in network.items() if key in ARGUMENTS}
         if isinstance(options["loss"], dict):
             try:
                 options["loss"] = build(options["loss"])
@@ -249,6 +267,10 @@ class SavedNetwork:
         """Give a network of this description its parameters, its buffers and the state of its training."""
         tensors = self.tensors
         try:
+            give_names(net, self.description["network"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: damaged description: {error}") from error
+        try:
             generator, training = restore_training(net, self.description, tensors)
         except ValueError as error:
             raise ValueError(f"{self.path}: damaged state of the training: {error}") from error
@@ -256,7 +278,6 @@ class SavedNetwork:
             values[...] = tensors[name]
         if net.state.size:
             net.state[...] = tensors["state"]
-        net.feature_names = self.description["network"].get("feature_names")
         net.split_start = decode(self.description.get("split_start"))
         give_training(net, generator, training)
 

@@ -33,6 +33,7 @@ from .checks import (
     plain_values,
     rows_that_count,
 )
+from .labels import codes_of, learn_classes, names_in
 from .layers import Layer, check_layers, lay_out
 from .layout import Layout, Parameters, Parts, aligned, check_output, initial_parameters, initial_state
 from .metrics import Metric, Metrics, check_metrics, default_scores
@@ -432,9 +433,11 @@ class Network(Predictions):
     # Shared by the methods above and by the modules above.
 
     def check_data(
-        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None
+        self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, classes: np.ndarray | None = None
     ) -> tuple[Rows, np.ndarray, np.ndarray | None]:
         """Samples, targets and weights as the plan takes them; at least one row.
+
+        `classes` are those of :meth:`check_targets`.
 
         Raises
         ------
@@ -445,18 +448,52 @@ class Network(Predictions):
         rows = self.check_rows(X)
         if len(rows) == 0:
             raise ValueError(f"X: expected at least one row, got shape {rows.shape}")
-        targets = self.check_targets(y, len(rows))
+        targets = self.check_targets(y, len(rows), classes)
         return rows, targets, check_sample_weight(sample_weight, len(rows), self.dtype)
 
-    def check_targets(self, y: ArrayLike, n_rows: int) -> np.ndarray:
-        """Targets of so many rows as the plan takes them.
+    def check_targets(self, y: ArrayLike, n_rows: int, classes: np.ndarray | None = None) -> np.ndarray:
+        """Targets of so many rows as the plan takes them, with names of classes as their codes.
+
+        Parameters
+        ----------
+        y : array_like
+            As for :meth:`fit`.
+        n_rows : int
+        classes : ndarray (K,) of str, optional
+            Names of the classes that a network is about to learn; None is :attr:`classes_`.
 
         Raises
         ------
         ValueError, TypeError
-            If they do not fit; see the loss's ``check_targets``.
+            If they do not fit; see :mod:`fastnn.labels` and the loss's ``check_targets``.
         """
-        return self.loss_function.check_targets(plain_values("y", y), n_rows, self.n_outputs, self.dtype)
+        values, classes = plain_values("y", y), self.classes_ if classes is None else classes
+        names = self.names_in(values)
+        if names is not None:
+            if classes is None:
+                raise ValueError(
+                    f"y: expected codes of classes, as the network knows no names, got {str(names[0])!r:.60}; train it "
+                    "with names, or give them with net.classes_ = [...]"
+                )
+            values = codes_of(names, classes)
+        return self.loss_function.check_targets(values, n_rows, self.n_outputs, self.dtype)
+
+    def names_in(self, y: ArrayLike | None) -> np.ndarray | None:
+        """Targets that are names of classes, (N,) of str; None for others, and where a row has not just one class."""
+        if y is None or (isinstance(y, np.ndarray) and y.dtype.kind not in "OUT") or hasattr(y, "tocsr"):
+            return None
+        return names_in(np.asarray(y)) if self.loss_function.has_one_class(self.n_outputs) else None
+
+    def new_classes(self, y: ArrayLike | None) -> np.ndarray | None:
+        """The classes that a network learns from targets: None where they have no names, or it knows its classes.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the names are not those of as many classes as the network has outputs for.
+        """
+        names = self.names_in(y) if self.classes_ is None else None
+        return None if names is None else learn_classes(names, self.n_classes)
 
     def check_rows(self, X: Data) -> Rows:
         """Samples as the plan takes them; a DataFrame must have the columns that the network was trained with.

@@ -253,7 +253,7 @@ def plot_decision_boundary(
     predicted = np.asarray(net.predict(grid))
     if predicted.shape != (len(grid),):
         raise ValueError(f"net: expected one prediction a row, got shape {predicted.shape}")
-    continuous = predicted.dtype.kind == "f" and not hasattr(net, "classes_")
+    continuous = predicted.dtype.kind == "f" and getattr(net, "classes_", None) is None
     if labels is not None and (labels.dtype.kind in "OSU") != (predicted.dtype.kind in "OSU"):
         raise ValueError(f"y: expected what net predicts, such as {predicted[0]!r}, got {labels[0]!r}")
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import outputs
-from ._typing import Data
+from ._typing import ArrayLike, Data
 from .backends import find_backend
 from .checks import check_threads
+from .labels import check_classes
 from .losses import Loss
 from .names import listing
-from .predictor import PlainPredictor, Predictor, kind_of_result
+from .predictor import NamesPredictor, PlainPredictor, Predictor, kind_of_result
 
 if TYPE_CHECKING:  # a backend is imported when a network takes it
     from ._core.engine import Plan as CompiledPlan
@@ -44,6 +45,36 @@ class Predictions:
     plan: CompiledPlan | ReferencePlan
     _theta: np.ndarray
     _state: np.ndarray
+    _classes: np.ndarray | None = None
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        """Names of the classes, (K,) of str in the order of the outputs; (2,) of one output. None: codes are all.
+
+        The first training with targets that are str learns them, sorted. Targets may be names or codes then, and
+        :meth:`predict` gives names. They can be assigned in any order, where the first rows do not have them all; None
+        forgets them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If what is assigned is not K different str, or a row has no single class.
+        """
+        return self._classes
+
+    @classes_.setter
+    def classes_(self, value: ArrayLike | None) -> None:
+        if value is not None and not self.loss_function.has_one_class(self.n_outputs):
+            raise ValueError(
+                f"classes_: needs rows with one class each, got loss {self.loss_function.name!r} with "
+                f"{self.n_outputs} outputs"
+            )
+        self._classes = None if value is None else check_classes(value, self.n_classes)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of a row: K, or 2 of one output."""
+        return max(self.n_outputs, 2)
 
     def outputs(self, X: Data, threads: int | None) -> np.ndarray:
         """Outputs z of the last layer as (N, K), also when K is 1; see :meth:`decision_function`."""
@@ -119,7 +150,7 @@ class Predictions:
         return outputs.both_answers(Z) if self.n_outputs == 1 else Z
 
     def predict(self, X: Data, *, threads: int | None = None) -> np.ndarray:
-        """Predictions: the class, 0 or 1, or the value.
+        """Predictions: the class by its code or its name, 0 or 1, or the value.
 
         Parameters
         ----------
@@ -131,6 +162,7 @@ class Predictions:
         ndarray
             cross_entropy: int64 (N,), the class of the largest output (the first of equal ones).
             binary_cross_entropy: int64 (N, K), or (N,) when K is 1; 1 where z > 0.
+            Where :attr:`classes_` has names, those of these classes: (N,) of str.
             Regression: the network's dtype (N, K), or (N,) when K is 1: z itself, for poisson the rate e^z.
 
         Raises
@@ -138,7 +170,15 @@ class Predictions:
         ValueError, TypeError
             If an argument does not fit, or features are so large that an output is not finite.
         """
+        return self.named(self._codes(X, threads=threads))
+
+    def _codes(self, X: Data, *, threads: int | None) -> np.ndarray:
+        """:meth:`predict` without names of classes."""
         return self.decide(self.outputs(X, threads))
+
+    def named(self, decided: np.ndarray) -> np.ndarray:
+        """What :meth:`decide` gives, with the names of the classes in the place of their codes, where there are any."""
+        return decided if self._classes is None else self._classes[decided]
 
     def predictor(self, method: str = "predict", *, threads: int | None = None) -> Predictor:
         """Prepare a method for many calls with few rows, which then take about a microsecond each.
@@ -165,13 +205,16 @@ class Predictions:
         Notes
         -----
         Each call reads the parameters as they are then: a training changes what follows, one in another thread also
-        within an epoch. Threads may share a predictor; it computes few rows under the interpreter's lock. It cannot be
-        copied or pickled.
+        within an epoch; the names of classes stay those of now. Threads may share a predictor; it computes few rows
+        under the interpreter's lock. It cannot be copied or pickled.
         """
         kind = kind_of_result(method, self.loss_function, self.n_outputs)
-        plain = PlainPredictor(functools.partial(getattr(self, method), threads=check_threads(threads)))
+        threads, named = check_threads(threads), method == "predict" and self._classes is not None
+        call = self._codes if named else getattr(self, method)
+        plain = PlainPredictor(functools.partial(call, threads=threads))
         prepare = find_backend(self.backend).Predictor
-        return plain if prepare is None else prepare(self.plan, self._theta, self._state, kind, plain)
+        fast = plain if prepare is None else prepare(self.plan, self._theta, self._state, kind, plain)
+        return NamesPredictor(fast, self._classes) if named and self._classes is not None else fast
 
     def decide(self, Z: np.ndarray) -> np.ndarray:
         """Predictions from outputs z (N, K); see :meth:`predict`."""

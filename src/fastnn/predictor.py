@@ -11,7 +11,7 @@ from ._typing import Data, DType
 from .losses import Loss
 from .names import listing
 
-__all__ = ["PlainPredictor", "Predictor", "check_out", "kind_of_result"]
+__all__ = ["NamesPredictor", "PlainPredictor", "Predictor", "check_out", "kind_of_result"]
 __dir__ = listing(__all__)
 
 #: What `predict` gives, by the loss's inverse link, of compiled predictors.
@@ -47,6 +47,32 @@ class PlainPredictor:
             return result if result.ndim else result.item()
         check_out(out, result.shape, result.dtype)
         out[...] = result
+        return out
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a predictor belongs to its network and cannot be copied or pickled; copy the network instead")
+
+
+class NamesPredictor:
+    """A predictor of the names of classes.
+
+    Parameters
+    ----------
+    codes : Predictor
+        Of their codes.
+    classes : ndarray (K,) of str
+    """
+
+    def __init__(self, codes: Predictor, classes: np.ndarray) -> None:
+        self._codes, self._classes = codes, classes
+
+    def __call__(self, X: Data, out: np.ndarray | None = None) -> Any:
+        """Result for X, (N, D), or for one row (D,); see :class:`Predictor`."""
+        names = self._classes[self._codes(X)]
+        if out is None:
+            return names if isinstance(names, np.ndarray) else str(names)
+        check_out(out, np.shape(names), self._classes.dtype)
+        out[...] = names
         return out
 
     def __reduce__(self) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from . import io, training
-from ._typing import JSON, ArrayLike, BatchSource, Data, DTypeLike, Seed
+from ._typing import JSON, ArrayLike, BatchSource, ClassWeight, Data, DTypeLike, Seed
 from .augment import Augmentation
 from .layers import Layer
 from .losses import Loss
@@ -62,6 +62,10 @@ class Sequential(Network):
     feature_names : tuple of str or None
         Columns of the DataFrame that the network was first trained with. A DataFrame given later must have the same in
         the same order; arrays are free. None, which can be assigned, forgets them.
+    classes_ : ndarray (K,) of str, or None
+        Names of the classes, in the order of the outputs; (2,) of one output. The first training with targets that are
+        str learns them, sorted; names or codes are targets then, and :meth:`predict` gives names. They can be assigned,
+        which is needed where the first rows do not have them all; None forgets them.
     backend : str
     history : History or None
         Of the last call of :meth:`fit`.
@@ -128,7 +132,7 @@ class Sequential(Network):
         steps_per_epoch: int | None = None,
         shuffle: bool = default(True),
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | str | None = None,
+        class_weight: ClassWeight | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         metrics: Metrics | None = None,
@@ -157,8 +161,9 @@ class Sequential(Network):
             of them, for data larger than memory. Each item is one batch; `batch_size` and `shuffle` do not apply. An
             iterator lasts for one epoch and needs ``epochs=1``, or `steps_per_epoch`.
         y : array_like
-            cross_entropy: integer labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1],
-            (N,) or (N, K); poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or (N, K).
+            cross_entropy: labels (N,) or rows (N, K) that sum to 1; binary_cross_entropy: values in [0, 1], (N,) or
+            (N, K), or labels of one output; poisson: values of at least 0, (N,) or (N, K); the others: values, (N,) or
+            (N, K). Labels are integers in [0, K), or str, which the first training sorts and keeps as ``classes_``.
         optimizer : Optimizer, solver or str, default="adam"
             A full-batch solver of :mod:`fastnn.solvers` uses all rows in every iteration and adds one entry to the
             history per iteration, up to its own `max_iter`. Batch norm then uses the statistics of all rows, which also
@@ -179,9 +184,9 @@ class Sequential(Network):
             At least 0. A batch's loss is Σ w ℓ / Σ w; a batch whose weights sum to 0 is skipped. Rows of weight 0 are
             left out before batches are made where batch norm would take its statistics of them.
         class_weight : dict or "balanced", optional
-            Weight of each class, multiplied with `sample_weight`; classes that a dict leaves out have 1. "balanced" is
-            Σ w / (k Σ_c w), of all rows and of those of class c, with k classes, as in scikit-learn. Not for
-            validation.
+            Weight of each class, by label, multiplied with `sample_weight`; classes that a dict leaves out have 1.
+            "balanced" is Σ w / (k Σ_c w), of all rows and of those of class c, with k classes, as in scikit-learn. Not
+            for validation.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch, as by :meth:`evaluate`.
         validation_split : float, default=0.0
@@ -291,7 +296,7 @@ class Sequential(Network):
         batch_size: int | None = 64,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | str | None = None,
+        class_weight: ClassWeight | None = None,
         augment: Iterable[Augmentation] = (),
         l1: float = 0.0,
         l2: float = 0.0,

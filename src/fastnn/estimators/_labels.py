@@ -22,7 +22,7 @@ from .._typing import ArrayLike, Data
 from ..checks import refuse_masked
 from ..losses import BinaryCrossEntropy, CrossEntropy, Loss
 from ..schema import printable
-from ..training.data import balanced_weights
+from ..training.classes import balanced_weights
 from ._network import NetworkEstimator
 from ._parameters import validated
 

@@ -78,7 +78,7 @@ def to_onnx(model: object) -> Any:
     real = graph.kind
     integer = onnx.TensorProto.INT64
     k, link = net.n_outputs, net.loss_function.inverse_link
-    classes = None if estimator is None else getattr(estimator, "classes_", None)
+    classes = getattr(net if estimator is None else estimator, "classes_", None)
     info = onnx.helper.make_tensor_value_info
     if not net.loss_function.classifies:
         graph.add("Exp" if link == "exp" else "Identity", z, out="variable")

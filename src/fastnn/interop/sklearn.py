@@ -92,7 +92,7 @@ def to_sklearn(model: object) -> Any:
     -------
     sklearn.neural_network.MLPClassifier or MLPRegressor, or a Pipeline that ends in one
         Fitted: it predicts the same; the other steps of a Pipeline are copied. A search stands for its best estimator.
-        The classes of a Sequential are 0 to K − 1.
+        The classes of a Sequential are its ``classes_``, or 0 to K − 1.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def to_sklearn(model: object) -> Any:
             f"last, got {found}"
         )
     W, b = [product.W for product in products], [product.b for product in products]
-    classes = None if estimator is None else getattr(estimator, "classes_", None)
+    classes = getattr(net if estimator is None else estimator, "classes_", None)
     k = net.n_outputs
     if net.loss_function.couples_outputs and k == 2:  # one logit: the difference of the two
         W[-1], b[-1], k = W[-1][:, 1:] - W[-1][:, :1], b[-1][1:] - b[-1][:1], 1

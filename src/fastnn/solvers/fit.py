@@ -66,7 +66,7 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike,
         net.state[...] = state_before
         raise
     observer = _Observer(net, objective, scoring, threads, history, callbacks)
-    net.feature_names = net.feature_names or data.names
+    data.name_network()
     net.training_state = None  # nothing that could be resumed
     net.history = history
     with Progress(solver.max_iter, unit="iteration") if options.verbose else nullcontext() as observer.progress:

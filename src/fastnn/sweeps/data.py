@@ -14,7 +14,8 @@ from .._typing import ArrayLike, Data, Rows
 from ..checks import check_integer, check_number, check_sample_weight, column_names, plain_values
 from ..names import listing
 from ..network import Network
-from ..training.data import Dataset, check_class_weight, class_labels, class_weights, stratified_split, take_rows
+from ..training.classes import check_class_weight, class_labels, class_weights
+from ..training.data import Dataset, stratified_split, take_rows
 
 __all__ = ["Fold", "SharedData", "folds_of"]
 __dir__ = listing(__all__)
@@ -80,9 +81,18 @@ class SharedData:
         """Rows and targets as the network takes them."""
         dtype = net.dtype.name
         rows = self._once((part, "X", net.input_size, dtype), lambda: net.check_rows(X))
-        key = (part, "y", net.loss_function, net.n_outputs, dtype)
-        targets = self._once(key, lambda: net.check_targets(y, len(rows)))
+        classes = self.classes(net)
+        known = None if classes is None else tuple(classes.tolist())
+        key = (part, "y", net.loss_function, net.n_outputs, dtype, known)
+        targets = self._once(key, lambda: net.check_targets(y, len(rows), classes))
         return rows, targets
+
+    def classes(self, net: Network) -> np.ndarray | None:
+        """Names of the classes, the network's own or those of all rows; None where the targets are no names."""
+        if net.classes_ is not None:
+            return net.classes_
+        one = net.loss_function.has_one_class(net.n_outputs)
+        return self._once(("classes", one, net.n_classes), lambda: net.new_classes(self.y))
 
     def labels(self, net: Network) -> np.ndarray | None:
         """Class of each row, None where rows have no single class."""
@@ -98,10 +108,11 @@ class SharedData:
         """
         X, y = self._checked(net, "all", self.X, self.y)
         weight = self._once((number, "weight", net.dtype.name), lambda: self._weight(fold.train, net.dtype))
-        checked = check_class_weight(net, class_weight)
+        classes = self.classes(net)
+        checked = check_class_weight(net, class_weight, classes)
         if checked is not None:
             weight = self._class_weight(net, y, fold.train, checked, weight)
-        data = Dataset.of_checked(net, X, y, weight, self.names)
+        data = Dataset.of_checked(net, X, y, weight, self.names, classes)
         if fold.train is not None:
             data.rows, data.shared = fold.train, True
         data.validation = self._validation(net, fold, number)

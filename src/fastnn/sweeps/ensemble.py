@@ -42,7 +42,7 @@ class Ensemble:
     Parameters
     ----------
     networks : iterable of Sequential
-        With the same inputs, outputs and inverse link (softmax, sigmoid, exp or identity).
+        With the same inputs, outputs, classes and inverse link (softmax, sigmoid, exp or identity).
     weights : array_like, optional
         One positive number for each; None is 1.
 
@@ -83,8 +83,8 @@ class Ensemble:
                 raise TypeError(f"networks[{index}]: expected a Sequential, got {type(net).__name__}")
             if _form(net) != _form(self.networks[0]):
                 raise ValueError(
-                    f"networks[{index}]: expected inputs, outputs and inverse link of the first, "
-                    f"{_form(self.networks[0])}, got {_form(net)}"
+                    f"networks[{index}]: expected inputs, outputs, inverse link and classes of the first, "
+                    f"{_form(self.networks[0])!r:.300}, got {_form(net)!r:.300}"
                 )
         given = np.ones(len(self.networks)) if weights is None else np.asarray(weights)
         if given.shape != (len(self.networks),):
@@ -170,7 +170,8 @@ class Ensemble:
         if not check_flag("return_std", return_std):
             if not self.loss_function.classifies:
                 return self._shaped(mean)
-            return self.networks[0].decide(self.link(mean))
+            first = self.networks[0]
+            return first.named(first.decide(self.link(mean)))
         if self.loss_function.classifies:
             raise ValueError("return_std is for regressions; predict_proba of classifiers says how sure they are")
         return self._shaped(mean), self._shaped(deviation)
@@ -259,8 +260,9 @@ class Ensemble:
         return "\n".join([f"Ensemble of {len(self)} networks:", *(f"  {line}" for line in (*shown, *more))])
 
 
-def _form(net: Network) -> tuple[int, int, str]:
-    return net.input_size, net.n_outputs, net.loss_function.inverse_link
+def _form(net: Network) -> tuple[int, int, str, list[str] | None]:
+    classes = None if net.classes_ is None else net.classes_.tolist()
+    return net.input_size, net.n_outputs, net.loss_function.inverse_link, classes
 
 
 def of_outputs(net: Network, Z: np.ndarray) -> np.ndarray:

@@ -326,7 +326,7 @@ class _Job:
         self._probe = made if self._probe is None else self._probe
         found: tuple[JSON | None, float] = None, 1.0
         if isinstance(made, Network):
-            made.feature_names = self.data.names
+            made.feature_names, made.classes_ = self.data.names, self.data.classes(made)
             found = io.describe_network(made), float(made.n_parameters)
         if key is not None:
             known[key] = found

@@ -199,7 +199,7 @@ def build_network(description: JSON, weights: Weights) -> Sequential:
     ValueError, TypeError
         If they do not fit each other; no memory has been taken then.
     """
-    options = {key: value for key, value in description.items() if key not in ("layers", "feature_names")}
+    options = {key: value for key, value in description.items() if key in io.ARGUMENTS}
     if isinstance(options["loss"], dict):
         options["loss"] = io.build(options["loss"])
     stack = layers.check_layers([io.build(layer) for layer in description["layers"]])
@@ -211,7 +211,7 @@ def build_network(description: JSON, weights: Weights) -> Sequential:
     if not (np.isfinite(weights.theta).all() and np.isfinite(weights.state).all()):
         raise ValueError("parameters or buffers are not finite")
     weights.give(net)
-    net.feature_names = description.get("feature_names")
+    io.give_names(net, description)
     return net
 
 

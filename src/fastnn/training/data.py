@@ -1,4 +1,4 @@
-"""What training is given: arrays or batches from an iterator, weights of classes, rows held out for validation."""
+"""What training is given: arrays or batches from an iterator, rows held out for validation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from .._typing import ArrayLike, Data, Rows
 from ..checks import (
     MOMENTS_BLOCK,
-    check_number,
     check_sample_weight,
     column_names,
     rows_that_count,
@@ -20,136 +19,24 @@ from ..checks import (
 from ..metrics import Metric, check_metrics, default_names, monitored
 from ..network import Network
 from ..schema import printable
+from .classes import CodeWeights, check_class_weight, class_labels, class_weights
 from .options import TrainingOptions
 
 __all__ = [
     "Dataset",
     "Scoring",
     "Stream",
-    "balanced_weights",
-    "check_class_weight",
-    "class_labels",
-    "class_weights",
     "hold_out",
     "stratified_split",
     "take_rows",
     "training_data",
 ]
 
-#: Weight of each class, or "balanced".
-ClassWeight: TypeAlias = dict[int, float] | str
-
 #: Names that no metric can have: series of a history, of a solver's too.
 RESERVED = ("epoch", "learning_rate", "seconds", "gradient_norm", "step", "damping", "evaluations")
 
 #: Checked rows, targets and weights.
 Batch: TypeAlias = tuple[Rows, np.ndarray, np.ndarray | None]
-
-
-def class_labels(net: Network, y: np.ndarray) -> np.ndarray | None:
-    """Class of each row of checked targets (soft ones: the likeliest); None where rows have no single class."""
-    if not net.loss_function.has_one_class(net.n_outputs):
-        return None
-    return net.loss_function.labels(y)[:, 0].astype(np.int64, copy=False)
-
-
-def check_class_weight(net: Network, class_weight: object) -> ClassWeight | None:
-    """`class_weight` as ``fit`` uses it.
-
-    Raises
-    ------
-    TypeError
-        If it is neither a mapping nor "balanced", or a key or a value is not a number.
-    ValueError
-        If the rows of the network's loss have no single class, a class does not exist, or a weight is negative.
-    """
-    if class_weight is None:
-        return None
-    expected = 'class_weight must be a dict of class to weight, or "balanced"'
-    if isinstance(class_weight, str) and class_weight != "balanced":
-        raise ValueError(f"{expected}, got {class_weight!r}")
-    if not isinstance(class_weight, (str, Mapping)):
-        raise TypeError(f"{expected}, got {class_weight!r}")
-    if not net.loss_function.has_one_class(net.n_outputs):
-        raise ValueError(
-            f"class_weight needs rows with one class each, got loss {net.loss_name!r} with {net.n_outputs} outputs; "
-            "use sample_weight"
-        )
-    if isinstance(class_weight, str):
-        return class_weight
-    n_classes = max(net.n_outputs, 2)
-    checked = {}
-    for key, value in class_weight.items():
-        if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)):
-            raise TypeError(f"class_weight: expected classes as integers, got {key!r}")
-        if not 0 <= key < n_classes:
-            raise ValueError(f"class_weight: expected classes in [0, {n_classes}), got {key}")
-        checked[int(key)] = check_number(f"class_weight[{key}]", value, minimum=0.0)
-    return checked
-
-
-def balanced_weights(labels: np.ndarray, n_classes: int, sample_weight: np.ndarray | None = None) -> np.ndarray:
-    """Weights of classes that make their sums equal: Σ w / (k Σ_c w) for class c, of k classes with a positive Σ_c w.
-
-    Rows of the weight w count as w rows, so that whole weights are repetitions. A class without rows has the weight 1.
-
-    Parameters
-    ----------
-    labels : ndarray (N,) of int
-        In [0, n_classes).
-    n_classes : int
-    sample_weight : ndarray (N,), optional
-
-    Returns
-    -------
-    ndarray (n_classes,) of float64
-    """
-    counts = np.bincount(labels, sample_weight, minlength=n_classes)
-    present = counts > 0
-    weights = np.ones(len(counts))
-    weights[present] = counts.sum() / (np.count_nonzero(present) * counts[present])
-    return weights
-
-
-def class_weights(
-    net: Network, y: np.ndarray, class_weight: ClassWeight | None, sample_weight: np.ndarray | None
-) -> np.ndarray | None:
-    """Weight of each row: that of its class times that of the row.
-
-    "balanced" gives the weights of :func:`balanced_weights`; a dict gives 1 to the classes that it leaves out.
-
-    Parameters
-    ----------
-    net : Network
-    y : ndarray
-        Checked targets.
-    class_weight : dict, "balanced" or None
-        As `check_class_weight` returns it.
-    sample_weight : ndarray (N,) or None
-
-    Returns
-    -------
-    ndarray (N,) of the network's dtype, or None
-    """
-    if class_weight is None:
-        return sample_weight
-    labels = class_labels(net, y)
-    assert labels is not None
-    per_class = np.ones(max(net.n_outputs, 2))
-    if isinstance(class_weight, str):
-        per_class = balanced_weights(labels, len(per_class), sample_weight)
-    else:
-        for label, weight in class_weight.items():
-            per_class[label] = weight
-    weights: np.ndarray = per_class[labels]
-    if sample_weight is not None:
-        weights *= sample_weight
-    return weights.astype(net.dtype)
-
-
-def labels_of(y: np.ndarray) -> np.ndarray | None:
-    """Targets as they are given, where they can only be labels: (N,) of integers, booleans or texts; else None."""
-    return y if y.ndim == 1 and y.dtype.kind in "biuOSU" else None
 
 
 def take_rows(values: Any, rows: np.ndarray) -> Any:
@@ -207,6 +94,8 @@ class Dataset:
         As for :meth:`fastnn.Sequential.fit`.
     class_weight : dict, "balanced" or None
         As :func:`check_class_weight` returns it.
+    classes : ndarray (K,) of str, optional
+        Names of the classes that the network is about to learn; None is its own.
 
     Attributes
     ----------
@@ -216,6 +105,7 @@ class Dataset:
         Σ of classes and rows: with `class_weight`.
     names : tuple of str or None
         Of X's columns.
+    classes : ndarray (K,) of str, or None
     rows : ndarray of int64 or None
         Those to train on, where they are not all.
     shared : bool
@@ -234,12 +124,13 @@ class Dataset:
         X: Data,
         y: ArrayLike | None,
         sample_weight: ArrayLike | None = None,
-        class_weight: ClassWeight | None = None,
+        class_weight: CodeWeights | None = None,
+        classes: np.ndarray | None = None,
     ) -> None:
         if y is None:
             raise TypeError("y: expected targets, got None")
-        self.net, self.names = net, column_names(X)
-        self.X, self.y, self._row_weight = net.check_data(X, y, sample_weight)
+        self.net, self.names, self.classes = net, column_names(X), classes
+        self.X, self.y, self._row_weight = net.check_data(X, y, sample_weight, classes)
         self.weight = self._row_weight
         if class_weight is not None:
             self.weight = class_weights(net, self.y, class_weight, self._row_weight)
@@ -251,11 +142,17 @@ class Dataset:
 
     @classmethod
     def of_checked(
-        cls, net: Network, X: Rows, y: np.ndarray, weight: np.ndarray | None, names: tuple[str, ...] | None
+        cls,
+        net: Network,
+        X: Rows,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        names: tuple[str, ...] | None,
+        classes: np.ndarray | None = None,
     ) -> Dataset:
         """A data set of what ``net.check_data`` has returned, for this network or one like it: nothing is copied."""
         self = cls.__new__(cls)
-        self.net, self.names, self.X, self.y = net, names, X, y
+        self.net, self.names, self.classes, self.X, self.y = net, names, classes, X, y
         self.weight = self._row_weight = weight
         self.rows = self.validation = None
         self.shared = False
@@ -265,6 +162,12 @@ class Dataset:
     def n_rows(self) -> int:
         """Rows to train on."""
         return len(self.X) if self.rows is None else len(self.rows)
+
+    def name_network(self) -> None:
+        """Give the network the names of the columns and of the classes, unless it knows some already."""
+        self.net.feature_names = self.net.feature_names or self.names
+        if self.net.classes_ is None:
+            self.net.classes_ = self.classes
 
     def training_part(self) -> tuple[Rows, np.ndarray, np.ndarray | None]:
         """X, y and weights of the rows to train on."""
@@ -395,6 +298,8 @@ class Stream:
     class_weight : dict, optional
     steps : int, optional
         Batches of an epoch: each takes the next ones. None is all.
+    classes : ndarray (K,) of str, optional
+        Names of the classes that the network is about to learn. None: it learns them of the first batch.
 
     Attributes
     ----------
@@ -405,11 +310,18 @@ class Stream:
     validation : Dataset or None
     """
 
-    def __init__(self, net: Network, source: Any, class_weight: ClassWeight | None, steps: int | None = None) -> None:
+    def __init__(
+        self,
+        net: Network,
+        source: Any,
+        class_weight: CodeWeights | None,
+        steps: int | None = None,
+        classes: np.ndarray | None = None,
+    ) -> None:
         if isinstance(class_weight, str):
             raise ValueError('class_weight: "balanced" needs all labels at once, not an iterator; give a dict')
         self._net, self._source, self._class_weight = net, source, class_weight
-        self.steps = steps
+        self.steps, self.classes = steps, classes
         self.validation: Dataset | None = None
         self.once = isinstance(source, Iterator)
         self.length = steps or (len(source) if hasattr(source, "__len__") else 0)
@@ -490,12 +402,15 @@ class Stream:
             X = net.check_rows(item[0])
             if len(X) == 0:
                 raise ValueError(f"X: expected at least one row, got shape {X.shape}")
-            y = net.check_targets(item[1], len(X))
+            classes = net.new_classes(item[1]) if self.classes is None else self.classes
+            y = net.check_targets(item[1], len(X), classes)
             w = check_sample_weight(item[2] if len(item) == 3 else None, len(X), net.dtype, zeros=True)
             w = class_weights(net, y, self._class_weight, w)
         except (TypeError, ValueError) as error:
             raise type(error)(f"batch {number}: {error}") from error
         net.feature_names = net.feature_names or column_names(item[0])
+        if net.classes_ is None:
+            net.classes_ = classes
         if w is not None and net.needs_batches and w.any():  # rows of weight 0 do not count in statistics
             X, y, w = rows_that_count(X, y, w)
         return X, y, w
@@ -538,13 +453,16 @@ def training_data(net: Network, X: Any, y: ArrayLike | None, options: TrainingOp
     ValueError, TypeError
         If an argument does not fit.
     """
-    class_weight = check_class_weight(net, options.class_weight)
     if options.validation_data is not None and options.validation_split:
         raise ValueError("validation_data and validation_split cannot both be given")
-    validation = None if options.validation_data is None else _validation_data(net, options.validation_data)
+    classes = net.new_classes(y)
+    validation = None if options.validation_data is None else _validation_data(net, options.validation_data, classes)
+    if validation is not None:
+        classes = validation.classes
+    class_weight = check_class_weight(net, options.class_weight, classes)
     data: Dataset | Stream
     if Stream.fits(X, y):
-        data = Stream(net, X, class_weight, options.steps_per_epoch)
+        data = Stream(net, X, class_weight, options.steps_per_epoch, classes)
         if options.sample_weight is not None:
             raise ValueError("sample_weight: with an iterator, give batches (X, y, sample_weight)")
         if options.validation_split:
@@ -552,7 +470,7 @@ def training_data(net: Network, X: Any, y: ArrayLike | None, options: TrainingOp
     else:
         if options.steps_per_epoch is not None:
             raise ValueError("steps_per_epoch is for batches from an iterator, X is an array; use batch_size")
-        data = Dataset(net, X, y, options.sample_weight, class_weight)
+        data = Dataset(net, X, y, options.sample_weight, class_weight, classes)
         if validation is not None and validation.names and data.names and validation.names != data.names:
             raise ValueError(
                 f"validation_data: expected the columns of X, {printable(', '.join(data.names)):.200}, got "
@@ -562,11 +480,13 @@ def training_data(net: Network, X: Any, y: ArrayLike | None, options: TrainingOp
     return data
 
 
-def _validation_data(net: Network, data: Any) -> Dataset:
+def _validation_data(net: Network, data: Any, classes: np.ndarray | None) -> Dataset:
+    """Checked rows of validation, which tell the names of classes where nothing else has, as with batches."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         kind = f"{type(data).__name__} of {len(data)}" if isinstance(data, (tuple, list)) else type(data).__name__
         raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {kind}")
+    X, y, weight = (*data, None)[:3]
     try:
-        return Dataset(net, *data)
+        return Dataset(net, X, y, weight, classes=net.new_classes(y) if classes is None else classes)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data: {error}") from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from .. import optimizers
-from .._typing import ArrayLike, Data
+from .._typing import ArrayLike, ClassWeight, Data
 from ..augment import Augmentation, check_augment, describe_augment
 from ..checks import check_flag, check_integer, check_number, check_seed, check_threads, check_verbose
 from ..metrics import Metrics
@@ -57,7 +57,7 @@ class TrainingOptions:
     steps_per_epoch: int | None = None
     shuffle: bool = True
     sample_weight: ArrayLike | None = None
-    class_weight: Mapping[int, float] | str | None = None
+    class_weight: ClassWeight | None = None
     validation_data: tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike | None] | None = None
     validation_split: float = 0.0
     metrics: Metrics | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from .._core.threads import blas_threads
-from .._typing import ArrayLike, BatchSource, Data, Seed
+from .._typing import ArrayLike, BatchSource, ClassWeight, Data, Seed
 from ..augment import Augmentation
 from ..checks import check_integer, check_seed
 from ..metrics import Metrics, rises
@@ -135,7 +135,7 @@ class Trainer:
         steps_per_epoch: int | None = None,
         shuffle: bool = True,
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | str | None = None,
+        class_weight: ClassWeight | None = None,
         validation_data: tuple[Data, ArrayLike] | tuple[Data, ArrayLike, ArrayLike | None] | None = None,
         validation_split: float = 0.0,
         metrics: Metrics | None = None,
@@ -403,7 +403,7 @@ class Trainer:
             state.augment_seed = int(state.generator.integers(MAX_SEED))
         net.training_state = state
         if isinstance(self._data, Dataset):
-            net.feature_names = net.feature_names or self._data.names
+            self._data.name_network()
         block = block and self._blocks and state.plateau is None
         done = alone = 0  # epochs finished; those of a block that diverged, which are trained one at a time
         interruption: _Interruption | None = None
