@@ -21,7 +21,7 @@ from curvature_cases import (
     oracle,
     places,
 )
-from jets import Oracle, inputs
+from jets import Oracle, inputs, losses
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, cg, eigsh
 
@@ -172,6 +172,69 @@ def test_derivatives_with_respect_to_inputs(number, backend):
     out = np.full_like(H, np.nan)
     assert cv.input_hessian(made.net, made.X, out=out) is out
     np.testing.assert_array_equal(out, H)
+
+
+@every_separate_case
+def test_hessians_of_losses_with_respect_to_inputs(number, backend):
+    made = case(number, backend)
+    expected = losses(made.net, inputs(made.net, made.X), np.asarray(made.y)).h
+    H = fnn.input_hessian(made.net, made.X, made.y)
+    assert H.shape == (len(made.X), made.net.input_size, made.net.input_size)
+    assert error(H, expected) < TOLERANCE
+    np.testing.assert_array_equal(H, H.swapaxes(-1, -2))
+    out = np.full_like(H, np.nan)
+    assert cv.input_hessian(made.net, made.X, made.y, out=out) is out
+    np.testing.assert_array_equal(out, H)
+
+
+def test_hessians_of_losses_with_respect_to_inputs_by_complex_steps_and_differences(backend, complex_step_gradient):
+    """With batch norm in inference mode, X scaled and standardised by the network, in chunks of rows."""
+    rng = np.random.default_rng(4)
+    layers = [fnn.Standardize(), fnn.Dense(4, "tanh"), fnn.BatchNorm(), fnn.Dense(3)]
+    net = fnn.Sequential(
+        layers, input_size=3, loss="cross_entropy", input_scale=0.25, dtype="float64", seed=2, backend=backend
+    )
+    X, y = 5.0 * rng.normal(size=(40, 3)) + 2.0, rng.integers(0, 3, 40)
+    net.fit(X, y, epochs=2)
+    assert not np.allclose(net.state, 0.0)
+    H = fnn.input_hessian(net, X, y)
+
+    def loss(x, i):
+        return net.loss(x[None], y[i : i + 1])
+
+    step = 1e-3
+    for i in (0, 17, 39):
+        for a in range(3):
+            for b in range(3):
+                ea, eb = step * np.eye(3)[a], step * np.eye(3)[b]
+                by_differences = (
+                    loss(X[i] + ea + eb, i)
+                    - loss(X[i] + ea - eb, i)
+                    - loss(X[i] - ea + eb, i)
+                    + loss(X[i] - ea - eb, i)
+                ) / (4.0 * step**2)
+                assert abs(by_differences - H[i, a, b]) < 1e-6
+    weights = [rng.normal(size=(3, 5)), rng.normal(size=(5, 2))]
+    net = fnn.Sequential(
+        [fnn.Dense(5, "tanh", bias=False), fnn.Dense(2, bias=False)],
+        input_size=3,
+        loss="cross_entropy",
+        dtype="float64",
+        seed=0,
+        backend=backend,
+    )
+    net.theta[...] = np.concatenate([W.ravel() for W in weights])
+
+    def slope(x, target, d):  # ∂ℓ/∂x_d in formulas, for a complex x
+        a = np.tanh(x @ weights[0])
+        z = a @ weights[1]
+        p = np.exp(z) / np.exp(z).sum()
+        return ((((p - np.eye(2)[target]) @ weights[1].T) * (1.0 - a**2)) @ weights[0].T)[d]
+
+    H = fnn.input_hessian(net, X / 5.0, y % 2)
+    for i in range(5):
+        rows = [complex_step_gradient(lambda x, i=i, d=d: slope(x, y[i] % 2, d), X[i] / 5.0) for d in range(3)]
+        np.testing.assert_allclose(H[i], rows, rtol=1e-12, atol=1e-14)
 
 
 def test_softmax_jacobian(backend):

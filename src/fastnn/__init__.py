@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .build_info import show_config
     from .callbacks import Checkpoint, EarlyStopping
     from .comparison import Comparison, compare
+    from .curvature import input_hessian
     from .curves import learning_curve, validation_curve
     from .diagnosis import Diagnosis, diagnose
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
@@ -138,6 +139,7 @@ __all__ = [
     "from_sklearn",
     "from_torch",
     "initializers",
+    "input_hessian",
     "integrations",
     "kernels",
     "learning_curve",
@@ -186,6 +188,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "build_info": ("show_config",),
     "callbacks": ("Checkpoint", "EarlyStopping"),
     "comparison": ("Comparison", "compare"),
+    "curvature": ("input_hessian",),
     "curves": ("learning_curve", "validation_curve"),
     "diagnosis": ("Diagnosis", "diagnose"),
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),

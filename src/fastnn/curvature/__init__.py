@@ -17,7 +17,7 @@ functions differentiate ℓ_i itself: no sample weight, 1/N or penalty. docs/the
 `preconditioner`                    the diagonal one of docs/theory.md, eq. 5.9
 `per_sample_gradients`              (N, P)
 `output_jacobian`                   (N, K, P), outputs by parameters
-`input_jacobian`, `input_hessian`   (N, K, D) and (N, K, D, D), outputs by inputs
+`input_jacobian`, `input_hessian`   (N, K, D) and (N, K, D, D), outputs by inputs; with y (N, D, D), losses by inputs
 `softmax_jacobian`                  (N, K, K), probabilities by outputs
 `convexity_report`, `spectrum`,     what the curvature says about a network
 `trace`

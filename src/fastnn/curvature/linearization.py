@@ -79,7 +79,7 @@ class Linearization(Protocol):
         ...
 
     def input_product(self, direction: np.ndarray) -> np.ndarray:
-        """∂²(cotangent · z)/∂x² times a direction (D,), for every row: (n, D)."""
+        """∂²ℓ/∂x² times a direction (D,), for every row: (n, D)."""
         ...
 
 
