@@ -24,8 +24,19 @@ TRAINING_PARTS = (optimizers, schedules)
 def describe(item: Any) -> JSON:
     """A layer, loss, initializer, optimizer or schedule in JSON: the fields of its dataclass, and its class as "type".
 
-    Fields that JSON cannot express (a user's own function) are left out, so that `build` gives their defaults.
+    Fields that JSON cannot express (a user's own function) are left out, so that `build` gives their defaults. A
+    schedule of a user's own class becomes an OwnSchedule.
+
+    Raises
+    ------
+    TypeError
+        If it is of another class that is not fastnn's: it could not be built again.
     """
+    if isinstance(item, schedules.Schedule) and not _known(item, (schedules,)):
+        item = schedules.OwnSchedule.of(item)
+    if not _known(item, (*NETWORK_PARTS, *TRAINING_PARTS)):
+        kind = type(item)
+        raise TypeError(f"{kind.__module__}.{kind.__qualname__} is not fastnn's own: what it is cannot be saved")
     names = {id(function): name for name, function in initializers.INITIALIZERS.items()}
     fields = {}
     for field in dataclasses.fields(item):
@@ -34,12 +45,17 @@ def describe(item: Any) -> JSON:
             value = value.item()
         if id(value) in names:
             value = names[id(value)]
-        elif dataclasses.is_dataclass(value) and type(value).__name__ in classes((initializers, schedules)):
+        elif isinstance(value, schedules.Schedule) or _known(value, (initializers,)):
             value = describe(value)
         elif callable(value):
             continue
         fields[field.name] = value
     return {"type": type(item).__name__, **fields}
+
+
+def _known(item: object, modules: tuple[ModuleType, ...]) -> bool:
+    """Whether it is of a class that a description may name, and not of one that has only its name."""
+    return classes(modules).get(type(item).__name__) is type(item)
 
 
 def build(data: Any, modules: tuple[ModuleType, ...] = NETWORK_PARTS) -> Any:

@@ -268,6 +268,8 @@ class _TrainingReader:
 
     def _check_plateau(self, optimizer: optimizers.Optimizer) -> None:
         schedule = optimizer.learning_rate
+        if schedules.missing_schedule(schedule):
+            return
         listener = schedule.plateau if isinstance(schedule, schedules.Schedule) else None
         if (listener is None) != (self._data["plateau"] is None):
             raise ValueError(f"the memory of {schedule!r:.60} cannot be {self._data['plateau']!r:.60}")

@@ -9,9 +9,13 @@ time in epochs moves between epochs only.
 
 from __future__ import annotations
 
+import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
 
 from ._typing import JSON
 from .checks import check_integer, check_number
@@ -21,6 +25,7 @@ __all__ = [
     "SCHEDULES",
     "CosineDecay",
     "ExponentialDecay",
+    "OwnSchedule",
     "RationalDecay",
     "ReduceOnPlateau",
     "RootDecay",
@@ -57,7 +62,10 @@ class Clock(NamedTuple):
 
 
 class Schedule:
-    """What every schedule offers: an immutable description and :meth:`rate`.
+    """What every schedule offers: an immutable description and :meth:`rate`; base of schedules of one's own.
+
+    A saved training has a schedule of one's own by its class's name and its attributes (:class:`OwnSchedule`); to
+    resume it, give an optimizer with an equal schedule again.
 
     Attributes
     ----------
@@ -463,6 +471,75 @@ class WarmUp(Schedule):
             return self.then.rate(after, scale) if isinstance(self.then, Schedule) else self.then
         first = self.then.rate(Clock(0, 0, 0.0, length), scale) if isinstance(self.then, Schedule) else self.then
         return first * min(progress, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnSchedule(Schedule):
+    """A schedule of a class that is not fastnn's, as files have it: by its name and its values.
+
+    It stands for the schedule in a training or an estimator that was loaded, and equals it; what it does, only the
+    class itself knows. ``fit(optimizer=Adam(Own(...)), resume=True)`` goes on with the schedule that is given; without
+    one, training is refused.
+
+    Parameters
+    ----------
+    name : str
+        Of the class.
+    learning_rate : float
+        η > 0.
+    values : str
+        Its attributes in JSON, as far as JSON can express them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of range or of another type.
+    """
+
+    name: str
+    learning_rate: float
+    values: str = "{}"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.values, str):
+            raise TypeError(f"name and values must be texts, got {self.name!r:.60} and {self.values!r:.60}")
+        self._check("learning_rate", above=0.0)
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> OwnSchedule:
+        """What describes a schedule."""
+        if isinstance(schedule, OwnSchedule):
+            return schedule
+        slots = getattr(schedule, "__dataclass_fields__", getattr(schedule, "__slots__", ()))
+        names = {*slots, *getattr(schedule, "__dict__", {})}
+        values = {}
+        for name in sorted(names):
+            value = getattr(schedule, name, None)
+            if isinstance(value, (np.ndarray, np.generic)):
+                value = value.tolist()
+            with suppress(TypeError, ValueError):
+                values[name] = json.loads(json.dumps(value))
+        return cls(type(schedule).__name__, float(schedule.learning_rate), json.dumps(values, sort_keys=True))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schedule) or type(other) in SCHEDULES.values():
+            return NotImplemented
+        other = OwnSchedule.of(other)
+        return (self.name, self.learning_rate, self.values) == (other.name, other.learning_rate, other.values)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.learning_rate, self.values))
+
+    def rate(self, clock: Clock, scale: float = 1.0) -> float:
+        """Not known."""
+        raise TypeError(f"what {self.name} does is not in the file: give the schedule itself")
+
+
+def missing_schedule(schedule: object) -> str | None:
+    """Name of the class of a schedule that is only known by its description, be it within a WarmUp; else None."""
+    if isinstance(schedule, WarmUp):
+        return missing_schedule(schedule.then)
+    return schedule.name if isinstance(schedule, OwnSchedule) else None
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -20,7 +20,7 @@ from ..names import explains_arguments
 from ..network import Network
 from ..optimizers import KFAC, Optimizer, Solver
 from ..plan import TrainResult, UpdateRule
-from ..schedules import Schedule
+from ..schedules import Schedule, missing_schedule
 from .data import Dataset, Scoring, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, norm_figures, norm_series, series_names
 from .kfac import Factors
@@ -211,6 +211,11 @@ class Trainer:
         self._augment = tuple(item.spec(net.input_size, net.input_scale) for item in options.augment)
         given = self.optimizer.learning_rate
         self._schedule = given if isinstance(given, Schedule) else None
+        if (unknown := missing_schedule(given)) is not None:
+            raise ValueError(
+                f"optimizer: the schedule {unknown} is a class of one's own, of which files have the name alone; "
+                f"give the optimizer with a {unknown}"
+            )
         # One number for the whole run: the same number of threads gives the same bits.
         self._threads = options.threads or blas_threads()
         self._deterministic = options.deterministic
@@ -229,6 +234,7 @@ class Trainer:
         self._rising = plateau is not None and rises(self._monitor or "loss", plateau.mode)
         if previous is not None:
             _check_resumed(previous, self.optimizer, shared, series)
+            previous.optimizer = self.optimizer  # a file may not have had the schedule itself
             generator = previous.generator
         else:
             generator = net.generator if options.seed is None else check_seed(options.seed)
