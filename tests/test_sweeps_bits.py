@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,7 @@ def populations(draw: Callable[[Any], Any]) -> dict[str, Any]:
         "settings": draw(st.lists(setting, min_size=1, max_size=4)),
         "cv": draw(st.sampled_from([None, 2, 3])),
         "patience": draw(st.sampled_from([None, 1, 2])),
+        "metric": draw(st.sampled_from([None, "loss"])),
         "threads": draw(st.sampled_from([1, 2, 4])),
         "random": draw(st.integers(0, 1000)),
     }
@@ -110,7 +112,7 @@ def fit_alone(net: fnn.Sequential, train: tuple[Any, ...], validation: tuple[Any
 
 
 @settings(
-    max_examples=200,
+    max_examples=int(os.environ.get("FASTNN_POPULATIONS", "100")),
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
@@ -125,7 +127,7 @@ def test_members_have_the_bits_of_lone_fits(population: dict[str, Any]) -> None:
     y[:6] = [0, 1, 2, 0, 1, 2]
     weight = random.random(n) + 0.1 if population["weighted"] else None
     n_out, loss = (3, "cross_entropy") if classifies else (1, "squared_error")
-    metric = "accuracy" if classifies else "r2"
+    metric = population["metric"] or ("accuracy" if classifies else "r2")
 
     def model(width: int, activation: str, seed: int) -> fnn.Sequential:
         return network(n_in, n_out, loss, population["dtype"], width, activation, population["extra"], seed)
@@ -138,6 +140,7 @@ def test_members_have_the_bits_of_lone_fits(population: dict[str, Any]) -> None:
         y,
         sample_weight=weight,
         patience=population["patience"],
+        metric=population["metric"],
         threads=population["threads"],
         refit=False,
         **given_cv,
@@ -191,3 +194,38 @@ def test_what_the_engine_decides_by_a_sample_of_x_it_decides_by_the_rows_of_the_
         )
         assert error is None
         assert net.theta.tobytes() == result.network(0, number).theta.tobytes()
+
+
+def test_epochs_of_classifiers_need_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fnn.Trainer, "epochs", None)
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(60, 3)).astype(np.float32), random.integers(0, 2, 60)
+
+    def model(seed: int) -> fnn.Sequential:
+        return network(3, 2, "cross_entropy", "float32", 5, "relu", "batch norm", seed)
+
+    space = {"learning_rate": [0.001, 0.01], "epochs": [3, 8], "l2": [0.0, 0.1]}
+    result = fnn.sweep(model, space, X, y, cv=2, patience=4, batch_size=10, ensemble=2, refit=False)
+    assert all(outcome.epochs > 2 for outcomes in result.outcomes for outcome in outcomes)
+
+
+def test_a_sweep_that_is_stopped_within_a_block_goes_back_to_its_beginning() -> None:
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(1000, 30)).astype(np.float32), random.integers(0, 3, 1000)
+
+    def model(seed: int) -> fnn.Sequential:
+        return network(30, 3, "cross_entropy", "float32", 17, "tanh", "dropout", seed)
+
+    options: dict[str, Any] = {"validation_split": 0.5, "batch_size": 20, "epochs": 300, "refit": False, "threads": 2}
+    space = {"learning_rate": [0.01, 0.001, 0.0001]}
+    whole = fnn.sweep(model, space, X, y, **options)
+    part = fnn.sweep(model, space, X, y, time_limit=0.2 * whole.seconds, **options)
+    assert part.stopped == "time limit"
+    for outcomes, expected in zip(part.outcomes, whole.outcomes, strict=True):
+        if n := outcomes[0].epochs:
+            assert np.array_equal(outcomes[0].series["loss"], expected[0].series["loss"][:n])
+    resumed = fnn.sweep(model, space, X, y, resume=part, **options)
+    assert [[outcome.score for outcome in row] for row in resumed.outcomes] == [
+        [outcome.score for outcome in row] for row in whole.outcomes
+    ]
+    assert all(resumed.network(i, 0).theta.tobytes() == whole.network(i, 0).theta.tobytes() for i in range(3))

@@ -18,6 +18,7 @@ __all__ = [
     "RULES",
     "ActivationFacts",
     "AugmentSpec",
+    "CourseResult",
     "OpFacts",
     "OpSpec",
     "RuleFacts",
@@ -344,6 +345,36 @@ class TrainResult(NamedTuple):
     error: BaseException | None = None
     penalties: tuple[float, ...] = ()
     norms: Sequence[Sequence[Sequence[float]]] = ()
+
+
+class CourseResult(NamedTuple):
+    """What epochs of training with validation after each have given.
+
+    Attributes
+    ----------
+    losses, correct, penalties : list of float
+        Per finished epoch, as in :class:`TrainResult`.
+    val_losses, val_accuracies : list of float
+        On the validation rows.
+    steps : list of int
+        Updates done by the end of each epoch.
+    best : int
+        Which of these epochs, from 0, has the best score so far; -1: none is better than those before.
+    status : str
+        ``"ok"``, ``"diverged"`` (something was not finite) or ``"interrupted"``; the network is within an epoch then.
+    error : BaseException or None
+        Of an interrupted call.
+    """
+
+    losses: list[float]
+    correct: list[float]
+    penalties: list[float]
+    val_losses: list[float]
+    val_accuracies: list[float]
+    steps: list[int]
+    best: int
+    status: str
+    error: BaseException | None = None
 
 
 def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:

@@ -4,14 +4,12 @@ The reference implementation is fastnn.reference.plan.Plan. fastnn.lowering chec
 fastnn.network checks values, schedule.pyx divides the work; here only what would be unsafe to get wrong is checked:
 element types, sizes, contiguity, and indices.
 """
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import atexit
-import functools
 
 import numpy as np
 
@@ -21,14 +19,14 @@ from .threads import blas_held_to_one_thread, check_cancelled
 
 from . cimport blas
 from .job cimport *
-from .kernels cimport FNN_MOMENTS, active, numbers_of
-from .lowered cimport Augmentations, Lowered
-from .memory cimport Workspace
-from .schedule cimport Shape, divide, item_workers, samples_zeros, shards_for, workers_for
+from .kernels cimport active
+from .lowered cimport Augmentations, Lowered, Rule
+from .memory cimport Workspace, address, all_within
+from .schedule cimport divide, item_workers, samples_zeros, shards_for, workers_for
 from .tuning cimport tuned
 
 from . import kernels as _kernels
-from .lowered import lowered_once
+from .lowered import lowered_once, rule_once
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
@@ -36,30 +34,6 @@ cdef extern from "Python.h":
 atexit.register(lambda: fnn_pool_shutdown())
 
 CURVATURES = {"hessian": FNN_HESSIAN, "ggn": FNN_GGN, "fisher": FNN_FISHER}
-
-
-cdef void *address(str name, object array, str format, ptrdiff_t items, bint writable=False) except? NULL:
-    """The first element of a C-contiguous array of `items` elements; the caller keeps the array alive."""
-    cdef Py_buffer view
-    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
-    cdef void *start = view.buf
-    cdef ptrdiff_t length = view.len, itemsize = view.itemsize
-    found = view.format.decode() if view.format != NULL else "B"
-    PyBuffer_Release(&view)
-    if found != format and not (format == "q" and found == "l" and itemsize == 8):
-        raise TypeError(f"{name}: expected element type {format!r}, got {found!r}")
-    if length != items * itemsize:
-        raise ValueError(f"{name}: expected {items} elements, got {length // itemsize}")
-    return start
-
-
-cdef bint all_within(const int64_t *numbers, ptrdiff_t n, int64_t limit) noexcept nogil:
-    """Whether all of them are from 0 to below `limit`."""
-    cdef ptrdiff_t i
-    cdef uint64_t largest = 0
-    for i in range(n):
-        largest = max(largest, <uint64_t>numbers[i])  # a negative number is a large one
-    return largest < <uint64_t>limit
 
 
 cdef int poll(void *errors) noexcept with gil:
@@ -108,46 +82,8 @@ cdef class _Inverses:
         free(self.pointers)
 
 
-cdef class _Rule:
-    """An UpdateRule in a C struct."""
-    cdef fnn_rule rule
-    cdef bint accelerates, preconditioned
-    cdef int n_moments
-
-    def __cinit__(self, optimizer):
-        cdef int k = 0
-        kept, facts = optimizer.moments, optimizer.facts
-        self.n_moments, self.accelerates, self.preconditioned = len(kept), facts.accelerates, facts.preconditioned
-        self.rule.code = _kernels.RULE_CODES[optimizer.rule]
-        self.rule.corrects_bias = facts.corrects_bias
-        self.rule.numbers = numbers_of(optimizer._asdict())
-        for k in range(FNN_MOMENTS):
-            self.rule.moments[k] = -1
-        for k, name in enumerate(facts.moments):
-            if name in kept:
-                self.rule.moments[k] = kept.index(name)
-        self.rule.learning_rate, self.rule.weight_decay = optimizer.learning_rate, optimizer.weight_decay
-        self.rule.kl_clip = optimizer.kl_clip
-
-
-rule_once = functools.lru_cache(maxsize=128)(_Rule)
-
-
 cdef class Plan:
     """The compiled form of a list of operations; see fastnn.reference.plan.Plan."""
-    cdef fnn_plan plan
-    cdef Shape shape
-    cdef const fnn_engine *engine
-    cdef const void *kernels
-    cdef fnn_blas blas
-    cdef Lowered lowered  # owns what the plan points to
-    cdef str real  # format of an element, "f" or "d"
-    cdef readonly ptrdiff_t n_buffers
-    cdef readonly object dtype
-    cdef bint classifies, takes_labels
-    cdef object loss  # the class that describes it
-    cdef list arrays  # indices of the weights and biases that there are, 2 i and 2 i + 1 of op i
-    cdef Workspace spare
 
     def __cinit__(self, ops, ptrdiff_t n_parameters, str loss, str dtype, input_scale=None,
                   double label_smoothing=0.0):
@@ -195,75 +131,12 @@ cdef class Plan:
         self.execute(&job, self.engine.gradient, job.data.rows, threads, None, deterministic)
         return loss, grad
 
-    def train(self, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *, sample_weight=None,
-              double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None, threads=1, learning_rates=None,
-              bint deterministic=False, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
-              ptrdiff_t epochs=1, subset=None, bint record_norms=False, augment=None):
+    def train(self, *arguments, threads=1, bint deterministic=False, **options):
         """Whole epochs, in place on theta and moments; see the reference."""
-        cdef fnn_job job
-        cdef fnn_rule rule
-        cdef _Rule known = rule_once(optimizer)
-        cdef ptrdiff_t rows, n_batches, done
-        cdef _Inverses inverses
-        cdef Augmentations augmentations = Augmentations(augment, self.plan.n_in)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-        if y is None:
-            raise TypeError("y: expected an array, got None")
-        if X.shape[0] == 0:
-            raise ValueError("X: expected at least one row, got none")
-        if order is not None:
-            epochs = order.shape[0]
-        elif epochs < 1:
-            raise ValueError(f"epochs must be >= 1, got {epochs}")
-        self.init_job(&job, theta, X, y, sample_weight, buffers, True)
-        job.theta = address("theta", theta, self.real, self.plan.n_parameters, True)
-        if order is not None:
-            job.data.rows = order.shape[1]
-            job.data.order = <const int64_t *>address("order", order, "q", job.data.rows * epochs)
-            if not all_within(job.data.order, job.data.rows * epochs, job.data.x_rows):
-                raise ValueError(f"order: expected indices of the {job.data.x_rows} rows of X")
-        if subset is not None:
-            if subset.size == 0 or subset.min() < 0 or subset.max() >= X.shape[0]:
-                raise ValueError(f"subset: expected indices of the {X.shape[0]} rows of X, at least one")
-            job.data.subset = <const int64_t *>address("subset", subset, "q", subset.size)
-            job.data.subset_rows = subset.size
-        rows = job.data.rows
-        n_batches = epochs * ((rows + batch_size - 1) // batch_size)
-        job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, l2_over_weight_sum
-        rule = known.rule
-        if known.accelerates:
-            momenta = np.empty(n_batches)  # as many as there will be updates
-            _kernels.nag_momentum(step + 1, momenta)
-            rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
-            rule.first = step
-        job.train.rule = &rule
-        if known.n_moments:
-            job.train.moments = address("moments", moments, self.real, known.n_moments * self.plan.n_parameters, True)
-        if learning_rates is not None:
-            job.train.rates = <const double *>address("learning_rates", learning_rates, "d", n_batches)
-        if known.preconditioned:
-            inverses = _Inverses(self, preconditioner)
-            job.train.inverses = inverses.pointers
-        augmentations.enter(&job.train)
-        job.train.batch, job.train.epochs, job.train.step = batch_size, epochs, step
-        job.train.clip_norm = INFINITY if clip_norm is None else clip_norm
-        job.train.clip_value = INFINITY if clip_value is None else clip_value
-        outcome = np.zeros((3, max(epochs, 1)))
-        job.results.losses = <double *>address("losses", outcome[0], "d", max(epochs, 1), True)
-        job.results.correct = <double *>address("correct", outcome[1], "d", max(epochs, 1), True)
-        job.results.penalties = <double *>address("penalties", outcome[2], "d", max(epochs, 1), True)
-        norms = np.zeros((max(epochs, 1) if record_norms else 0, 2 * self.plan.n_ops, 3))
-        if record_norms:
-            job.results.norms = <double *>address("norms", norms, "d", norms.size, True)
+        cdef TrainingJob training = TrainingJob(self, *arguments, **options)
         errors = []
-        self.execute(&job, self.engine.train, batch_size, threads, errors, deterministic)
-        done = job.results.epochs_done
-        return TrainResult(
-            tuple(outcome[0, :done].tolist()), tuple(outcome[1, :done].tolist()) if self.classifies else None,
-            job.train.step, "interrupted" if errors else "diverged" if job.results.status == FNN_DIVERGED else "ok",
-            errors[0] if errors else None, tuple(outcome[2, :done].tolist()),
-            tuple(norms[:done, self.arrays].tolist()))
+        self.execute(&training.job, self.engine.train, training.job.train.batch, threads, errors, deterministic)
+        return training.result(errors)
 
     def linearize(self, theta, X, y=None, sample_weight=None, *, cotangent=None, buffers=None, bint training=False,
                   threads=1, into=None):
@@ -393,6 +266,128 @@ cdef class Plan:
         if broken != NULL:
             raise SystemError(f"workspace: something was written behind {broken.decode()!r}")
         return 0
+
+    cdef Workspace divide_alone(self, fnn_job *job, ptrdiff_t rows, bint deterministic):
+        rows = min(rows, job.data.rows)
+        cdef double zeros_share = self.count_zeros(job, rows)
+        divide(&self.shape, job, rows, 1, shards_for(&self.shape, job, rows, deterministic, 1), zeros_share)
+        job.workspace.red_zone = tuned.red_zone
+        cdef Workspace space = Workspace(self.engine.workspace(job))
+        job.workspace.start = space.start
+        if job.workspace.red_zone:
+            self.engine.guard(job)
+        return space
+
+
+cdef class OneWorker:
+    """What a job asks for signals and waits at, where the calling thread runs it alone."""
+
+    def __cinit__(self):
+        self.errors = []
+        fnn_barrier_init(&self.barrier, 1)
+
+    def __dealloc__(self):
+        fnn_barrier_destroy(&self.barrier)
+
+    cdef void enter(self, fnn_job *job) noexcept:
+        job.run.barrier, job.run.poll, job.run.poll_arg = &self.barrier, poll, <void *>self.errors
+
+
+cdef class TrainingJob:
+    """A job that trains, and all that it points to; the arguments are those of ``Plan.train`` in the reference."""
+
+    def __cinit__(self, Plan plan, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *,
+                  sample_weight=None, double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None,
+                  learning_rates=None, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
+                  ptrdiff_t epochs=1, subset=None, bint record_norms=False, augment=None):
+        cdef fnn_job *job = &self.job
+        cdef Rule known = rule_once(optimizer)
+        cdef Augmentations augmentations = Augmentations(augment, plan.plan.n_in)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if y is None:
+            raise TypeError("y: expected an array, got None")
+        if X.shape[0] == 0:
+            raise ValueError("X: expected at least one row, got none")
+        if order is not None:
+            epochs = order.shape[0]
+        elif epochs < 1:
+            raise ValueError(f"epochs must be >= 1, got {epochs}")
+        self.plan = plan
+        plan.init_job(job, theta, X, y, sample_weight, buffers, True)
+        job.theta = address("theta", theta, plan.real, plan.plan.n_parameters, True)
+        self.init_rows(order, subset, epochs)
+        job.objective.l1, job.objective.l2, job.objective.l2_over_weight_sum = l1, l2, l2_over_weight_sum
+        job.train.batch, job.train.epochs, job.train.step = batch_size, epochs, step
+        job.train.clip_norm = INFINITY if clip_norm is None else clip_norm
+        job.train.clip_value = INFINITY if clip_value is None else clip_value
+        augmentations.enter(&job.train)
+        self.kept = [theta, moments, X, y, order, sample_weight, buffers, subset, learning_rates, augmentations]
+        self.init_rule(known, moments, preconditioner, learning_rates)
+        self.init_results(max(epochs, 1), record_norms)
+
+    cdef int init_rows(self, order, subset, ptrdiff_t epochs) except -1:
+        """Which rows there are, and their order."""
+        cdef fnn_data *data = &self.job.data
+        if order is not None:
+            data.rows = order.shape[1]
+            data.order = <const int64_t *>address("order", order, "q", data.rows * epochs)
+            if not all_within(data.order, data.rows * epochs, data.x_rows):
+                raise ValueError(f"order: expected indices of the {data.x_rows} rows of X")
+        if subset is not None:
+            if subset.size == 0 or subset.min() < 0 or subset.max() >= data.x_rows:
+                raise ValueError(f"subset: expected indices of the {data.x_rows} rows of X, at least one")
+            data.subset = <const int64_t *>address("subset", subset, "q", subset.size)
+            data.subset_rows = subset.size
+        return 0
+
+    cdef int init_rule(self, Rule known, moments, preconditioner, learning_rates) except -1:
+        """The update rule with its moments and rates."""
+        cdef fnn_job *job = &self.job
+        cdef ptrdiff_t rows = job.data.rows
+        cdef ptrdiff_t n_batches = job.train.epochs * ((rows + job.train.batch - 1) // job.train.batch)
+        cdef _Inverses inverses
+        self.rule = known.rule
+        if known.accelerates:
+            momenta = np.empty(n_batches)  # as many as there will be updates
+            _kernels.nag_momentum(job.train.step + 1, momenta)
+            self.rule.momenta = <const double *>address("momenta", momenta, "d", momenta.size)
+            self.rule.first = job.train.step
+            self.kept.append(momenta)
+        job.train.rule = &self.rule
+        if known.n_moments:
+            job.train.moments = address("moments", moments, self.plan.real,
+                                        known.n_moments * self.plan.plan.n_parameters, True)
+        if learning_rates is not None:
+            job.train.rates = <const double *>address("learning_rates", learning_rates, "d", n_batches)
+        if known.preconditioned:
+            inverses = _Inverses(self.plan, preconditioner)
+            job.train.inverses = inverses.pointers
+            self.kept.append(inverses)
+        return 0
+
+    cdef int init_results(self, ptrdiff_t epochs, bint record_norms) except -1:
+        """Where the figures of the epochs go."""
+        cdef fnn_job *job = &self.job
+        self.outcome = outcome = np.zeros((3, epochs))
+        job.results.losses = <double *>address("losses", outcome[0], "d", epochs, True)
+        job.results.correct = <double *>address("correct", outcome[1], "d", epochs, True)
+        job.results.penalties = <double *>address("penalties", outcome[2], "d", epochs, True)
+        self.norms = np.zeros((epochs if record_norms else 0, 2 * self.plan.plan.n_ops, 3))
+        if record_norms:
+            job.results.norms = <double *>address("norms", self.norms, "d", self.norms.size, True)
+        return 0
+
+    cdef object result(self, list errors):
+        """A TrainResult after the run."""
+        cdef fnn_job *job = &self.job
+        cdef ptrdiff_t done = job.results.epochs_done
+        outcome = self.outcome
+        return TrainResult(
+            tuple(outcome[0, :done].tolist()), tuple(outcome[1, :done].tolist()) if self.plan.classifies else None,
+            job.train.step, "interrupted" if errors else "diverged" if job.results.status == FNN_DIVERGED else "ok",
+            errors[0] if errors else None, tuple(outcome[2, :done].tolist()),
+            tuple(self.norms[:done, self.plan.arrays].tolist()))
 
 
 cdef class FewRows:

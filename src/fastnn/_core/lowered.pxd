@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from .job cimport fnn_augmentation, fnn_op, fnn_place, fnn_plan, fnn_segment, fnn_training
+from .job cimport fnn_augmentation, fnn_op, fnn_place, fnn_plan, fnn_rule, fnn_segment, fnn_training
 from .schedule cimport Shape
 
 cdef class Lowered:
@@ -19,3 +19,8 @@ cdef class Augmentations:
     cdef int n
     cdef uint64_t seed
     cdef void enter(self, fnn_training *training) noexcept
+
+cdef class Rule:
+    cdef fnn_rule rule
+    cdef bint accelerates, preconditioned
+    cdef int n_moments

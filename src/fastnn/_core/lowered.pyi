@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from ..plan import OpSpec
+from ..plan import OpSpec, UpdateRule
 
 class Lowered:
     def __init__(
@@ -10,3 +10,8 @@ class Lowered:
     ) -> None: ...
 
 lowered_once: Callable[[tuple[OpSpec, ...], int, str, str, float], Lowered]
+
+class Rule:
+    def __init__(self, optimizer: UpdateRule) -> None: ...
+
+rule_once: Callable[[UpdateRule], Rule]

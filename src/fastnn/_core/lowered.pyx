@@ -10,6 +10,8 @@ from ..plan import AUGMENTATIONS
 
 from . import kernels as _kernels
 
+from .kernels cimport FNN_MOMENTS, numbers_of
+
 cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
 
 
@@ -85,3 +87,25 @@ cdef class Augmentations:
 
     def __dealloc__(self):
         free(self.all)
+
+
+cdef class Rule:
+    """An UpdateRule in a C struct."""
+
+    def __cinit__(self, optimizer):
+        cdef int k = 0
+        kept, facts = optimizer.moments, optimizer.facts
+        self.n_moments, self.accelerates, self.preconditioned = len(kept), facts.accelerates, facts.preconditioned
+        self.rule.code = _kernels.RULE_CODES[optimizer.rule]
+        self.rule.corrects_bias = facts.corrects_bias
+        self.rule.numbers = numbers_of(optimizer._asdict())
+        for k in range(FNN_MOMENTS):
+            self.rule.moments[k] = -1
+        for k, name in enumerate(facts.moments):
+            if name in kept:
+                self.rule.moments[k] = kept.index(name)
+        self.rule.learning_rate, self.rule.weight_decay = optimizer.learning_rate, optimizer.weight_decay
+        self.rule.kl_clip = optimizer.kl_clip
+
+
+rule_once = functools.lru_cache(maxsize=128)(Rule)

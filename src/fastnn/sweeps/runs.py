@@ -13,6 +13,7 @@ import numpy as np
 from .._core.threads import one_of_several_threads
 from ..names import listing
 from ..network import Network
+from ..training.courses import Course, Pursuit
 from ..training.history import DivergenceError, EpochResult, History
 from ..training.trainer import Trainer
 from .criterion import Criterion
@@ -102,8 +103,12 @@ class Watch(Protocol):
     def check(self) -> None:
         """Raise Cancelled to stop within an epoch."""
 
-    def epoch_ended(self, run: Run) -> bool:
-        """Told of each epoch; returns whether the run is to end."""
+    @property
+    def each_epoch(self) -> bool:
+        """Whether it must be told of each epoch before the next one begins."""
+
+    def epochs_ended(self, run: Run, count: int) -> bool:
+        """Told of `count` more epochs; returns whether the run is to end."""
 
 
 class Run:
@@ -158,6 +163,8 @@ class Run:
         self.best: Weights | None = None
         self.net: Network | None = None
         self.trainer: Trainer | None = None
+        self.course: Course | None = None
+        self.pursuit: Pursuit | None = None
         self.settled: Callable[[int], object] | None = None  # told the number of each member that has its outcome
         self.lock = threading.RLock()  # of what the main thread may read: outcomes, scores and whether it is idle
         self.idle = True
@@ -214,19 +221,61 @@ class Run:
         data = self.data.dataset(net, self.fold, self.fold_number, self.recipe.fit.get("class_weight"))
         self.trainer = Trainer.with_options(net, data, None, self.recipe.options(resume=resumed, **self._metrics()))
         self.net = net
+        if self.metric is not None and self.metric.name in ("loss", "accuracy") and Course.fits(self.trainer):
+            self.course = Course(self.trainer)
+            self.pursuit = Pursuit(self.metric.name, self.metric.rises, self.patience, self.keeps_best)
+            self.pursuit.waited = self.epoch - self.best_epoch
+            if self.best_epoch:
+                self.pursuit.score = self.scores[self.best_epoch - 1]
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the best epoch are kept."""
+        return self.metric is not None and (self.patience is not None or self.keep_best)
 
     def _train(self, until: int, watch: Watch) -> None:
         if self.trainer is None:
             self.begin()
         assert self.trainer is not None
-        assert self.net is not None
-        for result in self.trainer.epochs(until - self.epoch) if until > self.epoch else ():
+        while self.epoch < until:
+            if self.course is None:
+                self._train_by_epoch(until, watch)
+                return
+            assert self.pursuit is not None
+            most = min(until, *(mark.epochs for mark in self.marks if mark.epochs > self.epoch)) - self.epoch
+            count = 1 if watch.each_epoch else self.course.block(most)
+            scores = self.course.run(count, self.pursuit, self.epoch + count == until)
+            if scores is None:  # something is not finite: epoch by epoch from here on
+                self.course = None
+                continue
+            with self.lock:
+                self._take_block(scores)
+            if self._told(watch, len(scores)):
+                return
+
+    def _train_by_epoch(self, until: int, watch: Watch) -> None:
+        assert self.trainer is not None
+        for result in self.trainer.epochs(until - self.epoch):
             with self.lock:
                 self._take(result)
-            if watch.epoch_ended(self):
-                self.end("callback")
-            if self.stopped or watch.stopping():
+            if self._told(watch, 1):
                 return
+
+    def _told(self, watch: Watch, count: int) -> bool:
+        """Tell of epochs; whether to leave the run."""
+        if watch.epochs_ended(self, count):
+            self.end("callback")
+        return bool(self.stopped) or watch.stopping()
+
+    def _take_block(self, scores: list[float]) -> None:
+        """Take in epochs of a course: their scores, the best weights so far, and the members that end here."""
+        assert self.pursuit is not None
+        self.scores += scores
+        if self.pursuit.waited < len(scores):
+            self.best_epoch = self.epoch - self.pursuit.waited
+            if self.pursuit.best is not None:
+                self.best = Weights(*self.pursuit.best)
+        self._settle_marks()
 
     def _take(self, result: EpochResult) -> None:
         """Take in an epoch: its score, the best weights so far, and the members that end here."""
@@ -236,8 +285,12 @@ class Run:
         self.scores.append(score)
         if self.metric is not None and self.metric.better(score, before):
             self.best_epoch = self.epoch
-            if self.patience is not None or self.keep_best:
+            if self.keeps_best:
                 self.best = Weights.of(self.net)
+        self._settle_marks()
+
+    def _settle_marks(self) -> None:
+        """End the run where patience ends, or give the members whose last epoch this was their outcomes."""
         waited = self.epoch - self.best_epoch
         if self.patience is not None and waited >= self.patience:
             self.end("patience")
@@ -261,7 +314,7 @@ class Run:
             for mark in self.marks:
                 if mark.member not in self.outcomes:
                     self._settle(mark.member, self._outcome(why))
-            self.net = self.trainer = self.best = self.snapshot = None
+            self.net = self.trainer = self.course = self.pursuit = self.best = self.snapshot = None
 
     def _settle(self, member: int, outcome: Outcome) -> None:
         self.outcomes[member] = outcome

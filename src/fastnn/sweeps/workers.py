@@ -52,12 +52,17 @@ class Control:
         if self.why:
             raise Cancelled
 
-    def epoch_ended(self, run: Run) -> bool:
+    @property
+    def each_epoch(self) -> bool:
+        """See :class:`fastnn.sweeps.runs.Watch`."""
+        return self._on_epoch is not None
+
+    def epochs_ended(self, run: Run, count: int) -> bool:
         """See :class:`fastnn.sweeps.runs.Watch`."""
         if run.packed < self.wanted:
             run.packed, run.snapshot = self.wanted, pack(run)
         with self._lock:
-            self.epochs += 1
+            self.epochs += count
             if self._on_epoch is None:
                 return False
             try:

@@ -271,6 +271,11 @@ class Scoring:
         names = (*default_names(loss), *(metric.name for metric in self._on_validation)) if validated else ()
         self.validation = tuple("val_" + name for name in names)
 
+    @property
+    def only_usual(self) -> bool:
+        """Whether no metrics are asked for beside those of every evaluation."""
+        return not (self._on_training or self._on_validation)
+
     def scores(self, threads: int | None) -> tuple[dict[str, float], dict[str, float]]:
         """The metrics on the training rows, and all scores of the validation rows."""
         train: dict[str, float] = {}

@@ -168,6 +168,11 @@ class History:
             else:
                 column += [result[key] for result in results]
 
+    def extend(self, columns: Mapping[str, list[Any]]) -> None:
+        """Add epochs as columns, one for each series."""
+        for key, column in self._columns.items():
+            column += columns[key]
+
     def truncate(self, n: int) -> None:
         """Keep the first n entries."""
         for column in self._columns.values():

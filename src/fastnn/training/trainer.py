@@ -400,8 +400,9 @@ class Trainer:
     # So where a diverging run ends does not depend on how its epochs were blocked, which depends on the clock. After an
     # interruption the network has the parameters of its last finished step, `state.theta` those of the last epoch.
 
-    def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
-        state, net, order = self.state, self.net, self._order
+    def begin_epochs(self) -> None:
+        """Let the network stand where the run goes on from."""
+        state, net = self.state, self.net
         state.begin_run(net)
         if state.epoch == 0 and state.steps == 0:
             net.begin_training(self._data.parts(), state.generator)
@@ -410,6 +411,10 @@ class Trainer:
         net.training_state = state
         if isinstance(self._data, Dataset):
             self._data.name_network()
+
+    def _epochs(self, n: int, block: bool) -> Iterator[EpochResult]:
+        self.begin_epochs()
+        state, net, order = self.state, self.net, self._order
         block = block and self._blocks and state.plateau is None
         done = alone = 0  # epochs finished; those of a block that diverged, which are trained one at a time
         interruption: _Interruption | None = None
