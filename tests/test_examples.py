@@ -186,7 +186,9 @@ def test_all_knows_every_script(example, capsys):
     module = example("all")
     found = module.scripts(EXAMPLES)
     assert {run.name for run in found} == {path.stem for path in EXAMPLES.glob("*.py")} - {"all"}
-    assert all(run.title.startswith("Document 00") and run.title.endswith((".", "?")) for run in found)
+    assert all(
+        run.title.startswith(("Document 00", "Documents 000")) and run.title.endswith((".", "?")) for run in found
+    )
     assert [run.name for run in module.chosen(found, ["logistic", "001"])] == ["document_001", "document_002_logistic"]
     with pytest.raises(SystemExit):
         module.main(["--only", "document_007"])
@@ -347,6 +349,29 @@ def test_document_004(example, mnist_dir, tmp_path, capsys):
     np.testing.assert_allclose(minima, min(minima), rtol=1e-4)
     assert all(objective >= min(minima) * (1 - 1e-6) for objective, *_ in found.values())
     assert "84.26" in capsys.readouterr().out
+
+
+def test_document_mistakes(example, tmp_path, capsys):
+    document = example("document_mistakes")
+    found = document.main([])
+    assert list(tmp_path.iterdir()) == []
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8").replace("\\|", "|")
+    out = " ".join(capsys.readouterr().out.split())
+    for mistake, shown in found:
+        assert shown.holds, mistake.where
+        for text in (mistake.where, mistake.says, mistake.right):
+            assert text in readme
+        assert shown.text in out
+    assert {mistake.where[:3] for mistake, _ in found} == {"000", "001", "002", "003", "004"}
+    assert ("002, section 2", "303,310", "238,510") in {(row[0], *row[2:]) for row in document.beside(found)}
+
+
+def test_document_mistakes_says_what_does_not_hold(example, monkeypatch):
+    document = example("document_mistakes")
+    refuted = document.Mistake("005, page 1", "1 = 2", "1 = 1", lambda: document.Shown("1 is 1", False, "2", "1"))
+    monkeypatch.setattr(document, "MISTAKES", [refuted])
+    with pytest.raises(SystemExit, match="not shown: 005, page 1"):
+        document.main([])
 
 
 @pytest.mark.parametrize(
