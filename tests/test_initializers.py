@@ -65,6 +65,7 @@ def test_zeros_and_constants_draw_nothing() -> None:
 def test_parametrised() -> None:
     assert np.abs(draw(Uniform(2.0))).max() == pytest.approx(2.0, rel=1e-3)
     assert draw(Normal(std=3.0)).std() == pytest.approx(3.0, rel=0.015)
+    np.testing.assert_array_equal(draw(Normal(2.0, mean=5.0)), 5.0 + draw(Normal(2.0)))
     assert Uniform(1) == Uniform(1.0)
     with pytest.raises(AttributeError):
         Uniform(1.0).limit = 2.0
@@ -105,6 +106,7 @@ def test_bad_initializer(init: object, error: type[Exception], message: str) -> 
     [
         (lambda: Uniform(-1.0), "limit must be a finite number >= 0, got -1.0"),
         (lambda: Normal(math.inf), "std must be a finite number >= 0, got inf"),
+        (lambda: Normal(mean=math.nan), "mean must be a finite number, got nan"),
         (lambda: Constant(math.nan), "value must be a finite number, got nan"),
     ],
 )

@@ -408,6 +408,23 @@ def test_progress_with_tqdm(backend, capsys) -> None:
     np.testing.assert_array_equal(net.theta, other.theta)
 
 
+def test_a_line_every_k_epochs(backend, capsys) -> None:
+    X, y = blobs()
+    classifier(backend).fit(X, y, epochs=7, verbose=3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 3/7", "epoch 6/7", "epoch 7/7"]
+
+    def stop(result: fnn.EpochResult) -> None:
+        if result.epoch == 5:
+            result.stop()
+
+    classifier(backend).fit(X, y, epochs=7, verbose=3, callbacks=[stop])
+    assert [line.split("  ")[0] for line in capsys.readouterr().err.splitlines()] == ["epoch 3/7", "epoch 5/7"]
+    classifier(backend).fit(X, y, optimizer=fnn.LBFGS(max_iter=5), verbose=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["iteration 2/5", "iteration 4/5", "iteration 5/5"]
+
+
 # Determinism.
 
 

@@ -139,26 +139,29 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Normal:
-    """N(0, std²), whatever the fans.
+    """N(mean, std²), whatever the fans.
 
     Parameters
     ----------
     std : float, default=0.05
         Standard deviation, at least 0.
+    mean : float, default=0.0
 
     Raises
     ------
     ValueError, TypeError
-        If `std` is not a finite number at least 0.
+        If `std` is not a finite number at least 0, or `mean` no finite number.
     """
 
     std: float = 0.05
+    mean: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "std", check_number("std", self.std, minimum=0.0))
+        object.__setattr__(self, "mean", check_number("mean", self.mean))
 
     def __call__(self, fan_in: int, fan_out: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        return rng.normal(0.0, self.std, shape)
+        return rng.normal(self.mean, self.std, shape)
 
 
 @dataclass(frozen=True)

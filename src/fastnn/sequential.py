@@ -216,7 +216,7 @@ class Sequential(Network):
             Each is called with an :class:`fastnn.EpochResult` after each epoch, when the network is at its end, and
             stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
         verbose : int, default=0
-            1 shows a progress bar (tqdm where installed, else a line per epoch on stderr).
+            1 shows a progress bar (tqdm where installed, else a line per epoch on stderr), k > 1 a line every k epochs.
         threads : int, optional
             None uses the current limit of the BLAS libraries.
         deterministic : bool, default=False

@@ -58,8 +58,8 @@ class MLPClassifier(Classifier):
     tol : float, default=1e-4
         An epoch improves when its loss is below the best, or its validation score above the best, by at least this;
         for lbfgs, the largest component of the gradient to stop at.
-    verbose : bool, default=False
-        Whether to print each epoch's loss.
+    verbose : bool or int, default=False
+        Whether to print each epoch's loss; k > 1 prints that of every k-th epoch.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the call before.
     momentum : float, default=0.9

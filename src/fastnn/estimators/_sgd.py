@@ -368,14 +368,15 @@ class StochasticTraining:
         self.t_ += n_rows
         self.loss_ = result.loss
         self.loss_curve_.append(result.loss)
-        if self.verbose:
+        shown = bool(self.verbose) and self.n_iter_ % int(self.verbose) == 0
+        if shown:
             print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
         score = None if scored is None else result.validation[scored]
         improved = False
         if score is not None and self.validation_scores_ is not None:
             self.validation_scores_.append(score)
             improved = score > self.best_validation_score_
-            if self.verbose:
+            if shown:
                 print(f"Validation score: {score:f}")
         if self.early_stopping:
             self._waited = self._waited + 1 if score < self.best_validation_score_ + self.tol else 0

@@ -69,7 +69,8 @@ def fit_full_batch(solver: FullBatchSolver, net: Network, X: Data, y: ArrayLike,
     data.name_network()
     net.training_state = None  # nothing that could be resumed
     net.history = history
-    with Progress(solver.max_iter, unit="iteration") if options.verbose else nullcontext() as observer.progress:
+    every = options.verbose
+    with Progress(solver.max_iter, unit="iteration", every=every) if every else nullcontext() as observer.progress:
         try:
             result = solver.minimize(objective, net.theta.copy(), callback=observer)
         except ArithmeticError as error:

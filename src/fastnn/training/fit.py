@@ -36,7 +36,8 @@ def fit(net: Network, X: Data | BatchSource, y: ArrayLike | None, options: FitOp
         restore_callbacks(callbacks, states if state.epoch else [])
     state.callbacks = callbacks
     net.history = trainer.history  # now, so that an interrupted run leaves what it got to
-    with Progress(options.epochs, state.epoch) if options.verbose else nullcontext() as progress:
+    shown = Progress(options.epochs, state.epoch, every=options.verbose) if options.verbose else nullcontext()
+    with shown as progress:
         for result in results:
             call_callbacks(callbacks, result)
             if progress is not None:

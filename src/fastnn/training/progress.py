@@ -13,7 +13,7 @@ __all__ = ["Progress"]
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """A tqdm bar where tqdm is installed, else lines on stderr.
+    """A tqdm bar where tqdm is installed, else lines on stderr; lines alone where they are not for every epoch.
 
     Parameters
     ----------
@@ -23,6 +23,8 @@ class Progress(AbstractContextManager["Progress"]):
         Those that are finished.
     unit : str
         What an epoch is called.
+    every : int
+        Epochs from one line to the next; 1 may be a bar. The last epoch has a line, too.
     lines : int, optional
         Most lines to print where there is no bar; None prints one for each epoch.
     terminal_only : bool
@@ -37,13 +39,17 @@ class Progress(AbstractContextManager["Progress"]):
         done: int = 0,
         unit: str = "epoch",
         *,
+        every: int = 1,
         lines: int | None = None,
         terminal_only: bool = False,
         figures: Callable[[EpochResult], dict[str, str]] | None = None,
     ) -> None:
-        self._total, self._unit, self._lines = total, unit, lines
+        self._total, self._unit, self._every, self._lines = total, unit, every, lines
         self._figures = _default_figures if figures is None else figures
         self._bar: Any = None
+        self._hidden: EpochResult | None = None  # the last one, where it has no line
+        if every > 1:
+            return
         if terminal_only and not sys.stderr.isatty():
             return
         with suppress(ImportError):
@@ -53,18 +59,25 @@ class Progress(AbstractContextManager["Progress"]):
 
     def show(self, result: EpochResult) -> None:
         """Show an epoch's figures."""
-        values = self._figures(result)
         if self._bar is not None:
-            self._bar.set_postfix(values, refresh=False)
+            self._bar.set_postfix(self._figures(result), refresh=False)
             self._bar.update()
         elif self._is_line(result.epoch):
-            text = "  ".join(f"{name} {value}" for name, value in values.items())
-            # A reader of stderr may have gone; the training goes on.
-            with suppress(OSError, ValueError):
-                line = f"{self._unit} {result.epoch}/{self._total}  {text}  {result.seconds:.3g} s"
-                print(line, file=sys.stderr, flush=True)
+            self._print(result)
+        else:
+            self._hidden = result
+
+    def _print(self, result: EpochResult) -> None:
+        self._hidden = None
+        text = "  ".join(f"{name} {value}" for name, value in self._figures(result).items())
+        # A reader of stderr may have gone; the training goes on.
+        with suppress(OSError, ValueError):
+            line = f"{self._unit} {result.epoch}/{self._total}  {text}  {result.seconds:.3g} s"
+            print(line, file=sys.stderr, flush=True)
 
     def _is_line(self, epoch: int) -> bool:
+        if self._every > 1:
+            return epoch % self._every == 0 or epoch == self._total
         if self._lines is None or epoch in (1, self._total):
             return True
         return epoch * self._lines // self._total > (epoch - 1) * self._lines // self._total
@@ -72,6 +85,8 @@ class Progress(AbstractContextManager["Progress"]):
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()
+        elif self._every > 1 and self._hidden is not None:  # stopped early
+            self._print(self._hidden)
 
 
 def _default_figures(result: EpochResult) -> dict[str, str]:
