@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,13 @@ OTHER_SETS = pytest.StashKey[Runs]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes of ``-n`` take one thread for BLAS; Ctrl-C interrupts.
+    """Processes of ``-n`` take one thread for BLAS; Ctrl-C interrupts; what is compiled is kept.
 
-    A shell starts what runs in its background with Ctrl-C ignored, and the tests that send it would wait forever.
+    A shell starts what runs in its background with Ctrl-C ignored, and the tests that send it would wait forever. With
+    PYTHONDONTWRITEBYTECODE, each of some hundred processes would compile the package, and pytest all tests.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if getattr(config.option, "numprocesses", None):
         os.environ.update({**one_thread(), **os.environ})
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -82,8 +86,9 @@ def _runs_other_sets(item: pytest.Item) -> bool:
 
 
 def _is_of_the_reference(item: pytest.Item) -> bool:
+    """Whether the test has a backend or a module as a parameter, and it is the reference."""
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return any(isinstance(value, str) and value == "reference" for value in values)
+    return any(value is fnn.reference or (isinstance(value, str) and value == "reference") for value in values)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ LAYERS: dict[str, Any] = {
     "normed": lambda: [fnn.Dense(5, "tanh"), fnn.LayerNorm(), fnn.Dense(CLASSES)],
     "coupled": lambda: [fnn.Dense(5), fnn.BatchNorm(), fnn.Activation("gelu"), fnn.Dense(CLASSES)],
 }
+OPTIONS = {layers: {"l2": 0.1, "training": layers == "coupled"} for layers in LAYERS}
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,14 @@ def differences(net, X, y, **options) -> np.ndarray:
     return np.array(rows)
 
 
+@functools.cache
+def truth(layers, sums, smoothing, dtype, plain) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient, and Hessian by differences of it, once for both backends."""
+    net, X, y, w = made(layers, BACKENDS[0], dtype, sums, smoothing)
+    options = {**OPTIONS[layers], "sample_weight": None if plain else w}
+    return net.astype("float64").gradient(X, y, **options), differences(net, X, y, **options)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("smoothing", SMOOTHING)
@@ -70,10 +80,10 @@ def differences(net, X, y, **options) -> np.ndarray:
 def test_hessians_have_the_sum_of_the_targets(layers, sums, smoothing, dtype, backend):
     net, X, y, w = made(layers, backend, dtype, sums, smoothing)
     tolerance = 1e-7 if dtype == "float64" else 2e-5
-    options = {"l2": 0.1, "training": layers == "coupled"}
     for weight in (None, w):
-        options["sample_weight"] = weight
-        expected = differences(net, X, y, **options)
+        options = {**OPTIONS[layers], "sample_weight": weight}
+        gradient, expected = truth(layers, sums, smoothing, dtype, weight is None)
+        assert error(net.astype("float64").gradient(X, y, **options), gradient) < 1e-12
         assert error(cv.hessian(net, X, y, **options), expected) < tolerance
         products = cv.hessian_operator(net, X, y, **options).matmat(np.eye(len(expected)))
         assert error(products, expected) < tolerance

@@ -10,8 +10,6 @@ from interruption import Alarm, alarm
 from fastnn._core.engine import Plan
 from fastnn.plan import UpdateRule
 
-pytestmark = pytest.mark.every_simd
-
 
 def test_a_signals_handler_has_subnormal_numbers(rng) -> None:
     sizes = [64, 256, 10]
