@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from other_sets import examples
 
 import fastnn as fnn
 from fastnn import reference
@@ -136,7 +137,7 @@ CASES = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(CASES)
 def test_compiled_against_reference(case) -> None:
     kind, n, height, width, channels, amount, probability, fill, seed, step, place, first, dtype = case

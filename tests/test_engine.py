@@ -8,6 +8,7 @@ import pytest
 from engine_cases import LOSSES, TOLERANCE, chain, problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from other_sets import examples
 
 from fastnn import reference
 from fastnn._core.engine import Plan
@@ -18,7 +19,7 @@ from fastnn.reference.plan import Plan as ReferencePlan
 pytestmark = pytest.mark.every_simd
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=2, max_size=5),
     activation=st.sampled_from([name for name in ACTIVATIONS if name != "sign"]),

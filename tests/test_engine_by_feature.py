@@ -8,6 +8,7 @@ import pytest
 from engine_cases import LOSSES, TOLERANCE, chain, problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from other_sets import examples
 
 from fastnn._core.engine import Plan
 from fastnn.plan import OpSpec, UpdateRule
@@ -25,7 +26,7 @@ def by_feature():
         yield
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(1, 128), min_size=2, max_size=5),
     activation=st.sampled_from([name for name in ACTIVATIONS if name != "sign"]),

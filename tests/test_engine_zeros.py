@@ -8,6 +8,7 @@ import pytest
 from engine_cases import chain, mostly_zero, problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from other_sets import examples
 
 import fastnn as fnn
 from fastnn._core.engine import Plan
@@ -25,7 +26,7 @@ def skipping():
         yield
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n_in=st.integers(16, 200),
     hidden=st.integers(9, 150),

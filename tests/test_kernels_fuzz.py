@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interruption import Alarm, alarm, needs_alarm
+from other_sets import examples
 
 import fastnn as fnn
 from fastnn import reference
@@ -344,7 +345,13 @@ def check_call(name: str, pick: Callable[[Sequence[Any]], Any]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_call(name, compiled) -> None:
-    @settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples(30),
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.data())
     def calls(data) -> None:
         check_call(name, lambda choices: data.draw(st.sampled_from(choices)))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from other_sets import examples
 
 from fastnn import kernels, reference
 
@@ -97,7 +98,7 @@ def test_subnormal_arguments_and_results(name, dtype):
     check_ulp(name, x, np.float64 if dtype == np.float32 else np.longdouble)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,8 +16,6 @@ from fastnn import reference
 from fastnn.plan import OpSpec, UpdateRule
 from fastnn.reference.plan import Plan
 
-pytestmark = pytest.mark.every_simd
-
 TOLERANCE = {"float32": 3e-6, "float64": 1e-14}
 SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (16, 10), (33, 17)]
 

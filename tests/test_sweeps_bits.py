@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from other_sets import examples
 
 import fastnn as fnn
 from fastnn._core.threads import blas_held_to_one_thread
@@ -112,7 +113,7 @@ def fit_alone(net: fnn.Sequential, train: tuple[Any, ...], validation: tuple[Any
 
 
 @settings(
-    max_examples=int(os.environ.get("FASTNN_POPULATIONS", "100")),
+    max_examples=examples(int(os.environ.get("FASTNN_POPULATIONS", "100"))),
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],

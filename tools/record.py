@@ -46,12 +46,16 @@ def ask(python: list[str], environment: dict[str, str], *arguments: str) -> Any:
 
 
 def record(
-    sets: str, patterns: list[str], python: list[str] | None = None, environment: dict[str, str] | None = None
+    sets: str,
+    patterns: list[str],
+    python: list[str] | None = None,
+    environment: dict[str, str] | None = None,
+    machine: Any = None,
 ) -> tuple[str, Record]:
-    """The machine, and the hashes of all runs, with each of the instruction sets."""
+    """The machine, and the hashes of all runs, with each of the instruction sets; `machine` if it was asked before."""
     python = python or [sys.executable]
     environment = dict(os.environ) if environment is None else environment
-    machine = ask(python, environment, "machine")
+    machine = machine or ask(python, environment, "machine")
     names = machine["available"] if sets == "all" else [machine["active"]] if sets == "active" else sets.split(",")
     hashes = {name: ask(python, {**environment, "FASTNN_SIMD": name}, "hashes", *patterns) for name in names}
     return machine["machine"], hashes
@@ -93,11 +97,12 @@ def make(file: Path, sets: str, patterns: list[str]) -> int:
 def compare(file: Path, sets: str, patterns: list[str]) -> int:
     """Compare with the machine's section of a file; 2 where it has none."""
     known = json.loads(file.read_text(encoding="utf-8"))
-    machine = ask([sys.executable], dict(os.environ), "machine")["machine"]
+    asked = ask([sys.executable], dict(os.environ), "machine")
+    machine = asked["machine"]
     if machine not in known:
         print(f"{file} has no section of this machine, {machine}; use: tools/record.py against REVISION")
         return 2
-    now = record(sets, patterns)[1]
+    now = record(sets, patterns, machine=asked)[1]
     return report(known[machine], {s: {run: digest(parts) for run, parts in now[s].items()} for s in now})
 
 
