@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.plan import OpSpec, UpdateRule, parameter_ranges
+from fastnn.plan import OpSpec, Segment, UpdateRule, parameter_ranges
 from fastnn.reference.plan import Plan as ReferencePlan
 
 RULES = [
@@ -79,14 +79,18 @@ def test_multipliers(backend, dtype, rng) -> None:
 
 def test_ranges() -> None:
     assert parameter_ranges(OPS, 49) == [
-        (0, 20, True, 0.5),
-        (20, 25, False, 0.5),
-        (25, 40, True, 0.0),
-        (40, 43, False, 0.0),
-        (43, 49, True, 2.0),
+        Segment(0, 20, True, 0.5),
+        Segment(20, 25, False, 0.5),
+        Segment(25, 40, True, 0.0),
+        Segment(40, 43, False, 0.0),
+        Segment(43, 49, True, 2.0),
     ]
     shared = [OpSpec("dense", -1, 2, 2, 3, 0, "relu"), OpSpec("dense", 0, 2, 2, 3, -1, "relu")]
-    assert parameter_ranges(shared, 9) == [(0, 3, False, 1.0), (3, 7, True, 1.0), (7, 9, False, 1.0)]
+    assert parameter_ranges(shared, 9) == [
+        Segment(0, 3, False, 1.0),
+        Segment(3, 7, True, 1.0),
+        Segment(7, 9, False, 1.0),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -95,14 +95,13 @@ static void FN(run_forward)(void *arg, int worker)
     }
 }
 
-static double FN(penalty_of_all)(const fnn_job *job)
+static double FN(penalty_of_all)(const fnn_job *job, const fnn_step *step)
 {
     double penalty = 0;
     for (int s = 0; s < job->plan->n_segments; s++) {
         const fnn_segment *segment = job->plan->segments + s;
-        if (segment->penalised)
-            penalty +=
-                FN(penalty)(job, job->objective.l1, job->objective.l2, segment->begin, segment->end - segment->begin);
+        const fnn_terms terms = FN(terms_of)(step, segment->penalised ? &segment->penalties : NULL);
+        penalty += FN(penalty)(job, terms.l1, terms.l2, segment->begin, segment->end - segment->begin);
     }
     return penalty;
 }
@@ -117,11 +116,11 @@ static void FN(run_gradient)(void *arg, int worker)
         return;
     const FN(sums) sum = FN(total)(job);
     const double inverse = sum.weight > 0 ? 1 / sum.weight : 0;
-    const fnn_step step = {.terms = {inverse, job->objective.l1, job->objective.l2, 1, INFINITY}};
+    const fnn_step step = {.terms = {inverse, job->objective.l1, job->objective.l2, 1, INFINITY}, .unit = 1};
     if (job->results.gradient)
         FN(sweep_parts)(job, worker, FN(FINISH), 0, &step);
     if (worker == 0) {
-        job->results.losses[0] = sum.loss * inverse + FN(penalty_of_all)(job);
+        job->results.losses[0] = sum.loss * inverse + FN(penalty_of_all)(job, &step);
         job->results.correct[0] = sum.correct * inverse;
     }
 }

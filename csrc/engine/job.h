@@ -137,6 +137,7 @@ typedef struct {
 /* What one update of the parameters needs besides the gradient. */
 typedef struct {
     fnn_terms terms;
+    double unit; /* what the terms' scale, l1 and l2 have been divided by, and a weight's own penalties are to be */
     fnn_numbers numbers;
     double rate; /* learning rate of the batch */
 } fnn_step;

@@ -77,8 +77,8 @@ static void FN(kfac_update)(const fnn_job *job, int part, const fnn_step *step, 
             continue;
         if (op->kind == FNN_DENSE) {
             const ptrdiff_t weights = (p.end < op->n_in ? p.end : op->n_in) - p.begin; /* not the bias */
-            report->penalty +=
-                FN(penalty)(job, step->terms.l1, step->terms.l2, p.at, weights > 0 ? weights * p.cols : 0);
+            const fnn_terms own = FN(terms_of)(step, &op->penalties);
+            report->penalty += FN(penalty)(job, own.l1, own.l2, p.at, weights > 0 ? weights * p.cols : 0);
         }
         if (op->lr_multiplier != 0)
             FN(apply_rule)(job, &terms, &step->numbers, op->lr_multiplier * step->rate, 0, p.at, p.n,

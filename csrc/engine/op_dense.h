@@ -136,7 +136,7 @@ static void FN(dense_update)(fnn_job *job, const fnn_op *op, const FN(dense_bloc
     if (!FN(is_narrow)(op) || op->n_in * op->n_out <= ELEMENTS || job->blas ||
         (b->zeros && job->schedule.zeros_apart > 1)) {
         FN(dense_gradient)(job, op, b, 0, pack, g);
-        FN(update)(job, 0, step, 1, op->lr_multiplier, op->weight, op->n_in * op->n_out, g);
+        FN(update)(job, 0, step, &op->penalties, op->lr_multiplier, op->weight, op->n_in * op->n_out, g);
         return;
     }
     const ptrdiff_t block = ELEMENTS / op->n_out / 12 * 12; /* whole tiles of every height */
@@ -147,7 +147,7 @@ static void FN(dense_update)(fnn_job *job, const fnn_op *op, const FN(dense_bloc
         else
             KERNELS(job)->gemm(n, op->n_out, b->rows, b->x_rows, i, 1, b->delta, FN(delta_row)(job, op), 1, NULL, 0,
                                pack, g, op->n_out);
-        FN(update)(job, 0, step, 1, op->lr_multiplier, op->weight + i * op->n_out, n * op->n_out, g);
+        FN(update)(job, 0, step, &op->penalties, op->lr_multiplier, op->weight + i * op->n_out, n * op->n_out, g);
     }
 }
 
@@ -192,7 +192,7 @@ static void FN(dense_backward_block)(const FN(view) * v, const FN(dense_block) *
         return;
     }
     if (op->bias >= 0)
-        FN(update)(job, 0, v->step, 0, op->lr_multiplier, op->bias, op->n_out, gradient + op->bias);
+        FN(update)(job, 0, v->step, NULL, op->lr_multiplier, op->bias, op->n_out, gradient + op->bias);
     FN(dense_update)(job, op, b, v->step, pack, gradient + op->weight);
 }
 

@@ -39,6 +39,7 @@ static void FN(dense_feature_major_backward)(const FN(view) * v)
     if (!v->step)
         return;
     if (op->bias >= 0)
-        FN(update)(v->job, 0, v->step, 0, op->lr_multiplier, op->bias, op->n_out, gradient + op->bias);
-    FN(update)(v->job, 0, v->step, 1, op->lr_multiplier, op->weight, op->n_in * op->n_out, gradient + op->weight);
+        FN(update)(v->job, 0, v->step, NULL, op->lr_multiplier, op->bias, op->n_out, gradient + op->bias);
+    FN(update)(v->job, 0, v->step, &op->penalties, op->lr_multiplier, op->weight, op->n_in * op->n_out,
+               gradient + op->weight);
 }

@@ -221,7 +221,7 @@ static int FN(scale_backward)(const FN(view) * v)
     if (v->source)
         FN(times)(v->rows, op->n_out, delta, (const REAL *)v->job->theta + op->weight, delta);
     if (v->step)
-        FN(update)(v->job, 0, v->step, 0, op->lr_multiplier, op->weight, op->n_out, gradient);
+        FN(update)(v->job, 0, v->step, NULL, op->lr_multiplier, op->weight, op->n_out, gradient);
     return 0;
 }
 

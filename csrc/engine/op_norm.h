@@ -156,8 +156,8 @@ static void FN(norm_update)(const FN(view) * v)
     const fnn_op *op = v->op;
     if (!v->step)
         return;
-    FN(update)(v->job, 0, v->step, 0, op->lr_multiplier, op->weight, op->n_out, v->gradient + op->weight);
-    FN(update)(v->job, 0, v->step, 0, op->lr_multiplier, op->bias, op->n_out, v->gradient + op->bias);
+    FN(update)(v->job, 0, v->step, NULL, op->lr_multiplier, op->weight, op->n_out, v->gradient + op->weight);
+    FN(update)(v->job, 0, v->step, NULL, op->lr_multiplier, op->bias, op->n_out, v->gradient + op->bias);
 }
 
 static int FN(batch_norm_backward)(const FN(view) * v)

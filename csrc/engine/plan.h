@@ -16,6 +16,11 @@ enum fnn_curvature { FNN_HESSIAN = 0, FNN_GGN, FNN_FISHER };
 
 enum fnn_status { FNN_OK = 0, FNN_DIVERGED, FNN_INTERRUPTED };
 
+/* Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of a weight of its own; -1: those of the objective. */
+typedef struct {
+    double l1, l2;
+} fnn_penalties;
+
 typedef struct {
     int kind;          /* enum fnn_op_kind */
     int input;         /* the op whose output it reads; -1: the batch */
@@ -25,6 +30,7 @@ typedef struct {
     int gated; /* dense with a relu, and one dense op alone reads it (the last op never is): that makes of its ∂ℓ/∂x at
                   once this one's ∂ℓ/∂z, and this one's gradient of the bias */
     double lr_multiplier; /* of the learning rate; 0: its parameters are frozen */
+    fnn_penalties penalties;
     ptrdiff_t n_in, n_out;
     ptrdiff_t weight, bias; /* offsets in theta; bias -1: none */
     ptrdiff_t buffer;       /* offset in the buffers; -1: none. Batch norm: running mean, running variance, their count;
@@ -53,14 +59,16 @@ typedef struct {
     ptrdiff_t begin, end; /* a range of theta */
     int penalised;        /* weights are, biases are not */
     double lr_multiplier; /* of the learning rate; 0: the range is frozen */
+    fnn_penalties penalties;
 } fnn_segment;
 
 typedef struct {
     const fnn_op *ops; /* in an order in which inputs come first; the last is the output */
     const fnn_segment *segments;
     int n_ops, n_segments;
-    int loss;  /* enum fnn_loss */
-    int rated; /* a segment's lr_multiplier is not 1 */
+    int loss;      /* enum fnn_loss */
+    int rated;     /* a segment's lr_multiplier is not 1 */
+    int penalised; /* a segment has a penalty of its own above 0 */
     ptrdiff_t n_parameters, n_in, n_out;
     int batch_statistics; /* there is a batch norm: training needs the whole batch at once */
     int gathers;          /* an op that is no product reads X: its rows must follow each other */

@@ -88,15 +88,14 @@ static void FN(use_block)(const FN(sweep) * s, const fnn_segment *segment, ptrdi
 {
     fnn_job *job = s->job;
     const REAL *g = FN(sum_block)(s, at, n), *theta = FN(theta_at)(job, at);
-    fnn_terms terms = s->step->terms;
-    if (!segment->penalised)
-        terms.l1 = terms.l2 = 0;
+    const fnn_penalties *penalties = segment->penalised ? &segment->penalties : NULL;
+    fnn_terms terms = FN(terms_of)(s->step, penalties);
     if (s->action == FN(NORM)) {
         if (!job->train.inverses)
             terms.l1 = 0; /* the rule takes it by its proximal operator, which is not clipped */
         FN(report)(job, s->part)->norm2 += KERNELS(job)->gradient_norm2(n, &terms, theta, g);
     } else if (s->action == FN(UPDATE)) {
-        FN(update)(job, s->part, s->step, segment->penalised, segment->lr_multiplier, at, n, g);
+        FN(update)(job, s->part, s->step, penalties, segment->lr_multiplier, at, n, g);
     } else {
         REAL *out = (job->train.inverses ? FN(preconditioned)(job, 0) : (REAL *)job->results.gradient) + at;
         memcpy(out, g, (size_t)n * sizeof(REAL));
@@ -107,7 +106,7 @@ static void FN(use_block)(const FN(sweep) * s, const fnn_segment *segment, ptrdi
 /* Whether all segments are treated alike, so that a range need not be cut into them. */
 static int FN(segments_alike)(const fnn_job *job, enum FN(action) action, const fnn_terms *terms)
 {
-    return terms->l1 == 0 && terms->l2 == 0 &&
+    return terms->l1 == 0 && terms->l2 == 0 && !job->plan->penalised &&
            (action != FN(UPDATE) || (job->train.rule->weight_decay == 0 && !job->plan->rated));
 }
 

@@ -16,6 +16,7 @@ static fnn_step FN(step_of)(const fnn_job *job, int64_t number, double rate)
 {
     const fnn_rule *rule = job->train.rule;
     fnn_step step = {.terms = {0, job->objective.l1, job->objective.l2, 1, job->train.clip_value},
+                     .unit = 1,
                      .numbers = rule->numbers,
                      .rate = rate};
     if (rule->momenta)
@@ -39,14 +40,14 @@ static int FN(clip)(fnn_job *job, int worker, fnn_step *step)
     if (isinf(norm2)) { /* all workers see the same: again, in units in which squares of doubles are finite */
         const fnn_terms plain = *terms;
         unit = 0x1p600;
-        terms->scale /= unit, terms->l1 /= unit, terms->l2 /= unit;
+        terms->scale /= unit, terms->l1 /= unit, terms->l2 /= unit, step->unit = unit;
         if (fnn_meet(job))
             return 1;
         FN(sweep_parts)(job, worker, FN(NORM), job->schedule.n_shards > 1, step);
         if (fnn_meet(job))
             return 1;
         norm2 = FN(total_norm2)(job);
-        *terms = plain;
+        *terms = plain, step->unit = 1;
     }
     const double factor = job->train.clip_norm / sqrt(norm2) / unit;
     if (factor < 1)
@@ -81,7 +82,7 @@ static double *FN(norms_of)(const fnn_job *job, ptrdiff_t epoch)
 /* Adds, for every op's weight and bias, the squared norms of the gradient (l2 included, not l1, before it is clipped),
  * of the step, and of the parameters before it. By worker 0 after the update: the sum of the shards' gradients is in
  * shard 0's, which is its own, and the other workers only read θ now. */
-static void FN(add_norms)(const fnn_job *job, const fnn_terms *of_step, double *norms)
+static void FN(add_norms)(const fnn_job *job, const fnn_step *step, double *norms)
 {
     const REAL *g = FN(gradient_of)(job, 0);
     REAL *before = FN(parameters_before)(job);
@@ -90,7 +91,8 @@ static void FN(add_norms)(const fnn_job *job, const fnn_terms *of_step, double *
         for (int bias = 0; bias < 2; bias++, norms += 3) {
             const int weights = !bias && op->kind == FNN_DENSE;
             const ptrdiff_t at = bias ? op->bias : op->weight, n = weights ? op->n_in * op->n_out : op->n_out;
-            const fnn_terms gradient = {of_step->scale, 0, weights ? of_step->l2 : 0, 1, INFINITY};
+            const fnn_terms terms = FN(terms_of)(step, weights ? &op->penalties : NULL);
+            const fnn_terms gradient = {terms.scale, 0, terms.l2, 1, INFINITY};
             const fnn_terms difference = {1, 0, -1, 1, INFINITY}, plain = {1, 0, 0, 1, INFINITY};
             if (at < 0)
                 continue;
@@ -104,9 +106,9 @@ static void FN(add_norms)(const fnn_job *job, const fnn_terms *of_step, double *
 
 /* After a batch's update, by worker 0. */
 static void FN(record_batch)(fnn_job *job, const FN(memory) * memory, const FN(sums) * sum, int64_t number,
-                             const fnn_terms *terms, FN(epoch) * epoch)
+                             const fnn_step *step, FN(epoch) * epoch)
 {
-    const int penalised = job->objective.l1 != 0 || job->objective.l2 != 0;
+    const int penalised = job->objective.l1 != 0 || job->objective.l2 != 0 || job->plan->penalised;
     epoch->correct += sum->correct;
     if (!(sum->weight > 0))
         return;
@@ -116,7 +118,7 @@ static void FN(record_batch)(fnn_job *job, const FN(memory) * memory, const FN(s
     epoch->weight += sum->weight;
     epoch->updates++;
     if (job->results.norms)
-        FN(add_norms)(job, terms, FN(norms_of)(job, job->results.epochs_done));
+        FN(add_norms)(job, step, FN(norms_of)(job, job->results.epochs_done));
     job->train.step = number + 1;
     for (int i = 0; i < job->plan->n_ops; i++)
         if (job->plan->ops[i].kind == FNN_BATCH_NORM)
@@ -160,7 +162,7 @@ static int FN(train_batch)(fnn_job *job, FN(memory) * memory, int worker, FN(bat
     if (fnn_meet(job))
         return 1;
     if (worker == 0)
-        FN(record_batch)(job, memory, &sum, batch->number, &step.terms, epoch);
+        FN(record_batch)(job, memory, &sum, batch->number, &step, epoch);
     batch->number += sum.weight > 0;
     return 0;
 }

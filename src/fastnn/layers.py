@@ -80,18 +80,23 @@ class Dense(Layer):
     learning_rate_multiplier : float, default=1.0
         Multiplies the optimizer's learning rate for this layer, at least 0. 0 freezes the layer: its parameters do not
         change, but count in penalties and in the norm that `clip_norm` limits.
+    l1, l2 : float, optional
+        Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of this layer's weight, wherever there is an objective: in training, ``net.loss``,
+        gradients, Hessians and so on. A number takes the place of the `l1` or `l2` that ``fit`` or the other function
+        is given; 0 exempts the layer. None: what they are given holds.
 
     Raises
     ------
     ValueError
-        If `units` is below 1, or an activation or initializer has an unknown name.
+        If `units` is below 1, a penalty is negative, or an activation or initializer has an unknown name.
     TypeError
         If an argument has the wrong type.
 
     Notes
     -----
     The weight is (inputs, outputs), as in Keras; torch's ``Linear`` holds its transpose, and draws it from
-    U(-√(1/n_in), √(1/n_in)).
+    U(-√(1/n_in), √(1/n_in)). Keras' ``kernel_regularizer=L1L2(l1, l2)`` adds l1 ‖W‖₁ + l2 ‖W‖², without the ½, and to
+    nothing: it has no penalty of all layers.
     """
 
     units: int
@@ -100,6 +105,8 @@ class Dense(Layer):
     init: object = field(default="glorot_uniform", kw_only=True)
     bias_init: object = field(default="zeros", kw_only=True)
     learning_rate_multiplier: float = field(default=1.0, kw_only=True)
+    l1: float | None = field(default=None, kw_only=True)
+    l2: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", check_integer("units", self.units))
@@ -112,6 +119,9 @@ class Dense(Layer):
         initializers.get(self.bias_init, "bias_init")
         name = "learning_rate_multiplier"
         object.__setattr__(self, name, check_number(name, self.learning_rate_multiplier, minimum=0.0))
+        for name in ("l1", "l2"):
+            if (value := getattr(self, name)) is not None:
+                _set(self, name, check_number(name, value, minimum=0.0))
 
     def describe(self, builder: Builder) -> None:
         """W (n_in, units) and b (units,), as their initializers draw them."""
@@ -128,6 +138,8 @@ class Dense(Layer):
             bias=bias,
             activation=self.activation,
             lr_multiplier=self.learning_rate_multiplier,
+            l1=self.l1,
+            l2=self.l2,
         )
 
 

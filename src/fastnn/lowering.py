@@ -9,6 +9,7 @@ Offsets of a :class:`Place` are in elements per row: a linearization of N rows s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,9 +17,9 @@ from typing import NamedTuple
 
 from .losses import LOSSES, Loss
 from .names import listing
-from .plan import ACTIVATIONS, OPS, OpSpec, parameter_ranges
+from .plan import ACTIVATIONS, OPS, OpSpec, Segment, parameter_ranges
 
-__all__ = ["LoweredOp", "LoweredPlan", "Place", "Segment", "lower", "padding_waste"]
+__all__ = ["LoweredOp", "LoweredPlan", "Place", "lower", "padding_waste"]
 __dir__ = listing(__all__)
 
 ITEM_SIZES = {"float32": 4, "float64": 8}
@@ -36,7 +37,7 @@ class LoweredOp(NamedTuple):
     ----------
     kind, activation : int
         Codes: positions in OPS and ACTIVATIONS.
-    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, buffer
+    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, buffer, l1, l2
         Those of the :class:`~fastnn.plan.OpSpec`.
     shared_weight, shared_bias : bool
         A later operation has the same parameters, and has written their gradient already.
@@ -67,6 +68,8 @@ class LoweredOp(NamedTuple):
     n_out: int
     weight: int
     bias: int
+    l1: float | None
+    l2: float | None
 
 
 class Place(NamedTuple):
@@ -93,15 +96,6 @@ class Place(NamedTuple):
     columns: int = -1
 
 
-class Segment(NamedTuple):
-    """A range of theta that an update treats alike; fnn_segment."""
-
-    begin: int
-    end: int
-    penalised: bool
-    lr_multiplier: float
-
-
 @dataclass(frozen=True)
 class LoweredPlan:
     """A checked plan with all sizes and offsets; the fields of fnn_plan.
@@ -118,6 +112,8 @@ class LoweredPlan:
         Length of theta, columns of X and of the output, length of the network's buffers.
     rated : bool
         Some learning-rate multiplier is not 1.
+    penalised : bool
+        Some weight has a penalty of its own above 0.
     batch_statistics : bool
         Some operation couples the rows of a batch in training.
     gathers : bool
@@ -145,6 +141,7 @@ class LoweredPlan:
     n_out: int
     n_buffers: int
     rated: bool
+    penalised: bool
     batch_statistics: bool
     gathers: bool
     feature_major: bool
@@ -190,8 +187,8 @@ def lower(
     ------
     ValueError
         If the loss, the dtype or an operation is unknown, the smoothing is out of range, an operation does not read the
-        one before it, an offset does not fit, theta is not covered without gaps and overlaps, or operations other than
-        dense ones share parameters.
+        one before it, an offset does not fit, theta is not covered without gaps and overlaps, operations other than
+        dense ones share parameters, or those that share a weight have different penalties.
     """
     ops = tuple(ops)
     _check_options(ops, loss, dtype, label_smoothing)
@@ -204,7 +201,7 @@ def lower(
     waste, first_share = padding_waste(ops, vector_bytes // item_size)
     places, kept, columns, tangent = _place_linearization(ops)
     n_out = ops[-1].n_out
-    segments = tuple(Segment(*piece) for piece in parameter_ranges(ops, n_parameters))
+    segments = tuple(parameter_ranges(ops, n_parameters))
     return LoweredPlan(
         ops=_lower_ops(ops, shared),
         places=places,
@@ -216,6 +213,7 @@ def lower(
         n_out=n_out,
         n_buffers=max(0, *(op.buffer + op.buffer_size for op in ops)),
         rated=any(segment.lr_multiplier != 1.0 for segment in segments),
+        penalised=any(segment.l1 or segment.l2 for segment in segments),
         batch_statistics=any(op.facts.couples_rows for op in ops),
         gathers=any(op.input < 0 and not op.facts.has_weight for op in ops),
         feature_major=waste > 0.0,
@@ -254,6 +252,7 @@ def _check_op(ops: tuple[OpSpec, ...], i: int, n_parameters: int) -> None:
             (product or op.n_in == op.n_out)
             and (op.weight >= 0) == (product or op.facts.vectors > 0)
             and (product or (op.bias >= 0) == (op.facts.vectors > 1))
+            and all(value is None or (product and 0.0 <= value < math.inf) for value in (op.l1, op.l2))
             and op.weight >= -1
             and op.weight + op.weight_size <= n_parameters
             and -1 <= op.bias <= n_parameters - op.n_out
@@ -279,6 +278,8 @@ def _check_sharing(ops: tuple[OpSpec, ...], shared: list[tuple[bool, bool]]) -> 
     for i, (op, (weight, _)) in enumerate(zip(ops, shared, strict=True)):
         if weight and not op.facts.has_weight:
             raise ValueError(f"ops[{i}]: only a dense operation may share its parameters")
+        if any(op.weight == other.weight >= 0 and (op.l1, op.l2) != (other.l1, other.l2) for other in ops):
+            raise ValueError(f"ops[{i}]: shares its weight with an operation that has other penalties")
 
 
 def _check_cover(ops: tuple[OpSpec, ...], n_parameters: int) -> None:
@@ -314,6 +315,8 @@ def _lower_ops(ops: tuple[OpSpec, ...], shared: list[tuple[bool, bool]]) -> tupl
                 n_out=op.n_out,
                 weight=op.weight,
                 bias=op.bias,
+                l1=op.l1,
+                l2=op.l2,
             )
         )
     return tuple(lowered)

@@ -317,7 +317,7 @@ class Network(Predictions):
             As for :meth:`fit`.
         sample_weight : array_like (N,), optional
         l1, l2 : float, default=0.0
-            Penalties of the weights W, not of the biases.
+            Penalties of the weights W, not of the biases, of layers without penalties of their own.
         training : bool, default=False
             Whether batch norm uses the statistics of these rows instead of the running ones. Nothing is dropped.
         threads : int, optional
@@ -421,7 +421,16 @@ class Network(Predictions):
         lines.insert(1, rule)
         size = self._theta.nbytes
         total = f"total: {self.n_parameters:,} parameters, {size:,} bytes in {self.dtype}"
-        return "\n".join([*lines, rule, total, f"loss: {self.loss_function.shorthand}; backend: {self.backend}"])
+        own = [
+            f"{index} {type(layer).__name__} {name}={value:g}"
+            for index, (layer, op) in enumerate(zip(self.layers, self.ops, strict=True))
+            for name, value in (("l1", op.l1), ("l2", op.l2))
+            if value is not None
+        ]
+        penalties = [f"penalties of their own: {', '.join(own)}"] if own else []
+        return "\n".join(
+            [*lines, rule, total, *penalties, f"loss: {self.loss_function.shorthand}; backend: {self.backend}"]
+        )
 
     def __repr__(self) -> str:
         sizes = "-".join(str(size) for size in [self.input_size, *(op.n_out for op in self.ops if op.facts.has_weight)])

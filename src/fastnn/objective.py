@@ -101,7 +101,7 @@ class Objective:
         As for ``net.fit``.
     sample_weight : array_like (N,), optional
     l2 : float, default=0.0
-        Of the weights, not of the biases, γ and β.
+        Of the weights, not of the biases, γ and β; a layer's own ``l2`` takes its place.
     batches : iterable of integer arrays, optional
         Rows of each of R fixed batches B_r. The objective is then the mean of theirs (docs/theory.md, eq. 2.4),
         J(θ) = 1/R Σ_r (Σ_{i∈B_r} w_i ℓ_i / Σ_{i∈B_r} w_i) + ½ l2 ‖W‖². A row may be in several batches; rows in none do
@@ -129,7 +129,7 @@ class Objective:
     Raises
     ------
     ValueError, TypeError
-        If an argument does not fit.
+        If an argument does not fit, or a layer has an ``l1`` above 0: the objective has to be differentiable.
 
     Notes
     -----
@@ -174,6 +174,9 @@ class Objective:
             raise TypeError(f"net must be a Sequential, got {type(net).__name__}")
         if dtype is not None and str(dtype) not in ("float32", "float64") and dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {dtype!r}")
+        for index, op in enumerate(net.ops):
+            if op.l1:
+                raise ValueError(f"net: Objective is to be differentiable, got l1={op.l1:g} of layer {index}")
         self.net = net
         evaluated = net if dtype is None or np.dtype(dtype) == net.dtype else net.astype(dtype)
         self._all = None if batches is None else (X, y, sample_weight)
@@ -346,8 +349,7 @@ class Objective:
         outputs = risk.plan.forward(rounded, risk.X, threads=risk.threads, buffers=risk.buffers)
         assert risk.y is not None
         errors = (outputs - risk.y).astype(theta.dtype, copy=False) * self._roots(theta.dtype)
-        penalised = [theta[place] * np.sqrt(risk.l2) for place in risk.penalised] if risk.l2 else []
-        return np.concatenate([errors.ravel(), *penalised])
+        return np.concatenate([errors.ravel(), *(theta[place] * np.sqrt(l2) for place, l2 in risk.ridges)])
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         """Jacobian ∂r/∂θ of :meth:`residuals`, (len(r), P) of theta's dtype.
@@ -363,7 +365,7 @@ class Objective:
         risk = self.risk_at(theta)
         self.evaluations.matrix += 1
         N, K, P = risk.n_rows, risk.n_outputs, risk.n_parameters
-        n_weights = sum(place.stop - place.start for place in risk.penalised) if risk.l2 else 0
+        n_weights = sum(place.stop - place.start for place, _ in risk.ridges)
         check_size("jacobian", (N * K + n_weights, P), theta.dtype, None, "use hessp, or LevenbergMarquardt")
         result = np.zeros((N * K + n_weights, P), theta.dtype)
         whole, roots = result[: N * K].reshape(N, K, P), self._roots(theta.dtype)[:, :, None]
@@ -373,9 +375,9 @@ class Objective:
             lin = fill_jacobian(risk, rows, part, lin)
             np.multiply(part, roots if len(roots) == 1 else roots[rows], out=whole[rows])
         row = N * K
-        for place in risk.penalised if n_weights else []:
+        for place, l2 in risk.ridges:
             for column in range(place.start, place.stop):
-                result[row, column] = np.sqrt(risk.l2)
+                result[row, column] = np.sqrt(l2)
                 row += 1
         return result
 

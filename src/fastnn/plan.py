@@ -22,6 +22,7 @@ __all__ = [
     "OpFacts",
     "OpSpec",
     "RuleFacts",
+    "Segment",
     "TrainResult",
     "UpdateRule",
     "parameter_ranges",
@@ -170,6 +171,8 @@ class OpSpec(NamedTuple):
         standardisation's mean and inverse scale, or of the dropouts' seed; -1 for the others.
     epsilon, momentum, dropout_rate : float
         ε of a norm, momentum of its running statistics, probability of a dropout.
+    l1, l2 : float or None
+        Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of its weight matrix, in place of the objective's; None: those of the objective.
     """
 
     kind: str
@@ -184,6 +187,8 @@ class OpSpec(NamedTuple):
     epsilon: float = 0.0
     momentum: float = 0.0
     dropout_rate: float = 0.0
+    l1: float | None = None
+    l2: float | None = None
 
     @property
     def facts(self) -> OpFacts:
@@ -377,27 +382,57 @@ class CourseResult(NamedTuple):
     error: BaseException | None = None
 
 
-def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[tuple[int, int, bool, float]]:
-    """Theta as ranges that an update treats alike: begin, end, whether penalties apply, learning-rate multiplier.
+class Segment(NamedTuple):
+    """A range of theta that an update treats alike; fnn_segment.
 
-    Penalties are of weights alone. Operations that share parameters share a range; the first one's rate holds.
+    Attributes
+    ----------
+    begin, end : int
+    penalised : bool
+        Whether penalties apply, which they do to weights alone.
+    lr_multiplier : float
+        Of the learning rate.
+    l1, l2 : float or None
+        Penalties of its own, as of an :class:`OpSpec`.
     """
-    found: dict[tuple[int, int], tuple[bool, float]] = {}
+
+    begin: int
+    end: int
+    penalised: bool
+    lr_multiplier: float
+    l1: float | None = None
+    l2: float | None = None
+
+    def penalties(self, l1: float, l2: float) -> tuple[float, float]:
+        """Its l1 and l2, where the objective's are these."""
+        if not self.penalised:
+            return 0.0, 0.0
+        return l1 if self.l1 is None else self.l1, l2 if self.l2 is None else self.l2
+
+
+def parameter_ranges(ops: Sequence[OpSpec], n_parameters: int) -> list[Segment]:
+    """Theta as ranges that an update treats alike.
+
+    Operations that share parameters share a range; the first one's rate holds.
+    """
+    found: dict[tuple[int, int], Segment] = {}
     for op in ops:
         if op.weight >= 0:
-            found.setdefault((op.weight, op.weight + op.weight_size), (op.facts.has_weight, float(op.lr_multiplier)))
+            place = op.weight, op.weight + op.weight_size
+            found.setdefault(place, Segment(*place, op.facts.has_weight, float(op.lr_multiplier), op.l1, op.l2))
     for op in ops:
         if op.bias >= 0:
-            found.setdefault((op.bias, op.bias + op.n_out), (False, float(op.lr_multiplier)))
-    ranges: list[tuple[int, int, bool, float]] = []
+            place = op.bias, op.bias + op.n_out
+            found.setdefault(place, Segment(*place, False, float(op.lr_multiplier)))
+    ranges: list[Segment] = []
     end = 0
-    for (begin, stop), (penalised, rate) in [*sorted(found.items()), ((n_parameters, n_parameters), (False, 1.0))]:
-        pieces = [(end, begin, False, 1.0), (max(begin, end), stop, penalised, rate)]
-        for piece in pieces:
-            if piece[0] >= piece[1]:
+    for _, segment in [*sorted(found.items()), (None, Segment(n_parameters, n_parameters, False, 1.0))]:
+        begin, stop = segment.begin, segment.end
+        for piece in (Segment(end, begin, False, 1.0), segment._replace(begin=max(begin, end))):
+            if piece.begin >= piece.end:
                 continue
-            if ranges and not piece[2] and not ranges[-1][2] and ranges[-1][3] == piece[3]:
-                ranges[-1] = (ranges[-1][0], *piece[1:])  # biases next to each other
+            if ranges and not piece.penalised and not ranges[-1].penalised and ranges[-1][3:] == piece[3:]:
+                ranges[-1] = piece._replace(begin=ranges[-1].begin)  # biases next to each other
             else:
                 ranges.append(piece)
         end = max(end, stop)

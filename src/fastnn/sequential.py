@@ -207,7 +207,8 @@ class Sequential(Network):
             solvers refuse it.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases. l1 sets useless weights to 0, by soft
-            thresholding in every update (:mod:`fastnn.optimizers`); with `KFAC` it only makes them small.
+            thresholding in every update (:mod:`fastnn.optimizers`); with `KFAC` it only makes them small. A layer's own
+            ``l1`` or ``l2`` (:class:`Dense`) takes their place.
         clip_norm : float, optional
             Longest norm of the gradient, the l2 penalty's included; a longer one is scaled down to it.
         clip_value : float, optional

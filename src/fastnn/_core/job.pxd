@@ -19,9 +19,13 @@ cdef extern from "engine/plan.h" nogil:
     enum: FNN_HESSIAN, FNN_GGN, FNN_FISHER
     enum: FNN_ALIGN
 
+    ctypedef struct fnn_penalties:
+        double l1, l2
+
     ctypedef struct fnn_op:
         int kind, input, activation, shared_weight, shared_bias, gated, saves_pre, delta_side
         double lr_multiplier, epsilon, momentum, dropout_rate
+        fnn_penalties penalties
         ptrdiff_t buffer
         ptrdiff_t n_in, n_out, weight, bias
 
@@ -32,11 +36,12 @@ cdef extern from "engine/plan.h" nogil:
         ptrdiff_t begin, end
         int penalised
         double lr_multiplier
+        fnn_penalties penalties
 
     ctypedef struct fnn_plan:
         const fnn_op *ops
         const fnn_segment *segments
-        int n_ops, n_segments, loss, rated, batch_statistics, gathers
+        int n_ops, n_segments, loss, rated, penalised, batch_statistics, gathers
         ptrdiff_t n_parameters, n_in, n_out
         double input_scale, label_smoothing
         const fnn_place *places

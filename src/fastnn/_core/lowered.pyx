@@ -15,6 +15,14 @@ from .kernels cimport FNN_MOMENTS, numbers_of
 cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
 
 
+cdef dict fields_of(spec):
+    """The fields of an operation or a segment as those of its struct."""
+    cdef dict fields = spec._asdict()
+    own = {name: fields.pop(name) for name in ("l1", "l2")}
+    fields["penalties"] = {name: -1.0 if value is None else value for name, value in own.items()}
+    return fields
+
+
 cdef class Lowered:
     """The structs of a plan, which depend on its arguments alone."""
 
@@ -27,10 +35,10 @@ cdef class Lowered:
         if self.ops == NULL or self.places == NULL or self.segments == NULL:
             raise MemoryError("plan")
         for i in range(n):
-            self.ops[i] = lowered.ops[i]._asdict()
+            self.ops[i] = fields_of(lowered.ops[i])
             self.places[i] = lowered.places[i]._asdict()
         for i in range(len(lowered.segments)):
-            self.segments[i] = lowered.segments[i]._asdict()
+            self.segments[i] = fields_of(lowered.segments[i])
         self.dtype = np.dtype(dtype)
         cdef ptrdiff_t item_size = self.dtype.itemsize
         self.n_buffers, self.loss = lowered.n_buffers, lowered.loss
@@ -38,7 +46,7 @@ cdef class Lowered:
         self.plan.places = self.places
         self.plan.segments, self.plan.n_segments = self.segments, len(lowered.segments)
         self.plan.loss = lowered.loss_code
-        self.plan.rated = lowered.rated
+        self.plan.rated, self.plan.penalised = lowered.rated, lowered.penalised
         self.plan.batch_statistics = lowered.batch_statistics
         self.plan.gathers = lowered.gathers
         self.plan.n_parameters = n_parameters

@@ -51,7 +51,7 @@ sample_weight : array_like (N,), optional
     A weight of 2 counts a row twice.""",
     "l2": """\
 l2 : float, default=0.0
-    Of the weights, not of the biases, γ and β.""",
+    Of the weights, not of the biases, γ and β; a layer's own ``l2`` takes its place.""",
     "training": """\
 training : bool, default=False
     Whether batch norm uses the statistics of these rows. Nothing is dropped either way. All rows are then taken at

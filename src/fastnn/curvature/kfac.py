@@ -36,7 +36,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
     ----------
     kind : str
     l2 : float
-        Not in the factors: the operators add it.
+        Not in the factors: the operators add it, to layers with an l2 of their own that.
     n_parameters : int
     """
 
@@ -45,11 +45,11 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         factors: dict[int, tuple[np.ndarray, np.ndarray]],
         layers: list[DenseLayer],
         kind: str,
-        l2: float,
-        n_parameters: int,
+        risk: EmpiricalRisk,
     ) -> None:
         self._factors, self._layers = factors, layers
-        self.kind, self.l2, self.n_parameters = kind, l2, n_parameters
+        self._ridges = {layer.index: risk.ridge(layer.op) for layer in layers}
+        self.kind, self.l2, self.n_parameters = kind, risk.l2, risk.n_parameters
 
     def __getitem__(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         return self._factors[layer]
@@ -76,7 +76,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         scipy.sparse.linalg.LinearOperator (P, P)
         """
         damping = check_number("damping", damping, minimum=0.0)
-        return _Approximation(self.n_parameters, self._layers, self._factors, self.l2, damping)
+        return _Approximation(self.n_parameters, self._layers, self._factors, self._ridges, damping)
 
     def inverse(self, damping: float) -> LinearOperator:
         """Approximate inverse of ``operator(damping)``: (A + π √λ I)⁻¹ ⊗ (G + √λ / π I)⁻¹ with λ = damping + l2.
@@ -105,7 +105,7 @@ class KFACFactors(Mapping[int, tuple[np.ndarray, np.ndarray]]):
         inverses = {}
         for i, (A, G) in self._factors.items():
             try:
-                inverses[i] = KroneckerInverse(A, G, *split_damping(A, G, damping + self.l2))
+                inverses[i] = KroneckerInverse(A, G, *split_damping(A, G, damping + self._ridges[i]))
             except np.linalg.LinAlgError:
                 raise ValueError(
                     f"damping: {damping:g} is too small for {A.dtype}: with it a factor of layer {i} is not positive "
@@ -141,18 +141,18 @@ class _Approximation(_LayerwiseOperator):
         n_parameters: int,
         layers: list[DenseLayer],
         factors: dict[int, tuple[np.ndarray, np.ndarray]],
-        l2: float,
+        ridges: dict[int, float],
         damping: float,
     ) -> None:
         super().__init__(_dtype(factors), n_parameters, layers, damping)
-        self._factors, self._l2, self._damping = factors, l2, damping
+        self._factors, self._ridges, self._damping = factors, ridges, damping
 
     def _block_product(self, layer: DenseLayer, V: np.ndarray) -> np.ndarray:
         A, G = self._factors[layer.index]
         result: np.ndarray = A @ V @ G
         result += A.dtype.type(self._damping) * V
         weight = slice(0, layer.op.n_in)
-        result[:, weight] += A.dtype.type(self._l2) * V[:, weight]
+        result[:, weight] += A.dtype.type(self._ridges[layer.index]) * V[:, weight]
         return result
 
 
@@ -286,7 +286,7 @@ def kronecker_factors(
         for matrix in (A, G):
             np.add(matrix, matrix.T, out=matrix)
             matrix *= 0.5
-    return KFACFactors(factors, layers, kind, risk.l2, risk.n_parameters)
+    return KFACFactors(factors, layers, kind, risk)
 
 
 def _ends_elementwise(risk: EmpiricalRisk, layers: list[DenseLayer]) -> bool:

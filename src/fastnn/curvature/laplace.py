@@ -272,9 +272,8 @@ class Laplace:
         if not isinstance(structure, str) or structure not in STRUCTURES:
             raise ValueError(f"structure must be one of {', '.join(map(repr, STRUCTURES))}, got {structure!r}")
         self.net = net = in_double(net)
-        risk = EmpiricalRisk(
-            net, X, y, sample_weight=sample_weight, threads=threads, what=f"Laplace with structure={structure!r}"
-        )
+        what = f"Laplace with structure={structure!r}"
+        risk = EmpiricalRisk(net, X, y, penalised=False, sample_weight=sample_weight, threads=threads, what=what)
         if not net.loss_function.is_likelihood:
             raise ValueError(
                 f"Laplace needs a loss that is a log-likelihood, got {net.loss_name!r}; use 'squared_error'"

@@ -59,9 +59,8 @@ class CurvatureOperator(SymmetricOperator):
             result = self._linearization.product(V, self.kind)
         else:
             result = self._chunked_product(V)
-        if risk.l2 != 0.0:
-            for place in risk.penalised:
-                result[:, place] += self.dtype.type(risk.l2) * V[:, place]
+        for place, l2 in risk.ridges:
+            result[:, place] += self.dtype.type(l2) * V[:, place]
         return result
 
     def _chunked_product(self, V: np.ndarray) -> np.ndarray:

@@ -72,6 +72,8 @@ class DenseLayer:
 class EmpiricalRisk:
     """J(θ) = Σ w ℓ / Σ w + ½ l2 ‖W‖² of a network at its present parameters on checked data.
 
+    A layer's own l2 takes the place of `l2`. Its l1 has no second derivative where it has a first one.
+
     Parameters
     ----------
     net : Sequential
@@ -88,6 +90,8 @@ class EmpiricalRisk:
         Whether rows have to be independent of one another.
     targets : bool, default=True
         Whether there are targets and weights. Without, there is no loss, and linearizations need a cotangent.
+    penalised : bool, default=True
+        Whether penalties are part of it, the layers' own ones as well.
     **data
         Those of `DataOptions`.
 
@@ -108,8 +112,10 @@ class EmpiricalRisk:
         N, P, K.
     batch_coupled : bool
         Whether rows depend on one another by batch statistics, and so cannot be cut into chunks.
-    penalised : list of slice
-        Where weights are in theta.
+    l2 : float
+        As given.
+    ridges : list of (slice, float)
+        Where in theta the weights are whose l2 is above 0, with that.
     row_elements, tangent_elements : int
         Elements that a linearization keeps for a row, about; that a product takes for a row and a direction.
 
@@ -129,6 +135,7 @@ class EmpiricalRisk:
         second_order: bool = True,
         per_sample: bool = False,
         targets: bool = True,
+        penalised: bool = True,
         **data: Unpack[DataOptions],
     ) -> None:
         options = with_defaults(what, data)
@@ -170,10 +177,9 @@ class EmpiricalRisk:
         self.dtype, self.n_rows, self.n_parameters = net.dtype, len(self.X), net.n_parameters
         self.n_outputs = net.n_outputs
         self.total = float(self.n_rows) if self.weight is None else float(self.weight.sum(dtype=np.float64))
-        self.penalised = [
-            slice(start, stop)
-            for start, stop, is_weight, _ in parameter_ranges(self.ops, net.n_parameters)
-            if is_weight
+        ranges = parameter_ranges(self.ops, net.n_parameters) if penalised else []
+        self.ridges = [
+            (slice(part.begin, part.end), l2) for part in ranges if (l2 := part.penalties(0.0, self.l2)[1]) > 0.0
         ]
         self.row_elements = self.plan_inputs + 5 * sum(op.n_out for op in self.ops)
         self.tangent_elements = self.plan_inputs + 8 * sum(op.n_out for op in self.ops)
@@ -312,9 +318,12 @@ class EmpiricalRisk:
 
     def add_penalty(self, diagonal: np.ndarray) -> None:
         """Add l2 at the weights to a diagonal (P,), or to a view of one."""
-        if self.l2 != 0.0:
-            for place in self.penalised:
-                diagonal[place] += self.dtype.type(self.l2)
+        for place, l2 in self.ridges:
+            diagonal[place] += self.dtype.type(l2)
+
+    def ridge(self, op: OpSpec) -> float:
+        """The l2 of an operation's weight."""
+        return next((l2 for place, l2 in self.ridges if place.start == op.weight), 0.0)
 
     def unit_cotangent(self, rows: slice, k: int) -> np.ndarray:
         """The cotangent (n, K) that picks output k in every row."""

@@ -15,7 +15,7 @@ from .jacobians import output_jacobian
 from .linearization import Linearization
 from .per_sample import fill_gradients, per_sample_gradients
 from .risk import EmpiricalRisk, in_double
-from .whole import empirical_fisher, whole_matrix
+from .whole import fisher_matrix, whole_matrix
 
 __all__ = ["influence", "standard_errors"]
 
@@ -58,7 +58,7 @@ def standard_errors(
     sample_weight : array_like (N,), optional
         A weight of 2 counts a row twice.
     l2 : float, default=0.0
-        That of the objective that was minimised.
+        That of the objective that was minimised; a layer's own ``l2`` takes its place.
     robust : bool, default=False
     noise : {"per_output", "pooled"}, default="per_output"
         Of several squared errors that are not `robust`.
@@ -88,14 +88,15 @@ def standard_errors(
         raise ValueError(f"standard_errors: {exact.loss_name!r} is no log-likelihood; use robust=True")
     if noise not in ("per_output", "pooled"):
         raise ValueError(f"noise must be 'per_output' or 'pooled', got {noise!r}")
-    options: Options = {"sample_weight": sample_weight, "threads": threads, "max_bytes": max_bytes}
-    risk = EmpiricalRisk(exact, X, y, sample_weight=sample_weight, l2=l2, threads=threads, what="standard_errors")
+    data: Options = {"sample_weight": sample_weight, "threads": threads, "what": "standard_errors"}
+    risk = EmpiricalRisk(exact, X, y, l2=l2, **data)
     values, vectors = _determined(exact, risk, max_bytes)
     n = float(risk.n_rows if sample_weight is None else np.sum(sample_weight, dtype=np.float64))
     if robust:
-        middle = empirical_fisher(exact, X, y, **options)
+        scores = EmpiricalRisk(exact, X, y, second_order=False, per_sample=True, penalised=False, **data)
+        middle = fisher_matrix(scores, max_bytes)
     elif exact.loss_function.least_squares and noise == "per_output" and exact.n_outputs > 1:
-        risk = EmpiricalRisk(exact, X, y, sample_weight=sample_weight, threads=threads, what="standard_errors")
+        risk = EmpiricalRisk(exact, X, y, penalised=False, **data)
         risk.output_precision = _noise(exact, risk, n, sample_weight)
         middle = whole_matrix(risk, "ggn", max_bytes, "use noise='pooled'")
     else:
@@ -159,7 +160,7 @@ def _common_shifts(risk: EmpiricalRisk) -> np.ndarray:
         return np.zeros((risk.n_parameters, 0))
     op = risk.ops[-1]
     starts = [op.bias] if op.bias >= 0 else []
-    if risk.l2 == 0.0:
+    if risk.ridge(op) == 0.0:
         starts += [op.weight + k * op.n_out for k in range(op.n_in)]
     U = np.zeros((risk.n_parameters, len(starts)))
     for i, start in enumerate(starts):

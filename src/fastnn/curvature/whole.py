@@ -28,7 +28,7 @@ from .per_sample import fill_gradients
 from .recursion import activation_derivatives, preactivation_hessians
 from .risk import DenseLayer, EmpiricalRisk
 
-__all__ = ["empirical_fisher", "ggn", "hessian", "whole_matrix"]
+__all__ = ["empirical_fisher", "fisher_matrix", "ggn", "hessian", "whole_matrix"]
 
 
 @shared_arguments
@@ -145,6 +145,11 @@ def empirical_fisher(
     """
     what = "empirical_fisher"
     risk = EmpiricalRisk(net, X, y, what=what, second_order=False, per_sample=True, **data)
+    return fisher_matrix(risk, max_bytes)
+
+
+def fisher_matrix(risk: EmpiricalRisk, max_bytes: int | None) -> np.ndarray:
+    """What :func:`empirical_fisher` gives, of rows that do not depend on each other."""
     P, dtype = risk.n_parameters, risk.dtype
     risk.check_size((P, P), max_bytes, "use fnn.curvature.empirical_fisher_operator")
     H = np.zeros((P, P), dtype)

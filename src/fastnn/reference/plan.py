@@ -186,6 +186,7 @@ class Plan:
             int64 (N,) for cross_entropy, else (N, K) of the plan's dtype.
         sample_weight : ndarray (N,) of the plan's dtype, optional
         l1, l2 : float, default=0.0
+            Of operations without penalties of their own (:class:`~fastnn.plan.OpSpec`).
         threads : int or None, default=1
         gradient : bool, default=True
             Whether the gradient is wanted.
@@ -213,11 +214,11 @@ class Plan:
         loss += penalty(self._segments, theta, l1, l2)
         if grad is not None:
             for segment in self._segments:
-                weights = slice(segment.begin, segment.end)
-                if segment.penalised and l2 != 0.0:
-                    grad[weights] += l2 * theta[weights]
-                if segment.penalised and l1 != 0.0:
-                    grad[weights] += l1 * np.sign(theta[weights])
+                weights, (of_l1, of_l2) = slice(segment.begin, segment.end), segment.penalties(l1, l2)
+                if of_l2 != 0.0:
+                    grad[weights] += of_l2 * theta[weights]
+                if of_l1 != 0.0:
+                    grad[weights] += of_l1 * np.sign(theta[weights])
         return loss, grad
 
     def linearize(
@@ -332,7 +333,8 @@ class Plan:
         sample_weight : ndarray (N,) of the plan's dtype, optional
             A batch whose weights sum to 0 is skipped.
         l1, l2 : float, default=0.0
-            Penalties of the weights, not of the biases; so is the weight decay of AdamW.
+            Penalties of the weights, not of the biases, of operations without penalties of their own. The weight decay
+            of AdamW is of all weights, and of them alone.
         clip_norm : float, optional
             Longest norm of the whole gradient, the l2 penalty's included (of "kfac" the l1 penalty's, too).
         clip_value : float, optional
@@ -349,7 +351,7 @@ class Plan:
             that have none.
         l2_over_weight_sum : bool, default=False
             Take l2 / Σw of the batch (its number of rows without sample weights) instead of l2, as scikit-learn takes
-            its `alpha`.
+            its `alpha`. An operation's own l2 is taken as it is.
         epochs : int, default=1
             Where `order` is None.
         subset : ndarray (m,) of int64, optional
@@ -490,10 +492,11 @@ class Plan:
         """Of every weight and bias ‖gradient + l2 θ‖², ‖step‖² and ‖θ‖² before the step."""
         squares = []
         for op in self.ops:
-            for begin, size, ridge in ((op.weight, op.weight_size, op.facts.has_weight), (op.bias, op.n_out, False)):
+            ridge = 0.0 if not op.facts.has_weight else l2 if op.l2 is None else op.l2
+            for begin, size, of_l2 in ((op.weight, op.weight_size, ridge), (op.bias, op.n_out, 0.0)):
                 if begin >= 0:
                     at = slice(begin, begin + size)
-                    gradient = gradient_norm2(before[at], grad[at], l2=l2 if ridge else 0.0)
+                    gradient = gradient_norm2(before[at], grad[at], l2=of_l2)
                     step = gradient_norm2(before[at], theta[at], l2=-1.0)
                     squares.append((gradient, step, gradient_norm2(before[at], before[at])))
         return squares

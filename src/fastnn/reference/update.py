@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..lowering import Segment
-from ..plan import OpSpec, UpdateRule
+from ..plan import OpSpec, Segment, UpdateRule
 from . import optim
 from .kfac import kfac_direction
 from .optim import effective_gradient, gradient_norm2, nag_momentum, sgd_update
@@ -26,6 +25,7 @@ class Penalties(NamedTuple):
     Attributes
     ----------
     l1, l2 : float
+        Of weights without penalties of their own.
     clip_norm : float or None
         Longest norm of the whole gradient.
     clip_value : float or None
@@ -51,11 +51,11 @@ class _Span(NamedTuple):
 def penalty(segments: Sequence[Segment], theta: np.ndarray, l1: float, l2: float) -> float:
     """½ l2 ‖W‖² + l1 ‖W‖₁ in float64; a weight that two operations share counts once."""
     value = 0.0
-    if l1 != 0.0 or l2 != 0.0:
-        for segment in segments:
-            if segment.penalised:
-                W = theta[segment.begin : segment.end].astype(np.float64)
-                value += 0.5 * l2 * float(W @ W) + l1 * float(np.abs(W).sum())
+    for segment in segments:
+        of_l1, of_l2 = segment.penalties(l1, l2)
+        if of_l1 != 0.0 or of_l2 != 0.0:
+            W = theta[segment.begin : segment.end].astype(np.float64)
+            value += 0.5 * of_l2 * float(W @ W) + of_l1 * float(np.abs(W).sum())
     return value
 
 
@@ -63,16 +63,18 @@ def _spans(
     segments: Sequence[Segment], rule: UpdateRule, learning_rate: float, limits: Penalties, n_parameters: int
 ) -> list[_Span]:
     """Theta cut where penalties or learning rates change."""
-    terms = limits.l1, limits.l2, rule.weight_decay
-    if not any(terms) and all(segment.lr_multiplier == 1.0 for segment in segments):
+    terms = [segment.penalties(limits.l1, limits.l2) for segment in segments]
+    if not any(map(any, terms)) and not rule.weight_decay and all(part.lr_multiplier == 1.0 for part in segments):
         return [_Span(slice(0, n_parameters), 0.0, 0.0, 0.0, learning_rate)]
     return [
         _Span(
             slice(segment.begin, segment.end),
-            *(terms if segment.penalised else (0.0, 0.0, 0.0)),
+            l1,
+            l2,
+            rule.weight_decay if segment.penalised else 0.0,
             learning_rate * segment.lr_multiplier,
         )
-        for segment in segments
+        for segment, (l1, l2) in zip(segments, terms, strict=True)
     ]
 
 

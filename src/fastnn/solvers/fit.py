@@ -119,6 +119,8 @@ def _refuse(name: str, net: Network, X: Any, y: ArrayLike, options: FitOptions) 
     for index, op in enumerate(net.ops):
         if op.kind == "dropout" and op.dropout_rate > 0.0:
             raise ValueError(f"{name} needs a deterministic objective, got a Dropout at position {index} of the layers")
+        if op.l1:
+            raise ValueError(f"l1: {name} needs a differentiable objective, got l1={op.l1:g} of layer {index}; use l2")
         if op.lr_multiplier != 1.0:
             raise ValueError(
                 f"{name} has no learning rate, got learning_rate_multiplier={op.lr_multiplier:g} of layer {index}"

@@ -33,7 +33,7 @@ class Factors:
     net : Network
     optimizer : KFAC
     l2 : float
-        Joins the damping: it is part of the curvature.
+        Joins the damping, as a layer's own l2 does in its place: it is part of the curvature.
     threads : int
 
     Raises
@@ -51,7 +51,7 @@ class Factors:
             raise ValueError(
                 f"optimizer: K-FAC needs a loss with curvature, {net.loss_function.name} has none; use huber"
             )
-        self._net, self._optimizer, self._damping, self._threads = net, optimizer, optimizer.damping + l2, threads
+        self._net, self._optimizer, self._l2, self._threads = net, optimizer, l2, threads
         self._places: list[tuple[int, int, int] | None] = []  # of every op: offset, order of A, order of G
         at = 1  # the first element counts the estimates
         for op in net.ops:
@@ -123,16 +123,16 @@ class Factors:
                 delta = np.divide(delta, root[:, None], out=np.zeros_like(delta), where=root[:, None] > 0)
             _move(A, _inputs(lin.inputs(index), op, w), keep, total, symmetrize)
             _move(G, delta, keep, total, symmetrize)
-            pair = self._invert(A, G)
+            pair = self._invert(A, G, self._l2 if op.l2 is None else op.l2)
             if pair is None:
                 return None
             inverses.append(pair)
         return inverses
 
-    def _invert(self, A: np.ndarray, G: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    def _invert(self, A: np.ndarray, G: np.ndarray, l2: float) -> tuple[np.ndarray, np.ndarray] | None:
         if not (math.isfinite(float(np.trace(A))) and math.isfinite(float(np.trace(G)))):
             return None
-        a, g = split_damping(A, G, self._damping)
+        a, g = split_damping(A, G, self._optimizer.damping + l2)
         symmetrize = self._net.kernels.symmetrize
         left, right = damped_inverse(A, a, symmetrize), damped_inverse(G, g, symmetrize)
         return None if left is None or right is None else (left, right)

@@ -207,6 +207,12 @@ class Trainer:
             name = type(options.optimizer).__name__
             raise TypeError(f"optimizer: {name} is a full-batch solver; use it with net.fit")
         assert isinstance(options.optimizer, Optimizer)
+        for index, op in enumerate(net.ops):
+            if op.l1 and options.clip_value is not None and options.clip_value < op.l1:
+                raise ValueError(
+                    f"clip_value: expected at least l1={op.l1!r} of layer {index}, got {options.clip_value!r}: smaller "
+                    "gradients move no weight away from 0"
+                )
         self.net, self.optimizer = net, options.optimizer
         self._augment = tuple(item.spec(net.input_size, net.input_scale) for item in options.augment)
         given = self.optimizer.learning_rate
