@@ -139,11 +139,11 @@ def main(argv: Sequence[str] | None = None) -> dict[int, Comparison]:
     )
     parser.add_argument("--iterations", type=int, default=100, help="of the full-batch solvers (default: 100)")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
-    parser.add_argument("--quick", action="store_true", help="1200 rows, 8 iterations")
+    parser.add_argument("--quick", action="store_true", help="600 rows, 8 iterations")
     parser.add_argument("--output", type=Path, default=Path("figures"), help="folder of the files (default: figures)")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rows, options.iterations = 1200, 8
+        options.rows, options.iterations = 600, 8
     if options.rows < 1 or options.iterations < 1:
         parser.error("--rows and --iterations must be at least 1")
     options.output.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 Logistic and softmax regression, a deep network, L2, dropout, mini-batches, momentum, RMSProp, Adam, three decays of the
 learning rate, batch normalisation, early stopping, and a random search of hyper-parameters; and its numerical check of
-reverse differentials. Splits and label codes are scikit-learn's, log-scale distributions SciPy's.
+reverse differentials. Splits and label codes are scikit-learn's, the search is fnn.sweep's.
 
     python examples/document_003.py --seeds 5 --output figures
 """
@@ -13,18 +13,18 @@ import argparse
 import csv
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import logsumexp, softmax
-from scipy.stats import loguniform
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder
 
 import fastnn as fnn
+from fastnn.comparison import Comparison, ComparisonRun
 
 COLUMNS = ("train loss", "dev loss", "test loss", "train acc", "dev acc", "test acc", "ms")
 
@@ -32,12 +32,15 @@ COLUMNS = ("train loss", "dev loss", "test loss", "train acc", "dev acc", "test 
 # -- data -------------------------------------------------------------------------------------------------------------
 
 
+Part = tuple[np.ndarray, np.ndarray]
+
+
 class Data(NamedTuple):
     """Rows to train on, to choose hyper-parameters by, and to judge by: each a pair (X, y)."""
 
-    train: tuple[np.ndarray, np.ndarray]
-    dev: tuple[np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray]
+    train: Part
+    dev: Part
+    test: Part
 
 
 def split(X: np.ndarray, y: np.ndarray, seed: int) -> Data:
@@ -142,54 +145,53 @@ def systems() -> list[System]:
     ]
 
 
-def train(system: System, data: Data, epochs: int, seed: int) -> tuple[fnn.Sequential, fnn.History, float]:
-    """Train a system on standardised features: the network, its history, and the milliseconds that training took."""
-    X, y = data.train
-    net = fnn.Sequential(
-        [fnn.Standardize(), *system.layers()],
-        input_size=X.shape[1],
-        loss="binary_cross_entropy" if system.data == "iris, 1 class" else "cross_entropy",
-        seed=seed,
-    )
-    options = dict(system.options)
+def method(system: System, n_features: int, epochs: int) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A system as `fnn.compare` takes it: what makes the network, on standardised features, and what `fit` is given."""
+    loss = "binary_cross_entropy" if system.data == "iris, 1 class" else "cross_entropy"
+
+    def network(seed: int) -> fnn.Sequential:
+        return fnn.Sequential([fnn.Standardize(), *system.layers()], input_size=n_features, loss=loss, seed=seed)
+
+    options = {**system.options, "optimizer": system.optimizer, "batch_size": system.batch_size}
+    options["epochs"] = max(1, round(epochs * system.epochs))
     if system.patience is not None:
-        options |= {"validation_data": data.dev, "callbacks": [fnn.EarlyStopping(patience=system.patience)]}
-    count = max(1, round(epochs * system.epochs))
-    start = time.perf_counter()
-    history = net.fit(
-        X, y, optimizer=system.optimizer, epochs=count, batch_size=system.batch_size, threads=1, **options
-    )
-    return net, history, 1000 * (time.perf_counter() - start)
+        options["callbacks"] = [fnn.EarlyStopping(patience=system.patience)]
+    return network, options
 
 
-def score(net: fnn.Sequential, data: Data) -> list[float]:
-    """Losses, without penalties, and accuracies on the three parts."""
-    scores = [net.evaluate(*part) for part in data]
-    return [s["loss"] for s in scores] + [s["accuracy"] for s in scores]
+def train(rows: Sequence[System], splits: Sequence[Data], epochs: int) -> Comparison:
+    """Train all systems of one data set on each split, from as many starts."""
+    runs: list[ComparisonRun] = []
+    for seed, data in enumerate(splits):
+        tried = {system.name: method(system, data.train[0].shape[1], epochs) for system in rows}
+        runs += fnn.compare(tried, *data.train, validation_data=data.dev, seeds=[seed], threads=1).runs
+    return Comparison(tuple(runs))
+
+
+def score(run: ComparisonRun, data: Data) -> list[float]:
+    """Losses, without penalties, and accuracies on the three parts, and the milliseconds of training."""
+    scores = [run.net.evaluate(*part) for part in data]
+    return [s["loss"] for s in scores] + [s["accuracy"] for s in scores] + [1000 * run.seconds]
 
 
 # -- random search ----------------------------------------------------------------------------------------------------
 
 
-def search(data: Data, trials: int, epochs: int, seed: int) -> System:
-    """Adam's learning rate, 1 − β₁ and l2 drawn on logarithmic scales; the trial with the least dev loss is kept."""
-    rng = np.random.default_rng(seed)
-    best, least = None, np.inf
-    for _ in range(trials):
-        rate = loguniform(1e-4, 1e-1).rvs(random_state=rng)
-        decay = loguniform(1e-3, 1).rvs(random_state=rng)
-        l2 = loguniform(1e-6, 1e-1).rvs(random_state=rng)
-        optimizer = fnn.Adam(float(rate), beta1=float(1 - decay))
-        system = System("… random search", "digits", deep, optimizer, options={"l2": float(l2)})
-        try:
-            loss = train(system, data, epochs, seed)[0].evaluate(*data.dev)["loss"]
-        except fnn.DivergenceError:
-            continue
-        if loss < least:
-            best, least = system, loss
-    if best is None:
-        raise RuntimeError(f"all {trials} trials diverged")
-    return best
+def search(data: Data, trials: int, epochs: int, seed: int) -> tuple[System, fnn.SweepResult]:
+    """Adam's learning rate, β₁ and l2 drawn on logarithmic scales; the trial with the least dev loss is kept."""
+    space = {
+        "learning_rate": fnn.LogUniform(1e-4, 1e-1),
+        "beta1": fnn.LogUniform(0.001, 0.999, complement=True),
+        "l2": fnn.LogUniform(1e-6, 1e-1),
+    }
+    pattern = System("… random search", "digits", deep, fnn.Adam())
+    network, options = method(pattern, data.train[0].shape[1], epochs)
+    result = fnn.sweep(
+        network, space, *data.train, n=trials, validation_data=data.dev, metric="loss", seed=seed, **options
+    )
+    best = result.best_parameters
+    adam = fnn.Adam(best["learning_rate"], beta1=best["beta1"])
+    return replace(pattern, optimizer=adam, options={"l2": best["l2"]}), result
 
 
 # -- numerical checks -------------------------------------------------------------------------------------------------
@@ -283,17 +285,21 @@ def show(table: dict[tuple[str, str], np.ndarray]) -> None:
         print(f"{name:24}{data:14}{losses}{accuracies}{row[6]:11.1f}")
 
 
-def draw(histories: dict[str, list[float]], path: Path) -> None:
-    """Training loss over the epochs of all networks on digits."""
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    axis: Any = figure.subplots()
-    for k, (name, losses) in enumerate(histories.items()):
-        style = ("-", "--", ":")[k // 10 % 3]
-        axis.plot(np.arange(1, len(losses) + 1), losses, style, color=f"C{k % 10}", label=name.removeprefix("… "))
-    axis.set(yscale="log", xlabel="epoch", ylabel="training loss, penalties included", title="Digits, first start")
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
-    figure.savefig(path, dpi=120)
+def draw(found: Comparison, path: Path) -> None:
+    """Training loss over the epochs of all networks on digits: medians and ranges over the splits."""
+    figure = Figure(figsize=(13, 5.5), layout="constrained")
+    axes: Any = figure.subplots(1, 2, sharey=True)
+    names = found.methods
+    half = len(names) // 2
+    for axis, part in zip(axes, (names[:half], names[half:]), strict=True):
+        losses = {
+            name.removeprefix("… "): [{"loss": run["loss"], "epoch": run["epoch"]} for run in found.histories[name]]
+            for name in part
+        }
+        fnn.plot_histories(losses, ax=axis, log=True)
+        axis.set_ylabel("training loss, penalties included")
+        axis.legend(fontsize="small", loc="lower left")
+    figure.savefig(path, dpi=110)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str], np.ndarray]:
@@ -323,21 +329,19 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str], np.ndarray]
     sets = {name: load(name) for name in ("iris, 1 class", "iris", "digits")}
     splits = {name: [split(X, y, seed) for seed in range(options.seeds)] for name, (X, y, _) in sets.items()}
     rows = systems()
-    rows.append(search(splits["digits"][0], options.trials, options.epochs, seed=0))
+    chosen, searched = search(splits["digits"][0], options.trials, options.epochs, seed=0)
+    rows.append(chosen)
+    found = {
+        name: train([system for system in rows if system.data == name], splits[name], options.epochs) for name in sets
+    }
     table: dict[tuple[str, str], np.ndarray] = {}
-    histories: dict[str, list[float]] = {}
     for system in rows:
-        results = []
-        for seed, data in enumerate(splits[system.data]):
-            net, history, duration = train(system, data, options.epochs, seed)
-            results.append([*score(net, data), duration])
-            if seed == 0 and system.data == "digits":
-                histories[system.name] = history["loss"]
+        runs = [run for run in found[system.data].runs if run.method == system.name]
+        results = [score(run, data) for run, data in zip(runs, splits[system.data], strict=True)]
         table[system.name, system.data] = np.median(results, axis=0)
     print(f"\nmedians over {options.seeds} splits and starts, {options.epochs} epochs, float32, one thread")
     show(table)
 
-    chosen = rows[-1]
     adam: Any = chosen.optimizer
     print(
         f"\nrandom search, the best of {options.trials} by the first split's dev loss: learning rate "
@@ -345,8 +349,7 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str], np.ndarray]
     )
     encoder = sets["iris"][2]
     data = splits["iris"][0]
-    softmax_regression = next(system for system in rows if system.data == "iris")
-    net, _, _ = train(softmax_regression, data, options.epochs, 0)
+    net = found["iris"].runs[0].net
     decoded = encoder.inverse_transform(net.predict(data.test[0][:4]))
     print("labels decoded, of four test flowers:", ", ".join(str(name) for name in decoded))
 
@@ -354,8 +357,11 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str], np.ndarray]
         writer = csv.writer(file)
         writer.writerow(["system", "data", *COLUMNS])
         writer.writerows([*key, *(f"{value:.6g}" for value in row)] for key, row in table.items())
-    draw(histories, options.output / "document_003.png")
-    print(f"all of it took {time.perf_counter() - start:.1f} s; saved document_003.csv and .png in {options.output}")
+    draw(found["digits"], options.output / "document_003.png")
+    searched.plot(options.output / "document_003_search.png", title=f"random search: {options.trials} settings")
+    print(
+        f"all of it took {time.perf_counter() - start:.1f} s; saved document_003.csv and two .png in {options.output}"
+    )
     return table
 
 

@@ -92,7 +92,11 @@ def test_document_003(example, tmp_path, capsys):
     document = example("document_003")
     table = document.main(["--seeds", "1", "--epochs", "3", "--trials", "2"])
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["document_003.csv", "document_003.png"]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "document_003.csv",
+        "document_003.png",
+        "document_003_search.png",
+    ]
     assert (tmp_path / "figures" / "document_003.png").read_bytes().startswith(PNG)
     lines = (tmp_path / "figures" / "document_003.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(table) + 1 == 19
@@ -100,6 +104,7 @@ def test_document_003(example, tmp_path, capsys):
     losses = {name: row[0] for (name, data), row in table.items() if data == "digits"}
     assert losses["… momentum"] < losses["deep, mini-batches"] < losses["deep, whole batch"]
     out = capsys.readouterr().out
+    assert "the best of 2 by the first split's dev loss" in out
     assert out.count("passed") == 7
     assert out.count("failed, as it should") == 2
     assert "labels decoded" in out
@@ -264,7 +269,7 @@ def test_document_002_networks(example, mnist_dir, tmp_path, capsys):
     assert len(rows) == 3 * 14
     assert [row[2] for row in rows if row[1] == "L-BFGS, 2 hidden: dev accuracy"] == ["0.7845"]
     out = capsys.readouterr().out
-    for text in ("1,000 rows to train, 200 dev rows (split)", "0.8336", "0.7845", "24.3"):
+    for text in ("500 rows to train, 100 dev rows (split)", "0.8336", "0.7845", "24.3"):
         assert text in out
 
 
@@ -340,15 +345,26 @@ def test_document_002_depth_says_why_descent_stalls(example, tmp_path, monkeypat
 
 
 def test_document_004(example, mnist_dir, tmp_path, capsys):
-    found = example("document_004").main(["--quick"])
+    document = example("document_004")
+    found = document.main(["--quick", "--data", "mnist"])
     assert (tmp_path / "figures" / "document_004.png").read_bytes().startswith(PNG)
-    steps = found.pop("least squares")
+    steps = found["least squares"]
     assert (steps[:, 0] == 1).all()
     assert (steps[:, 2] < 1e-8 * (1 + steps[:, 1])).all()
-    minima = [found[name][0] for name in ("L-BFGS", "Newton-CG", "Gauss-Newton CG")]
+    runs = {run.method: run for run in found["softmax"].runs}
+    minima = [runs[name].history["loss"][-1] for name in ("L-BFGS", "Newton-CG", "Gauss-Newton CG")]
     np.testing.assert_allclose(minima, min(minima), rtol=1e-4)
-    assert all(objective >= min(minima) * (1 - 1e-6) for objective, *_ in found.values())
-    assert "84.26" in capsys.readouterr().out
+    assert all(run.history["loss"][-1] >= min(minima) * (1 - 1e-6) for run in runs.values())
+    # The document's rate on raw pixels: the same steps as of pixels to 1, but for the biases.
+    raw, scaled = (runs[name].net for name in ("SGD, pixels to 255", "SGD, pixels to 1"))
+    W, V = 255 * raw.theta[:-10], scaled.theta[:-10]
+    assert np.linalg.norm(W - V) < 0.05 * np.linalg.norm(V)
+    out = capsys.readouterr().out
+    assert "84.26" in out
+    assert "of the rate 0.0325" in out
+    assert document.beside(found) == []
+    rows = document.beside({**found, "data": "fashion"})
+    assert [row[2] for row in rows] == ["0.4558", "84.26", "84.26"]
 
 
 def test_document_mistakes(example, tmp_path, capsys):
