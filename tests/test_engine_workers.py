@@ -125,9 +125,10 @@ def test_workers_come_back_after_a_fork() -> None:
     assert queue.get() == expected
 
 
-def test_one_thread_is_one_thread_of_lapack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of Newton and K-FAC, at sizes at which SciPy would use all that it has."""
-    monkeypatch.setattr("fastnn.solvers.base.SMALL", 0)
+@pytest.mark.parametrize("limit", [0, 30, 600])
+def test_one_thread_is_one_thread_of_lapack(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Of Newton and K-FAC, at sizes at which SciPy would use all that it has, and whatever `threads` for small ones."""
+    monkeypatch.setattr(threads, "SMALL_MATRIX", limit)
     seen: list[int] = []
 
     def look(*_: object) -> None:
@@ -137,7 +138,7 @@ def test_one_thread_is_one_thread_of_lapack(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("fastnn.training.kfac.damped_inverse", lambda *a: look() or spied(*a))
     X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
-        for count, expected in ((1, {1}), (2, {2})):
+        for count, expected in ((1, {1}), (2, {0: {2}, 30: {1, 2}, 600: {1}}[limit])):
             net = fnn.Sequential([fnn.Dense(5, "tanh"), fnn.Dense(3)], input_size=4, loss="cross_entropy", seed=0)
             objective = fnn.Objective(net, X, y, threads=count)
             fnn.Newton(max_iter=2).minimize(objective, net.theta, callback=look)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
+
+#: Order up to which matrices are factorized by one thread: more of them cost more than they save, above all where
+#: other programs use the processors, as threads of BLAS wait for each other by spinning.
+SMALL_MATRIX = 600
 
 _lock = threading.Lock()
 _holders = 0
@@ -63,6 +67,12 @@ def blas_held_to_one_thread() -> Iterator[None]:
                 for library, limit in _saved:
                     _limit(library, limit)
                 _saved = []
+
+
+def blas_for_matrices(order: int, threads: int | None) -> AbstractContextManager[None]:
+    """BLAS and LAPACK as a call with so many `threads` has them for matrices of up to this order: held to one thread,
+    as :func:`blas_held_to_one_thread` does it, or as they are."""
+    return blas_held_to_one_thread() if threads == 1 or order <= SMALL_MATRIX else nullcontext()
 
 
 _calls = threading.local()

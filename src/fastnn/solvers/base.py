@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from .._core.threads import blas_held_to_one_thread
+from .._core.threads import blas_for_matrices
 from ..checks import check_integer, check_number
 from ..objective import Evaluations, Objective, SmoothFunction
 from ..optimizers import Solver
@@ -20,7 +19,6 @@ from .line_search import Point, search
 __all__ = ["FullBatchSolver", "HessianSolver", "Iteration", "Run", "SolverResult", "of_network"]
 
 PATIENCE = 10  # iterations that move, but improve neither value nor gradient beyond the noise
-SMALL = 600  # parameters up to which matrices are factorized by one thread
 
 MESSAGES = {
     "converged": "the gradient's norm is at most tol",
@@ -316,9 +314,9 @@ class FullBatchSolver(Solver):
         run = Run(objective, theta, self.max_iter, self.tol, self.ftol, callback, dtype)
         before = Evaluations(**vars(objective.evaluations))
         try:
-            small = self.vectors or objective.n_parameters <= SMALL
-            held = blas_held_to_one_thread() if small or _has_one_thread(objective) else nullcontext()
-            with held, np.errstate(over="ignore", invalid="ignore"):
+            order = 1 if self.vectors else objective.n_parameters
+            threads = objective.risk.threads if isinstance(objective, Objective) else None
+            with blas_for_matrices(order, threads), np.errstate(over="ignore", invalid="ignore"):
                 self._solve(run)
         except Finished as finished:
             status, message = finished.status, finished.message
@@ -343,10 +341,6 @@ class FullBatchSolver(Solver):
     def _solve(self, run: Run) -> NoReturn:
         """Begin the run and go on until it finishes."""
         raise NotImplementedError
-
-
-def _has_one_thread(objective: SmoothFunction) -> bool:
-    return isinstance(objective, Objective) and objective.risk.threads == 1
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TypeAlias
 
 import numpy as np
 
-from .._core.threads import blas_held_to_one_thread
+from .._core.threads import blas_for_matrices
 from .._typing import Options, Rows
 from ..linalg.kronecker import damped_inverse, split_damping
 from ..network import Network
@@ -53,11 +52,14 @@ class Factors:
             )
         self._net, self._optimizer, self._l2, self._threads = net, optimizer, l2, threads
         self._places: list[tuple[int, int, int] | None] = []  # of every op: offset, order of A, order of G
+        self._order = 1  # of the largest
         at = 1  # the first element counts the estimates
         for op in net.ops:
             m = op.n_in + (op.bias >= 0)
             self._places.append((at, m, op.n_out) if op.kind == "dense" else None)
-            at += m * m + op.n_out**2 if op.kind == "dense" else 0
+            if op.kind == "dense":
+                at += m * m + op.n_out**2
+                self._order = max(self._order, m, op.n_out)
         self.size = at
 
     def start(self) -> np.ndarray:
@@ -86,7 +88,7 @@ class Factors:
         with ρ smaller while there are few estimates.
         """
         # With one thread LAPACK has no more either: its bits then do not depend on the threads of BLAS.
-        with blas_held_to_one_thread() if self._threads == 1 else nullcontext():
+        with blas_for_matrices(self._order, self._threads):
             return self._update(factors, X, y, w, generator)
 
     def _update(
