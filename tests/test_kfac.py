@@ -39,7 +39,8 @@ LAYERS = {
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("clip", [1e9, 1e-3])
-def test_compiled_step_equals_the_reference(layers, dtype, threads, clip, many_workers):
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+def test_compiled_step_equals_the_reference(layers, dtype, threads, clip, l1, many_workers):
     rule = UpdateRule("kfac", 0.1, momentum=0.9, kl_clip=clip)
     results = []
     for backend in ("compiled", "reference"):
@@ -55,7 +56,9 @@ def test_compiled_step_equals_the_reference(layers, dtype, threads, clip, many_w
             16,
             rule,
             0,
+            l1=l1,
             l2=0.01,
+            clip_norm=0.9 if l1 else None,
             threads=threads,
             buffers=net.state,
             preconditioner=inverses,
@@ -83,6 +86,26 @@ def test_deterministic_bits(threads, many_workers):
 
 
 @pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_l1_stops_weights_at_zero_and_lets_them_leave_downhill(backend):
+    """One step, without factors but 1, by the formula of docs/theory.md (8.20)."""
+    net = fnn.Sequential([fnn.Dense(1)], input_size=6, loss="squared_error", dtype="float64", seed=0, backend=backend)
+    W, b, l1, rate = np.array([0.1, -0.1, 0.1, 0.0, 0.0, 0.0]), 0.5, 0.2, 1.0
+    gradient = np.array([0.05, 0.3, -0.3, 0.1, 0.4, -0.5])  # of one row x with residual r: r x
+    residual = 0.5
+    x = gradient / residual
+    theta, velocity = np.append(W, b), np.full((1, 7), 1e-3)
+    y = np.array([[x @ W + b - residual]])
+    rule = UpdateRule("kfac", rate, momentum=0.5, kl_clip=1e9)
+    pair = (np.eye(7), np.eye(1))
+    result = net.plan.train(theta, velocity, x[None], y, None, 1, rule, 0, l1=l1, preconditioner=[pair])
+    assert result.status == "ok"
+    step = np.array([5e-4 - 0.25, 5e-4 - 0.1, 5e-4 + 0.1, 5e-4, 5e-4 - 0.2, 5e-4 + 0.3, 5e-4 - 0.5])
+    # 0: passes through 0; 3: the gradient is less than l1
+    expected = np.array([0.0, W[1] + step[1], W[2] + step[2], 0.0, step[4], step[5], b + step[6]])
+    np.testing.assert_allclose(theta, expected, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(velocity[0], np.where([1, 0, 0, 1, 0, 0, 0], 0.0, step), rtol=1e-12, atol=1e-15)
+
+
 def test_missing_factors_are_refused(backend):
     net, X, y, inverses = problem(LAYERS["dense"], "float32", backend)
     slots = np.zeros((1, net.n_parameters), np.float32)

@@ -142,6 +142,8 @@ OPTIMIZERS = [
     fnn.RMSProp(fnn.schedules.ExponentialDecay(0.01, 0.998), momentum=0.5),
     fnn.Adam(fnn.schedules.ExponentialDecay(0.05, 0.995)),
     fnn.AdamW(fnn.schedules.ExponentialDecay(0.05, 0.995), weight_decay=0.0),
+    fnn.KFAC(0.1, kl_clip=1.0),
+    fnn.KFAC(0.3, momentum=0.0, kl_clip=10.0, kind="empirical"),
 ]
 
 
@@ -153,14 +155,15 @@ def test_training_finds_the_lasso(optimizer, clip_norm) -> None:
     lasso = linear_model.Lasso(alpha=0.1, tol=1e-14, max_iter=100_000).fit(X, y)
     assert 3 <= np.count_nonzero(lasso.coef_) <= 6
     net = fnn.Sequential([fnn.Dense(1)], input_size=X.shape[1], loss="squared_error", dtype="float64", seed=0)
-    net.fit(X, y, optimizer=optimizer, l1=0.1, epochs=4000, batch_size=None, clip_norm=clip_norm)
+    epochs = 600 if isinstance(optimizer, fnn.KFAC) else 4000
+    net.fit(X, y, optimizer=optimizer, l1=0.1, epochs=epochs, batch_size=None, clip_norm=clip_norm)
     weights = net.parameters["0.weight"].ravel()
     np.testing.assert_array_equal(weights == 0.0, lasso.coef_ == 0.0)
     np.testing.assert_allclose(weights, lasso.coef_, atol=1e-5)
     np.testing.assert_allclose(net.parameters["0.bias"], lasso.intercept_, atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", [fnn.NAG(1.0), fnn.Adam(0.02)], ids=str)
+@pytest.mark.parametrize("optimizer", [fnn.NAG(1.0), fnn.Adam(0.02), fnn.KFAC(0.1)], ids=str)
 def test_training_finds_the_sparse_logistic_regression(optimizer) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     penalty = linear_model.LogisticRegression().penalty  # "l2" in scikit-learn 1.7
@@ -172,14 +175,16 @@ def test_training_finds_the_sparse_logistic_regression(optimizer) -> None:
         C=1 / (300 * 0.05), **lasso, solver="saga", tol=1e-12, max_iter=100_000, random_state=0
     ).fit(X, y)
     net = fnn.Sequential([fnn.Dense(1)], input_size=10, loss="binary_cross_entropy", dtype="float64", seed=0)
-    net.fit(X, y, optimizer=optimizer, l1=0.05, epochs=5000, batch_size=None)
+    net.fit(X, y, optimizer=optimizer, l1=0.05, epochs=600 if optimizer == fnn.KFAC(0.1) else 5000, batch_size=None)
     weights = net.parameters["0.weight"].ravel()
     assert np.count_nonzero(weights) == 2
     np.testing.assert_array_equal(weights == 0.0, model.coef_[0] == 0.0)
     np.testing.assert_allclose(weights, model.coef_[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", [fnn.SGD(0.05, momentum=0.9, nesterov=True), fnn.Adam(0.01)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer", [fnn.SGD(0.05, momentum=0.9, nesterov=True), fnn.Adam(0.01), fnn.KFAC(0.02)], ids=str
+)
 def test_mini_batches_leave_zeros_and_resume_bit_for_bit(optimizer, backend, dtype, tmp_path) -> None:
     X, y = sparse_regression()
 

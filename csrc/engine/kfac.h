@@ -3,9 +3,26 @@
  *     u = A⁻¹ ∇ G⁻¹,   v ← μ v − η min(1, √(κ / (η² Σ u·∇))) u,   θ ← θ + v
  * where A⁻¹ and G⁻¹ are given, and Σ runs over all parameters. Parameters without factors use u = ∇.
  *
+ * With l1 the step is that of an orthant-wise method (Andrew & Gao 2007): ∇ has the derivative of l1 |θ| where θ is not
+ * 0, and where it is, what is left of ∇ if the subgradient takes as much as it can, up to l1. A weight that would pass
+ * through 0, or leave it in a direction in which it does not descend, becomes 0, and its velocity, too.
+ *
  * Rows of the matrices are split into as many parts as the batch has shards; so the sums have the same order for any
  * number of workers.
  */
+
+/* Sets to 0 what has left the side of 0 on which it was, or from 0 that of −∇. A NaN stays. */
+static void FN(stay_in_orthant)(ptrdiff_t n, const REAL *before, const REAL *g, REAL *theta, REAL *velocity)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL side = before[i] != 0 ? before[i] : -g[i];
+        if ((theta[i] >= 0 && !(theta[i] > 0 && side > 0)) || (theta[i] < 0 && !(side < 0))) {
+            theta[i] = 0;
+            if (velocity)
+                velocity[i] = 0;
+        }
+    }
+}
 
 /* An op's matrix, and the rows of it that belong to a part. */
 typedef struct {
@@ -75,14 +92,24 @@ static void FN(kfac_update)(const fnn_job *job, int part, const fnn_step *step, 
         const FN(kfac_part) p = FN(kfac_part_of)(job, op, part);
         if (p.n == 0)
             continue;
+        ptrdiff_t weights = 0; /* not the bias */
+        fnn_terms own = {0};
         if (op->kind == FNN_DENSE) {
-            const ptrdiff_t weights = (p.end < op->n_in ? p.end : op->n_in) - p.begin; /* not the bias */
-            const fnn_terms own = FN(terms_of)(step, &op->penalties);
-            report->penalty += FN(penalty)(job, own.l1, own.l2, p.at, weights > 0 ? weights * p.cols : 0);
+            const ptrdiff_t rows = (p.end < op->n_in ? p.end : op->n_in) - p.begin;
+            weights = rows > 0 ? rows * p.cols : 0;
+            own = FN(terms_of)(step, &op->penalties);
+            report->penalty += FN(penalty)(job, own.l1, own.l2, p.at, weights);
         }
-        if (op->lr_multiplier != 0)
-            FN(apply_rule)(job, &terms, &step->numbers, op->lr_multiplier * step->rate, 0, p.at, p.n,
-                           FN(preconditioned)(job, 2) + p.at);
+        if (op->lr_multiplier == 0)
+            continue;
+        const int moment = job->train.rule->moments[0];
+        const ptrdiff_t kept = own.l1 != 0 ? weights : 0;
+        REAL *before = FN(preconditioned)(job, 1) + p.at; /* nobody reads ∇ G⁻¹ any more */
+        memcpy(before, FN(theta_at)(job, p.at), (size_t)kept * sizeof(REAL));
+        FN(apply_rule)(job, &terms, &step->numbers, op->lr_multiplier * step->rate, 0, p.at, p.n,
+                       FN(preconditioned)(job, 2) + p.at);
+        FN(stay_in_orthant)(kept, before, FN(preconditioned)(job, 0) + p.at, FN(theta_at)(job, p.at),
+                            moment < 0 ? NULL : (REAL *)job->train.moments + moment * job->plan->n_parameters + p.at);
     }
 }
 

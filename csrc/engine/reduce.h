@@ -55,6 +55,14 @@ static int FN(range_of)(const fnn_job *job, int part, ptrdiff_t *begin, ptrdiff_
     return *begin < *end;
 }
 
+/* Takes from n elements of the gradient, where θ = 0, the subgradient of limit · |θ| that leaves least of it. */
+static void FN(steepest)(ptrdiff_t n, REAL limit, const REAL *theta, REAL *g)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (theta[i] == 0)
+            g[i] -= g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
+}
+
 /* What is done with a range's gradient: add to its norm, update θ, or write it out with its penalties. */
 enum FN(action) { FN(NORM), FN(UPDATE), FN(FINISH) };
 
@@ -100,6 +108,8 @@ static void FN(use_block)(const FN(sweep) * s, const fnn_segment *segment, ptrdi
         REAL *out = (job->train.inverses ? FN(preconditioned)(job, 0) : (REAL *)job->results.gradient) + at;
         memcpy(out, g, (size_t)n * sizeof(REAL));
         KERNELS(job)->gradient_finish(n, &terms, theta, out);
+        if (job->train.inverses && terms.l1 != 0)
+            FN(steepest)(n, (REAL)(terms.l1 * terms.factor), theta, out);
     }
 }
 

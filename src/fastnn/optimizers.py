@@ -8,8 +8,9 @@ number or a schedule of :mod:`fastnn.schedules`; every moment starts at zero; t 
 towards 0 by h l1, and no further, where h is what the rule multiplied its gradient by: η for `SGD` and `NAG`,
 η / (√s + ε) or η / (√v̂ + ε) for the rules that divide by a root, so in the diagonal metric of their steps; the clipping
 of the norm scales h too. Useless weights become 0 and stay there, and full-batch training tends to the minimum of the
-whole objective. Momentum counts this as part of the step (docs/theory.md, eq. 8.17 to 8.19). `KFAC` alone, whose metric
-is not diagonal, adds the subgradient l1 sign W to the gradient, which leaves small weights instead of zeros.
+whole objective. Momentum counts this as part of the step (docs/theory.md, eq. 8.17 to 8.19). `KFAC`, whose metric is
+not diagonal, has a step of its own to the same end: a weight that would pass through 0 becomes 0, and leaves it only
+downhill (eq. 8.20).
 
 Squares of gradients have a range: above 1.8e19 in float32 (1.3e154 in float64) they are infinite, and the training
 diverges; below 1.1e-19 (1.5e-154) they are 0. An ε below the latter number, 0 for instance, counts as that number, so
@@ -361,7 +362,8 @@ class KFAC(Optimizer):
         v ← μ v − η min(1, √(κ / (η² Σ u·∇))) u,  θ ← θ + v
 
     ∇ is the effective gradient of the layer's weight and bias as one (n_in + 1, n_out) matrix. γ and β of a layer norm
-    take u = ∇.
+    take u = ∇. With `fit(l1=)`, ∇ has l1 sign W, or the least subgradient where a weight is 0, and weights stop at 0
+    (docs/theory.md, eq. 8.20).
 
     Parameters
     ----------

@@ -164,12 +164,30 @@ def _kfac_update(
     ops: Sequence[OpSpec],
     inverses: Inverses,
 ) -> None:
-    """K-FAC's direction couples the segments; the step along it is one of SGD with momentum."""
+    """K-FAC's direction couples the segments; the step along it is one of SGD with momentum, with l1 of eq. 8.20."""
     effective = np.concatenate(
         [effective_gradient(theta[s.at], grad[s.at], 1.0, s.l1, s.l2, factor, clip_value) for s in spans]
     )
+    for s in spans:
+        if s.l1 != 0.0:
+            _steepest(theta[s.at], effective[s.at], factor * s.l1)
     direction = kfac_direction(ops, effective, inverses, learning_rate, rule.kl_clip)
     for span in spans:
         if span.learning_rate != 0.0:
-            at = span.at
+            at, before = span.at, theta[span.at].copy()
             sgd_update(theta[at], direction[at], moments[0, at], span.learning_rate, rule.momentum)
+            if span.l1 != 0.0:
+                _stay_in_orthant(before, effective[at], theta[at], moments[0, at])
+
+
+def _steepest(theta: np.ndarray, grad: np.ndarray, l1: float) -> None:
+    """Take from the gradient, where θ = 0, the subgradient of l1 |θ| that leaves least of it: in place."""
+    limit = theta.dtype.type(l1)
+    grad[theta == 0.0] -= np.clip(grad[theta == 0.0], -limit, limit)
+
+
+def _stay_in_orthant(before: np.ndarray, grad: np.ndarray, theta: np.ndarray, velocity: np.ndarray) -> None:
+    """Set to 0, velocity too, what has left the side of 0 on which θ was, or, from 0, that of −gradient: in place."""
+    side = np.where(before != 0.0, np.sign(before), -np.sign(grad))
+    left = ~(np.isnan(theta) | ((theta > 0.0) & (side > 0.0)) | ((theta < 0.0) & (side < 0.0)))
+    theta[left] = velocity[left] = 0.0
