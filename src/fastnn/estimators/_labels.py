@@ -154,6 +154,16 @@ class Classifier(ClassifierMixin, NetworkEstimator):
         smoothed: np.ndarray = (1.0 - self.label_smoothing) * targets + 0.5 * self.label_smoothing
         return smoothed
 
+    def _labels(self, targets: np.ndarray) -> np.ndarray:
+        if self._kind == "multiclass":
+            codes = targets
+        elif self._kind == "multilabel":
+            return (targets > 0.5).astype(np.int64)
+        else:
+            codes = (targets[:, 0] > 0.5).astype(np.int64)
+        labels: np.ndarray = self.classes_.take(codes, mode="clip")
+        return labels
+
     def _row_weights(self, X: Any, y: Any, sample_weight: ArrayLike | None, incremental: bool) -> np.ndarray | None:
         weights = super()._row_weights(X, y, sample_weight, incremental)
         if self.class_weight is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import ClassVar, Self
 
@@ -92,7 +92,11 @@ class MLPClassifier(Classifier):
         Weights of the classes, multiplied with `sample_weight`, as in scikit-learn's other classifiers; "balanced"
         counts a row of the weight w as w rows.
     callbacks : list of callables, default=()
-        Called after each epoch of a stochastic solver; see :mod:`fastnn.callbacks`.
+        Called after each epoch of a stochastic solver; see :mod:`fastnn.callbacks`. They may watch a metric that
+        :mod:`fastnn.metrics` knows, as ``EarlyStopping("val_f1")`` does, and `scoring` as "val_score".
+    scoring : str or callable, optional
+        What is scored on validation rows, instead of accuracy: a name of scikit-learn's scorers, such as
+        "balanced_accuracy" or "neg_log_loss", or ``f(estimator, X, y)``; more is better. `early_stopping` goes by it.
     n_threads : int, optional
         Threads to use; None is the limit of BLAS, and one in a thread of joblib's. The result does not depend on
         it, nor on `n_jobs` around it: `random_state` says all. With `batch_norm` one thread trains.
@@ -190,6 +194,7 @@ class MLPClassifier(Classifier):
         label_smoothing: float = 0.0,
         class_weight: object = None,
         callbacks: Callback | Sequence[Callback] = (),
+        scoring: str | Callable[..., float] | None = None,
         n_threads: int | None = None,
         posterior: str | None = None,
     ) -> None:
@@ -222,6 +227,7 @@ class MLPClassifier(Classifier):
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.callbacks = callbacks
+        self.scoring = scoring
         self.n_threads = n_threads
         self.posterior = posterior
 
@@ -291,14 +297,14 @@ class MLPRegressor(Regressor):
         As for :class:`MLPClassifier`; the score on validation rows is R².
     beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As for :class:`MLPClassifier`.
-    optimizer, dropout, batch_norm, callbacks, n_threads, posterior
-        As for :class:`MLPClassifier`.
+    optimizer, dropout, batch_norm, callbacks, scoring, n_threads, posterior
+        As for :class:`MLPClassifier`; `scoring` in place of R².
     standardize_target : bool, default=False
         Whether to train on (y − mean) / deviation of each output and fold both into the last layer after the training:
         `network_` and `coefs_` predict in the units of y, while `alpha`, `tol`, ``loss="huber"``, `loss_`,
-        `loss_curve_` and `history_` are in deviations, as is the network that callbacks see. Mean and deviation are
-        those of the rows given to the first `fit` or `partial_fit`, with their weights; `partial_fit` and `warm_start`
-        keep them. Not for ``loss="poisson"``.
+        `loss_curve_` and `history_` are in deviations, as is the network that callbacks and `scoring` see. Mean and
+        deviation are those of the rows given to the first `fit` or `partial_fit`, with their weights; `partial_fit` and
+        `warm_start` keep them. Not for ``loss="poisson"``.
 
     Attributes
     ----------
@@ -371,6 +377,7 @@ class MLPRegressor(Regressor):
         dropout: float = 0.0,
         batch_norm: bool = False,
         callbacks: Callback | Sequence[Callback] = (),
+        scoring: str | Callable[..., float] | None = None,
         n_threads: int | None = None,
         posterior: str | None = None,
         standardize_target: bool = False,
@@ -403,6 +410,7 @@ class MLPRegressor(Regressor):
         self.dropout = dropout
         self.batch_norm = batch_norm
         self.callbacks = callbacks
+        self.scoring = scoring
         self.n_threads = n_threads
         self.posterior = posterior
         self.standardize_target = standardize_target

@@ -66,6 +66,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "batch_norm": ["boolean"],
     "callbacks": [list, tuple],
+    "scoring": [str, callable, None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     "posterior": [StrOptions({"full", "block", "kfac", "last_layer"}), None],
 }
@@ -146,6 +147,10 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, TargetScaling, Cur
     def _targets(self, y: ArrayLike) -> np.ndarray:
         """Validated y as the network takes it."""
         raise NotImplementedError
+
+    def _labels(self, targets: np.ndarray) -> np.ndarray:
+        """Targets of the network as they are given to `fit`."""
+        return targets
 
     def _row_weights(
         self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None, incremental: bool
@@ -354,14 +359,16 @@ class NetworkEstimator(StochasticTraining, FullBatchTraining, TargetScaling, Cur
 
         Notes
         -----
-        `callbacks`, and a `random_state` that is a generator, are not kept.
+        `callbacks`, a `scoring` that is no name, and a `random_state` that is a generator are not kept.
         :func:`fastnn.load` gives the network alone.
         """
         check_is_fitted(self)
         params = {
             name: value
             for name, value in self.get_params(deep=False).items()
-            if name != "callbacks" and (name != "random_state" or isinstance(value, (Integral, type(None))))
+            if name != "callbacks"
+            and (name != "random_state" or isinstance(value, (Integral, type(None))))
+            and (name != "scoring" or isinstance(value, (str, type(None))))
         }
         fitted = {name: vars(self)[name] for name in self._saved if name in vars(self)}
         if "_splitter" in vars(self):

@@ -29,6 +29,7 @@ NESTED = ("solver", "optimizer", "learning_rate")
 
 RATES = {"learning_rate", "learning_rate_init"}
 STOCHASTIC = {"batch_size", "shuffle", "early_stopping", "validation_fraction", "n_iter_no_change", "callbacks"}
+STOCHASTIC |= {"scoring"}
 #: What some solvers use and others do not.
 USED = {
     "lbfgs": {"max_fun"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..training.history import Callback
 from ..training.options import TrainingOptions
 from ..training.order import RowOrder
 from ..training.passes import Conventions
+from ._scoring import SCORE, epoch_metrics
 
 __all__ = [
     "PREPROCESS",
@@ -186,6 +187,7 @@ class StochasticTraining:
     _rate: float
     _waited: int
     _splitter: np.random.RandomState  # as it was when the validation rows were drawn
+    scoring: str | Callable[..., float] | None = None
 
     if TYPE_CHECKING:  # parameters, and methods of NetworkEstimator
         solver: str | Optimizer
@@ -210,6 +212,7 @@ class StochasticTraining:
         validation_fraction: float
         callbacks: Callback | Sequence[Callback]
 
+        def _labels(self, targets: np.ndarray) -> np.ndarray: ...
         def _check_X_y(self, X: Data, y: ArrayLike, *, reset: bool, incremental: bool) -> tuple[Any, Any]: ...
         def _targets(self, y: ArrayLike) -> np.ndarray: ...
         def _standardized(self, targets: np.ndarray) -> np.ndarray: ...
@@ -269,6 +272,7 @@ class StochasticTraining:
         if not incremental or not hasattr(self, "_rate"):
             self._rate = float(self.learning_rate_init)
         scaled, power = unit_weights(weights)
+        callbacks = check_callbacks(self.callbacks)
         options = TrainingOptions(
             optimizer=optimizer,
             # With batch norm, rows of weight 0 are left out before batches are made.
@@ -278,6 +282,7 @@ class StochasticTraining:
             shuffle=self.shuffle,
             sample_weight=scaled,
             validation_data=validation_data,
+            metrics=epoch_metrics(self, net.loss_function, validation_data, self._labels, callbacks),
             l2=float(self.alpha) * power,
             threads=self._threads(),
             deterministic=True,  # `random_state` says all
@@ -286,7 +291,6 @@ class StochasticTraining:
         trainer = Trainer.with_options(net, X, y, options, self._conventions(X.shape[0]))
         if incremental and net.training_state is not None:
             trainer.continue_from(net.training_state)
-        callbacks = check_callbacks(self.callbacks)
         begin_callbacks(callbacks, trainer.history.keys())
         try:
             best = self._run(trainer, X.shape[0], validation_data is not None, callbacks, incremental)
@@ -316,7 +320,8 @@ class StochasticTraining:
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """The epochs; with early stopping, parameters and buffers of the best one."""
         net = self.network_
-        scored = None if not validated else "val_accuracy" if net.loss_function.classifies else "val_r2"
+        usual = "val_accuracy" if net.loss_function.classifies else "val_r2"
+        scored = None if not validated else usual if self.scoring is None else f"val_{SCORE}"
         if "loss_curve_" not in vars(self):
             self.loss_curve_ = []
             self.validation_scores_ = self.best_validation_score_ = self.best_loss_ = None
