@@ -96,6 +96,7 @@ def draw(found: Comparison, path: Path) -> None:
     for axis, x in zip(axes, ("epoch", "seconds"), strict=True):
         found.plot(ax=axis, x=x, log=True)
         axis.set(xscale="log", ylabel="loss, penalty included (dashed: test rows, without)")
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("{x:g}")
     axes[1].get_legend().remove()
     axes[0].legend(fontsize="small")

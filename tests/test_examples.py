@@ -55,6 +55,24 @@ def test_document_000(example, tmp_path, capsys):
         assert text in out
 
 
+def test_document_000_van_der_pol(example, tmp_path, capsys):
+    document = example("document_000_van_der_pol")
+    from scipy.integrate import solve_ivp
+
+    start = np.array([[2.0, -1.5], [-2.9, 2.9]])
+    for state, later in zip(start, document.after(start, 3), strict=True):
+        exact = solve_ivp(lambda _, s: [s[1], (1 - s[0] ** 2) * s[1] - s[0]], (0, 0.3), state, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(later, exact.y[:, -1], atol=1e-7)
+    found = document.main(["--quick"])
+    assert (tmp_path / "figures" / "document_000_van_der_pol.png").read_bytes().startswith(PNG)
+    best = max(found.runs, key=lambda run: run.validation["r2"])
+    assert best.validation["r2"] > 0.9
+    path = document.follow(best.net, start, 2)
+    np.testing.assert_array_equal(path[1], start + 0.1 * best.net.predict(start))
+    assert path.shape == (3, 2, 2)
+    assert "after 100 steps" in capsys.readouterr().out
+
+
 def test_document_001_in_full(example, tmp_path, capsys):
     curves = example("document_001").main(["--output", str(tmp_path / "out")])
     final = {method: values[:, :, -1] for method, values in curves.items()}
@@ -394,6 +412,7 @@ def test_document_mistakes_says_what_does_not_hold(example, monkeypatch):
     ("name", "option"),
     [
         ("document_000_tables", "--seeds"),
+        ("document_000_van_der_pol", "--states"),
         ("document_001", "--seeds"),
         ("document_002_bias_variance", "--seeds"),
         ("document_002_depth", "--depth"),
