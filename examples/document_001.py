@@ -9,7 +9,6 @@ step size and the whole training set as the batch. Prints a table, draws loss an
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from sklearn.model_selection import train_test_split
 
 import fastnn as fnn
+from fastnn.comparison import Comparison, ComparisonRun
 
 STEP = 0.01
 METHODS: dict[str, fnn.optimizers.Optimizer] = {"descent": fnn.SGD(STEP), "NAG": fnn.NAG(STEP)}
@@ -46,41 +46,35 @@ def network(seed: int, deviation: float) -> fnn.Sequential:
     )
 
 
-def train(method: str, seed: int, epochs: int, deviation: float) -> tuple[fnn.Sequential, np.ndarray]:
-    """Train one network; the curves (3, epochs) are loss and accuracy on the training rows, and accuracy on the others.
-
-    They are measured after each epoch's update.
-    """
-    X, y, X_test, y_test = split(seed)
-    net = network(seed, deviation)
-    curves: list[tuple[float, float, float]] = []
-
-    def measure(result: fnn.EpochResult) -> None:
-        scores = net.evaluate(X, y)
-        curves.append((scores["loss"], scores["accuracy"], net.evaluate(X_test, y_test)["accuracy"]))
-
-    net.fit(X, y, optimizer=METHODS[method], epochs=epochs, batch_size=None, callbacks=[measure], threads=1)
-    return net, np.array(curves).T
+def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Of the parameters after an update; the loss in a history is the one before it."""
+    return float(-np.mean(np.log(probabilities[np.arange(len(labels)), labels])))
 
 
-def draw(curves: dict[str, np.ndarray], path: Path) -> None:
+def right(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Accuracy after an update."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def compare(seeds: int, epochs: int, deviation: float) -> Comparison:
+    """Train by both methods, from a start and on a split of each seed."""
+    runs: list[ComparisonRun] = []
+    for seed in range(seeds):
+        X, y, *test = split(seed)
+        options = {"batch_size": None, "metrics": [cross_entropy, right], "train_metrics": True}
+        tried = {name: (network(seed, deviation), {"optimizer": one, **options}) for name, one in METHODS.items()}
+        runs += fnn.compare(tried, X, y, validation_data=tuple(test), seeds=[seed], epochs=epochs, threads=1).runs
+    return Comparison(tuple(runs))
+
+
+def draw(found: Comparison, path: Path) -> None:
     """Median over the starts (a line) and their range (a band): loss above, accuracy below."""
     figure = Figure(figsize=(7, 7), layout="constrained")
     axes: Any = figure.subplots(2, 1, sharex=True)
-    for colour, (method, values) in zip(("tab:orange", "tab:blue"), curves.items(), strict=True):
-        epochs = np.arange(1, values.shape[2] + 1)
-        for k, (axis, style) in enumerate(zip((axes[0], axes[1], axes[1]), ("-", "-", "--"), strict=True)):
-            rows = "training" if k < 2 else "test"
-            label = f"{TITLES[method]}, {rows} rows"
-            axis.plot(epochs, np.median(values[:, k], axis=0), style, color=colour, label=label)
-            if rows == "training":
-                low, high = values[:, k].min(axis=0), values[:, k].max(axis=0)
-                axis.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes[0].set(ylabel="cross-entropy", title="Iris, 4-16-3, step 0.01: median and range over the starts")
-    axes[1].set(ylabel="accuracy", xlabel="epoch")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+    found.plot(ax=axes[0], metric="cross_entropy", log=False, title="Iris, 4-16-3, step 0.01: median and range")
+    found.plot(ax=axes[1], metric="right", log=False)
+    axes[0].set(ylabel="cross-entropy (dashed: test rows)", xlabel="")
+    axes[1].set(ylabel="accuracy (dashed: test rows)", xlabel="epoch")
     figure.savefig(path, dpi=120)
 
 
@@ -134,21 +128,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     if not report:
         raise SystemExit("the gradient is wrong")
 
-    start = time.perf_counter()
-    curves: dict[str, np.ndarray] = {}
+    found = compare(options.seeds, options.epochs, options.deviation)
+    series = ("cross_entropy", "right", "val_right")
+    curves = {
+        method: np.array([[history[name] for name in series] for history in histories])
+        for method, histories in found.histories.items()
+    }
     paths = []
-    for method in METHODS:
-        runs = [train(method, seed, options.epochs, options.deviation) for seed in range(options.seeds)]
-        curves[method] = np.array([run[1] for run in runs])
-        paths.append(options.output / f"document_001_{method.lower()}.safetensors")
-        runs[0][0].save(paths[-1])
-    seconds = time.perf_counter() - start
+    for run in found.runs[: len(METHODS)]:
+        paths.append(options.output / f"document_001_{run.method.lower()}.safetensors")
+        run.net.save(paths[-1])
 
     print(f"\n{options.seeds} starts and splits, after the last epoch:")
     show({method: values[:, :, -1] for method, values in curves.items()})
     paths.append(options.output / "document_001.png")
-    draw(curves, paths[-1])
-    print(f"\n{2 * options.seeds} trainings with their curves took {seconds:.1f} s")
+    draw(found, paths[-1])
+    print(f"\n{len(found.runs)} trainings took {sum(run.seconds for run in found.runs):.1f} s")
     print("saved", *paths)
     return curves
 

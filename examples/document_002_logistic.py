@@ -74,23 +74,16 @@ class Reshuffled(fnn.Objective):
 
 def run(method: str, objective: fnn.Objective, iterations: int) -> tuple[list[np.ndarray], str]:
     """The parameters of all iterations, and why they ended."""
-    theta = objective.net.theta.copy()
     path: list[np.ndarray] = []
-    if method in ("Newton, whole steps", "Newton, short steps"):  # no solver of fastnn does without a globalization
-        step = 1.0 if method == "Newton, whole steps" else SMALL_STEP
-        path.append(theta)
-        for _ in range(iterations):
-            _, gradient = objective.value_and_gradient(path[-1])
-            if np.linalg.norm(gradient) <= 1e-6:
-                return path, "converged"
-            path.append(path[-1] - step * np.linalg.solve(objective.hessian(path[-1]), gradient))
-        return path, "max_iter"
     limits: dict[str, Any] = {"max_iter": iterations, "tol": 1e-6}
     solver = {
         "Newton, line search": fnn.Newton(**limits, updates=1, escape=False),
+        "Newton, whole steps": fnn.Newton(**limits, globalization=None),
+        "Newton, short steps": fnn.Newton(**limits, globalization=None, step_length=SMALL_STEP),
         "L-BFGS": fnn.LBFGS(**limits),
         "non-linear CG": fnn.NonlinearCG(**limits),
     }[method]
+    theta = objective.net.theta.copy()
     result = solver.minimize(objective, theta, callback=lambda each: path.append(each.theta.copy()))
     return path, result.status
 
@@ -162,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         theirs = FIXED.get(method)
         cells = "" if theirs is None else f"  {theirs[0]:7}{theirs[1]:9.4f}{theirs[2]:10.2f}"
         print(f"{method:20}{row[0]:7}{row[1]:9.4f}{row[2]:10.2f}{cells}" + ("" if status == "converged" else "  *"))
-        axes[1].plot(losses, label=method)
+        axes[1].plot(losses, label=method, linewidth=4 - METHODS.index(method) / 2)
     lowest = min(row[1] for row in found["fixed"].values())
     best = path[-1]
     print("* stopped by the limit of 50 iterations")
@@ -180,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
             losses = [whole.value(theta) for theta in path]
             rows.append((len(path) - 1, losses[-1], accuracy(net, path[-1], X_val, y_val)))
             if draw == 0:
-                axes[2].plot(losses, label=method)
+                axes[2].plot(losses, label=method, linewidth=4 - METHODS.index(method) / 2)
         table = np.array(rows)
         found["reshuffled"][method] = tuple(np.median(table, axis=0))
         iterations, loss, hits = found["reshuffled"][method]
@@ -195,12 +188,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     axes[0].scatter(*X_val.T, c=y_val, cmap="coolwarm", s=12)
     edge = np.array([X_val[:, 0].min(), X_val[:, 0].max()])
     axes[0].plot(edge, -(w[0] * edge + b) / w[1], "k-", linewidth=0.8)
-    axes[0].set_title("validation rows and the boundary")
+    axes[0].set(title="validation rows and the boundary", xlabel="x", ylabel="y")
     for axis, title in zip(axes[1:], ("fixed batches", f"{options.batches} batches, reshuffled"), strict=True):
         axis.axhline(lowest, color="0.7", linewidth=0.8)
         axis.set(title=title, xlabel="iteration", ylabel="loss of all rows", xscale="symlog", xlim=(0, 55))
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     path_to = options.output / "document_002_logistic.png"
     figure.savefig(path_to, dpi=120)
     print(
