@@ -162,6 +162,7 @@ MADE: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (fnn.Activation, {"name": "relu"}),
     (fnn.SGD, {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}),
     (fnn.Adam, {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}),
+    (fnn.StochasticLBFGS, {"learning_rate": 0.1, "damping": 0.1, "update_every": 3, "memory": 2}),
     (fnn.KFAC, {"learning_rate": 0.1, "damping": 0.1, "update_every": 3}),
     (fnn.CosineDecay, {"learning_rate": 0.1, "length": 3}),
     (fnn.StepDecay, {"learning_rate": 0.1}),

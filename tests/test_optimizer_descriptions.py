@@ -61,6 +61,7 @@ def test_names() -> None:
         "adam": fnn.Adam(),
         "adamw": fnn.AdamW(),
         "kfac": fnn.KFAC(),
+        "stochastic_lbfgs": fnn.StochasticLBFGS(),
     }
 
 

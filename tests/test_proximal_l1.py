@@ -163,7 +163,7 @@ def test_training_finds_the_lasso(optimizer, clip_norm) -> None:
     np.testing.assert_allclose(net.parameters["0.bias"], lasso.intercept_, atol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", [fnn.NAG(1.0), fnn.Adam(0.02), fnn.KFAC(0.1)], ids=str)
+@pytest.mark.parametrize("optimizer", [fnn.NAG(1.0), fnn.Adam(0.02), fnn.KFAC(0.1), fnn.StochasticLBFGS(1.0)], ids=str)
 def test_training_finds_the_sparse_logistic_regression(optimizer) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     penalty = linear_model.LogisticRegression().penalty  # "l2" in scikit-learn 1.7

@@ -33,6 +33,7 @@ RULES = [
     UpdateRule("rmsprop", 1e-3, momentum=0.5, centered=True),
     UpdateRule("adam", 1e-3),
     UpdateRule("adam", 1e-3, amsgrad=True, weight_decay=0.1),
+    UpdateRule("lbfgs", 1e-2, momentum=0.9, kl_clip=1e-2),
     UpdateRule("kfac", 1e-2, momentum=0.9, kl_clip=1e-2),
 ]
 SMOOTH = [name for name in ACTIVATIONS if name != "sign"]
@@ -145,6 +146,10 @@ class Case:
         options: dict[str, Any] = {"clip_norm": 1.0} if rng.random() < 0.3 else {}
         if rule.rule == "kfac":
             options["preconditioner"] = [self.factors(op) for op in self.ops]
+        if rule.rule == "lbfgs":
+            rank = int(rng.integers(0, 5))
+            basis = rng.normal(size=(rank, self.parameters)).astype(self.dtype)
+            options["preconditioner"] = basis, 1e-3 * np.eye(rank), 0.5
         result = self.plan.train(
             theta, moments, self.X, self.y, order, int(rng.integers(1, self.rows + 1)), rule, 0, l2=1e-3, epochs=2,
             sample_weight=self.weight, threads=self.workers, deterministic=bool(rng.random() < 0.3),

@@ -18,6 +18,7 @@
 #include "engine/sparsity.h"
 #include "engine/reduce.h"
 #include "engine/kfac.h"
+#include "engine/lbfgs.h"
 #include "engine/gradient.h"
 #include "engine/train.h"
 #include "engine/linearize.h"

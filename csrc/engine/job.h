@@ -44,11 +44,20 @@ typedef struct {
     int l2_over_weight_sum; /* training: l2 / Σw of the batch replaces l2 */
 } fnn_objective;
 
+/* γ I + Bᵀ N B, the metric of lbfgs's steps. */
 typedef struct {
-    const fnn_rule *rule;        /* NULL: the job does not train */
-    void *moments;               /* (rule's number of moments, n_parameters) */
-    const double *rates;         /* learning rate of each batch of this call; NULL: the rule's */
-    const void *const *inverses; /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */
+    ptrdiff_t rank;
+    const void *basis;    /* B, (rank, n_parameters) */
+    const double *middle; /* N, (rank, rank) */
+    double scale;         /* γ */
+} fnn_low_rank;
+
+typedef struct {
+    const fnn_rule *rule;         /* NULL: the job does not train */
+    void *moments;                /* (rule's number of moments, n_parameters) */
+    const double *rates;          /* learning rate of each batch of this call; NULL: the rule's */
+    const void *const *inverses;  /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */
+    const fnn_low_rank *low_rank; /* of lbfgs, or NULL */
     ptrdiff_t batch, epochs;
     int64_t step;                          /* updates done before; grows */
     double clip_norm, clip_value;          /* INFINITY: none */
@@ -101,7 +110,8 @@ typedef struct {
     size_t worker_bytes;              /* of a worker's parts; worker w's begin at w times this */
     size_t gradients, gradient_bytes; /* offset of the shards' gradients; bytes of each */
     size_t products, product_bytes;   /* the same of the workers' sums of products */
-    size_t preconditioned[3];         /* of kfac: the gradient, G⁻¹'s product and A⁻¹'s */
+    size_t preconditioned[3];         /* of kfac: the gradient, G⁻¹'s product and A⁻¹'s; of lbfgs: see there */
+    size_t dots;                      /* of lbfgs: of every shard's part of θ, B's rows times the gradient */
     size_t before;                    /* with norms: the parameters before the batch */
     size_t reports;                   /* n_shards of fnn_report */
 } fnn_workspace;

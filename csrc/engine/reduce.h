@@ -99,16 +99,16 @@ static void FN(use_block)(const FN(sweep) * s, const fnn_segment *segment, ptrdi
     const fnn_penalties *penalties = segment->penalised ? &segment->penalties : NULL;
     fnn_terms terms = FN(terms_of)(s->step, penalties);
     if (s->action == FN(NORM)) {
-        if (!job->train.inverses)
+        if (!FN(has_direction)(job))
             terms.l1 = 0; /* the rule takes it by its proximal operator, which is not clipped */
         FN(report)(job, s->part)->norm2 += KERNELS(job)->gradient_norm2(n, &terms, theta, g);
     } else if (s->action == FN(UPDATE)) {
         FN(update)(job, s->part, s->step, penalties, segment->lr_multiplier, at, n, g);
     } else {
-        REAL *out = (job->train.inverses ? FN(preconditioned)(job, 0) : (REAL *)job->results.gradient) + at;
+        REAL *out = (FN(has_direction)(job) ? FN(preconditioned)(job, 0) : (REAL *)job->results.gradient) + at;
         memcpy(out, g, (size_t)n * sizeof(REAL));
         KERNELS(job)->gradient_finish(n, &terms, theta, out);
-        if (job->train.inverses && terms.l1 != 0)
+        if (FN(has_direction)(job) && terms.l1 != 0)
             FN(steepest)(n, (REAL)(terms.l1 * terms.factor), theta, out);
     }
 }

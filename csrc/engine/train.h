@@ -4,7 +4,7 @@
  * of the whole gradient before. */
 static int FN(updates_in_backward)(const fnn_job *job)
 {
-    int yes = job->schedule.n_shards == 1 && !(job->train.clip_norm < INFINITY) && !job->train.inverses &&
+    int yes = job->schedule.n_shards == 1 && !(job->train.clip_norm < INFINITY) && !FN(has_direction)(job) &&
               !job->results.norms;
     for (int i = 0; i < job->plan->n_ops; i++)
         yes &= !job->plan->ops[i].shared_weight && !job->plan->ops[i].shared_bias;
@@ -61,12 +61,16 @@ static int FN(clip)(fnn_job *job, int worker, fnn_step *step)
 /* From the shards' gradients, which are complete, to new parameters. Returns 1 when told to stop. */
 static int FN(apply_step)(fnn_job *job, const FN(memory) * memory, int worker, double weight, fnn_step *step)
 {
-    const int clipped = job->train.clip_norm < INFINITY, kfac = job->train.inverses != NULL;
+    const int clipped = job->train.clip_norm < INFINITY, directed = FN(has_direction)(job);
     FN(mean_terms)(job, weight, &step->terms);
     if (clipped && FN(clip)(job, worker, step))
         return 1;
-    FN(sweep_parts)(job, worker, kfac ? FN(FINISH) : FN(UPDATE), clipped && job->schedule.n_shards > 1, step);
-    return kfac && (fnn_meet(job) || FN(kfac_step)(job, memory, worker, step));
+    FN(sweep_parts)(job, worker, directed ? FN(FINISH) : FN(UPDATE), clipped && job->schedule.n_shards > 1, step);
+    if (!directed)
+        return 0;
+    if (fnn_meet(job))
+        return 1;
+    return job->train.inverses ? FN(kfac_step)(job, memory, worker, step) : FN(lbfgs_step)(job, worker, step);
 }
 
 /* Sums over an epoch's batches, of worker 0. */

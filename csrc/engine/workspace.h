@@ -162,6 +162,9 @@ static ptrdiff_t FN(kfac_rows)(const fnn_op *op)
     return op->weight < 0 ? 0 : (op->kind == FNN_DENSE ? op->n_in : 1) + (op->bias >= 0);
 }
 
+/* Whether steps go along a direction that is made of the whole gradient. */
+static int FN(has_direction)(const fnn_job *job) { return job->train.inverses || job->train.low_rank; }
+
 static void FN(take_ops)(const fnn_job *job, fnn_arena *arena, FN(memory) * memory)
 {
     const fnn_plan *plan = job->plan;
@@ -238,10 +241,13 @@ static void FN(take_all)(fnn_job *job, fnn_arena *arena)
     for (int i = 0; i < workers && job->linear.directions; i++)
         fnn_take(arena, "products", (size_t)(job->linear.n_directions * parameters) * sizeof(REAL));
     w->product_bytes = (arena->at - w->products) / (size_t)workers;
-    for (int i = 0; i < 3 && job->train.inverses; i++) {
+    for (int i = 0; i < 3 && FN(has_direction)(job); i++) {
         w->preconditioned[i] = arena->at;
-        fnn_take(arena, "K-FAC's gradient", (size_t)parameters * sizeof(REAL));
+        fnn_take(arena, "direction", (size_t)parameters * sizeof(REAL));
     }
+    w->dots = arena->at;
+    if (job->train.low_rank)
+        fnn_take(arena, "dot products", (size_t)(job->train.low_rank->rank * (shards + 2 * workers)) * sizeof(double));
     w->before = arena->at;
     if (job->results.norms)
         fnn_take(arena, "parameters before", (size_t)parameters * sizeof(REAL));
@@ -282,10 +288,24 @@ static REAL *FN(products_of)(const fnn_job *job, int worker)
     return (REAL *)(void *)(w->start + w->products + w->product_bytes * (size_t)worker);
 }
 
-/* K-FAC: 0, the gradient; 1, its product with G⁻¹; 2, that with A⁻¹. */
+/* K-FAC: 0, the gradient; 1, its product with G⁻¹; 2, that with A⁻¹. L-BFGS: 0, the gradient; 1, for θ before; 2, H ∇.
+ */
 static REAL *FN(preconditioned)(const fnn_job *job, int which)
 {
     return (REAL *)(void *)(job->workspace.start + job->workspace.preconditioned[which]);
+}
+
+/* L-BFGS: the products of a shard's part of θ. */
+static double *FN(dots_of)(const fnn_job *job, int shard)
+{
+    double *all = (double *)(void *)(job->workspace.start + job->workspace.dots);
+    return all + job->train.low_rank->rank * shard;
+}
+
+/* L-BFGS: 2 rank elements of a worker's own. */
+static double *FN(lbfgs_weights)(const fnn_job *job, int worker)
+{
+    return FN(dots_of)(job, job->schedule.n_shards + 2 * worker);
 }
 
 static REAL *FN(parameters_before)(const fnn_job *job)

@@ -426,6 +426,7 @@ static const struct {
     {"rmsprop", FN(rmsprop_step)},
     {"adam", FN(adam_step)},
     {"kfac", FN(sgd_step)}, /* along a direction that the engine has made of the gradient */
+    {"lbfgs", FN(sgd_step)}, /* the same */
 };
 /* clang-format on */
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
     from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Scale, Standardize
     from .objective import Objective
-    from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp
+    from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp, StochasticLBFGS
     from .pictures import plot_confusion_matrix, plot_decision_boundary, plot_images, resize_images
     from .plotting import plot_histories
     from .schedules import (
@@ -119,6 +119,7 @@ __all__ = [
     "SoftmaxRegression",
     "Standardize",
     "StepDecay",
+    "StochasticLBFGS",
     "SweepEvent",
     "SweepResult",
     "SweepSearchCV",
@@ -196,7 +197,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),
     "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Scale", "Standardize"),
     "objective": ("Objective",),
-    "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"),
+    "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp", "StochasticLBFGS"),
     "pictures": ("plot_confusion_matrix", "plot_decision_boundary", "plot_images", "resize_images"),
     "plotting": ("plot_histories",),
     "schedules": (

@@ -8,9 +8,9 @@ number or a schedule of :mod:`fastnn.schedules`; every moment starts at zero; t 
 towards 0 by h l1, and no further, where h is what the rule multiplied its gradient by: η for `SGD` and `NAG`,
 η / (√s + ε) or η / (√v̂ + ε) for the rules that divide by a root, so in the diagonal metric of their steps; the clipping
 of the norm scales h too. Useless weights become 0 and stay there, and full-batch training tends to the minimum of the
-whole objective. Momentum counts this as part of the step (docs/theory.md, eq. 8.17 to 8.19). `KFAC`, whose metric is
-not diagonal, has a step of its own to the same end: a weight that would pass through 0 becomes 0, and leaves it only
-downhill (eq. 8.20).
+whole objective. Momentum counts this as part of the step (docs/theory.md, eq. 8.17 to 8.19). `KFAC` and
+`StochasticLBFGS`, whose metrics are not diagonal, have a step of their own to the same end: a weight that would pass
+through 0 becomes 0, and leaves it only downhill (eq. 8.20).
 
 Squares of gradients have a range: above 1.8e19 in float32 (1.3e154 in float64) they are infinite, and the training
 diverges; below 1.1e-19 (1.5e-154) they are 0. An ε below the latter number, 0 for instance, counts as that number, so
@@ -27,7 +27,20 @@ from .checks import check_integer, check_number
 from .plan import UpdateRule
 from .schedules import Schedule
 
-__all__ = ["KFAC", "NAG", "OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "Solver", "get"]
+__all__ = [
+    "KFAC",
+    "NAG",
+    "OPTIMIZERS",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSProp",
+    "Solver",
+    "StochasticLBFGS",
+    "get",
+]
 __dir__ = names.listing(__all__)
 
 
@@ -96,7 +109,7 @@ class SGD(Optimizer):
     Sutskever et al. 2013, equations 1-4. torch keeps v/(−η), which gives the same θ as long as η is constant; Keras'
     formula is this one (docs/theory.md, eq. 8.3 and 8.4).
 
-    With `bias_correction` (eq. 8.20) a learning rate means what it means without momentum. In the long run, and at a
+    With `bias_correction` (eq. 8.21) a learning rate means what it means without momentum. In the long run, and at a
     constant rate, the steps are those of classical momentum with the rate (1 − μ) η; without the correction the first
     ones would be shorter by the factor 1 − μᵗ. It is the numerator of Adam.
     """
@@ -413,6 +426,72 @@ class KFAC(Optimizer):
             raise ValueError(f"kind must be 'mc' or 'empirical', got {self.kind!r}")
 
 
+@names.explained
+@dataclass(frozen=True)
+class StochasticLBFGS(Optimizer):
+    """L-BFGS for mini-batches, with curvature pairs from products with the curvature matrix.
+
+    Every `update_every` steps, on at least `curvature_rows` rows, θ̄ being where the last pair was taken::
+
+        s = (θ − θ̄) / ‖θ − θ̄‖,   y = (B + λ I) s          B: Gauss-Newton matrix or Hessian, l2 included
+        H from the last `memory` pairs by BFGS's update, started from (s·y / y·y) I
+
+    and in every step, g being the effective gradient of the batch::
+
+        u = H g
+        v ← μ v − η min(1, √(κ / (η² u·g))) u,   θ ← θ + v
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.3
+        η > 0; 1 is the step of a full batch.
+    momentum : float, default=0.0
+        μ in [0, 1).
+    memory : int, default=10
+        Pairs.
+    damping : float, default=0.1
+        λ > 0, in units of the curvature: H is at most 1/λ, which keeps the noise of directions without curvature small.
+    kl_clip : float, default=0.01
+        κ > 0 bounds the step's squared length in the metric of H⁻¹.
+    update_every : int, default=20
+        Steps between pairs; each epoch begins with one.
+    curvature_rows : int, default=1024
+        Least number of rows that y is taken on, as far as the next `update_every` batches have as many.
+    curvature : {"ggn", "hessian"}, default="ggn"
+        B. Pairs along which the Hessian is not positive are left out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of range or not a number; at training, for the loss absolute_error and the activation sign.
+
+    Notes
+    -----
+    Byrd, Hansen, Nocedal and Singer 2016 (SQN), who take s from means of the last iterates; y is exact for any s. As y
+    does not come from differences of noisy gradients, H stays positive definite. The first s is along the gradient.
+    The bound on the step is K-FAC's (Ba, Grosse and Martens 2017, section 3). docs/theory.md, eq. 9.9 to 9.11.
+    """
+
+    rule: ClassVar[str] = "lbfgs"
+    learning_rate: float | Schedule = 0.3
+    momentum: float = 0.0
+    memory: int = field(default=10, kw_only=True)
+    damping: float = field(default=0.1, kw_only=True)
+    kl_clip: float = field(default=0.01, kw_only=True)
+    update_every: int = field(default=20, kw_only=True)
+    curvature_rows: int = field(default=1024, kw_only=True)
+    curvature: str = field(default="ggn", kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "damping", "kl_clip"):
+            self._check(name, above=0.0)
+        self._check("momentum", minimum=0.0, below=1.0)
+        for name in ("memory", "update_every", "curvature_rows"):
+            object.__setattr__(self, name, check_integer(name, getattr(self, name)))
+        if self.curvature not in ("ggn", "hessian"):
+            raise ValueError(f"curvature must be 'ggn' or 'hessian', got {self.curvature!r}")
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "nag": NAG,
@@ -421,6 +500,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "kfac": KFAC,
+    "stochastic_lbfgs": StochasticLBFGS,
 }
 
 

@@ -271,13 +271,17 @@ class RuleFacts(NamedTuple):
     accelerates : bool
         Its momentum is that of :func:`fastnn.reference.nag_momentum` for the update.
     preconditioned : bool
-        Takes the direction that K-FAC's factors make of the whole gradient, for a step of ``sgd_update``.
+        Takes the direction that K-FAC's factors or L-BFGS's pairs make of the whole gradient, for a step of
+        ``sgd_update``.
+    low_rank : bool
+        They are L-BFGS's pairs, as a multiple of I and a matrix of low rank.
     """
 
     moments: Mapping[str, str | None]
     corrects_bias: bool = False
     accelerates: bool = False
     preconditioned: bool = False
+    low_rank: bool = False
 
 
 #: Facts of the update rules by the name that the table of csrc/kernels/optim_body.h has for them.
@@ -289,6 +293,7 @@ RULES: dict[str, RuleFacts] = {
     "rmsprop": RuleFacts({"s": None, "mean": "centered", "velocity": "momentum"}),
     "adam": RuleFacts({"m": None, "v": None, "v_max": "amsgrad"}, corrects_bias=True),
     "kfac": RuleFacts({"velocity": None}, preconditioned=True),
+    "lbfgs": RuleFacts({"velocity": None}, preconditioned=True, low_rank=True),
 }
 
 

@@ -32,7 +32,7 @@ from .schema import (
 )
 from .training.data import RESERVED
 from .training.history import SERIES, History, StopFlag
-from .training.kfac import Factors
+from .training.second_order import curvature_of
 from .training.state import TrainingState
 
 __all__ = ["describe_training", "give_training", "pack_training", "restore_training", "unpack_training"]
@@ -214,8 +214,8 @@ class _TrainingReader:
             raise ValueError(f"expected an optimizer, got {optimizer!r:.60}")
         moments = self._tensor("training.slots", (optimizer.update_rule().n_moments, net.n_parameters)).copy()
         factors = theta = buffers = None
-        if isinstance(optimizer, optimizers.KFAC):
-            factors = self._tensor("training.factors", (Factors(net, optimizer, 0.0, 1).size,)).copy()
+        if (curvature := curvature_of(net, optimizer, 0.0, 1)) is not None:
+            factors = self._tensor("training.factors", (curvature.size,)).copy()
         if data["elsewhere"]:
             theta = self._tensor("training.theta", net.theta.shape).copy()
             buffers = self._tensor("training.state", net.state.shape).copy()

@@ -203,12 +203,12 @@ class Sequential(Network):
         augment : iterable of augmentations, default=()
             Random changes of the training rows, new ones in every step, one after the other, such as
             ``[fnn.augment.Shift(2), fnn.augment.HorizontalFlip()]``; see :mod:`fastnn.augment`. X itself and the rows
-            of validation stay as they are. `KFAC` estimates its factors on rows that are not changed; full-batch
-            solvers refuse it.
+            of validation stay as they are. `KFAC` and `StochasticLBFGS` estimate curvature on rows that are not
+            changed; full-batch solvers refuse it.
         l1, l2 : float, default=0.0
             Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of the weights, not of the biases. l1 sets useless weights to 0, by soft
-            thresholding in every update (:mod:`fastnn.optimizers`); with `KFAC` it only makes them small. A layer's own
-            ``l1`` or ``l2`` (:class:`Dense`) takes their place.
+            thresholding in every update (:mod:`fastnn.optimizers`), with `KFAC` and `StochasticLBFGS` by orthant-wise
+            steps. A layer's own ``l1`` or ``l2`` (:class:`Dense`) takes their place.
         clip_norm : float, optional
             Longest norm of the gradient, the l2 penalty's included; a longer one is scaled down to it.
         clip_value : float, optional

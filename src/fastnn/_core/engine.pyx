@@ -20,7 +20,7 @@ from .threads import blas_held_to_one_thread, check_cancelled
 from . cimport blas
 from .job cimport *
 from .kernels cimport active
-from .lowered cimport Augmentations, Lowered, Rule
+from .lowered cimport Augmentations, LowRank, Lowered, Rule
 from .memory cimport Workspace, address, all_within
 from .schedule cimport divide, item_workers, samples_zeros, shards_for, workers_for
 from .tuning cimport tuned
@@ -347,6 +347,7 @@ cdef class TrainingJob:
         cdef ptrdiff_t rows = job.data.rows
         cdef ptrdiff_t n_batches = job.train.epochs * ((rows + job.train.batch - 1) // job.train.batch)
         cdef _Inverses inverses
+        cdef LowRank low_rank
         self.rule = known.rule
         if known.accelerates:
             momenta = np.empty(n_batches)  # as many as there will be updates
@@ -360,7 +361,11 @@ cdef class TrainingJob:
                                         known.n_moments * self.plan.plan.n_parameters, True)
         if learning_rates is not None:
             job.train.rates = <const double *>address("learning_rates", learning_rates, "d", n_batches)
-        if known.preconditioned:
+        if known.low_rank:
+            low_rank = LowRank(preconditioner, self.plan.plan.n_parameters, self.plan.real)
+            job.train.low_rank = &low_rank.metric
+            self.kept.append(low_rank)
+        elif known.preconditioned:
             inverses = _Inverses(self.plan, preconditioner)
             job.train.inverses = inverses.pointers
             self.kept.append(inverses)

@@ -94,11 +94,18 @@ cdef extern from "engine/engine.h" nogil:
         double l1, l2
         int l2_over_weight_sum
 
+    ctypedef struct fnn_low_rank:
+        ptrdiff_t rank
+        const void *basis
+        const double *middle
+        double scale
+
     ctypedef struct fnn_training:
         const fnn_rule *rule
         void *moments
         const double *rates
         const void **inverses
+        const fnn_low_rank *low_rank
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value

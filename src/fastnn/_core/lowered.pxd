@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from .job cimport fnn_augmentation, fnn_op, fnn_place, fnn_plan, fnn_rule, fnn_segment, fnn_training
+from .job cimport fnn_augmentation, fnn_low_rank, fnn_op, fnn_place, fnn_plan, fnn_rule, fnn_segment, fnn_training
 from .schedule cimport Shape
 
 cdef class Lowered:
@@ -14,13 +14,17 @@ cdef class Lowered:
     cdef ptrdiff_t n_buffers
     cdef object dtype, loss
 
+cdef class Rule:
+    cdef fnn_rule rule
+    cdef bint accelerates, preconditioned, low_rank
+    cdef int n_moments
+
+cdef class LowRank:
+    cdef fnn_low_rank metric
+    cdef object arrays
+
 cdef class Augmentations:
     cdef fnn_augmentation *all
     cdef int n
     cdef uint64_t seed
     cdef void enter(self, fnn_training *training) noexcept
-
-cdef class Rule:
-    cdef fnn_rule rule
-    cdef bint accelerates, preconditioned
-    cdef int n_moments

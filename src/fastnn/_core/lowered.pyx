@@ -11,6 +11,7 @@ from ..plan import AUGMENTATIONS
 from . import kernels as _kernels
 
 from .kernels cimport FNN_MOMENTS, numbers_of
+from .memory cimport address
 
 cdef ptrdiff_t VECTOR_BYTES = {"avx512": 64, "avx2": 32}.get(_kernels.simd()["active"], 16)
 
@@ -104,6 +105,7 @@ cdef class Rule:
         cdef int k = 0
         kept, facts = optimizer.moments, optimizer.facts
         self.n_moments, self.accelerates, self.preconditioned = len(kept), facts.accelerates, facts.preconditioned
+        self.low_rank = facts.low_rank
         self.rule.code = _kernels.RULE_CODES[optimizer.rule]
         self.rule.corrects_bias = facts.corrects_bias
         self.rule.numbers = numbers_of(optimizer._asdict())
@@ -116,4 +118,19 @@ cdef class Rule:
         self.rule.kl_clip = optimizer.kl_clip
 
 
+#: The runs with one rule share it.
 rule_once = functools.lru_cache(maxsize=128)(Rule)
+
+
+cdef class LowRank:
+    """B, N and γ of the metric γ I + Bᵀ N B in a C struct; keeps the arrays alive."""
+
+    def __cinit__(self, preconditioner, ptrdiff_t n_parameters, str real):
+        if preconditioner is None or len(preconditioner) != 3:
+            raise ValueError("preconditioner: expected a tuple of B, N and gamma")
+        self.arrays = preconditioner
+        basis, middle, self.metric.scale = preconditioner
+        cdef ptrdiff_t rank = len(basis)
+        self.metric.rank = rank
+        self.metric.basis = address("preconditioner[0]", basis, real, rank * n_parameters)
+        self.metric.middle = <const double *>address("preconditioner[1]", middle, "d", rank * rank)

@@ -28,7 +28,7 @@ from .losses import KERNELS
 from .ops import Pass, make_ops
 from .optim import gradient_norm2
 from .sparse import SparseRows
-from .update import Inverses, Penalties, penalty, update
+from .update import Inverses, LowRank, Penalties, penalty, update
 
 __all__ = ["Plan"]
 
@@ -306,7 +306,7 @@ class Plan:
         learning_rates: np.ndarray | None = None,
         deterministic: bool = False,
         buffers: np.ndarray | None = None,
-        preconditioner: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
+        preconditioner: Inverses | LowRank | None = None,
         l2_over_weight_sum: bool = False,
         epochs: int = 1,
         subset: np.ndarray | None = None,
@@ -336,7 +336,7 @@ class Plan:
             Penalties of the weights, not of the biases, of operations without penalties of their own. The weight decay
             of AdamW is of all weights, and of them alone.
         clip_norm : float, optional
-            Longest norm of the whole gradient, the l2 penalty's included (of "kfac" the l1 penalty's, too).
+            Longest norm of the whole gradient, the l2 penalty's included (of "kfac" and "lbfgs" the l1 penalty's, too).
         clip_value : float, optional
             Largest absolute value of a component, after `clip_norm`.
         threads : int or None, default=1
@@ -346,9 +346,10 @@ class Plan:
             As for `loss_and_gradient`.
         buffers : ndarray (n_buffers,) of the plan's dtype, optional
             As for `forward`; running statistics move with every update.
-        preconditioner : sequence of (ndarray (m, m), ndarray (n_out, n_out)) or None, for the rule "kfac"
-            Per operation the inverses of its factors A and G, m = n_in, and one more with a bias; None for those
-            that have none.
+        preconditioner : sequence, for the rules "kfac" and "lbfgs"
+            "lbfgs": B (r, P), N (r, r) of float64 and γ; see :func:`fastnn.reference.lbfgs.lbfgs_direction`. "kfac":
+            per operation the inverses (m, m) and (n_out, n_out) of its factors A and G, m = n_in, and one more with a
+            bias; None for those that have none.
         l2_over_weight_sum : bool, default=False
             Take l2 / Σw of the batch (its number of rows without sample weights) instead of l2, as scikit-learn takes
             its `alpha`. An operation's own l2 is taken as it is.
@@ -464,7 +465,7 @@ class Plan:
         rule: UpdateRule,
         learning_rate: float,
         limits: Penalties,
-        inverses: Inverses | None,
+        preconditioner: Inverses | LowRank | None,
         run: Pass,
     ) -> None:
         """One update of theta, moments and buffers, in place."""
@@ -480,7 +481,7 @@ class Plan:
             self._segments,
             limits,
             self.ops,
-            inverses,
+            preconditioner,
         )
         theta[...] = after
         for op, saved in zip(self._ops, found.saved, strict=True):

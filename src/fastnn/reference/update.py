@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from ..plan import OpSpec, Segment, UpdateRule
 from . import optim
 from .kfac import kfac_direction
+from .lbfgs import lbfgs_direction
 from .optim import effective_gradient, gradient_norm2, nag_momentum, sgd_update
 
-__all__ = ["Inverses", "Penalties", "penalty", "update"]
+__all__ = ["Inverses", "LowRank", "Penalties", "penalty", "update"]
 
 #: Per operation the inverse Kronecker factors A⁻¹ (m, m) and G⁻¹ (n_out, n_out), or None.
 Inverses = Sequence[tuple[np.ndarray, np.ndarray] | None]
+#: B (r, P), N (r, r) and γ of H = γ I + Bᵀ N B.
+LowRank = tuple[np.ndarray, np.ndarray, float]
 
 
 class Penalties(NamedTuple):
@@ -88,7 +91,7 @@ def update(
     segments: Sequence[Segment],
     limits: Penalties,
     ops: Sequence[OpSpec],
-    inverses: Inverses | None = None,
+    preconditioner: Inverses | LowRank | None = None,
 ) -> None:
     """One step of an optimizer, in place on theta and moments.
 
@@ -106,22 +109,32 @@ def update(
     segments : sequence of Segment
     limits : Penalties
     ops : sequence of OpSpec
-    inverses : sequence, optional
-        For the rule "kfac".
+    preconditioner : sequence, optional
+        For the rules "kfac" and "lbfgs".
 
     Raises
     ------
     ValueError
-        If `inverses` do not fit the operations.
+        If `preconditioner` does not fit the rule and the operations.
     """
     spans = _spans(segments, rule, learning_rate, limits, len(theta))
-    kfac = rule.facts.preconditioned
-    factor = 1.0 if limits.clip_norm is None else _clipping_factor(theta, grad, spans, limits.clip_norm, kfac)
+    directed = rule.facts.preconditioned
+    factor = 1.0 if limits.clip_norm is None else _clipping_factor(theta, grad, spans, limits.clip_norm, directed)
     clip_value = math.inf if limits.clip_value is None else limits.clip_value
-    if kfac:
-        if inverses is None or len(inverses) != len(ops):
-            raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
-        _kfac_update(theta, moments, grad, rule, learning_rate, spans, factor, clip_value, ops, inverses)
+    if directed:
+        effective = np.concatenate(
+            [effective_gradient(theta[s.at], grad[s.at], 1.0, s.l1, s.l2, factor, clip_value) for s in spans]
+        )
+        for s in spans:
+            if s.l1 != 0.0:
+                _steepest(theta[s.at], effective[s.at], factor * s.l1)
+        direction = _direction(effective, rule, learning_rate, ops, preconditioner)
+        for span in spans:
+            if span.learning_rate != 0.0:
+                at, before = span.at, theta[span.at].copy()
+                sgd_update(theta[at], direction[at], moments[0, at], span.learning_rate, rule.momentum)
+                if span.l1 != 0.0:  # docs/theory.md, eq. 8.20
+                    _stay_in_orthant(before, effective[at], theta[at], moments[0, at])
         return
     if rule.facts.accelerates:
         rule = rule._replace(momentum=float(nag_momentum(step)[0]))
@@ -152,32 +165,22 @@ def _clipping_factor(
     return math.nan if factor < np.finfo(theta.dtype).tiny else factor if factor < 1.0 else 1.0
 
 
-def _kfac_update(
-    theta: np.ndarray,
-    moments: np.ndarray,
-    grad: np.ndarray,
+def _direction(
+    effective: np.ndarray,
     rule: UpdateRule,
     learning_rate: float,
-    spans: Sequence[_Span],
-    factor: float,
-    clip_value: float,
     ops: Sequence[OpSpec],
-    inverses: Inverses,
-) -> None:
-    """K-FAC's direction couples the segments; the step along it is one of SGD with momentum, with l1 of eq. 8.20."""
-    effective = np.concatenate(
-        [effective_gradient(theta[s.at], grad[s.at], 1.0, s.l1, s.l2, factor, clip_value) for s in spans]
-    )
-    for s in spans:
-        if s.l1 != 0.0:
-            _steepest(theta[s.at], effective[s.at], factor * s.l1)
-    direction = kfac_direction(ops, effective, inverses, learning_rate, rule.kl_clip)
-    for span in spans:
-        if span.learning_rate != 0.0:
-            at, before = span.at, theta[span.at].copy()
-            sgd_update(theta[at], direction[at], moments[0, at], span.learning_rate, rule.momentum)
-            if span.l1 != 0.0:
-                _stay_in_orthant(before, effective[at], theta[at], moments[0, at])
+    preconditioner: Inverses | LowRank | None,
+) -> np.ndarray:
+    """What the whole gradient becomes, which couples the segments, for a step of SGD with momentum."""
+    if rule.facts.low_rank:
+        if preconditioner is None or len(preconditioner) != 3:
+            raise ValueError("preconditioner: expected a tuple of B, N and gamma")
+        basis, middle, scale = cast(LowRank, preconditioner)
+        return lbfgs_direction(effective, basis, middle, scale, learning_rate, rule.kl_clip)
+    if preconditioner is None or len(preconditioner) != len(ops):
+        raise ValueError("preconditioner: expected a pair of inverse factors, or None, for each operation")
+    return kfac_direction(ops, effective, cast(Inverses, preconditioner), learning_rate, rule.kl_clip)
 
 
 def _steepest(theta: np.ndarray, grad: np.ndarray, l1: float) -> None:

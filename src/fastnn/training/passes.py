@@ -1,8 +1,8 @@
 """One pass over the data: what the engine is called with, and what the epoch's figures are made of.
 
 A pass is one or several calls of ``Plan.train``, each for a :class:`Piece`: rows, their order, learning rates and, with
-K-FAC, inverse factors. Over arrays one piece is whole epochs. K-FAC cuts an epoch where it estimates its factors anew,
-an iterator where its batches end; :func:`run_pieces` sums their figures up.
+K-FAC, inverse factors. Over arrays one piece is whole epochs. K-FAC and stochastic L-BFGS cut an epoch where they
+estimate the curvature anew, an iterator where its batches end; :func:`run_pieces` sums their figures up.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..network import Network
 from ..plan import AugmentSpec, TrainResult, UpdateRule
 from ..schedules import Clock, Schedule
 from .data import Dataset, Stream
-from .kfac import Factors, Inverses
 from .order import RowOrder
+from .second_order import Curvature, StepMetric
 from .state import TrainingState
 
 __all__ = [
@@ -133,7 +133,7 @@ class Piece(NamedTuple):
     rates: np.ndarray | None
     epochs: int = 1
     total: float = 0.0
-    inverses: Inverses | None = None
+    metric: StepMetric | None = None
 
 
 class Engine:
@@ -168,7 +168,7 @@ class Engine:
             sample_weight=piece.weight,
             learning_rates=piece.rates,
             epochs=piece.epochs,
-            preconditioner=piece.inverses,
+            preconditioner=piece.metric,
             buffers=net.state,
             augment=augment,
             **self.options,
@@ -176,7 +176,7 @@ class Engine:
         return result
 
     def run_pieces(self, pieces: Iterable[Piece | None], state: TrainingState) -> TrainResult:
-        """Train one epoch that consists of pieces; None among them: K-FAC's factors are not finite."""
+        """Train one epoch that consists of pieces; None among them: the curvature is not finite."""
         loss = hits = penalty = total = 0.0
         steps, norms = state.steps, []
         for piece in pieces:
@@ -252,11 +252,11 @@ class ArrayPass:
 
 
 class PreconditionedPass(ArrayPass):
-    """An epoch of K-FAC over arrays, as many batches at a time as an estimate of the factors serves."""
+    """An epoch over arrays, as many batches at a time as an estimate of the curvature serves."""
 
-    def __init__(self, factors: Factors, *arguments: Any, **options: Any) -> None:
+    def __init__(self, curvature: Curvature, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.factors = factors
+        self.curvature = curvature
 
     def run(self, state: TrainingState, count: int) -> PassResult:
         """See :class:`Pass`; `count` is 1."""
@@ -266,30 +266,30 @@ class PreconditionedPass(ArrayPass):
         return PassResult(result, [self.rates.initial if rates is None else float(rates[-1])], self.batches)
 
     def _pieces(self, state: TrainingState, rates: np.ndarray | None) -> Iterator[Piece | None]:
-        data, size, every = self.data, self.batch_size, self.factors.update_every
+        data, size, every = self.data, self.batch_size, self.curvature.update_every
         assert state.factors is not None
         order = self.order.draw(1)
         rows = np.arange(data.n_rows) if order is None else order[0]
         for first in range(0, self.batches, every):
             part = rows[first * size : (first + every) * size]
-            seen = part[: self.factors.rows(size)]
+            seen = part[: self.curvature.rows(size)]
             weight = None if data.weight is None else data.weight[seen]
-            inverses = self.factors.update(state.factors, data.X[seen], data.y[seen], weight, state.generator)
-            if inverses is None:
+            metric = self.curvature.update(state.factors, data.X[seen], data.y[seen], weight, state.generator)
+            if metric is None:
                 yield None
                 return
             total = float(len(part)) if data.weight is None else float(data.weight[part].sum(dtype=np.float64))
             batch_rates = None if rates is None else rates[first : first + every]
-            yield self.piece(part[None], batch_rates, total=total, inverses=inverses)
+            yield self.piece(part[None], batch_rates, total=total, metric=metric)
 
 
 class StreamPass:
-    """An epoch over the batches of an iterator; with `factors`, by K-FAC."""
+    """An epoch over the batches of an iterator; with `curvature`, by K-FAC or stochastic L-BFGS."""
 
     def __init__(
-        self, engine: Engine, stream: Stream, rates: LearningRates, factors: Factors | None, batch_norm: bool
+        self, engine: Engine, stream: Stream, rates: LearningRates, curvature: Curvature | None, batch_norm: bool
     ) -> None:
-        self.engine, self.stream, self.rates, self.factors = engine, stream, rates, factors
+        self.engine, self.stream, self.rates, self.curvature = engine, stream, rates, curvature
         self.batch_norm = batch_norm
 
     def run(self, state: TrainingState, count: int) -> PassResult:
@@ -299,22 +299,22 @@ class StreamPass:
         return PassResult(result, [self._rate], self._number)
 
     def _pieces(self, state: TrainingState) -> Iterator[Piece | None]:
-        stream, inverses = self.stream, None
+        stream, metric = self.stream, None
         for number, (X, y, weight) in enumerate(stream):
             if self.rates.schedule is not None:
                 part = number / stream.length if number < stream.length else 0.0
                 self._rate = self.rates.at(Clock(state.batches + number, state.epoch, part, stream.length), state)
             if self.batch_norm and len(X) == 1:
                 raise ValueError("X: expected batches of at least 2 rows for batch norm, got one of 1 row")
-            if self.factors is not None and number % self.factors.update_every == 0:
+            if self.curvature is not None and number % self.curvature.update_every == 0:
                 assert state.factors is not None
-                inverses = self.factors.update(state.factors, X, y, weight, state.generator)
-                if inverses is None:
+                metric = self.curvature.update(state.factors, X, y, weight, state.generator)
+                if metric is None:
                     yield None
                     return
             total = float(len(X)) if weight is None else float(weight.sum(dtype=np.float64))
             rates = np.array([self._rate])
-            yield Piece(X, y, weight, None, len(X), rates, total=total, inverses=inverses)
+            yield Piece(X, y, weight, None, len(X), rates, total=total, metric=metric)
             self._number = number + 1
 
 

@@ -33,7 +33,7 @@ class TrainingState:
     moments : ndarray (n_moments, P)
         The optimizer's state: momentum, running means of the gradient and of its square, and so on.
     factors : ndarray or None
-        Those of K-FAC.
+        Those of K-FAC, or the pairs of stochastic L-BFGS.
     history : History
     epoch, steps, batches : int
         Finished epochs, updates done, batches gone over.

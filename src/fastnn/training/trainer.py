@@ -18,12 +18,11 @@ from ..checks import check_integer, check_seed
 from ..metrics import Metrics, rises
 from ..names import explains_arguments
 from ..network import Network
-from ..optimizers import KFAC, Optimizer, Solver
+from ..optimizers import Optimizer, Solver
 from ..plan import TrainResult, UpdateRule
 from ..schedules import Schedule, missing_schedule
 from .data import Dataset, Scoring, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, norm_figures, norm_series, series_names
-from .kfac import Factors
 from .options import TrainingOptions
 from .overflow import overflows
 from .passes import (
@@ -39,6 +38,7 @@ from .passes import (
     StreamPass,
 )
 from .scale import scale_warning
+from .second_order import Curvature, curvature_of
 from .state import Snapshot, TrainingState
 
 __all__ = ["Trainer"]
@@ -250,11 +250,9 @@ class Trainer:
             if isinstance(self._data, Dataset):
                 self._data.drop_rows_that_do_not_count()
             batch_size = self._check_batch_size(options.batch_size)
-            factors = None
-            if isinstance(self.optimizer, KFAC):
-                l2, threads = self._l2(options.l2, batch_size, conventions), 1 if self._deterministic else self._threads
-                factors = Factors(net, self.optimizer, l2, threads)
-            self._choose_pass(options, conventions, rule, batch_size, generator, factors)
+            l2, threads = self._l2(options.l2, batch_size, conventions), 1 if self._deterministic else self._threads
+            curvature = curvature_of(net, self.optimizer, l2, threads)
+            self._choose_pass(options, conventions, rule, batch_size, generator, curvature)
         self._seconds = float("inf")  # of an epoch, as last measured
         self.state = previous or TrainingState(
             optimizer=self.optimizer,
@@ -265,7 +263,7 @@ class Trainer:
             history=History(series),
             plateau=None if plateau is None else plateau.start(),
             start=start,
-            factors=None if factors is None else factors.start(),
+            factors=None if curvature is None else curvature.start(),
         )
 
     def _check_batch_size(self, batch_size: int | None) -> int:
@@ -296,7 +294,7 @@ class Trainer:
         rule: UpdateRule,
         batch_size: int,
         generator: np.random.Generator,
-        factors: Factors | None,
+        curvature: Curvature | None,
     ) -> None:
         """The pass that goes over the data, the order of the rows, and whether epochs can be trained in blocks."""
         net, data = self.net, self._data
@@ -320,20 +318,20 @@ class Trainer:
         # Where a batch may be skipped, only single epochs tell how many steps they took.
         if isinstance(data, Stream):
             self._order = conventions.order(0, None, generator, kernels, False)
-            self._pass = StreamPass(engine, data, rates, factors, net.needs_batches)
+            self._pass = StreamPass(engine, data, rates, curvature, net.needs_batches)
             self._blocks = False
             return
         self._order = conventions.order(data.n_rows, data.rows, generator, kernels, options.shuffle)
         arguments = engine, data, batch_size, self._order, rates
         epoch_loss = None if conventions.epoch_loss is None else conventions.epoch_loss(data)
-        if factors is not None:
-            self._pass = PreconditionedPass(factors, *arguments, epoch_loss)
+        if curvature is not None:
+            self._pass = PreconditionedPass(curvature, *arguments, epoch_loss)
         elif epoch_loss is not None and data.weight is not None:
             self._pass = BatchwisePass(*arguments, epoch_loss)
         else:
             self._pass = ArrayPass(*arguments, epoch_loss)
         skips = data.weight is not None and not data.weight.all()
-        self._blocks = not (skips or factors or self._scoring.train) and data.validation is None
+        self._blocks = not (skips or curvature or self._scoring.train) and data.validation is None
 
     @property
     def steps(self) -> int:
