@@ -1,9 +1,9 @@
 """What the full-batch solvers reach, and in what time: ``python bench/solvers.py [SECTION ...]``.
 
 Sections: iris (Newton against Adam), small_mnist (Newton on 14 x 14 images), curve (Levenberg-Marquardt against SciPy),
-full_batch (L-BFGS and NLCG on 784-300-10), gauss_newton and kfac (GaussNewtonCG, KFAC against Adam on
-784-256-256-10). MNIST is read from FASTNN_DATA. Times are wall and processor seconds of this machine as it is: compare
-within a run.
+full_batch (L-BFGS and NLCG on 784-300-10), rosenbrock (counts of evaluations beside SciPy's), gauss_newton and kfac
+(GaussNewtonCG, KFAC against Adam on 784-256-256-10). MNIST is read from FASTNN_DATA. Times are wall and processor
+seconds of this machine as it is: compare within a run.
 """
 
 from __future__ import annotations
@@ -196,6 +196,37 @@ def full_batch() -> None:
         )
 
 
+def rosenbrock() -> None:
+    """Rosenbrock's function in 2, 10 and 100 dimensions, to a gradient norm of 1e-7: evaluations, beside SciPy's."""
+    f, slope, hessian = scipy.optimize.rosen, scipy.optimize.rosen_der, scipy.optimize.rosen_hess
+    options: dict[str, dict[str, Any]] = {
+        "L-BFGS-B": {"gtol": 1e-8, "ftol": 0.0, "maxiter": 10_000, "maxfun": 100_000},
+        "CG": {"gtol": 1e-8, "maxiter": 10_000},
+        "Newton-CG": {"xtol": 1e-10},
+        "trust-exact": {"gtol": 1e-7},
+        "trust-krylov": {"gtol": 1e-7},
+    }
+    for n in (2, 10, 100):
+        x0 = np.resize([-1.2, 1.0], n)
+        print(f"{n} dimensions: iterations, gradients, H v, H, f at the end")
+        for method in ("lbfgs", "nonlinear_cg", "newton_cg", "trust_region", "newton", "arc"):
+            found = fnn.minimize(
+                f, x0, gradient=slope, hessian=hessian, hessp=scipy.optimize.rosen_hess_prod, method=method,
+                max_iter=10_000, tol=1e-7,
+            )  # fmt: skip
+            spent = found.evaluations
+            counts = f"{found.iterations:7}{spent.gradient:7}{spent.product:7}{spent.matrix:7}"
+            print(f"  {method:20s}{counts}{found.value:10.1e}")
+        for method, limits in options.items():
+            second = {} if method in ("L-BFGS-B", "CG") else {"hess": hessian}
+            if method == "Newton-CG":
+                second = {"hessp": scipy.optimize.rosen_hess_prod}
+            result = scipy.optimize.minimize(f, x0, jac=slope, method=method, options=limits, **second)
+            count = result.nhev if second else 0
+            products, matrices = (count, 0) if method == "Newton-CG" else (0, count)
+            print(f"  SciPy {method:14s}{result.nit:7}{result.njev:7}{products:7}{matrices:7}{result.fun:10.1e}")
+
+
 def gauss_newton() -> None:
     """784-256-256-10 relu to 98 % test accuracy."""
     X, y, X_test, y_test = fnn.datasets.load_mnist()
@@ -260,7 +291,9 @@ def kfac() -> None:
         )
 
 
-SECTIONS = {function.__name__: function for function in (iris, small_mnist, curve, full_batch, gauss_newton, kfac)}
+SECTIONS = {
+    function.__name__: function for function in (iris, small_mnist, curve, full_batch, rosenbrock, gauss_newton, kfac)
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
