@@ -34,11 +34,12 @@ class Pairs:
     """
 
     def __init__(self, net: Network, optimizer: StochasticLBFGS, l2: float, threads: int) -> None:
-        if not net.loss_function.has_curvature or any(op.activation == "sign" for op in net.ops):
+        if not net.loss_function.has_curvature:
             raise ValueError(
-                "optimizer: StochasticLBFGS needs curvature, which the loss absolute_error and the activation sign do "
-                f"not have, got a network with {net.loss_function.name}"
+                f"optimizer: StochasticLBFGS needs a loss with curvature, {net.loss_function.name} has none; use huber"
             )
+        if any(op.activation == "sign" for op in net.ops):
+            raise ValueError("optimizer: StochasticLBFGS needs curvature, which the activation sign does not have")
         self._net, self._optimizer, self._l2, self._threads = net, optimizer, l2, threads
         self._ridges = [
             (slice(part.begin, part.end), part.penalties(0.0, l2)[1])
