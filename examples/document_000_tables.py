@@ -10,8 +10,8 @@ the document's and draws them.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,9 @@ FIRST_ORDER = {
 NEWTON = {"full": 10, "block": 15, "diagonal": 50}
 
 
+Key = tuple[str, ...]  # method, data, initialisation
+
+
 class Result(NamedTuple):
     """Seconds, and accuracies in percent."""
 
@@ -61,7 +64,7 @@ class Result(NamedTuple):
     test: float
 
 
-def network(sizes: Sequence[int], hidden: str, init: str, seed: int, dtype: str) -> fnn.Sequential:
+def network(sizes: Sequence[int], hidden: str, init: str, dtype: str, seed: int) -> fnn.Sequential:
     """The document's layers: weights and biases of one distribution."""
     name = INITS[init]
     layers = [fnn.Dense(n, hidden, init=name, bias_init=name) for n in sizes[1:-1]]
@@ -69,13 +72,20 @@ def network(sizes: Sequence[int], hidden: str, init: str, seed: int, dtype: str)
     return fnn.Sequential([*layers, last], input_size=sizes[0], loss="cross_entropy", dtype=dtype, seed=seed)
 
 
-def train(net: fnn.Sequential, optimizer: Any, data: tuple[np.ndarray, ...], **options: Any) -> Result:
-    """Train on the first two of the arrays, measure on all four."""
-    X, y, X_test, y_test = data
-    began = time.perf_counter()
-    net.fit(X, y, optimizer=optimizer, threads=1, **options)
-    seconds = time.perf_counter() - began
-    return Result(seconds, *(100 * net.evaluate(*part)["accuracy"] for part in ((X, y), (X_test, y_test))))
+def train(
+    tried: dict[Key, tuple[Callable[..., fnn.Sequential], dict[str, Any]]], splits: Sequence[tuple[np.ndarray, ...]]
+) -> dict[Key, Result]:
+    """Train on the first two arrays of each split, measure on all four; means, printed and returned."""
+    results: dict[Key, list[Result]] = {key: [] for key in tried}
+    methods = {" | ".join(key): method for key, method in tried.items()}
+    for seed, (X, y, *test) in enumerate(splits):
+        for run in fnn.compare(methods, X, y, validation_data=tuple(test), seeds=[seed], threads=1, verbose=1).runs:
+            shares = 100 * run.train["accuracy"], 100 * run.validation["accuracy"]
+            results[tuple(run.method.split(" | "))].append(Result(run.seconds, *shares))
+    found = {key: Result(*np.mean(rows, axis=0)) for key, rows in results.items()}
+    for key, result in found.items():
+        show(key, result)
+    return found
 
 
 def halved(X: np.ndarray) -> np.ndarray:
@@ -83,7 +93,7 @@ def halved(X: np.ndarray) -> np.ndarray:
     return X.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)).reshape(-1, 196)
 
 
-def show(key: tuple[str, str, str], found: Result) -> None:
+def show(key: Key, found: Result) -> None:
     """Print one row."""
     document = DOCUMENT.get(key)
     cells = "" if document is None else f"{document[0]:10.2f}{document[1]:9.2f}"
@@ -95,37 +105,39 @@ def head(title: str) -> None:
     print(f"\n{title}\n{'':40}{'seconds':>9}{'train %':>9}{'test %':>9}{'document':>10}{'test %':>9}")
 
 
-def mnist(epochs: int, rows: int, quick: bool) -> dict[tuple[str, str, str], Result]:
+def mnist(epochs: int, rows: int, quick: bool) -> dict[Key, Result]:
     """Table 2."""
     X, y, X_test, y_test = fnn.datasets.load_mnist(dtype="float32")
-    found: dict[tuple[str, str, str], Result] = {}
     head(f"table 2: MNIST, 784-64-64-10, relu, {min(rows, len(X)):,} rows, {epochs} epochs in batches of 64")
-    for name, optimizer in FIRST_ORDER.items():
-        for init in INITS:
-            net = network((784, 64, 64, 10), "relu", init, 0, "float32")
-            data = X[:rows], y[:rows], X_test, y_test
-            found[name, "MNIST", init] = train(net, optimizer, data, epochs=epochs, batch_size=64)
-            show((name, "MNIST", init), found[name, "MNIST", init])
+    tried = {
+        (name, "MNIST", init): (
+            partial(network, (784, 64, 64, 10), "relu", init, "float32"),
+            {"optimizer": optimizer, "epochs": epochs, "batch_size": 64},
+        )
+        for name, optimizer in FIRST_ORDER.items()
+        for init in INITS
+    }
+    found = train(tried, [(X[:rows], y[:rows], X_test, y_test)])
     few = 200 if quick else 1000
     head(f"Newton's method: {few} images, three hidden layers of 10, tanh, l2 = {L2}")
     large = [part.astype(np.float64) for part in (X[:few], X_test)]
     for size, images in (("14×14", [halved(part) for part in large]), ("28×28", large)):
+        tried = {}
         for matrix, iterations in NEWTON.items():
             if size == "28×28" and matrix != "diagonal":
                 continue  # 8,180 parameters: Hessians of half a gigabyte
+            solver = fnn.Newton(1 if quick else iterations, matrix=matrix, max_parameters=10_000)
             for init in ["Xavier"] if quick and matrix != "diagonal" else INITS:
-                net = network((images[0].shape[1], 10, 10, 10, 10), "tanh", init, 0, "float64")
-                solver = fnn.Newton(1 if quick else iterations, matrix=matrix, max_parameters=net.n_parameters)
-                key = f"Newton, {matrix}", f"MNIST {size}", init
-                found[key] = train(net, solver, (images[0], y[:few], images[1], y_test), l2=L2)
-                show(key, found[key])
+                sizes = (images[0].shape[1], 10, 10, 10, 10)
+                pattern = partial(network, sizes, "tanh", init, "float64")
+                tried[f"Newton, {matrix}", f"MNIST {size}", init] = pattern, {"optimizer": solver, "l2": L2}
+        found |= train(tried, [(images[0], y[:few], images[1], y_test)])
     return found
 
 
-def iris(seeds: int, quick: bool) -> dict[tuple[str, str, str], Result]:
+def iris(seeds: int, quick: bool) -> dict[Key, Result]:
     """Table 3: means over splits and starts."""
     X, y = fnn.datasets.load_iris()
-    found: dict[tuple[str, str, str], Result] = {}
     head(
         f"table 3: iris, 4-n-n-3, tanh, 15 rows to test; means of {seeds} splits and starts; 25 epochs in batches of 16"
     )
@@ -134,28 +146,24 @@ def iris(seeds: int, quick: bool) -> dict[tuple[str, str, str], Result]:
         X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.1, random_state=seed)
         mean, scale = X_train.mean(axis=0), X_train.std(axis=0)
         splits.append(((X_train - mean) / scale, y_train, (X_test - mean) / scale, y_test))
-    cases: list[tuple[str, int, Any, dict[str, Any]]] = [
-        (name, width, optimizer, {"epochs": 25, "batch_size": 16})
+    cases: list[tuple[str, int, dict[str, Any]]] = [
+        (name, width, {"optimizer": optimizer, "epochs": 25, "batch_size": 16})
         for width in (64, 128)
         for name, optimizer in FIRST_ORDER.items()
     ]
     cases += [
-        (f"Newton, {matrix}", 10, fnn.Newton(2 if quick else iterations, matrix=matrix), {"l2": L2})
+        (f"Newton, {matrix}", 10, {"optimizer": fnn.Newton(2 if quick else iterations, matrix=matrix), "l2": L2})
         for matrix, iterations in NEWTON.items()
     ]
-    for name, width, optimizer, options in cases:
-        for init in INITS:
-            runs = [
-                train(network((4, width, width, 3), "tanh", init, seed, "float64"), optimizer, data, **options)
-                for seed, data in enumerate(splits)
-            ]
-            key = name, f"iris, {width}", init
-            found[key] = Result(*np.mean(runs, axis=0))
-            show(key, found[key])
-    return found
+    tried = {
+        (name, f"iris, {width}", init): (partial(network, (4, width, width, 3), "tanh", init, "float64"), options)
+        for name, width, options in cases
+        for init in INITS
+    }
+    return train(tried, splits)
 
 
-def draw(found: dict[tuple[str, str, str], Result], path: Path) -> None:
+def draw(found: dict[Key, Result], path: Path) -> None:
     """Test accuracies as bars, the document's as crosses."""
     figure = Figure(figsize=(9, 0.24 * len(found) + 1), layout="constrained")
     axis: Any = figure.subplots()
@@ -171,7 +179,7 @@ def draw(found: dict[tuple[str, str, str], Result], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def beside(found: dict[tuple[str, str, str], Result]) -> list[tuple[str, str, str, str]]:
+def beside(found: dict[Key, Result]) -> list[tuple[str, str, str, str]]:
     """Where, what, the document's figures and ours."""
     rows = []
     for key, (seconds, accuracy) in DOCUMENT.items():
@@ -182,7 +190,7 @@ def beside(found: dict[tuple[str, str, str], Result]) -> list[tuple[str, str, st
     return rows
 
 
-def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str, str], Result]:
+def main(argv: Sequence[str] | None = None) -> dict[Key, Result]:
     """Run both tables.
 
     Returns
@@ -203,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> dict[tuple[str, str, str], Result
         parser.error("--epochs and --seeds must be at least 1")
     options.output.mkdir(parents=True, exist_ok=True)
 
-    found: dict[tuple[str, str, str], Result] = {}
+    found: dict[Key, Result] = {}
     if options.data != "iris":
         found |= mnist(options.epochs, 2000 if options.quick else 60_000, options.quick)
     if options.data != "mnist":

@@ -18,6 +18,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,22 +235,17 @@ def table(most: int, seeds: int, rows: int, quick: bool, output: Path) -> dict[s
     print(f"{len(X):,} MNIST images of 14×14, sigmoid layers of {WIDTH}; medians of {seeds} starts")
     print(f"training loss by hidden layers; {np.log(10):.3f} is that of a guess\n")
     print(f"{'':20}" + "".join(f"{depth:9}" for depth in depths) + f"{'s, all':>9}")
-    found: dict[str, np.ndarray] = {}
-    for name, (optimizer, further) in methods(0.04 if quick else 1.0).items():
-        values = np.empty((len(depths), seeds, 3))
-        for i, depth in enumerate(depths):
-            for seed in range(seeds):
-                net = network(depth, seed)
-                began = time.perf_counter()
-                net.fit(X, y, optimizer=optimizer, threads=1, **further)
-                seconds = time.perf_counter() - began
-                scores = net.evaluate(X, y)
-                values[i, seed] = scores["loss"], scores["accuracy"], seconds
-        found[name] = values
+    tried = methods(0.04 if quick else 1.0)
+    found = {name: np.empty((len(depths), seeds, 3)) for name in tried}
+    for i, depth in enumerate(depths):
+        entries = {name: (partial(network, depth), {"optimizer": one, **more}) for name, (one, more) in tried.items()}
+        for run in fnn.compare(entries, X, y, seeds=seeds, threads=1, verbose=1).runs:
+            found[run.method][i, run.seed] = run.train["loss"], run.train["accuracy"], run.seconds
+    for name, values in found.items():
         cells = "".join(
             f"{loss:9.1e}" if loss < 1e-3 else f"{loss:9.4f}" for loss in np.median(values[:, :, 0], axis=1)
         )
-        print(f"{name:20}{cells}{values[:, :, 2].sum():9.1f}", flush=True)
+        print(f"{name:20}{cells}{values[:, :, 2].sum():9.1f}")
     print(f"\ntraining accuracy\n{'':20}" + "".join(f"{depth:9}" for depth in depths))
     for name, values in found.items():
         print(f"{name:20}" + "".join(f"{share:9.3f}" for share in np.median(values[:, :, 1], axis=1)))
