@@ -70,6 +70,8 @@ def data(name: str | None, rows: int, dev: str) -> tuple[str, Part, Part, Part]:
             X, y, *test = fnn.datasets.load_fashion_mnist(dtype="float32", download=name is not None)
             name = "fashion"
         except FileNotFoundError:
+            if name is not None:
+                raise
             name = "mnist"
     if name == "mnist":
         X, y, *test = fnn.datasets.load_mnist(dtype="float32")
