@@ -145,6 +145,41 @@ def test_kinks(module, activation, dtype):
                 np.testing.assert_array_equal(back, dtype(want[1]))
 
 
+@both_modules
+@both_dtypes
+@pytest.mark.parametrize("slope", [1e-3, 0.2, 1.0])
+@pytest.mark.parametrize("n", [1, 7, 64, 133])
+def test_slope_of_leaky_relu(module, dtype, slope, n):
+    Z = np.random.default_rng(n).standard_normal(n).astype(dtype)
+    Z[0] = -0.0
+    s = dtype(slope)
+    A, D1, D2 = module.activation_derivatives(Z, "leaky_relu", slope)
+    want = np.where(Z > 0, dtype(1), s)
+    np.testing.assert_array_equal(A, want * Z)
+    np.testing.assert_array_equal(D1, want)
+    np.testing.assert_array_equal(D2, 0)
+    np.testing.assert_array_equal(module.activation_forward(Z, "leaky_relu", negative_slope=slope), A)
+    delta = np.linspace(-2, 3, n, dtype=dtype)
+    np.testing.assert_array_equal(module.activation_backward(A, delta, "leaky_relu", slope), want * delta)
+    np.testing.assert_array_equal(module.activation_forward(Z, "tanh", slope), module.activation_forward(Z, "tanh"))
+    assert {array.dtype for array in (A, D1, D2)} == {np.dtype(dtype)}
+
+
+@both_modules
+def test_a_slope_is_above_0(module):
+    Z = np.ones(3)
+    for call in (
+        lambda slope: module.activation_forward(Z, "leaky_relu", slope),
+        lambda slope: module.activation_derivatives(Z, "leaky_relu", slope),
+        lambda slope: module.activation_backward(Z, Z, "leaky_relu", slope),
+    ):
+        for slope in (0.0, -0.1, NAN):
+            with pytest.raises(ValueError, match="negative_slope: expected a number > 0, got"):
+                call(slope)
+        with pytest.raises(TypeError, match="negative_slope: expected a number, got '1'"):
+            call("1")
+
+
 # activation: σ and σ' at -inf and +inf, or of σ the multiple of z that it grows like (kind z); σ'' vanishes at both
 LIMITS = {
     "linear": ((1.0, 1.0), (1.0, 1.0), "zz"),
@@ -363,7 +398,7 @@ def test_facts(activation: str) -> None:
     A, slope, bend = reference.activation_derivatives(z, activation)
     facts = ACTIVATIONS[activation]
     functions = {"abs": np.abs, "erf": erf, "exp": np.exp, "log": np.log, "max": np.maximum, "min": np.minimum}
-    functions |= {"sigmoid": expit, "sign": np.sign, "tanh": np.tanh, "z": z}
+    functions |= {"sigmoid": expit, "sign": np.sign, "tanh": np.tanh, "z": z, "negative_slope": 0.01}
     np.testing.assert_allclose(eval(facts.formula, {"__builtins__": {}}, functions), A, rtol=1e-14, atol=1e-15)
     assert facts.piecewise_linear == (not np.asarray(bend).any())
     # the derivative is a function of the output unless two points have one output and two slopes

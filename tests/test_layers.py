@@ -46,7 +46,7 @@ def test_activations_are_those_of_the_kernels() -> None:
         ((2.0,), {}, TypeError, "units must be an integer >= 1, got 2.0"),
         ((True,), {}, TypeError, "units must be an integer >= 1, got True"),
         ((2, "rleu"), {}, ValueError, "activation: unknown name 'rleu'; known: linear, relu"),
-        ((2, None), {}, TypeError, r"activation must be a name \(str\), got None"),
+        ((2, None), {}, TypeError, r"activation must be a name \(str\) or LeakyReLU\(negative_slope\), got None"),
         ((2,), {"bias": 1}, TypeError, "bias must be True or False, got 1"),
         ((2,), {"learning_rate_multiplier": -1}, ValueError, "learning_rate_multiplier must be a finite number >= 0"),
         ((2,), {"init": "xavier"}, ValueError, "init: unknown initializer 'xavier'"),

@@ -145,7 +145,7 @@ def listed(header: str, macro: str) -> list[str]:
 
 @pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not here")
 def test_codes_are_those_of_c() -> None:
-    assert ["linear", *listed("kernels/activation_list.h", "ACTIVATION")] == list(ACTIVATIONS)
+    assert ["linear", *listed("kernels/activation_list.h", "(?:ACTIVATION|LEAKY)")] == list(ACTIVATIONS)
     assert listed("engine/op_list.h", "OP") == list(OPS)
     assert listed("kernels/loss_list.h", "LOSS") == list(LOSSES)
 

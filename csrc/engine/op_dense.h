@@ -84,7 +84,7 @@ static int FN(dense_forward)(const FN(view) * v)
         FN(affine)(job, op, job->theta, n, v->x_rows + lo, FN(zeros_of)(job, v->memory, op, lo, &zeros), relu,
                    v->memory->pack, z);
         if (op->activation != FNN_LINEAR && !relu)
-            KERNELS(job)->activation_forward(op->activation, n * op->n_out, z, out);
+            KERNELS(job)->activation_forward(op->activation, op->negative_slope, n * op->n_out, z, out);
     }
     return 0;
 }
@@ -178,7 +178,7 @@ static void FN(dense_backward_block)(const FN(view) * v, const FN(dense_block) *
     const int gated = FN(is_gated)(job, op);
     REAL *pack = v->memory->pack, *gradient = v->gradient;
     if (op->activation != FNN_LINEAR && !gated)
-        KERNELS(job)->activation_backward(op->activation, b->rows * op->n_out, b->saved, b->delta);
+        KERNELS(job)->activation_backward(op->activation, op->negative_slope, b->rows * op->n_out, b->saved, b->delta);
     if (op->bias >= 0 && !gated)
         KERNELS(job)->column_sums(b->rows, op->n_out, b->delta, b->accumulate || op->shared_bias, gradient + op->bias);
     if (b->dx)
@@ -235,7 +235,7 @@ static int FN(dense_linearize)(const FN(linear_view) * v)
     FN(affine)(v->job, v->op, v->job->theta, v->rows, v->x_rows, FN(zeros_of)(v->job, v->memory, v->op, 0, &zeros), 0,
                v->memory->pack, z);
     if (v->slope)
-        KERNELS(v->job)->activation_derivatives(v->op->activation, v->n, z, v->out, v->slope,
+        KERNELS(v->job)->activation_derivatives(v->op->activation, v->op->negative_slope, v->n, z, v->out, v->slope,
                                                 v->bend ? v->bend : v->memory->scratch + v->n);
     return 0;
 }

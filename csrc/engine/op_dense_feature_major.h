@@ -17,7 +17,7 @@ static void FN(dense_feature_major_forward)(const FN(view) * v)
     }
     KERNELS(v->job)->gemm(op->n_out, rows, n_in, w, 0, 1, v->x, rows, 1, NULL, 0, pack, z, rows);
     if (op->activation != FNN_LINEAR)
-        KERNELS(v->job)->activation_forward(op->activation, rows * op->n_out, z, v->out);
+        KERNELS(v->job)->activation_forward(op->activation, op->negative_slope, rows * op->n_out, z, v->out);
 }
 
 static void FN(dense_feature_major_backward)(const FN(view) * v)
@@ -27,8 +27,8 @@ static void FN(dense_feature_major_backward)(const FN(view) * v)
     const ptrdiff_t rows = v->rows;
     const REAL *const *w = v->own->out_rows;
     if (op->activation != FNN_LINEAR && !op->gated)
-        KERNELS(v->job)->activation_backward(op->activation, rows * op->n_out, v->own->pre ? v->own->pre : v->own->out,
-                                             delta);
+        KERNELS(v->job)->activation_backward(op->activation, op->negative_slope, rows * op->n_out,
+                                             v->own->pre ? v->own->pre : v->own->out, delta);
     if (v->dx && v->source->gated)
         KERNELS(v->job)->gemm_relu(op->n_in, rows, op->n_out, w, 0, delta, rows, 1, NULL, v->x, pack, v->dx, rows,
                                    NULL);

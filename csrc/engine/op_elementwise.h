@@ -9,13 +9,13 @@ static int FN(activation_forward)(const FN(view) * v)
     const ptrdiff_t n = v->rows * v->op->n_out;
     if (v->own->pre)
         FN(copy)(n, v->x, v->own->pre);
-    KERNELS(v->job)->activation_forward(v->op->activation, n, v->x, v->out);
+    KERNELS(v->job)->activation_forward(v->op->activation, v->op->negative_slope, n, v->x, v->out);
     return 0;
 }
 
 static int FN(activation_backward)(const FN(view) * v)
 {
-    KERNELS(v->job)->activation_backward(v->op->activation, v->rows * v->op->n_out,
+    KERNELS(v->job)->activation_backward(v->op->activation, v->op->negative_slope, v->rows * v->op->n_out,
                                          v->own->pre ? v->own->pre : v->own->out, v->own->delta);
     return 0;
 }
@@ -23,7 +23,7 @@ static int FN(activation_backward)(const FN(view) * v)
 static int FN(activation_linearize)(const FN(linear_view) * v)
 {
     if (v->slope)
-        KERNELS(v->job)->activation_derivatives(v->op->activation, v->n, v->x, v->out, v->slope,
+        KERNELS(v->job)->activation_derivatives(v->op->activation, v->op->negative_slope, v->n, v->x, v->out, v->slope,
                                                 v->bend ? v->bend : v->memory->scratch);
     else
         FN(copy)(v->n, v->x, v->out);

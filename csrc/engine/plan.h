@@ -38,6 +38,7 @@ typedef struct {
     double epsilon;         /* of a norm */
     double momentum;        /* of running statistics */
     double dropout_rate;    /* probability of dropout */
+    double negative_slope;  /* of leaky_relu below 0 */
     int saves_pre;          /* forward saves the pre-activation z, because σ' is no function of the output */
     int delta_side;         /* which of a worker's two buffers holds ∂ℓ/∂output, then ∂ℓ/∂z; ops that work in place have
                                their input's */

@@ -4,10 +4,12 @@
 #define FNN_ACTIVATIONS_H
 
 #define ACTIVATION(CODE, name) FNN_##CODE,
+#define LEAKY(CODE, name) FNN_##CODE,
 enum fnn_activation {
     FNN_LINEAR = 0,
 #include "kernels/activation_list.h"
 };
 #undef ACTIVATION
+#undef LEAKY
 
 #endif

@@ -3,7 +3,7 @@
  *               σ(z)                       σ'                              σ''
  *   linear      z                          1                               0
  *   relu        max(z, 0)                  [z > 0]                         0
- *   leaky_relu  z > 0: z, else 0.01 z      z > 0: 1, else 0.01             0
+ *   leaky_relu  z > 0: z, else leak z      z > 0: 1, else leak             0
  *   tanh        tanh z                     1 - a^2                         -2 a σ'
  *   hard_tanh   min(max(z, -1), 1)         [|z| < 1]                       0
  *   leaky_tanh  z > 0: tanh z, else 0.01 z z > 0: 1 - a^2, else 0.01       z > 0: -2 a σ', else 0
@@ -36,10 +36,10 @@ FNN_INLINE REAL FN(a_relu_d1)(REAL z) { return z > C_(0.0) ? C_(1.0) : C_(0.0); 
 FNN_INLINE REAL FN(a_relu_d2)(REAL z) { return (void)z, C_(0.0); }
 FNN_INLINE REAL FN(a_relu_d1_saved)(REAL a) { return FN(a_relu_d1)(a); }
 
-FNN_INLINE REAL FN(a_leaky_relu)(REAL z) { return z > C_(0.0) ? z : LEAK * z; }
-FNN_INLINE REAL FN(a_leaky_relu_d1)(REAL z) { return z > C_(0.0) ? C_(1.0) : LEAK; }
-FNN_INLINE REAL FN(a_leaky_relu_d2)(REAL z) { return (void)z, C_(0.0); }
-FNN_INLINE REAL FN(a_leaky_relu_d1_saved)(REAL a) { return FN(a_leaky_relu_d1)(a); }
+FNN_INLINE REAL FN(a_leaky_relu)(REAL z, REAL leak) { return z > C_(0.0) ? z : leak * z; }
+FNN_INLINE REAL FN(a_leaky_relu_d1)(REAL z, REAL leak) { return z > C_(0.0) ? C_(1.0) : leak; }
+FNN_INLINE REAL FN(a_leaky_relu_d2)(REAL z, REAL leak) { return (void)z, (void)leak, C_(0.0); }
+FNN_INLINE REAL FN(a_leaky_relu_d1_saved)(REAL a, REAL leak) { return FN(a_leaky_relu_d1)(a, leak); }
 
 FNN_INLINE REAL FN(a_tanh)(REAL z) { return FN(m_tanh)(z); }
 FNN_INLINE REAL FN(a_tanh_d1)(REAL z)
@@ -190,18 +190,21 @@ void FN(tanh)(ptrdiff_t n, const REAL *x, REAL *y)
 #endif
 }
 
-void FN(activation_forward)(int kind, ptrdiff_t n, const REAL *z, REAL *a)
+void FN(activation_forward)(int kind, double slope, ptrdiff_t n, const REAL *z, REAL *a)
 {
+    const REAL leak = (REAL)slope;
     if (kind == FNN_TANH) {
         FN(tanh)(n, z, a);
         return;
     }
-#define ACTIVATION(CODE, name)            \
+#define LOOP(CODE, value)                 \
     case FNN_##CODE:                      \
         FNN_INDEPENDENT                   \
         for (ptrdiff_t i = 0; i < n; i++) \
-            a[i] = FN(a_##name)(z[i]);    \
+            a[i] = value;                 \
         break;
+#define ACTIVATION(CODE, name) LOOP(CODE, FN(a_##name)(z[i]))
+#define LEAKY(CODE, name) LOOP(CODE, FN(a_##name)(z[i], leak))
 
     switch (kind) {
 #include "kernels/activation_list.h"
@@ -210,15 +213,20 @@ void FN(activation_forward)(int kind, ptrdiff_t n, const REAL *z, REAL *a)
             memcpy(a, z, (size_t)n * sizeof *a);
     }
 #undef ACTIVATION
+#undef LEAKY
+#undef LOOP
 }
 
-void FN(activation_backward)(int kind, ptrdiff_t n, const REAL *restrict saved, REAL *restrict delta)
+void FN(activation_backward)(int kind, double slope, ptrdiff_t n, const REAL *restrict saved, REAL *restrict delta)
 {
-#define ACTIVATION(CODE, name)                             \
-    case FNN_##CODE:                                       \
-        for (ptrdiff_t i = 0; i < n; i++)                  \
-            delta[i] *= FN(a_##name##_d1_saved)(saved[i]); \
+    const REAL leak = (REAL)slope;
+#define LOOP(CODE, value)                 \
+    case FNN_##CODE:                      \
+        for (ptrdiff_t i = 0; i < n; i++) \
+            delta[i] *= value;            \
         break;
+#define ACTIVATION(CODE, name) LOOP(CODE, FN(a_##name##_d1_saved)(saved[i]))
+#define LEAKY(CODE, name) LOOP(CODE, FN(a_##name##_d1_saved)(saved[i], leak))
 
     switch (kind) {
 #include "kernels/activation_list.h"
@@ -226,20 +234,26 @@ void FN(activation_backward)(int kind, ptrdiff_t n, const REAL *restrict saved, 
         break;
     }
 #undef ACTIVATION
+#undef LEAKY
+#undef LOOP
 }
 
-void FN(activation_derivatives)(int kind, ptrdiff_t n, const REAL *restrict z, REAL *restrict a, REAL *restrict d1,
-                                REAL *restrict d2)
+void FN(activation_derivatives)(int kind, double slope, ptrdiff_t n, const REAL *restrict z, REAL *restrict a,
+                                REAL *restrict d1, REAL *restrict d2)
 {
-#define ACTIVATION(CODE, name)              \
+    const REAL leak = (REAL)slope;
+#define LOOP(CODE, value, first, second)    \
     case FNN_##CODE:                        \
         for (ptrdiff_t i = 0; i < n; i++) { \
             const REAL z_i = z[i];          \
-            a[i] = FN(a_##name)(z_i);       \
-            d1[i] = FN(a_##name##_d1)(z_i); \
-            d2[i] = FN(a_##name##_d2)(z_i); \
+            a[i] = value;                   \
+            d1[i] = first;                  \
+            d2[i] = second;                 \
         }                                   \
         break;
+#define ACTIVATION(CODE, name) LOOP(CODE, FN(a_##name)(z_i), FN(a_##name##_d1)(z_i), FN(a_##name##_d2)(z_i))
+#define LEAKY(CODE, name) \
+    LOOP(CODE, FN(a_##name)(z_i, leak), FN(a_##name##_d1)(z_i, leak), FN(a_##name##_d2)(z_i, leak))
 
     switch (kind) {
 #include "kernels/activation_list.h"
@@ -250,6 +264,8 @@ void FN(activation_derivatives)(int kind, ptrdiff_t n, const REAL *restrict z, R
     if (kind == FNN_TANH)
         FN(tanh)(n, z, a); /* the bits of the forward pass */
 #undef ACTIVATION
+#undef LEAKY
+#undef LOOP
 }
 
 void FN(activation_linearize)(ptrdiff_t n, const REAL *restrict slope, REAL *restrict bend, REAL *restrict delta)

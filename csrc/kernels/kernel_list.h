@@ -12,13 +12,13 @@ KERNEL(void, log, (ptrdiff_t n, const REAL *x, REAL *y))
 KERNEL(void, tanh, (ptrdiff_t n, const REAL *x, REAL *y))
 
 /* -- activations (activations_body.h) ---------------------------------------------------------------------------- */
-/* a = σ(z); in place (a == z) allowed */
-KERNEL(void, activation_forward, (int kind, ptrdiff_t n, const REAL *z, REAL *a))
+/* a = σ(z); in place (a == z) allowed. slope: of leaky_relu below 0 */
+KERNEL(void, activation_forward, (int kind, double slope, ptrdiff_t n, const REAL *z, REAL *a))
 /* delta *= σ'(z), computed from `saved`: the output σ(z) where σ' is a function of it (`saves_output` in plan.py), else
  * z itself */
-KERNEL(void, activation_backward, (int kind, ptrdiff_t n, const REAL *saved, REAL *delta))
+KERNEL(void, activation_backward, (int kind, double slope, ptrdiff_t n, const REAL *saved, REAL *delta))
 /* value, first and second derivative at z */
-KERNEL(void, activation_derivatives, (int kind, ptrdiff_t n, const REAL *z, REAL *a, REAL *d1, REAL *d2))
+KERNEL(void, activation_derivatives, (int kind, double slope, ptrdiff_t n, const REAL *z, REAL *a, REAL *d1, REAL *d2))
 /* bend *= delta, unless NULL; then delta *= slope: from ∂ℓ/∂a to ∂ℓ/∂z, and what its own derivative needs */
 KERNEL(void, activation_linearize, (ptrdiff_t n, const REAL *slope, REAL *bend, REAL *delta))
 /* ta = slope tz */

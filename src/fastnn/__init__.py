@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .estimators import LinearRegression, MLPClassifier, MLPRegressor, SoftmaxRegression
     from .gradcheck import GradientReport, check_gradient, check_hessian
     from .interop import from_sklearn, from_torch, to_onnx, to_sklearn, to_torch
-    from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Scale, Standardize
+    from .layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, LeakyReLU, Scale, Standardize
     from .objective import Objective
     from .optimizers import KFAC, NAG, SGD, AdaGrad, Adam, AdamW, RMSProp, StochasticLBFGS
     from .pictures import plot_confusion_matrix, plot_decision_boundary, plot_images, resize_images
@@ -101,6 +101,7 @@ __all__ = [
     "History",
     "Hyperband",
     "LayerNorm",
+    "LeakyReLU",
     "LevenbergMarquardt",
     "LinearRegression",
     "LogUniform",
@@ -195,7 +196,7 @@ _CONTENTS: dict[str, tuple[str, ...]] = {
     "estimators": ("LinearRegression", "MLPClassifier", "MLPRegressor", "SoftmaxRegression"),
     "gradcheck": ("GradientReport", "check_gradient", "check_hessian"),
     "interop": ("from_sklearn", "from_torch", "to_onnx", "to_sklearn", "to_torch"),
-    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "Scale", "Standardize"),
+    "layers": ("Activation", "BatchNorm", "Dense", "Dropout", "LayerNorm", "LeakyReLU", "Scale", "Standardize"),
     "objective": ("Objective",),
     "optimizers": ("KFAC", "NAG", "SGD", "AdaGrad", "Adam", "AdamW", "RMSProp", "StochasticLBFGS"),
     "pictures": ("plot_confusion_matrix", "plot_decision_boundary", "plot_images", "resize_images"),

@@ -45,7 +45,7 @@ def describe(item: Any) -> JSON:
             value = value.item()
         if id(value) in names:
             value = names[id(value)]
-        elif isinstance(value, schedules.Schedule) or _known(value, (initializers,)):
+        elif isinstance(value, schedules.Schedule) or _known(value, (initializers, layers)):
             value = describe(value)
         elif callable(value):
             continue

@@ -275,7 +275,7 @@ def _report(net: Network, sums: list[_LayerSums], gradient: dict[str, np.ndarray
     names = layer_names(net)
     dead = {name: layer.dead for name, layer in zip(names, sums, strict=True) if layer.dead is not None}
     figures = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    shown = tuple(op.activation if op.facts.activates else "" for op in net.ops)
+    shown = tuple(op.sigma if op.facts.activates else "" for op in net.ops)
     return Statistics(n_rows, names, shown, figures, dead, parameters, gradient_norms)
 
 

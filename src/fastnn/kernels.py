@@ -18,7 +18,7 @@ from ._core import curvature as _curvature
 from ._core import kernels as _core
 from .losses import LOSSES
 from .names import listing
-from .plan import AUGMENTATIONS, RULES
+from .plan import AUGMENTATIONS, NEGATIVE_SLOPE, RULES
 from .reference import losses, optim
 from .reference.activations import SAVES_OUTPUT
 from .reference.arguments import Contract
@@ -131,23 +131,27 @@ def tanh(x: np.ndarray) -> np.ndarray:
 
 
 @_compiled
-def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
+def activation_forward(Z: np.ndarray, activation: str, negative_slope: float = NEGATIVE_SLOPE) -> np.ndarray:
     A = np.empty_like(Z)
-    _core.activation_forward(_CODES[activation], Z.size, Z, A)
+    _core.activation_forward(_CODES[activation], negative_slope, Z.size, Z, A)
     return A
 
 
 @_compiled
-def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -> np.ndarray:
+def activation_backward(
+    saved: np.ndarray, delta: np.ndarray, activation: str, negative_slope: float = NEGATIVE_SLOPE
+) -> np.ndarray:
     result = delta.copy()
-    _core.activation_backward(_CODES[activation], saved.size, saved, result)
+    _core.activation_backward(_CODES[activation], negative_slope, saved.size, saved, result)
     return result
 
 
 @_compiled
-def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def activation_derivatives(
+    Z: np.ndarray, activation: str, negative_slope: float = NEGATIVE_SLOPE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     A, D1, D2 = np.empty_like(Z), np.empty_like(Z), np.empty_like(Z)
-    _core.activation_derivatives(_CODES[activation], Z.size, Z, A, D1, D2)
+    _core.activation_derivatives(_CODES[activation], negative_slope, Z.size, Z, A, D1, D2)
     return A, D1, D2
 
 
@@ -183,7 +187,7 @@ def dense_forward(
 ) -> tuple[np.ndarray, np.ndarray]:
     Z = _product(X, W, b)
     A = np.empty_like(Z)
-    _core.activation_forward(_CODES[activation], Z.size, Z, A)
+    _core.activation_forward(_CODES[activation], NEGATIVE_SLOPE, Z.size, Z, A)
     return A, Z
 
 

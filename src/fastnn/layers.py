@@ -17,7 +17,7 @@ from . import initializers, names
 from .checks import Moments, check_integer, check_number
 from .initializers import draw
 from .layout import Builder, Layout, Parts
-from .plan import ACTIVATIONS
+from .plan import ACTIVATIONS, NEGATIVE_SLOPE
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,6 +28,7 @@ __all__ = [
     "Dropout",
     "Layer",
     "LayerNorm",
+    "LeakyReLU",
     "Scale",
     "Standardize",
     "check_layers",
@@ -69,10 +70,10 @@ class Dense(Layer):
     ----------
     units : int
         Number of outputs, at least 1.
-    activation : str, default="linear"
-        Name of σ, one of ``fastnn.layers.ACTIVATIONS``; the formulas are in docs/theory.md, section 2. gelu is the
-        exact one; selu wants ``init="lecun_normal"``. The last layer of a classifier is linear: its softmax or sigmoid
-        is inside the loss.
+    activation : str or LeakyReLU, default="linear"
+        Name of σ, one of ``fastnn.layers.ACTIVATIONS``, or :class:`LeakyReLU` with its slope; the formulas are in
+        docs/theory.md, section 2. gelu is the exact one; selu wants ``init="lecun_normal"``. The last
+        layer of a classifier is linear: its softmax or sigmoid is inside the loss.
     bias : bool, default=True
         Whether there is a bias b.
     init, bias_init : str, callable or float, default="glorot_uniform" and "zeros"
@@ -100,7 +101,7 @@ class Dense(Layer):
     """
 
     units: int
-    activation: str = "linear"
+    activation: str | LeakyReLU = "linear"
     bias: bool = field(default=True, kw_only=True)
     init: object = field(default="glorot_uniform", kw_only=True)
     bias_init: object = field(default="zeros", kw_only=True)
@@ -110,9 +111,10 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", check_integer("units", self.units))
-        if not isinstance(self.activation, str):
-            raise TypeError(f"activation must be a name (str), got {self.activation!r}")
-        _check_activation("activation", self.activation)
+        if isinstance(self.activation, str):
+            _check_activation("activation", self.activation)
+        elif not isinstance(self.activation, LeakyReLU):
+            raise TypeError(f"activation must be a name (str) or LeakyReLU(negative_slope), got {self.activation!r}")
         if not isinstance(self.bias, bool):
             raise TypeError(f"bias must be True or False, got {self.bias!r}")
         initializers.get(self.init, "init")
@@ -136,10 +138,10 @@ class Dense(Layer):
             n_out,
             weight=weight,
             bias=bias,
-            activation=self.activation,
             lr_multiplier=self.learning_rate_multiplier,
             l1=self.l1,
             l2=self.l2,
+            **(self.activation.fields if isinstance(self.activation, LeakyReLU) else {"activation": self.activation}),
         )
 
 
@@ -169,6 +171,44 @@ class Activation(Layer):
     def describe(self, builder: Builder) -> None:
         """No parameters."""
         builder.op("activation", activation=self.name)
+
+
+@names.explained
+@dataclass(frozen=True)
+class LeakyReLU(Layer):
+    """The activation leaky_relu with a slope of one's choice, σ(z) = z for z > 0, else `negative_slope` · z.
+
+    It is a layer of its own, as ``Activation("leaky_relu")`` is, or a layer's activation:
+    ``Dense(64, LeakyReLU(0.2))``.
+
+    Parameters
+    ----------
+    negative_slope : float, default=0.01
+        Above 0, at most 1. σ'(0) is the slope.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `negative_slope` is out of range or not a number.
+
+    Notes
+    -----
+    Maas, Hannun and Ng 2013. torch's ``LeakyReLU`` has the same default; that of Keras 3 is 0.3.
+    """
+
+    negative_slope: float = NEGATIVE_SLOPE
+
+    def __post_init__(self) -> None:
+        _set(self, "negative_slope", check_number("negative_slope", self.negative_slope, above=0.0, maximum=1.0))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of an operation that has this activation."""
+        return {"activation": "leaky_relu", "negative_slope": self.negative_slope}
+
+    def describe(self, builder: Builder) -> None:
+        """No parameters."""
+        builder.op("activation", **self.fields)
 
 
 @names.explained
@@ -420,7 +460,7 @@ def _set(layer: Any, name: str, value: float) -> None:
 
 
 #: What a list of layers may hold.
-LAYERS = (Dense, Activation, BatchNorm, LayerNorm, Dropout, Standardize, Scale)
+LAYERS = (Dense, Activation, LeakyReLU, BatchNorm, LayerNorm, Dropout, Standardize, Scale)
 
 
 def check_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:

@@ -37,7 +37,7 @@ class LoweredOp(NamedTuple):
     ----------
     kind, activation : int
         Codes: positions in OPS and ACTIVATIONS.
-    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, buffer, l1, l2
+    input, n_in, n_out, weight, bias, epsilon, momentum, lr_multiplier, dropout_rate, negative_slope, buffer, l1, l2
         Those of the :class:`~fastnn.plan.OpSpec`.
     shared_weight, shared_bias : bool
         A later operation has the same parameters, and has written their gradient already.
@@ -63,6 +63,7 @@ class LoweredOp(NamedTuple):
     epsilon: float
     momentum: float
     dropout_rate: float
+    negative_slope: float
     buffer: int
     n_in: int
     n_out: int
@@ -259,6 +260,8 @@ def _check_op(ops: tuple[OpSpec, ...], i: int, n_parameters: int) -> None:
         )
     if not fits:
         raise ValueError(f"ops[{i}]: {op} does not fit its input or theta of length {n_parameters}")
+    if not op.negative_slope > 0.0:
+        raise ValueError(f"ops[{i}]: expected a negative_slope above 0, got {op.negative_slope}")
     if op.buffer_size and op.buffer < 0:
         raise ValueError(f"ops[{i}]: a {op.kind} needs an offset in the buffers")
 
@@ -310,6 +313,7 @@ def _lower_ops(ops: tuple[OpSpec, ...], shared: list[tuple[bool, bool]]) -> tupl
                 epsilon=op.epsilon,
                 momentum=op.momentum,
                 dropout_rate=op.dropout_rate,
+                negative_slope=op.negative_slope,
                 buffer=op.buffer,
                 n_in=op.n_in,
                 n_out=op.n_out,

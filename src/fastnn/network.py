@@ -411,7 +411,7 @@ class Network(Predictions):
         for name, _, shape in self.layout:
             counts[int(name.split(".")[0])] += math.prod(shape)
         for index, (layer, op) in enumerate(zip(self.layers, self.ops, strict=True)):
-            activation = op.activation if op.facts.activates else ""
+            activation = op.sigma if op.facts.activates else ""
             rows.append((f"{index} {type(layer).__name__}", activation, f"(N, {op.n_out})", f"{counts[index]:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [

@@ -14,6 +14,7 @@ from typing import NamedTuple
 __all__ = [
     "ACTIVATIONS",
     "AUGMENTATIONS",
+    "NEGATIVE_SLOPE",
     "OPS",
     "RULES",
     "ActivationFacts",
@@ -33,6 +34,10 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+#: σ' of leaky_relu below 0, where nothing else is said.
+NEGATIVE_SLOPE = 0.01
+
+
 class ActivationFacts(NamedTuple):
     """What is true of an activation σ.
 
@@ -47,9 +52,11 @@ class ActivationFacts(NamedTuple):
         of a centred z, LeCun's where it keeps all of it, else Glorot's.
     formula : str
         σ(z), from which other formats are made: sums, differences and products of z, numbers and the functions abs,
-        erf, exp, log, max, min, sigmoid, sign and tanh, none of which overflows.
+        erf, exp, log, max, min, sigmoid, sign and tanh, none of which overflows; of a leaky one, negative_slope, too.
     torch : tuple (str, dict) or None
         Name and arguments of its class in ``torch.nn``; None where there is none.
+    leaky : bool
+        σ depends on the negative_slope of the operation.
     """
 
     formula: str
@@ -57,6 +64,7 @@ class ActivationFacts(NamedTuple):
     piecewise_linear: bool = False
     init: str = "glorot_uniform"
     torch: tuple[str, dict[str, float]] | None = None
+    leaky: bool = False
 
 
 #: Facts of the activations by name; the position of a name is its code, as in csrc/kernels/activation_list.h.
@@ -64,10 +72,11 @@ ACTIVATIONS: dict[str, ActivationFacts] = {
     "linear": ActivationFacts("z", piecewise_linear=True),
     "relu": ActivationFacts("max(z, 0)", piecewise_linear=True, init="he_uniform", torch=("ReLU", {})),
     "leaky_relu": ActivationFacts(
-        "max(z, 0) + min(z, 0) * 0.01",
+        "max(z, 0) + min(z, 0) * negative_slope",
         piecewise_linear=True,
         init="he_uniform",
-        torch=("LeakyReLU", {"negative_slope": 0.01}),
+        torch=("LeakyReLU", {"negative_slope": NEGATIVE_SLOPE}),
+        leaky=True,
     ),
     "tanh": ActivationFacts("tanh(z)", torch=("Tanh", {})),
     "hard_tanh": ActivationFacts(
@@ -173,6 +182,8 @@ class OpSpec(NamedTuple):
         ε of a norm, momentum of its running statistics, probability of a dropout.
     l1, l2 : float or None
         Penalties l1 ‖W‖₁ + ½ l2 ‖W‖² of its weight matrix, in place of the objective's; None: those of the objective.
+    negative_slope : float
+        σ' below 0 of leaky_relu, above 0.
     """
 
     kind: str
@@ -189,11 +200,18 @@ class OpSpec(NamedTuple):
     dropout_rate: float = 0.0
     l1: float | None = None
     l2: float | None = None
+    negative_slope: float = NEGATIVE_SLOPE
 
     @property
     def facts(self) -> OpFacts:
         """What is true of its kind."""
         return OPS[self.kind]
+
+    @property
+    def sigma(self) -> str:
+        """Its activation as text, with a slope that is not the usual one: ``"relu"``, ``"leaky_relu(0.2)"``."""
+        usual = not ACTIVATIONS[self.activation].leaky or self.negative_slope == NEGATIVE_SLOPE
+        return self.activation if usual else f"{self.activation}({self.negative_slope:g})"
 
     @property
     def weight_size(self) -> int:

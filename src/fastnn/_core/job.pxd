@@ -24,7 +24,7 @@ cdef extern from "engine/plan.h" nogil:
 
     ctypedef struct fnn_op:
         int kind, input, activation, shared_weight, shared_bias, gated, saves_pre, delta_side
-        double lr_multiplier, epsilon, momentum, dropout_rate
+        double lr_multiplier, epsilon, momentum, dropout_rate, negative_slope
         fnn_penalties penalties
         ptrdiff_t buffer
         ptrdiff_t n_in, n_out, weight, bias

@@ -196,11 +196,11 @@ cdef class Predictor:
         elif self.kind == SHARES:
             fnn_call_softmax(active(), self.single, rows, self.n_out, z, found)
         elif self.kind == CHANCES:
-            fnn_call_activation_forward(active(), self.single, SIGMOID_CODE, n, z, found)
+            fnn_call_activation_forward(active(), self.single, SIGMOID_CODE, 0.0, n, z, found)
         else:
             if self.single:
                 both_signs(<float *>z, rows, <float *>pairs)
             else:
                 both_signs(<double *>z, rows, <double *>pairs)
-            fnn_call_activation_forward(active(), self.single, SIGMOID_CODE, 2 * n, pairs, found)
+            fnn_call_activation_forward(active(), self.single, SIGMOID_CODE, 0.0, 2 * n, pairs, found)
         return 0

@@ -14,7 +14,7 @@ from ..plan import ACTIVATIONS
 from ..sequential import Sequential
 from ..sweeps import Ensemble
 from .pipelines import Preprocessing, TableStep, preprocessing_of, unwrapped
-from .steps import LayerNormStep, Product, Step, find_network, steps_of
+from .steps import ActivationStep, LayerNormStep, Product, Step, find_network, steps_of
 
 __all__ = ["to_onnx"]
 
@@ -210,7 +210,7 @@ class _Graph:
 
     def step(self, step: Step, x: str) -> str:
         """The nodes of a step."""
-        if isinstance(step, str):
+        if isinstance(step, ActivationStep):
             return self.activation(step, x)
         if isinstance(step, Product):
             return self.activation(step.activation, self.add("Gemm", x, self.constant(step.W), self.constant(step.b)))
@@ -225,9 +225,10 @@ class _Graph:
         centred = self.add("Sub", x, self.constant(step.mean))
         return self.add("Add", self.add("Mul", centred, self.constant(step.scale)), self.constant(step.shift))
 
-    def activation(self, name: str, x: str) -> str:
+    def activation(self, step: ActivationStep, x: str) -> str:
         """An activation, made of operators that ONNX Runtime has in float64 too."""
-        return self._formula(ast.parse(ACTIVATIONS[name].formula, mode="eval").body, x)
+        formula = ACTIVATIONS[step.name].formula.replace("negative_slope", repr(step.negative_slope))
+        return self._formula(ast.parse(formula, mode="eval").body, x)
 
     def _formula(self, part: ast.expr, z: str) -> str:
         """The nodes of a part of an activation's formula."""

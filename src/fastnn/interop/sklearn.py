@@ -112,9 +112,9 @@ def to_sklearn(model: object) -> Any:
         raise ValueError(f"scikit-learn has no counterpart of the loss {net.loss_name!r}")
     steps = steps_of(net)
     *hidden, last = products = into_products(steps, "scikit-learn")
-    activations = {product.activation for product in hidden} or {"relu"}
-    if len(activations) != 1 or last.activation != "linear" or not activations <= ACTIVATIONS.keys():
-        found = ", ".join(product.activation for product in products)
+    activations = {product.activation.name for product in hidden} or {"relu"}
+    if len(activations) != 1 or last.activation.name != "linear" or not activations <= ACTIVATIONS.keys():
+        found = ", ".join(product.activation.name for product in products)
         raise ValueError(
             "scikit-learn has one activation (identity, logistic, tanh or relu) in all hidden layers and none in the "
             f"last, got {found}"

@@ -6,10 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..plan import NEGATIVE_SLOPE
 from ..reference.ops import Affine, make_ops
 from ..sequential import Sequential
 
-__all__ = ["Affine", "LayerNormStep", "Product", "Step", "find_network", "into_products", "is_estimator", "steps_of"]
+__all__ = [
+    "LINEAR",
+    "ActivationStep",
+    "Affine",
+    "LayerNormStep",
+    "Product",
+    "Step",
+    "find_network",
+    "into_products",
+    "is_estimator",
+    "steps_of",
+]
 
 
 def find_network(model: object) -> tuple[Sequential, Any]:
@@ -29,12 +41,22 @@ def is_estimator(model: object) -> bool:
     return hasattr(model, "get_params") and any(base.__module__.startswith("fastnn.") for base in type(model).__mro__)
 
 
+class ActivationStep(NamedTuple):
+    """x ↦ σ(x)."""
+
+    name: str
+    negative_slope: float = NEGATIVE_SLOPE
+
+
+LINEAR = ActivationStep("linear")
+
+
 class Product(NamedTuple):
     """x ↦ σ(x W + b), in float64."""
 
     W: np.ndarray
     b: np.ndarray
-    activation: str
+    activation: ActivationStep = LINEAR
 
 
 class LayerNormStep(NamedTuple):
@@ -43,7 +65,7 @@ class LayerNormStep(NamedTuple):
     epsilon: float
 
 
-Step = Affine | Product | LayerNormStep | str  # str: an activation
+Step = Affine | Product | LayerNormStep | ActivationStep
 
 
 def steps_of(net: Sequential) -> list[Step]:
@@ -55,24 +77,24 @@ def steps_of(net: Sequential) -> list[Step]:
         steps.append(Affine(np.zeros(n), np.full(n, net.input_scale), np.zeros(n)))
     for operation in make_ops(net.ops):
         op = operation.spec
-        n = op.n_out
+        n, activation = op.n_out, ActivationStep(op.activation, op.negative_slope)
         if op.kind == "dense":
             b = theta[op.bias : op.bias + n] if op.bias >= 0 else np.zeros(n)
             W = theta[op.weight : op.weight + op.n_in * n].reshape(op.n_in, n)
-            steps.append(Product(W, b, op.activation))
+            steps.append(Product(W, b, activation))
         elif op.kind == "activation":
             last = steps[-1] if steps else None
-            if isinstance(last, Product) and last.activation == "linear":
-                steps[-1] = last._replace(activation=op.activation)
+            if isinstance(last, Product) and last.activation.name == "linear":
+                steps[-1] = last._replace(activation=activation)
             else:
-                steps.append(op.activation)
+                steps.append(activation)
         elif op.kind == "layer_norm":
             steps.append(LayerNormStep(theta[op.weight : op.weight + n], theta[op.bias : op.bias + n], op.epsilon))
         elif (columns := operation.affine(theta, state)) is not None:
             last = steps[-1] if steps else None
-            if isinstance(last, Product) and last.activation == "linear":
+            if isinstance(last, Product) and last.activation.name == "linear":
                 shifted = (last.b - columns.mean) * columns.scale + columns.shift
-                steps[-1] = Product(last.W * columns.scale, shifted, "linear")
+                steps[-1] = Product(last.W * columns.scale, shifted)
             else:
                 steps.append(columns)
         elif not op.facts.drops:  # a dropout is the identity here
@@ -93,8 +115,9 @@ def into_products(steps: list[Step], purpose: str) -> list[Product]:
             waiting = step
             continue
         if not isinstance(step, Product):
-            norm = isinstance(step, LayerNormStep)
-            what = "LayerNorm" if norm else f"Activation({step!r}) that follows no Dense layer"
+            what = "LayerNorm"
+            if isinstance(step, ActivationStep):
+                what = f"Activation({step.name!r}) that follows no Dense layer"
             raise ValueError(f"{purpose} has no counterpart of {what}")
         if waiting is not None:
             W = waiting.scale[:, None] * step.W

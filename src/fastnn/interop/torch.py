@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..files import need
-from ..layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm
+from ..layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, LeakyReLU
 from ..losses import Loss
-from ..plan import ACTIVATIONS
+from ..plan import ACTIVATIONS, NEGATIVE_SLOPE, OpSpec
 from ..reference.ops import make_ops, running_statistics
 from ..sequential import Sequential
 from .pipelines import affine_steps, preprocessing_of, unwrapped
@@ -66,14 +66,15 @@ def to_torch(model: object) -> Any:
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(np.array(values, net.dtype)))
 
-    def activate(name: str) -> None:
-        if name == "linear":
+    def activate(op: OpSpec) -> None:
+        if op.activation == "linear":
             return
-        counterpart = ACTIVATIONS[name].torch
-        if counterpart is None:
-            raise ValueError(f"torch has no counterpart of the activation {name!r}")
-        cls, arguments = counterpart
-        modules.append(getattr(nn, cls)(**arguments))
+        facts = ACTIVATIONS[op.activation]
+        if facts.torch is None:
+            raise ValueError(f"torch has no counterpart of the activation {op.activation!r}")
+        cls, arguments = facts.torch
+        slope = {"negative_slope": op.negative_slope} if facts.leaky else {}
+        modules.append(getattr(nn, cls)(**{**arguments, **slope}))
 
     for operation, layer in zip(make_ops(net.ops), net.layers, strict=True):
         op = operation.spec
@@ -88,7 +89,7 @@ def to_torch(model: object) -> Any:
             b = theta[op.bias : op.bias + n] if op.bias >= 0 else np.zeros(n)
             W = theta[op.weight : op.weight + op.n_in * n].reshape(op.n_in, n)
             if before:
-                product = Product(W.astype(np.float64), b.astype(np.float64), "linear")
+                product = Product(W.astype(np.float64), b.astype(np.float64))
                 W, b, _ = into_products([*before, product], "torch")[0]
             has_bias = op.bias >= 0 or bool(before)
             before = []
@@ -97,9 +98,9 @@ def to_torch(model: object) -> Any:
             if has_bias:
                 fill(linear.bias, b)
             modules.append(linear)
-            activate(op.activation)
+            activate(op)
         elif op.kind == "activation":
-            activate(op.activation)
+            activate(op)
         elif op.kind == "dropout":
             modules.append(nn.Dropout(op.dropout_rate))
         elif op.kind == "layer_norm":
@@ -201,15 +202,18 @@ def from_torch(module: Any, *, loss: str | Loss | None = None) -> Sequential:
             layer = Dropout(part.p)
         elif type(part) in names:
             name, arguments = names[type(part)]
-            if any(getattr(part, key) != value for key, value in arguments.items()) or (
+            activation: str | LeakyReLU = name
+            if ACTIVATIONS[name].leaky and 0.0 < part.negative_slope <= 1.0:
+                activation = name if part.negative_slope == NEGATIVE_SLOPE else LeakyReLU(part.negative_slope)
+            elif any(getattr(part, key) != value for key, value in arguments.items()) or (
                 name == "gelu" and part.approximate != "none"
             ):
                 raise ValueError(f"module[{index}]: there is no counterpart of {part!r}")
             last = layers[-1] if layers else None
             if isinstance(last, Dense) and last.activation == "linear":
-                layers[-1] = Dense(last.units, name, bias=last.bias)
+                layers[-1] = Dense(last.units, activation, bias=last.bias)
                 continue
-            layer = Activation(name)
+            layer = Activation(activation) if isinstance(activation, str) else activation
         else:
             raise ValueError(f"module[{index}]: there is no counterpart of {part!r}")
         layers.append(layer)

@@ -6,13 +6,14 @@ where 1 - a**2 and s (1 - s) lose it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..plan import ACTIVATIONS
-from .arguments import ACTIVATION, ANY, Like, Read, checked
+from ..plan import ACTIVATIONS, NEGATIVE_SLOPE
+from .arguments import ACTIVATION, ANY, Like, Number, Read, checked
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,7 +29,8 @@ __all__ = [
 #: The activations whose derivative is a function of their output, which is what their backward pass takes.
 SAVES_OUTPUT = frozenset(name for name, facts in ACTIVATIONS.items() if facts.saves_output)
 
-_LEAK = 0.01
+_LEAK = 0.01  # of leaky_tanh
+_SLOPE = Number(above=0.0)
 _SELU_RIGHT = 1.0507009873554805  # λ and λ α of Klambauer et al. 2017
 _SELU_LEFT = 1.7580993408473766
 _BOUND = 750.0  # beyond it the sigmoid and the normal cdf are 0 or 1, and z * 0 must not become inf * 0
@@ -154,16 +156,16 @@ def _relu_slope(a: np.ndarray) -> np.ndarray:
     return (a > 0).astype(a.dtype)
 
 
-def _leaky_relu(z: np.ndarray) -> np.ndarray:
-    return np.where(z > 0, z, _LEAK * z)
+def _leaky_relu(z: np.ndarray, leak: float) -> np.ndarray:
+    return np.where(z > 0, z, leak * z)
 
 
-def _leaky_relu_derivatives(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _leaky_relu(z), _leaky_relu_slope(z), np.zeros_like(z)
+def _leaky_relu_derivatives(z: np.ndarray, leak: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return _leaky_relu(z, leak), _leaky_relu_slope(z, leak), np.zeros_like(z)
 
 
-def _leaky_relu_slope(a: np.ndarray) -> np.ndarray:
-    return np.where(a > 0, a.dtype.type(1.0), a.dtype.type(_LEAK))
+def _leaky_relu_slope(a: np.ndarray, leak: float) -> np.ndarray:
+    return np.where(a > 0, a.dtype.type(1.0), a.dtype.type(leak))
 
 
 def _tanh_derivatives(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -356,8 +358,8 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
 }
 
 
-@checked(Z=Read(ANY), activation=ACTIVATION)
-def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
+@checked(Z=Read(ANY), activation=ACTIVATION, negative_slope=_SLOPE)
+def activation_forward(Z: np.ndarray, activation: str, negative_slope: float = NEGATIVE_SLOPE) -> np.ndarray:
     """Value of an activation, element by element: A = σ(Z).
 
     ==========  ======================================  ============================  ===========================
@@ -365,7 +367,7 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     ==========  ======================================  ============================  ===========================
     linear      z                                       1                             0
     relu        max(z, 0)                               1 if z > 0 else 0             0
-    leaky_relu  z if z > 0 else 0.01 z                  1 if z > 0 else 0.01          0
+    leaky_relu  z if z > 0 else s z                     1 if z > 0 else s             0
     tanh        tanh(z)                                 1 - a^2                       -2 a (1 - a^2)
     hard_tanh   min(max(z, -1), 1)                      1 if abs(z) < 1 else 0        0
     leaky_tanh  tanh(z) if z > 0 else 0.01 z            1 - a^2 if z > 0 else 0.01    -2 a (1 - a^2) if z > 0 else 0
@@ -385,6 +387,8 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
         Pre-activations. Infinite ones give the limit, NaN gives NaN.
     activation : str
         One of `ACTIVATIONS`.
+    negative_slope : float, default=0.01
+        s of leaky_relu, above 0; the others do not have it.
 
     Returns
     -------
@@ -394,7 +398,7 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `activation` is not known.
+        If `activation` is not known, or `negative_slope` is not above 0.
     TypeError
         If `Z` is neither float32 nor float64.
 
@@ -403,12 +407,22 @@ def activation_forward(Z: np.ndarray, activation: str) -> np.ndarray:
     gelu is the exact one (Hendrycks and Gimpel, 2016), not its tanh approximation. elu has alpha = 1.
     selu has λ = 1.0507009873554805 and α = 1.6732632423543772 (Klambauer et al., 2017); mish is Misra's of 2019.
     """
-    forward, _, _ = _FUNCTIONS[activation]
+    forward, _, _ = _functions(activation, negative_slope)
     return np.asarray(forward(Z), dtype=Z.dtype)
 
 
-@checked(Z=Read(ANY), activation=ACTIVATION)
-def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _functions(activation: str, negative_slope: float) -> tuple[Callable[..., Any], ...]:
+    """The three functions of an activation, of a leaky one with its slope."""
+    functions = _FUNCTIONS[activation]
+    if not ACTIVATIONS[activation].leaky:
+        return functions
+    return tuple(functools.partial(function, leak=negative_slope) for function in functions)
+
+
+@checked(Z=Read(ANY), activation=ACTIVATION, negative_slope=_SLOPE)
+def activation_derivatives(
+    Z: np.ndarray, activation: str, negative_slope: float = NEGATIVE_SLOPE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Value, first and second derivative of an activation at Z; formulas at `activation_forward`.
 
     Parameters
@@ -417,27 +431,32 @@ def activation_derivatives(Z: np.ndarray, activation: str) -> tuple[np.ndarray, 
         Pre-activations.
     activation : str
         One of `ACTIVATIONS`.
+    negative_slope : float, default=0.01
+        Of leaky_relu, above 0.
 
     Returns
     -------
     A, D1, D2 : ndarray
-        σ(Z), σ'(Z) and σ''(Z), each in the shape and dtype of `Z`. At a kink: relu' = 0, leaky slope
-        0.01, hard_tanh' = 0, sign' = 0, elu'' = 1, selu' = selu'' = λ α, the derivatives of the left side.
+        σ(Z), σ'(Z) and σ''(Z), each in the shape and dtype of `Z`. At a kink: relu' = 0, leaky_relu'
+        the slope, leaky_tanh' 0.01, hard_tanh' = 0, sign' = 0, elu'' = 1, selu' = selu'' = λ α, the derivatives of the
+        left side.
 
     Raises
     ------
     ValueError
-        If `activation` is not known.
+        If `activation` is not known, or `negative_slope` is not above 0.
     TypeError
         If `Z` is neither float32 nor float64.
     """
-    _, derivatives, _ = _FUNCTIONS[activation]
+    _, derivatives, _ = _functions(activation, negative_slope)
     A, D1, D2 = derivatives(Z)
     return np.asarray(A, dtype=Z.dtype), np.asarray(D1, dtype=Z.dtype), np.asarray(D2, dtype=Z.dtype)
 
 
-@checked(saved=Read(ANY), delta=Like("saved"), activation=ACTIVATION)
-def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -> np.ndarray:
+@checked(saved=Read(ANY), delta=Like("saved"), activation=ACTIVATION, negative_slope=_SLOPE)
+def activation_backward(
+    saved: np.ndarray, delta: np.ndarray, activation: str, negative_slope: float = NEGATIVE_SLOPE
+) -> np.ndarray:
     """Backward pass of an activation: δ ⊙ σ'(Z).
 
     Parameters
@@ -448,6 +467,8 @@ def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -
         Derivative of the loss with respect to the output.
     activation : str
         One of `ACTIVATIONS`.
+    negative_slope : float, default=0.01
+        Of leaky_relu, above 0.
 
     Returns
     -------
@@ -457,9 +478,9 @@ def activation_backward(saved: np.ndarray, delta: np.ndarray, activation: str) -
     Raises
     ------
     ValueError
-        If `activation` is not known, or the shapes differ.
+        If `activation` is not known, `negative_slope` is not above 0, or the shapes differ.
     TypeError
         If `saved` is neither float32 nor float64, or the dtypes differ.
     """
-    _, _, slope = _FUNCTIONS[activation]
+    _, _, slope = _functions(activation, negative_slope)
     return np.asarray(delta * slope(saved), dtype=delta.dtype)

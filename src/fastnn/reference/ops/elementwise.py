@@ -26,18 +26,18 @@ class Activation(Op, kind="activation"):
     """a = σ(x)."""
 
     def forward(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[np.ndarray, np.ndarray]:
-        A = activation_forward(X, self.spec.activation)
+        A = activation_forward(X, self.spec.activation, self.spec.negative_slope)
         return A, A if ACTIVATIONS[self.spec.activation].saves_output else X
 
     def backward(
         self, theta: np.ndarray, X: np.ndarray, saved: np.ndarray, dA: np.ndarray, grad: np.ndarray, run: Pass
     ) -> np.ndarray:
-        return activation_backward(saved, dA, self.spec.activation)
+        return activation_backward(saved, dA, self.spec.activation, self.spec.negative_slope)
 
     def linearize(self, theta: np.ndarray, X: np.ndarray, run: Pass) -> tuple[np.ndarray, Point]:
         if self.spec.activation == "linear":
             return X, Point()
-        A, slope, bend = activation_derivatives(X, self.spec.activation)
+        A, slope, bend = activation_derivatives(X, self.spec.activation, self.spec.negative_slope)
         return A, Point(slope, None if ACTIVATIONS[self.spec.activation].piecewise_linear else bend)
 
     def vjp(
