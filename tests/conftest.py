@@ -120,7 +120,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def many_workers(compiled: None) -> Iterator[None]:
     """Any work, however small, is worth a worker."""
-    with knobs.changed(min_work=1.0):
+    with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0):
         yield
 
 

@@ -257,7 +257,15 @@ def test_fill_and_noise_are_in_the_units_of_x(compiled) -> None:
 
 @pytest.mark.parametrize("augment", [EXACT, ALL], ids=["exact", "all"])
 def test_results_do_not_depend_on_threads(augment, compiled) -> None:
-    with knobs.changed(min_work=1.0, training_share=1e-6, training_rows=1e-6, chunk_bytes=4096, chunk_share=0.0):
+    with knobs.changed(
+        min_work=1.0,
+        shard_rows=1e-6,
+        exchange=0.0,
+        training_share=1e-6,
+        training_rows=1e-6,
+        chunk_bytes=4096,
+        chunk_share=0.0,
+    ):
         nets = [trained(augment=augment, threads=threads, deterministic=True) for threads in (1, 2, 4)]
     for net in nets[1:]:
         np.testing.assert_array_equal(net.theta, nets[0].theta)

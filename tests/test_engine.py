@@ -40,7 +40,7 @@ def test_loss_and_gradient_are_those_of_the_reference(
     theta, X, y, w = problem(sizes, loss, dtype, rows, rng, soft=soft and loss == "cross_entropy")
     w = w if weighted else None
     options = {"label_smoothing": smoothing} if loss == "cross_entropy" else {}
-    with knobs.changed(min_work=1.0):
+    with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0):
         plan = Plan(ops, n_parameters, loss, dtype, **options)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
         outputs = plan.forward(theta, X, workers)

@@ -11,6 +11,7 @@ import textwrap
 import threading
 from pathlib import Path
 
+import knobs
 import numpy as np
 import pytest
 import threadpoolctl
@@ -168,6 +169,21 @@ def test_overlapping_holds_restore_the_blas_limit() -> None:
     assert threads.blas_threads() == before
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_whether_a_team_pays_changes_no_bit(deterministic: bool) -> None:
+    """What workers cost each other is measured, so no result may depend on it."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(600, 64)).astype(np.float32), rng.integers(0, 10, 600)
+    found = set()
+    for exchange in (0.0, 1e300, 5.0):
+        with knobs.changed(exchange=exchange):
+            layers = [fnn.Dense(64, "relu"), fnn.Dense(64, "relu"), fnn.Dense(10)]
+            net = fnn.Sequential(layers, input_size=64, loss="cross_entropy", seed=0)
+            net.fit(X, y, batch_size=250, epochs=3, threads=2, deterministic=deterministic)
+            found.add(net.theta.tobytes())
+    assert len(found) == 1
+
+
 COUNTER = """
 #include <stddef.h>
 extern void *__libc_malloc(size_t);
@@ -193,7 +209,7 @@ from fastnn.plan import OpSpec, UpdateRule
 sys.path.insert(0, sys.argv[1])
 import knobs
 
-knobs.change(min_work=1.0)
+knobs.change(min_work=1.0, shard_rows=1e-6, exchange=0.0)
 libc = ctypes.CDLL(None)
 count = ctypes.c_long.in_dll(libc, "fastnn_allocations")
 before = count.value

@@ -131,7 +131,7 @@ def test_a_fork_after_a_fit_with_workers_does_not_hang() -> None:
     sys.path.insert(0, sys.argv[1])
     import knobs
     warnings.simplefilter("ignore")
-    knobs.change(min_work=1.0)
+    knobs.change(min_work=1.0, shard_rows=1e-6, exchange=0.0)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 20))
     y = X[:, 0] > 0
@@ -541,6 +541,7 @@ def test_an_interrupt_within_a_block_of_epochs_keeps_the_finished_ones(diabetes)
     assert model.loss_curve_ == whole.loss_curve_
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_verbose_prints_what_scikit_learn_prints(iris, capsys) -> None:
     X, y = iris
     model = quick(verbose=True, early_stopping=True).fit(X, y)

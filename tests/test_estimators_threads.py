@@ -40,7 +40,7 @@ def test_the_number_of_threads_changes_no_bit(case, dtype) -> None:
     X, y = problem()
     X = X.astype(dtype)
     found = []
-    with knobs.changed(min_work=1.0):  # every batch is worth several workers
+    with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0):  # every batch is worth several workers
         for n_threads in (1, 2, 3, 4):
             model = CASES[case](n_threads).fit(X, y)
             outputs = model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)

@@ -140,7 +140,7 @@ def test_threads_default_to_the_present_limit(monkeypatch) -> None:
     expected = net.gradient(X, y, threads=2)
     net.gradient(X, y), net.predict(X)
     assert not asked  # BLAS is not asked for so little work
-    with knobs.changed(min_work=1.0):
+    with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0):
         gradient = net.gradient(X, y)
         assert len(asked) == 1
         np.testing.assert_array_equal(gradient, net.gradient(X, y, threads=2))

@@ -433,7 +433,7 @@ def test_deterministic_training_does_not_depend_on_threads(products, dtype, comp
     X, y = blobs()
     options = {"batch_size": 32, "validation_split": 0.2, "l2": 1e-3, "clip_norm": 0.5}
     nets = []
-    with knobs.changed(min_work=1.0, **products):
+    with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0, **products):
         for threads in (1, 2, 4):
             layers = [fnn.Dense(20, "gelu"), fnn.Dense(3)]
             net = fnn.Sequential(layers, input_size=X.shape[1], loss="cross_entropy", dtype=dtype, seed=0)

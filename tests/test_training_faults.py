@@ -222,7 +222,7 @@ def test_gradients_are_clipped_whose_squared_norm_has_no_float(threads, backend,
     for unit in (1e60, 1e120):
         net = linear_network(backend, "float64")
         before = net.theta.copy()
-        with knobs.changed(min_work=1.0):
+        with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0):
             net.fit(X * unit, Y * unit, optimizer=fnn.SGD(0.5), clip_norm=0.1, epochs=1, threads=threads, seed=0)
         steps.append(net.theta - before)
     assert np.linalg.norm(steps[1]) == pytest.approx(0.05, rel=1e-12)

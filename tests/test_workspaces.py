@@ -29,8 +29,8 @@ def test_constants_are_restored(compiled) -> None:
     from fastnn._core.tuning import values
 
     before = values()
-    with knobs.changed(min_work=1.0, red_zone=128):
-        assert values() == before | {"min_work": 1.0, "red_zone": 128}
+    with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0, red_zone=128):
+        assert values() == before | {"min_work": 1.0, "shard_rows": 1e-6, "exchange": 0.0, "red_zone": 128}
         knobs.change(chunk_bytes=1.0)
     assert values() == before
     with pytest.raises(TypeError, match="unknown constants"):

@@ -97,7 +97,12 @@ class Case:
     def constants(self) -> dict[str, Any]:
         """Many workers, small chunks, products by feature, tiles that skip zeros."""
         few = self.rng.random() < 0.5
-        chosen: dict[str, Any] = {"min_work": 1.0, "zeros_sample": int(self.pick([0, 4, 4]))}
+        chosen: dict[str, Any] = {
+            "min_work": 1.0,
+            "shard_rows": 1e-6,
+            "exchange": 0.0,
+            "zeros_sample": int(self.pick([0, 4, 4])),
+        }
         if few:
             chosen |= {"chunk_bytes": 1.0, "chunk_share": 0.0, "forward_bytes": 1.0, "linearize_bytes": 1.0}
         if self.rng.random() < 0.3:

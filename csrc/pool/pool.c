@@ -31,6 +31,7 @@
 
 #include "pool/platform.h"
 
+#include <math.h>
 #include <stddef.h>
 
 /* How long a waiter looks before it sleeps: about what it costs to wake a sleeping thread. */
@@ -49,6 +50,14 @@
 #define STEADY_NS 20000000u
 #define PAUSE_US 100000u
 #define LONGEST_PAUSE_US 3200000u
+
+/* fnn_pair_costs: cache lines that change hands in a round, arithmetic in it, rounds, after how long no more are begun,
+ * and for how long the result holds. */
+#define HANDED_LINES 128
+#define PAIR_LOOPS 1000
+#define PAIR_ROUNDS 8
+#define LONG_PAIR_NS 1000000u
+#define PAIR_AGE_MS 1000u
 
 /* ---- pool state ---- */
 
@@ -72,6 +81,8 @@ static struct {
     fnn_word pause_us; /* the last pause of teams; 0: none since a run was steady */
     fnn_word resting;  /* is there a pause that has not been seen to end? */
     uint64_t rest_end; /* under the lock */
+    fnn_word line, barrier, slowdown; /* of a pair: 1/16 ns, ns (0: not known), thousandths */
+    fnn_word measured;                /* when, in ms */
     char pad[FNN_POOL_PAD];
     pool_slot slots[FNN_MAX_WORKERS];
 } pool = {.lock = FNN_MUTEX_STATIC};
@@ -175,6 +186,7 @@ static void after_fork_in_child(void)
     pool.running = 0;
     word_store(&pool.pause_us, 0);
     word_store(&pool.resting, 0);
+    word_store(&pool.barrier, 0);
     ++pool.life;
     mutex_init(&pool.lock);
 }
@@ -414,6 +426,103 @@ void fnn_barrier_abort(fnn_barrier *barrier)
 int fnn_barrier_aborted(const fnn_barrier *barrier) { return (int)(word_load(&barrier->gate.word) & 1); }
 
 void fnn_barrier_destroy(fnn_barrier *barrier) { gate_destroy(&barrier->gate); }
+
+/* ---- what two workers cost each other ---- */
+
+typedef struct {
+    fnn_barrier barrier;
+    /* ns, the shortest of all rounds: two barriers; two handovers with theirs; arithmetic alone, and by both at once */
+    uint64_t barriers, handovers, alone, both, time;
+    volatile char lines[64 * HANDED_LINES];
+    volatile double sink[2 * FNN_POOL_PAD];
+} pair_test;
+
+/* Arithmetic that keeps a core's units busy. */
+static double compute(void)
+{
+    double x[16], sum = 0;
+    for (int j = 0; j < 16; ++j)
+        x[j] = j;
+    for (int i = 0; i < PAIR_LOOPS; ++i)
+        for (int j = 0; j < 16; ++j)
+            x[j] = x[j] * 0.999 + 0.5;
+    for (int j = 0; j < 16; ++j)
+        sum += x[j];
+    return sum;
+}
+
+static void keep_shortest(uint64_t *shortest, uint64_t time) { *shortest = time < *shortest ? time : *shortest; }
+
+static void pair_task(void *arg, int worker)
+{
+    pair_test *x = arg;
+    const uint64_t begin = clock_ns();
+    for (int round = 0; round < PAIR_ROUNDS; ++round) {
+        uint64_t t[5] = {clock_ns()};
+        if (fnn_barrier_wait(&x->barrier) || fnn_barrier_wait(&x->barrier))
+            return;
+        t[1] = clock_ns();
+        for (int turn = 0; turn < 2; ++turn) {
+            for (int i = 0; turn == worker && i < HANDED_LINES; ++i)
+                ++x->lines[64 * i];
+            if (fnn_barrier_wait(&x->barrier))
+                return;
+        }
+        t[2] = clock_ns();
+        if (worker == 0)
+            x->sink[0] = compute();
+        t[3] = clock_ns();
+        if (fnn_barrier_wait(&x->barrier))
+            return;
+        t[4] = clock_ns();
+        x->sink[worker * FNN_POOL_PAD] = compute();
+        if (fnn_barrier_wait(&x->barrier))
+            return;
+        if (worker != 0)
+            continue;
+        x->time = clock_ns() - begin;
+        keep_shortest(&x->both, begin + x->time - t[4]);
+        keep_shortest(&x->alone, t[3] - t[2]);
+        keep_shortest(&x->handovers, t[2] - t[1]);
+        keep_shortest(&x->barriers, t[1] - t[0]);
+        if (x->time > LONG_PAIR_NS) {
+            fnn_barrier_abort(&x->barrier);
+            return;
+        }
+    }
+}
+
+/* Returns 1 where the two were held up. */
+static int measure_pair(void)
+{
+    fnn_team team;
+    pair_test x = {.barriers = UINT64_MAX, .handovers = UINT64_MAX, .alone = UINT64_MAX, .both = UINT64_MAX};
+    if (fnn_team_acquire(&team, 2) == 2) {
+        fnn_barrier_init(&x.barrier, 2);
+        fnn_team_run(&team, pair_task, &x);
+        fnn_barrier_destroy(&x.barrier);
+    }
+    fnn_team_release(&team);
+    if (x.time == 0 || x.time > LONG_PAIR_NS)
+        return 1;
+    const uint64_t lines = x.handovers > x.barriers ? x.handovers - x.barriers : 0, barrier = x.barriers / 2;
+    const uint64_t both = x.both > barrier + x.alone ? x.both - barrier : x.alone;
+    word_store(&pool.line, (uint32_t)(16 * lines / (2 * HANDED_LINES)));
+    word_store(&pool.slowdown, (uint32_t)(1000 * both / (x.alone + 1)));
+    word_store(&pool.measured, (uint32_t)(clock_ns() / 1000000));
+    word_store(&pool.barrier, (uint32_t)barrier + 1);
+    return 0;
+}
+
+fnn_pair fnn_pair_costs(void)
+{
+    const uint32_t now = (uint32_t)(clock_ns() / 1000000);
+    if ((word_load(&pool.barrier) == 0 || now - word_load(&pool.measured) > PAIR_AGE_MS) && measure_pair()) {
+        begin_pause();
+        return (fnn_pair){0, 0, INFINITY};
+    }
+    return (fnn_pair){word_load(&pool.line) / 16.0, word_load(&pool.barrier), word_load(&pool.slowdown) / 1000.0};
+}
 
 /* ---- items ---- */
 

@@ -214,6 +214,24 @@ static void test_held_up(void)
     wait_until_a_team_pays();
 }
 
+static void test_pair_costs(void)
+{
+    fnn_pair costs;
+    for (int i = 0;; ++i) { /* until nobody holds the two up */
+        wait_until_a_team_pays();
+        costs = fnn_pair_costs();
+        if (costs.slowdown < 1e6)
+            break;
+        CHECK(!fnn_team_pays());
+        if (i == 20)
+            return; /* a machine that is busy all the time */
+    }
+    CHECK(costs.barrier > 0 && costs.line >= 0 && costs.slowdown > 0.5);
+    CHECK(costs.barrier < 1e6 && costs.line < 1e5);
+    const fnn_pair again = fnn_pair_costs(); /* as it is known */
+    CHECK(again.barrier == costs.barrier || again.slowdown > 1e6);
+}
+
 static void test_signal_masks(void)
 {
     fnn_team team;
@@ -520,6 +538,7 @@ int main(void)
     test_sleeping();
     test_spin_edge();
     test_held_up();
+    test_pair_costs();
     test_signal_masks();
     test_concurrent_teams();
     test_fork();

@@ -220,8 +220,8 @@ cdef class Plan:
         cdef double zeros_share = self.count_zeros(job, rows)
         cdef list raised = [] if errors is None else errors
         cdef int shards = shards_for(&self.shape, job, rows, deterministic, threads)
-        cdef int workers = workers_for(&self.shape, job, shards, deterministic, threads, fnn_team_pays())
-        workers = fnn_team_acquire(&team, workers)
+        cdef int workers = fnn_team_acquire(&team, workers_for(&self.shape, job, rows, shards, deterministic, threads,
+                                                               fnn_team_pays(), fnn_pair_costs))
         try:
             divide(&self.shape, job, rows, workers, shards, zeros_share)
             job.run.poll, job.run.poll_arg = poll, <void *>raised

@@ -66,6 +66,9 @@ cdef extern from "pool/pool.h" nogil:
     int fnn_team_acquire(fnn_team *team, int n_workers)
     int fnn_team_run(fnn_team *team, fnn_task task, void *arg)
     int fnn_team_pays()
+    ctypedef struct fnn_pair:
+        double line, barrier, slowdown
+    fnn_pair fnn_pair_costs() noexcept
     void fnn_items_run(void *items, int worker) noexcept
     void fnn_team_release(fnn_team *team)
     void fnn_pool_shutdown()

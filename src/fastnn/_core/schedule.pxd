@@ -1,6 +1,6 @@
 """How a job is divided; see schedule.pyx."""
 
-from .job cimport fnn_job
+from .job cimport fnn_job, fnn_pair
 
 cdef struct Shape:
     ptrdiff_t n_parameters, n_in
@@ -12,11 +12,14 @@ cdef struct Shape:
     bint feature_major          # may run by feature
     bint couples_rows           # some operation couples the rows of a batch in training
 
+# fnn_pair_costs, which is in the module that calls, and not in this one.
+ctypedef fnn_pair (*Costs)() noexcept nogil
+
 cdef bint samples_zeros(const Shape *shape, const fnn_job *job, ptrdiff_t rows) noexcept
 cdef int shards_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint deterministic,
                     threads) except -1
-cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, bint deterministic, threads,
-                     bint team_pays) except -1
+cdef int workers_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, int shards, bint deterministic, threads,
+                     bint team_pays, Costs costs) except -1
 cdef void divide(const Shape *shape, fnn_job *job, ptrdiff_t rows, int workers, int shards,
                  double zeros_share) noexcept
 cdef int item_workers(double work, ptrdiff_t items, threads) except -1

@@ -2,7 +2,7 @@
 
 What it decides by are the constants in tuning.pyx. Nothing here touches data.
 """
-from .job cimport FNN_MAX_WORKERS, fnn_job, fnn_schedule
+from .job cimport FNN_MAX_WORKERS, fnn_job, fnn_pair, fnn_schedule
 from .tuning cimport tuned
 
 from .threads import blas_threads
@@ -36,21 +36,43 @@ cdef int shards_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, bint
             return 1
         return tuned.fixed_shards if work >= 4 * tuned.fixed_shards * worth else min(2, tuned.fixed_shards)
     cdef int limit = 1 if work < 2 * worth else limit_of(threads)
-    cdef int shards = <int>max(1.0, min(<double>limit, work / worth))
+    cdef double most = work / worth
+    if job.train.rule != NULL:
+        most = min(most, rows / tuned.shard_rows)
+    cdef int shards = <int>max(1.0, min(<double>limit, most))
     if job.linear.saved != NULL:
         shards = min(shards, <int>min(rows, <ptrdiff_t>FNN_MAX_WORKERS))
     return shards
 
 
-cdef int workers_for(const Shape *shape, const fnn_job *job, int shards, bint deterministic, threads,
-                     bint team_pays) except -1:
+cdef int workers_for(const Shape *shape, const fnn_job *job, ptrdiff_t rows, int shards, bint deterministic, threads,
+                     bint team_pays, Costs costs) except -1:
     """Workers for the shards of :func:`shards_for`, which are within `threads` unless deterministic.
 
-    team_pays: fnn_team_pays().
+    team_pays: fnn_team_pays(); costs: fnn_pair_costs. No result depends on how many there are where a worker may take
+    several shards.
     """
     if shards == 1 or (splits(shape, job) and not team_pays):
         return 1
-    return min(shards, limit_of(threads)) if deterministic else shards
+    cdef int workers = min(shards, limit_of(threads)) if deterministic else shards
+    if workers > 1 and splits(shape, job) and not exchange_pays(shape, job, rows, workers, costs):
+        return 1
+    return workers
+
+
+cdef bint exchange_pays(const Shape *shape, const fnn_job *job, ptrdiff_t rows, int workers, Costs costs) noexcept:
+    """Whether workers save clearly more of a training step than they cost each other.
+
+    Each reads the others' gradients of its range of the parameters, and the others' ranges when these are updated; and
+    a line that another has read is fetched again before it is written. K-FAC's step has products of its own to divide.
+    """
+    if job.train.rule == NULL or job.train.inverses != NULL or tuned.exchange == 0:
+        return True
+    cdef fnn_pair pair = costs()
+    cdef double size = <double>shape.n_parameters * shape.item_size
+    cdef double alone = tuned.product_ns * <double>rows * size / 4
+    cdef double cost = 4 * (1 - 1.0 / workers) * size / 64 * pair.line + 3 * pair.barrier
+    return alone * (1 - pair.slowdown / workers) > tuned.exchange * cost
 
 
 cdef int item_workers(double work, ptrdiff_t items, threads) except -1:

@@ -4,6 +4,9 @@ cdef struct Tuning:
     double min_work          # multiplications per worker of one pass for which waking a second worker pays
     double training_share    # of min_work that a batch takes, as training workers stay awake
     double training_rows     # and the least rows of a batch per worker: each fetches the others' gradients
+    double shard_rows        # least rows of a shard, where the number of shards may depend on the threads
+    double product_ns        # of a row of one parameter in float32: a training step's time by one worker
+    double exchange          # how many times what a pair was measured to cost they must save; 0: it is not asked
     int fixed_shards         # of a batch, when results must not depend on the number of workers
     double chunk_bytes       # of one chunk's rows, with everything that is kept for them
     double chunk_share       # elements of a chunk per parameter, beside chunk_bytes

@@ -15,6 +15,16 @@ from . import kernels as _kernels
 # on two cores from 4-10-10-3 to 784-256-256-10).
 tuned.min_work, tuned.training_share, tuned.training_rows = 1.5e6, 1 / 15.0, 10.0
 
+# One worker pays some per cent for two shards of few rows, and two seldom save anything there.
+tuned.shard_rows = 24
+
+# Beyond that, training takes a team only where it saves clearly more than its workers cost each other. That is measured
+# in the process (fnn_pair_costs), for it differs by a factor of five between near and far cores, and virtual machines
+# move between them. The time of a row and parameter is on the low side (0.05 to 0.09 ns with AVX-512, twice that with
+# AVX2). A line of a training step takes 4 to 8 times as long as one of that test, which a prefetcher foresees
+# (measured from 64-64-64-10 to 784-256-256-10, batches of 32 to 256).
+tuned.product_ns, tuned.exchange = 0.05, 5.0
+
 # Shards of a deterministic batch that is worth as many; no more workers are used then.
 tuned.fixed_shards = 4
 
