@@ -21,6 +21,8 @@ def test_defaults() -> None:
         "init": "glorot_uniform",
         "bias_init": "zeros",
         "learning_rate_multiplier": 1.0,
+        "l1": None,
+        "l2": None,
     }
 
 
