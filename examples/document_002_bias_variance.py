@@ -79,11 +79,12 @@ def draw(report: Diagnosis, found: dict[str, Curve], path: Path) -> None:
     """The diagnosis and the curves."""
     figure = Figure(figsize=(15, 8), layout="constrained")
     axes: Any = figure.subplots(2, 3).ravel()
-    report.plot(ax=axes[0], title=f"the document's setting, l2 = {L2}: {report.verdict}")
+    report.plot(ax=axes[0], title=f"l2 = {L2}: {report.verdict}")
     axes[0].legend(fontsize="small", loc="lower right")
     for axis, (fixed, curve) in zip(axes[1:], found.items(), strict=True):
         curve.plot(ax=axis, title=fixed)
         axis.axhspan(min(DOCUMENT), max(DOCUMENT), color="0.5", lw=1.0)
+    figure.supxlabel(f"grey bands: the document's accuracies, {min(DOCUMENT)} to {max(DOCUMENT)}", fontsize="medium")
     figure.savefig(path, dpi=110)
 
 

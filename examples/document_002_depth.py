@@ -79,7 +79,7 @@ def network(depth: int, seed: int, pixels: int = 196) -> fnn.Sequential:
 
 def draw(found: dict[str, np.ndarray], depths: Sequence[int], path: Path) -> None:
     """Loss and accuracy by depth."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 5), layout="constrained")
     axes: Any = figure.subplots(1, 2)
     for number, (name, values) in enumerate(found.items()):
         style = ":o" if number < FIRST_ORDER else "-o"
@@ -90,7 +90,8 @@ def draw(found: dict[str, np.ndarray], depths: Sequence[int], path: Path) -> Non
     axes[0].axhline(np.log(10), color="0.7", linewidth=0.8)
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize="small", loc="lower left")
+        axis.set_xticks(list(depths))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     figure.savefig(path, dpi=120)
 
 
