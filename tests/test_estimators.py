@@ -549,6 +549,7 @@ def test_verbose_prints_what_scikit_learn_prints(iris, capsys) -> None:
     assert lines[0] == f"Iteration 1, loss = {model.loss_curve_[0]:.8f}"
     assert lines[1] == f"Validation score: {model.validation_scores_[0]:f}"
     assert lines[-1].startswith("Validation score did not improve more than tol=0.000100 for 10 consecutive epochs.")
-    with pytest.warns(ConvergenceWarning):
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
         fnn.MLPClassifier((4,), max_iter=7, verbose=3, random_state=0).fit(X, y)
-    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == ["Iteration 3", "Iteration 6"]
+    printed = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["Iteration 1", "Iteration 3", "Iteration 6"]

@@ -59,7 +59,7 @@ class MLPClassifier(Classifier):
         An epoch improves when its loss is below the best, or its validation score above the best, by at least this;
         for lbfgs, the largest component of the gradient to stop at.
     verbose : bool or int, default=False
-        Whether to print each epoch's loss; k > 1 prints that of every k-th epoch.
+        Whether to print each epoch's loss; k > 1 prints that of the first and of every k-th epoch.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the call before.
     momentum : float, default=0.9

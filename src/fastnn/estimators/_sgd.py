@@ -373,7 +373,7 @@ class StochasticTraining:
         self.t_ += n_rows
         self.loss_ = result.loss
         self.loss_curve_.append(result.loss)
-        shown = bool(self.verbose) and self.n_iter_ % int(self.verbose) == 0
+        shown = bool(self.verbose) and (self.n_iter_ == 1 or self.n_iter_ % int(self.verbose) == 0)
         if shown:
             print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
         score = None if scored is None else result.validation[scored]
