@@ -50,8 +50,8 @@ def test_epochs_in_the_order_of_the_rows_need_no_indices(rng) -> None:
 def test_training_is_that_of_the_reference(rule, dtype, options, rng) -> None:
     sizes = [6, 11, 17, 3]
     ops, n_parameters = chain(sizes, ["tanh", "gelu", "linear"])
-    theta, X, y, w = problem(sizes, "cross_entropy", dtype, 107, rng)
-    order = np.stack([rng.permutation(107) for _ in range(3)])
+    theta, X, y, w = problem(sizes, "cross_entropy", dtype, 75, rng)
+    order = np.stack([rng.permutation(75) for _ in range(2)])  # the last batch has 11 rows
     results = []
     for plan, workers in ((ReferencePlan, 1), (Plan, 1), (Plan, 2), (Plan, 5)):
         trained, moments = theta.copy(), np.zeros((rule.n_moments, n_parameters), dtype)
@@ -67,7 +67,7 @@ def test_training_is_that_of_the_reference(rule, dtype, options, rng) -> None:
         np.testing.assert_allclose(result.losses, expected_result.losses, rtol=1e-5)
         np.testing.assert_allclose(result.correct, expected_result.correct, atol=0.02)
         np.testing.assert_allclose(result.penalties, expected_result.penalties, rtol=1e-5)
-        assert result.steps == expected_result.steps == 21
+        assert result.steps == expected_result.steps == 10
         assert result.status == "ok"
 
 

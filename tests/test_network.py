@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 
 import knobs
 import numpy as np
 import pytest
 import threadpoolctl
+from curvature_cases import BACKENDS
 from network_cases import data, name_of, network
 
 import fastnn as fnn
@@ -28,10 +30,10 @@ LOSSES = [
 # The objective and its gradient.
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_gradient_against_finite_differences(loss, activation, backend, numerical_gradient) -> None:
-    net = network(backend, loss, activation)
+@functools.cache
+def by_differences(loss, activation, numerical_gradient) -> tuple[float, np.ndarray]:
+    """The objective and its numerical gradient, by one backend for both, whose objectives are compared."""
+    net = network(BACKENDS[0], loss, activation)
     X, y, w = data(loss)
     theta = net.theta.copy()
 
@@ -39,12 +41,20 @@ def test_gradient_against_finite_differences(loss, activation, backend, numerica
         net.theta = t
         return net.loss(X, y, sample_weight=w, l1=0.02, l2=0.3)
 
-    expected = numerical_gradient(value, theta)
-    net.theta = theta
-    loss_value, gradient = net.loss_and_gradient(X, y, sample_weight=w, l1=0.02, l2=0.3)
+    return value(theta), numerical_gradient(value, theta)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_against_finite_differences(loss, activation, backend, numerical_gradient) -> None:
+    net = network(backend, loss, activation)
+    X, y, w = data(loss)
+    options = {"sample_weight": w, "l1": 0.02, "l2": 0.3}
+    objective, expected = by_differences(loss, activation, numerical_gradient)
+    loss_value, gradient = net.loss_and_gradient(X, y, **options)
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-8)
-    assert loss_value == value(theta)
-    np.testing.assert_array_equal(net.gradient(X, y, sample_weight=w, l1=0.02, l2=0.3), gradient)
+    assert loss_value == net.loss(X, y, **options) == pytest.approx(objective, rel=1e-13)
+    np.testing.assert_array_equal(net.gradient(X, y, **options), gradient)
 
 
 COMPLEX = {

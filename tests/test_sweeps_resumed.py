@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -111,21 +112,27 @@ def interrupted_after(n_events: int, **options: Any) -> fnn.SweepResult:
     return fnn.sweep(model, X=X, y=Y, batch_size=16, callbacks=[callback], **options)
 
 
+SWEEPS: dict[str, dict[str, Any]] = {
+    "grid": {"space": SPACE, "cv": 2},
+    "patience": {"space": SPACE, "cv": 2, "patience": 2, "metric": "loss"},
+    "halving": {"space": RATES, "cv": 2, "epochs": 9, "halving": 3},
+    "hyperband": {"space": RATES, "cv": 2, "epochs": 9, "halving": "hyperband"},
+    "optimizers": {
+        "space": {"optimizer": [fnn.SGD(fnn.ReduceOnPlateau(0.1, patience=1)), fnn.AdamW()], "width": [3]},
+        "cv": 3,
+    },
+}
+
+
+@functools.cache
+def without_interruption(name: str) -> fnn.SweepResult:
+    return fnn.sweep(model, X=X, y=Y, batch_size=16, **SWEEPS[name])
+
+
 @pytest.mark.parametrize("n_events", [1, 5, 17, 40, 60])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"space": SPACE, "cv": 2},
-        {"space": SPACE, "cv": 2, "patience": 2, "metric": "loss"},
-        {"space": RATES, "cv": 2, "epochs": 9, "halving": 3},
-        {"space": RATES, "cv": 2, "epochs": 9, "halving": "hyperband"},
-        {"space": {"optimizer": [fnn.SGD(fnn.ReduceOnPlateau(0.1, patience=1)), fnn.AdamW()], "width": [3]}, "cv": 3},
-    ],
-)
-def test_a_resumed_sweep_has_the_bits_of_one_without_interruption(
-    tmp_path: Path, n_events: int, options: dict[str, Any]
-) -> None:
-    whole = fnn.sweep(model, X=X, y=Y, batch_size=16, **options)
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_resumed_sweep_has_the_bits_of_one_without_interruption(tmp_path: Path, n_events: int, name: str) -> None:
+    options, whole = SWEEPS[name], without_interruption(name)
     part = interrupted_after(n_events, threads=2, **options)
     if part.stopped:  # else it had ended before the signal came
         assert part.stopped == "interrupted"
@@ -138,12 +145,12 @@ def test_a_resumed_sweep_has_the_bits_of_one_without_interruption(
 
 
 def test_a_sweep_may_be_interrupted_again_and_again() -> None:
-    options: dict[str, Any] = {"space": SPACE, "cv": 2}
+    options = SWEEPS["grid"]
     part = interrupted_after(3, **options)
     for _ in range(6):
         part = interrupted_after(7, resume=part, **options)
     resumed = fnn.sweep(model, X=X, y=Y, batch_size=16, resume=part, **options)
-    assert_same(resumed, fnn.sweep(model, X=X, y=Y, batch_size=16, **options))
+    assert_same(resumed, without_interruption("grid"))
 
 
 def test_another_sweep_is_not_resumed() -> None:

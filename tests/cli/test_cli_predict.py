@@ -224,16 +224,23 @@ def test_info(run, model):
     assert "data t.csv, epochs 60, optimizer adam, seed 0" in out
 
 
-def test_as_a_program(tmp_path):
-    def call(*args):
-        return subprocess.run([sys.executable, "-m", "fastnn", *args], capture_output=True, text=True, encoding="utf-8")
-
-    done = call("train", "iris", "--epochs", "3", "--save", "m")
+def test_as_a_program_whose_output_cannot_show_a_character(tmp_path):
+    write_csv("t.csv", *line_data())
+    done = subprocess.run(
+        [sys.executable, "-m", "fastnn", "train", "t.csv", "--epochs", "2", "--save", "m"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
     assert done.returncode == 0
-    assert "saved to        m" in done.stdout
-    assert "Warning" not in done.stderr
-    done = call("train", "nothing.csv")
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "fastnn: error: nothing.csv: no such file\n")
+    assert b"R\\xb2" in done.stdout
+    assert b"saved to        m" in done.stdout
+    assert b"Warning" not in done.stderr
+
+
+def test_the_status_of_an_error(run):
+    # test_interrupt_while_importing shows that a process ends with what main returns
+    assert run("train", "nothing.csv") == (2, "", "fastnn: error: nothing.csv: no such file\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
@@ -244,18 +251,6 @@ def test_closed_pipe_is_quiet(run, model):
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout == "prediction,probability_no,probability_yes\n"
     assert done.stderr == ""
-
-
-def test_output_that_cannot_show_a_character(tmp_path):
-    write_csv("t.csv", *line_data())
-    done = subprocess.run(
-        [sys.executable, "-m", "fastnn", "train", "t.csv", "--epochs", "2"],
-        capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        check=False,
-    )
-    assert done.returncode == 0
-    assert b"R\\xb2" in done.stdout
 
 
 class Terminal(text_io.StringIO):
