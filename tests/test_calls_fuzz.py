@@ -107,6 +107,7 @@ FIT: dict[str, Any] = {
     "validation_split": 0.0,
     "metrics": None,
     "train_metrics": False,
+    "ema": None,
     "record_norms": False,
     "augment": [fnn.augment.Noise(0.1), fnn.augment.Shift(1, shape=(1, 3))],
     "l1": 0.0,

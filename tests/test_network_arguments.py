@@ -218,7 +218,7 @@ def test_an_output_activation_is_allowed_for_a_regression(backend) -> None:
 def test_signature_of_fit() -> None:
     names = (
         "X y optimizer epochs batch_size steps_per_epoch shuffle sample_weight class_weight validation_data "
-        "validation_split metrics train_metrics augment l1 l2 clip_norm clip_value callbacks verbose threads "
+        "validation_split metrics train_metrics augment l1 l2 clip_norm clip_value ema callbacks verbose threads "
         "deterministic record_norms seed resume"
     )
     parameters = inspect.signature(fnn.Sequential.fit).parameters
@@ -243,6 +243,7 @@ def test_signature_of_fit() -> None:
         "l2": "0.0",
         "clip_norm": "None",
         "clip_value": "None",
+        "ema": "None",
         "callbacks": "()",
         "verbose": "0",
         "threads": "None",

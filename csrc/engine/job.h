@@ -59,8 +59,10 @@ typedef struct {
     const void *const *inverses;  /* of kfac: A⁻¹ and G⁻¹ of every op, or NULL */
     const fnn_low_rank *low_rank; /* of lbfgs, or NULL */
     ptrdiff_t batch, epochs;
-    int64_t step;                          /* updates done before; grows */
-    double clip_norm, clip_value;          /* INFINITY: none */
+    int64_t step;                    /* updates done before; grows */
+    double clip_norm, clip_value;    /* INFINITY: none */
+    void *average, *average_buffers; /* of θ and of running statistics after every update; NULL: none */
+    double average_decay;
     const fnn_augmentation *augmentations; /* of the rows of every batch, one after the other */
     int n_augmentations;
     uint64_t augmentation_seed;
@@ -149,7 +151,8 @@ typedef struct {
     fnn_terms terms;
     double unit; /* what the terms' scale, l1 and l2 have been divided by, and a weight's own penalties are to be */
     fnn_numbers numbers;
-    double rate; /* learning rate of the batch */
+    double rate;         /* learning rate of the batch */
+    double average_rate; /* what the average of the parameters takes over from those after this update */
 } fnn_step;
 
 #endif

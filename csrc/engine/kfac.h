@@ -111,6 +111,11 @@ static void FN(kfac_update)(const fnn_job *job, int part, const fnn_step *step, 
         FN(stay_in_orthant)(kept, before, FN(preconditioned)(job, 0) + p.at, FN(theta_at)(job, p.at),
                             moment < 0 ? NULL : (REAL *)job->train.moments + moment * job->plan->n_parameters + p.at);
     }
+    for (int i = 0; i < job->plan->n_ops; i++) {
+        const FN(kfac_part) p = FN(kfac_part_of)(job, job->plan->ops + i, part);
+        if (p.n > 0)
+            FN(average)(job, step, p.at, p.n);
+    }
 }
 
 /* The sweep has left the effective gradient. Returns 1 when told to stop. */

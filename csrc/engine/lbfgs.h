@@ -87,6 +87,8 @@ static void FN(lbfgs_update)(const fnn_job *job, int part, const fnn_step *step,
         FN(stay_in_orthant)(kept, before, FN(preconditioned)(job, 0) + from, FN(theta_at)(job, from),
                             (REAL *)job->train.moments + from);
     }
+    if (begin < end)
+        FN(average)(job, step, begin, end - begin);
 }
 
 /* The sweep has left the effective gradient. Returns 1 when told to stop. */

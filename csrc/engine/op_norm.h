@@ -190,8 +190,8 @@ static int FN(batch_norm_backward)(const FN(view) * v)
 }
 
 /* After a step, by worker 0: running ← momentum · running + (1 − momentum) · batch; the division by 1 − momentumᵗ that
- * takes the start out is made where they are used. own: worker 0's columns. */
-static void FN(batch_norm_commit)(const fnn_job *job, const fnn_op *op, REAL *own)
+ * takes the start out is made where they are used, and in what their average is of. own: worker 0's columns. */
+static void FN(batch_norm_commit)(const fnn_job *job, const fnn_op *op, REAL *own, const fnn_step *step)
 {
     const ptrdiff_t c = op->n_out;
     REAL *running = (REAL *)job->buffers + op->buffer;
@@ -202,6 +202,13 @@ static void FN(batch_norm_commit)(const fnn_job *job, const fnn_op *op, REAL *ow
         running[c + j] = keep * running[c + j] + mix * v.variance[j];
     }
     running[2 * c] += 1;
+    if (!job->train.average)
+        return;
+    REAL *average = (REAL *)job->train.average_buffers + op->buffer;
+    const double correction = FN(running_correction)(op, (double)running[2 * c]);
+    const REAL rate = (REAL)step->average_rate;
+    for (ptrdiff_t j = 0; j < 2 * c; j++)
+        average[j] += rate * ((REAL)((double)running[j] * correction) - average[j]);
 }
 
 /* -- batch norm: linearization, over all rows at once ----------------------------------------------------------------

@@ -19,6 +19,9 @@ static fnn_step FN(step_of)(const fnn_job *job, int64_t number, double rate)
                      .unit = 1,
                      .numbers = rule->numbers,
                      .rate = rate};
+    /* The bias of a start from zeros is corrected: Σ dᵗ⁻ˢ θ_s / Σ dᵗ⁻ˢ after update t. */
+    if (job->train.average)
+        step.average_rate = (1 - job->train.average_decay) / (1 - pow(job->train.average_decay, (double)number + 1));
     if (rule->momenta)
         step.numbers.momentum = rule->momenta[number - rule->first];
     if (rule->corrects_bias) {
@@ -126,7 +129,7 @@ static void FN(record_batch)(fnn_job *job, const FN(memory) * memory, const FN(s
     job->train.step = number + 1;
     for (int i = 0; i < job->plan->n_ops; i++)
         if (job->plan->ops[i].kind == FNN_BATCH_NORM)
-            FN(batch_norm_commit)(job, job->plan->ops + i, memory->ops[i].columns);
+            FN(batch_norm_commit)(job, job->plan->ops + i, memory->ops[i].columns, step);
 }
 
 static void FN(record_epoch)(fnn_job *job, ptrdiff_t at, const FN(epoch) * epoch)

@@ -30,6 +30,13 @@ static void FN(apply_rule)(const fnn_job *job, const fnn_terms *terms, const fnn
     KERNELS(job)->update(rule->code, n, terms, numbers, rate, decay, g, FN(theta_at)(job, at), moments);
 }
 
+/* After the rule, whether it was applied or not: n elements of the average of θ follow those of θ. */
+static void FN(average)(const fnn_job *job, const fnn_step *step, ptrdiff_t at, ptrdiff_t n)
+{
+    if (job->train.average)
+        KERNELS(job)->average(n, step->average_rate, FN(theta_at)(job, at), (REAL *)job->train.average + at);
+}
+
 /* A step on n elements of θ from `at` on, given the sum of the rows' gradients there. The penalty before it adds to
  * that of `part`. penalties: of a weight, NULL for a bias; multiplier: of the learning rate, 0 where θ is frozen. */
 static void FN(update)(fnn_job *job, int part, const fnn_step *step, const fnn_penalties *penalties, double multiplier,
@@ -40,4 +47,5 @@ static void FN(update)(fnn_job *job, int part, const fnn_step *step, const fnn_p
     FN(report)(job, part)->penalty += FN(penalty)(job, terms.l1, terms.l2, at, n);
     if (rate != 0)
         FN(apply_rule)(job, &terms, &step->numbers, rate, decay, at, n, g);
+    FN(average)(job, step, at, n);
 }

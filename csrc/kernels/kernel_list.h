@@ -141,6 +141,8 @@ KERNEL(void, symmetrize, (ptrdiff_t n, ptrdiff_t begin, ptrdiff_t end, REAL *h))
 KERNEL(void, sum_shards, (ptrdiff_t n, int n_shards, const REAL *const *shards, REAL *out))
 /* ½ l2 Σ θ² + l1 Σ |θ| */
 KERNEL(double, penalty, (ptrdiff_t n, double l1, double l2, const REAL *theta))
+/* mean += rate · (θ − mean), of an exponential moving average */
+KERNEL(void, average, (ptrdiff_t n, double rate, const REAL *theta, REAL *mean))
 /* Σ g'² before clip_value, with l1 · sign θ */
 KERNEL(double, gradient_norm2, (ptrdiff_t n, const fnn_terms *terms, const REAL *theta, const REAL *g))
 /* g = g' in place, with l1 · sign θ */

@@ -132,6 +132,13 @@ double FN(penalty)(ptrdiff_t n, double l1, double l2, const REAL *theta)
     return 0.5 * l2 * squares + l1 * absolutes;
 }
 
+void FN(average)(ptrdiff_t n, double rate, const REAL *restrict theta, REAL *restrict mean)
+{
+    const REAL c = (REAL)rate;
+    for (ptrdiff_t i = 0; i < n; i++)
+        mean[i] += c * (theta[i] - mean[i]);
+}
+
 double FN(gradient_norm2)(ptrdiff_t n, const fnn_terms *terms, const REAL *theta, const REAL *g)
 {
     double sum[8] = {0}, total = 0;

@@ -113,6 +113,7 @@ _ARGUMENTS = {
     "nthreads": ("n_threads", "threads"),
     "threads": ("threads", "n_threads"),
     "weights": ("sample_weight",),
+    **dict.fromkeys(("useema", "emamomentum", "emadecay", "modelema"), ("ema",)),
     "validation": ("validation_data",),
     "evalset": ("validation_data",),
     "scoring": ("metrics",),

@@ -30,6 +30,7 @@ from .schema import (
     decode,
     encode,
 )
+from .training.averages import Averages
 from .training.data import RESERVED
 from .training.history import SERIES, History, StopFlag
 from .training.second_order import curvature_of
@@ -49,6 +50,7 @@ _OPTIONS = Record(
         **dict.fromkeys(("shuffle", "deterministic"), FLAG),
         **dict.fromkeys(("l1", "l2", "validation_split"), Real(0.0)),
         **dict.fromkeys(("clip_norm", "clip_value"), Maybe(Real(0.0))),
+        "ema": Real(0.0, 1.0),
         "augment": Items(_AUGMENTATION, minimum=1),
     },
     others=_OPTION,
@@ -84,6 +86,10 @@ def describe_training(net: Network, training: TrainingState, tensors: dict[str, 
         tensors["training.slots"] = training.moments.copy()
     if (factors := training.factors) is not None:
         tensors["training.factors"] = factors.copy()
+    if (averages := training.averages) is not None:
+        tensors["training.average"] = averages.theta.copy()
+        if averages.buffers.size:
+            tensors["training.average_state"] = averages.buffers.copy()
     theta, buffers = training.theta, training.buffers  # another thread may set them to None
     elsewhere = theta is not None and buffers is not None
     if theta is not None and buffers is not None:
@@ -219,6 +225,10 @@ class _TrainingReader:
         if data["elsewhere"]:
             theta = self._tensor("training.theta", net.theta.shape).copy()
             buffers = self._tensor("training.state", net.state.shape).copy()
+        averages, options = None, decode(data["options"])
+        if "ema" in options:
+            parts = (("training.average", net.theta.shape), ("training.average_state", net.state.shape))
+            averages = Averages(options["ema"], *(self._tensor(name, shape).copy() for name, shape in parts))
         history, callback_states = self._history(), self._callbacks()
         self._check_plateau(optimizer)
         if self._unused:
@@ -226,7 +236,7 @@ class _TrainingReader:
         own = data["generator"] is not None
         return TrainingState(
             optimizer=optimizer,
-            options=decode(data["options"]),
+            options=options,
             generator=restore_generator(data["generator"]) if own else generator,
             own=own,
             moments=moments,
@@ -242,6 +252,7 @@ class _TrainingReader:
             buffers=buffers,
             factors=factors,
             augment_seed=data.get("augment_seed"),
+            averages=averages,
         )
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:

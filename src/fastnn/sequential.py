@@ -142,6 +142,7 @@ class Sequential(Network):
         l2: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        ema: float | None = None,
         callbacks: Iterable[Callback] = (),
         verbose: int = 0,
         threads: int | None = None,
@@ -213,6 +214,11 @@ class Sequential(Network):
             Longest norm of the gradient, the l2 penalty's included; a longer one is scaled down to it.
         clip_value : float, optional
             Largest absolute value of a component of the gradient, applied after `clip_norm`; not below `l1`.
+        ema : float, optional
+            Decay d in (0, 1) of an exponential moving average of the parameters after every update,
+            Σ d^{t−s} θ_s / Σ d^{t−s}, and of batch norm's running statistics: about the last 1/(1 − d) updates. It is
+            what is validated, what callbacks see, save and stop on, and what the network has in the end; the loss and
+            the scores of the training rows' batches are those of θ itself. `resume` goes on from θ.
         callbacks : iterable of callables, default=()
             Each is called with an :class:`fastnn.EpochResult` after each epoch, when the network is at its end, and
             stops training by ``result.stop()`` or StopIteration; see :mod:`fastnn.callbacks`.
@@ -273,6 +279,7 @@ class Sequential(Network):
             l2=l2,
             clip_norm=clip_norm,
             clip_value=clip_value,
+            ema=ema,
             callbacks=callbacks,
             verbose=verbose,
             threads=threads,

@@ -66,6 +66,7 @@ class Plan:
         subset: NDArray[np.int64] | None = None,
         record_norms: bool = False,
         augment: tuple[int, Sequence[AugmentSpec]] | None = None,
+        average: tuple[float, np.ndarray, np.ndarray] | None = None,
     ) -> TrainResult: ...
     def linearize(
         self,

@@ -6,7 +6,6 @@ element types, sizes, contiguity, and indices.
 """
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import atexit
@@ -20,7 +19,7 @@ from .threads import blas_held_to_one_thread, check_cancelled
 from . cimport blas
 from .job cimport *
 from .kernels cimport active
-from .lowered cimport Augmentations, LowRank, Lowered, Rule
+from .lowered cimport Augmentations, Inverses, LowRank, Lowered, Rule
 from .memory cimport Workspace, address, all_within
 from .schedule cimport divide, item_workers, samples_zeros, shards_for, workers_for
 from .tuning cimport tuned
@@ -45,41 +44,6 @@ cdef int poll(void *errors) noexcept with gil:
         (<list>errors).append(error)
         return 1
     return 0
-
-
-cdef class _Inverses:
-    """Pointers to K-FAC's inverse factors, which it keeps alive."""
-    cdef const void **pointers
-    cdef object arrays
-
-    def __cinit__(self, Plan plan, preconditioner):
-        if preconditioner is None or len(preconditioner) != plan.plan.n_ops:
-            raise ValueError(f"preconditioner: expected a pair of inverse factors, or None, for each of the "
-                             f"{plan.plan.n_ops} operations")
-        self.arrays = tuple(preconditioner)
-        self.pointers = <const void **>malloc(2 * plan.plan.n_ops * sizeof(void *))
-        if self.pointers == NULL:
-            raise MemoryError("preconditioner")
-        cdef const fnn_op *op
-        cdef int i
-        cdef ptrdiff_t rows
-        for i in range(plan.plan.n_ops):
-            op = plan.plan.ops + i
-            self.pointers[2 * i] = self.pointers[2 * i + 1] = NULL
-            rows = op.n_in if op.kind == FNN_DENSE else 1
-            if op.shared_weight or (op.bias >= 0 and op.bias != op.weight + rows * op.n_out):
-                raise ValueError(f"ops[{i}]: K-FAC needs a bias right behind its weight, and neither of them shared")
-            if self.arrays[i] is None:
-                continue
-            if op.kind != FNN_DENSE:
-                raise ValueError(f"preconditioner[{i}]: expected None for an operation that is not dense")
-            a, g = self.arrays[i]
-            rows += op.bias >= 0
-            self.pointers[2 * i] = address(f"preconditioner[{i}][0]", a, plan.real, rows * rows)
-            self.pointers[2 * i + 1] = address(f"preconditioner[{i}][1]", g, plan.real, op.n_out * op.n_out)
-
-    def __dealloc__(self):
-        free(self.pointers)
 
 
 cdef class Plan:
@@ -299,7 +263,7 @@ cdef class TrainingJob:
     def __cinit__(self, Plan plan, theta, moments, X, y, order, ptrdiff_t batch_size, optimizer, long long step, *,
                   sample_weight=None, double l1=0.0, double l2=0.0, clip_norm=None, clip_value=None,
                   learning_rates=None, buffers=None, bint l2_over_weight_sum=False, preconditioner=None,
-                  ptrdiff_t epochs=1, subset=None, bint record_norms=False, augment=None):
+                  ptrdiff_t epochs=1, subset=None, bint record_norms=False, augment=None, average=None):
         cdef fnn_job *job = &self.job
         cdef Rule known = rule_once(optimizer)
         cdef Augmentations augmentations = Augmentations(augment, plan.plan.n_in)
@@ -322,7 +286,12 @@ cdef class TrainingJob:
         job.train.clip_norm = INFINITY if clip_norm is None else clip_norm
         job.train.clip_value = INFINITY if clip_value is None else clip_value
         augmentations.enter(&job.train)
-        self.kept = [theta, moments, X, y, order, sample_weight, buffers, subset, learning_rates, augmentations]
+        if average is not None:
+            job.train.average_decay = average[0]
+            job.train.average = address("average[1]", average[1], plan.real, plan.plan.n_parameters, True)
+            job.train.average_buffers = address("average[2]", average[2], plan.real, plan.n_buffers, True)
+        self.kept = [theta, moments, X, y, order, sample_weight, buffers, subset, learning_rates, augmentations,
+                     average]
         self.init_rule(known, moments, preconditioner, learning_rates)
         self.init_results(max(epochs, 1), record_norms)
 
@@ -346,7 +315,7 @@ cdef class TrainingJob:
         cdef fnn_job *job = &self.job
         cdef ptrdiff_t rows = job.data.rows
         cdef ptrdiff_t n_batches = job.train.epochs * ((rows + job.train.batch - 1) // job.train.batch)
-        cdef _Inverses inverses
+        cdef Inverses inverses
         cdef LowRank low_rank
         self.rule = known.rule
         if known.accelerates:
@@ -366,7 +335,7 @@ cdef class TrainingJob:
             job.train.low_rank = &low_rank.metric
             self.kept.append(low_rank)
         elif known.preconditioned:
-            inverses = _Inverses(self.plan, preconditioner)
+            inverses = Inverses(self.plan.lowered, preconditioner, self.plan.real)
             job.train.inverses = inverses.pointers
             self.kept.append(inverses)
         return 0

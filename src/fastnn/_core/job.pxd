@@ -112,6 +112,9 @@ cdef extern from "engine/engine.h" nogil:
         ptrdiff_t batch, epochs
         int64_t step
         double clip_norm, clip_value
+        void *average
+        void *average_buffers
+        double average_decay
         const fnn_augmentation *augmentations
         int n_augmentations
         uint64_t augmentation_seed

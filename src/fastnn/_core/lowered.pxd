@@ -19,6 +19,10 @@ cdef class Rule:
     cdef bint accelerates, preconditioned, low_rank
     cdef int n_moments
 
+cdef class Inverses:
+    cdef const void **pointers
+    cdef object arrays
+
 cdef class LowRank:
     cdef fnn_low_rank metric
     cdef object arrays

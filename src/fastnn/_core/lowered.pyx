@@ -10,6 +10,7 @@ from ..plan import AUGMENTATIONS
 
 from . import kernels as _kernels
 
+from .job cimport FNN_DENSE, fnn_op
 from .kernels cimport FNN_MOMENTS, numbers_of
 from .memory cimport address
 
@@ -120,6 +121,38 @@ cdef class Rule:
 
 #: The runs with one rule share it.
 rule_once = functools.lru_cache(maxsize=128)(Rule)
+
+
+cdef class Inverses:
+    """Pointers to K-FAC's inverse factors, which it keeps alive."""
+    def __cinit__(self, Lowered lowered, preconditioner, str real):
+        if preconditioner is None or len(preconditioner) != lowered.plan.n_ops:
+            raise ValueError(f"preconditioner: expected a pair of inverse factors, or None, for each of the "
+                             f"{lowered.plan.n_ops} operations")
+        self.arrays = tuple(preconditioner)
+        self.pointers = <const void **>malloc(2 * lowered.plan.n_ops * sizeof(void *))
+        if self.pointers == NULL:
+            raise MemoryError("preconditioner")
+        cdef const fnn_op *op
+        cdef int i
+        cdef ptrdiff_t rows
+        for i in range(lowered.plan.n_ops):
+            op = lowered.plan.ops + i
+            self.pointers[2 * i] = self.pointers[2 * i + 1] = NULL
+            rows = op.n_in if op.kind == FNN_DENSE else 1
+            if op.shared_weight or (op.bias >= 0 and op.bias != op.weight + rows * op.n_out):
+                raise ValueError(f"ops[{i}]: K-FAC needs a bias right behind its weight, and neither of them shared")
+            if self.arrays[i] is None:
+                continue
+            if op.kind != FNN_DENSE:
+                raise ValueError(f"preconditioner[{i}]: expected None for an operation that is not dense")
+            a, g = self.arrays[i]
+            rows += op.bias >= 0
+            self.pointers[2 * i] = address(f"preconditioner[{i}][0]", a, real, rows * rows)
+            self.pointers[2 * i + 1] = address(f"preconditioner[{i}][1]", g, real, op.n_out * op.n_out)
+
+    def __dealloc__(self):
+        free(self.pointers)
 
 
 cdef class LowRank:

@@ -26,6 +26,7 @@ from .augment import augmented
 from .linearize import Linearization, linearize
 from .losses import KERNELS
 from .ops import Pass, make_ops
+from .ops.norm import running_statistics
 from .optim import gradient_norm2
 from .sparse import SparseRows
 from .update import Inverses, LowRank, Penalties, penalty, update
@@ -312,6 +313,7 @@ class Plan:
         subset: np.ndarray | None = None,
         record_norms: bool = False,
         augment: tuple[int, Sequence[AugmentSpec]] | None = None,
+        average: tuple[float, np.ndarray, np.ndarray] | None = None,
     ) -> TrainResult:
         """Train for one or more whole epochs; theta and moments change in place.
 
@@ -363,6 +365,10 @@ class Plan:
         augment : tuple (int, sequence of AugmentSpec), optional
             Random changes of the rows of every batch, scaled by `input_scale`, one after the other: the seed of their
             draws and what they are; see :func:`fastnn.reference.augment_rows`, whose `step` is the updates before.
+        average : tuple (float, ndarray (P,), ndarray (n_buffers,)), optional
+            Decay d of exponential moving averages, and the averages of theta and of the buffers, which change in place:
+            ā ← ā + (1 − d) / (1 − dᵗ) (θ − ā) after update number t, zeros at the start. Of the buffers running means
+            and variances alone, without the weight of their start.
 
         Returns
         -------
@@ -385,6 +391,9 @@ class Plan:
             raise ValueError(f"y: expected {n_rows} rows like X, got shape {y.shape}")
         if sample_weight is not None:
             sample_weight = check_array("sample_weight", sample_weight, (n_rows,), self.dtype)
+        if average is not None:
+            check_array("average[1]", average[1], (self.n_parameters,), self.dtype, writable=True)
+            check_array("average[2]", average[2], (self.n_buffers,), self.dtype, writable=True)
         if batch_size < 1:
             raise ValueError(f"batch_size: expected an integer >= 1, got {batch_size}")
         if order is not None:
@@ -422,6 +431,8 @@ class Plan:
                     limits, before = Penalties(l1, ridge, clip_norm, clip_value), theta.copy()
                     self._step(theta, moments, found, optimizer, batch.learning_rate, limits, preconditioner, run)
                     step += 1
+                    if average is not None:
+                        self._follow(average, theta, buffers, step)
                     if record_norms and found.gradient is not None:
                         squares.append(self._squared_norms(before, theta, found.gradient, ridge))
                     epoch.add(batch.weight_sum, found.loss + penalised, penalised, hits)
@@ -486,6 +497,22 @@ class Plan:
         theta[...] = after
         for op, saved in zip(self._ops, found.saved, strict=True):
             op.after_step(saved, run)
+
+    def _follow(
+        self,
+        average: tuple[float, np.ndarray, np.ndarray],
+        theta: np.ndarray,
+        buffers: np.ndarray | None,
+        step: int,
+    ) -> None:
+        """Let the averages follow theta and the running statistics after update number `step`."""
+        decay, mean, statistics = average
+        rate = self.dtype.type((1.0 - decay) / (1.0 - decay**step))
+        mean += rate * (theta - mean)
+        for op in self.ops:
+            if op.facts.couples_rows and buffers is not None:
+                part = statistics[op.buffer : op.buffer + 2 * op.n_out]
+                part += rate * (np.concatenate(running_statistics(op, buffers)) - part)
 
     def _squared_norms(
         self, before: np.ndarray, theta: np.ndarray, grad: np.ndarray, l2: float

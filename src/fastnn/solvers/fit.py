@@ -105,6 +105,8 @@ def _refuse(name: str, net: Network, X: Any, y: ArrayLike, options: FitOptions) 
             raise ValueError(f"{argument}: {name} controls its steps itself, got {value!r}; use None")
     if options.l1 != 0.0:
         raise ValueError(f"l1: {name} needs a differentiable objective, got l1={options.l1!r}; use l2, or NAG")
+    if options.ema is not None:
+        raise ValueError(f"ema: {name} has no noise of mini-batches to average, got {options.ema!r}; use None")
     if options.record_norms:
         raise ValueError(f"record_norms: {name} has no mini-batches, got True; its history has gradient_norm and step")
     if options.augment:

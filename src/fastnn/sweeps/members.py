@@ -21,7 +21,7 @@ __dir__ = listing(__all__)
 #: Arguments of ``fit`` that a setting may have.
 OF_FIT = (
     *("optimizer", "epochs", "batch_size", "shuffle", "class_weight", "l1", "l2", "clip_norm", "clip_value"),
-    *("deterministic", "seed"),
+    *("ema", "deterministic", "seed"),
 )
 
 #: Other arguments of ``fit``: they are the same for all members, or the sweep's own.

@@ -95,7 +95,12 @@ class Course:
         validation = step.data.validation
         if validation is None or validation.weight is not None or not net.loss_function.classifies:
             return False
-        unusual = step.engine.augment or step.engine.options["record_norms"] or not trainer._scoring.only_usual
+        unusual = (
+            step.engine.augment
+            or trainer.state.averages
+            or step.engine.options["record_norms"]
+            or not trainer._scoring.only_usual
+        )
         known = trainer.history.keys() == series_names(True, (), trainer._scoring.validation)
         return not unusual and known and net.backend == "compiled"
 

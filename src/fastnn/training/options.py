@@ -67,6 +67,7 @@ class TrainingOptions:
     l2: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None
+    ema: float | None = None
     threads: int | None = None
     deterministic: bool = False
     record_norms: bool = False
@@ -86,6 +87,8 @@ class TrainingOptions:
         for name in ("clip_norm", "clip_value"):
             if (value := getattr(self, name)) is not None:
                 checked[name] = check_number(name, value, above=0.0)
+        if self.ema is not None:
+            checked["ema"] = check_number("ema", self.ema, above=0.0, below=1.0)
         if self.clip_value is not None and self.clip_value < self.l1:
             raise ValueError(
                 f"clip_value: expected at least l1={self.l1!r}, got {self.clip_value!r}: smaller gradients move no "
@@ -115,6 +118,8 @@ class TrainingOptions:
         shared = {name: getattr(self, name) for name in names}
         if self.steps_per_epoch is not None:
             shared["steps_per_epoch"] = self.steps_per_epoch
+        if self.ema is not None:
+            shared["ema"] = self.ema
         if self.augment:
             shared["augment"] = describe_augment(tuple(self.augment))
         return shared

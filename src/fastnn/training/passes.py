@@ -153,7 +153,7 @@ class Engine:
 
     def train(self, piece: Piece, state: TrainingState, steps: int) -> TrainResult:
         """Train on a piece, in place on the network and on the optimizer's moments, after `steps` updates."""
-        net, augment = self.net, None
+        net, augment, averages = self.net, None, state.averages
         if self.augment and state.augment_seed is not None:
             augment = state.augment_seed, self.augment
         result: TrainResult = net.plan.train(
@@ -171,6 +171,7 @@ class Engine:
             preconditioner=piece.metric,
             buffers=net.state,
             augment=augment,
+            average=None if averages is None else (averages.decay, averages.theta, averages.buffers),
             **self.options,
         )
         return result

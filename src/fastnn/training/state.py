@@ -10,6 +10,7 @@ import numpy as np
 from .._typing import JSON, Options
 from ..network import Network
 from ..optimizers import Optimizer
+from .averages import Averages
 from .history import Callback, History, StopFlag
 from .order import RowOrder
 
@@ -52,6 +53,8 @@ class TrainingState:
         them.
     augment_seed : int or None
         Of the augmentations' draws, drawn from `generator` when they begin.
+    averages : Averages or None
+        Of the parameters, with ``fit(ema=...)``: the network has them whenever the run pauses.
     """
 
     optimizer: Optimizer
@@ -72,6 +75,7 @@ class TrainingState:
     buffers: np.ndarray | None = None
     factors: np.ndarray | None = None
     augment_seed: int | None = None
+    averages: Averages | None = None
 
     @property
     def stopped(self) -> bool:
@@ -88,9 +92,19 @@ class TrainingState:
     def begin_run(self, net: Network) -> None:
         """Let the network have the parameters that the run goes on from."""
         self.stop_flag.raised = False
+        self.give_own(net)
+
+    def give_own(self, net: Network) -> None:
+        """Let the network have the run's parameters again, where it has others."""
         if self.theta is not None and self.buffers is not None:
             net.theta[...], net.state[...] = self.theta, self.buffers
             self.theta = self.buffers = None
+
+    def give_averages(self, net: Network) -> None:
+        """Let the network have the averages, if there are any, and keep the run's parameters here."""
+        if self.averages is not None:
+            self.theta, self.buffers = net.theta.copy(), net.state.copy()
+            self.averages.give(net)
 
     def take_over(self, new: TrainingState) -> None:
         """Go on with the optimizer's state, the counters and the history, in a run `new` on other data."""
@@ -105,7 +119,7 @@ class TrainingState:
         self.plateau = None if new.plateau is None else self.plateau or new.plateau
         self.callbacks, self.callback_states = [], []
         self.stop_flag = StopFlag()
-        self.theta = self.buffers = None
+        self.theta = self.buffers = self.averages = None
         if not set(new.history.keys()) <= set(self.history.keys()):
             self.history = new.history
 
@@ -136,6 +150,7 @@ class Snapshot:
         self.theta, self.buffers = net.theta.copy(), net.state.copy()
         self._moments = state.moments.copy()
         self._factors = None if state.factors is None else state.factors.copy()
+        self._averages = None if state.averages is None else state.averages.copy()
         self._counters = state.epoch, state.batches, state.steps
         self._n_entries = len(state.history)
         self._plateau = None if state.plateau is None else dict(state.plateau)
@@ -150,5 +165,5 @@ class Snapshot:
         state.history.truncate(self._n_entries)
         state.epoch, state.batches, state.steps = self._counters
         state.plateau = self._plateau
-        state.moments[...], state.factors = self._moments, self._factors
+        state.moments[...], state.factors, state.averages = self._moments, self._factors, self._averages
         order.go_back(self._position)

@@ -21,6 +21,7 @@ from ..network import Network
 from ..optimizers import Optimizer, Solver
 from ..plan import TrainResult, UpdateRule
 from ..schedules import Schedule, missing_schedule
+from .averages import Averages
 from .data import Dataset, Scoring, Stream, hold_out, training_data
 from .history import DivergenceError, EpochResult, History, check_monitor, norm_figures, norm_series, series_names
 from .options import TrainingOptions
@@ -97,6 +98,7 @@ class Trainer:
     augment : iterable of augmentations, default=()
     l1, l2 : float, default=0.0
     clip_norm, clip_value : float, optional
+    ema : float, optional
     threads : int, optional
     deterministic : bool, default=False
     record_norms : bool, default=False
@@ -145,6 +147,7 @@ class Trainer:
         l2: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        ema: float | None = None,
         threads: int | None = None,
         deterministic: bool = False,
         record_norms: bool = False,
@@ -167,6 +170,7 @@ class Trainer:
             l2=l2,
             clip_norm=clip_norm,
             clip_value=clip_value,
+            ema=ema,
             threads=threads,
             deterministic=deterministic,
             record_norms=record_norms,
@@ -264,6 +268,7 @@ class Trainer:
             plateau=None if plateau is None else plateau.start(),
             start=start,
             factors=None if curvature is None else curvature.start(),
+            averages=None if options.ema is None else Averages.start(net, options.ema),
         )
 
     def _check_batch_size(self, batch_size: int | None) -> int:
@@ -427,14 +432,17 @@ class Trainer:
                 count = interruption.finished
             else:
                 count = self._block_size(n - done) if block and not alone else 1
+            state.give_own(net)
             start = Snapshot(net, state, order)
             try:
                 passed, seconds = self._timed_pass(count)
                 what = self._not_finite(passed.result)
+                state.give_averages(net)
                 if not what and done + count == n and overflows(net, self._data, self._threads):
                     what = "outputs"
                 records = [] if what else self._record(passed, seconds)
             except BaseException as error:  # a signal's handler may raise between any two lines
+                state.give_averages(net)
                 start.restore_run(state, order)
                 state.theta, state.buffers = start.theta, start.buffers
                 if not isinstance(error, _Interruption):
@@ -448,7 +456,9 @@ class Trainer:
             if what:
                 start.restore_network(net)
                 start.restore_run(state, order)
+                state.theta = state.buffers = None
                 if count == 1:
+                    state.give_averages(net)
                     raise self._divergence(what, passed.rates[0])
                 alone = count
                 continue
@@ -456,7 +466,8 @@ class Trainer:
             # Recorded as a whole before the first is handed out: a run stopped in between can be continued.
             yield from records
             if interruption is not None:
-                state.theta, state.buffers = net.theta.copy(), net.state.copy()
+                if state.averages is None:
+                    state.theta, state.buffers = net.theta.copy(), net.state.copy()
                 interruption.restore(net)
                 raise interruption.error
 
