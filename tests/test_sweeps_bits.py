@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,14 @@ from other_sets import examples
 
 import fastnn as fnn
 from fastnn._core.threads import blas_held_to_one_thread
+from fastnn.sweeps import groups
 from fastnn.sweeps.data import take_rows
+from fastnn.training.courses import run_side_by_side
 
 pytestmark = pytest.mark.every_simd
+
+#: Of narrow networks, and four times as many of all kinds.
+POPULATIONS = int(os.environ.get("FASTNN_POPULATIONS", "25"))
 
 OPTIMIZERS: list[Any] = [
     fnn.SGD(0.05, momentum=0.9, nesterov=True),
@@ -113,7 +119,7 @@ def fit_alone(net: fnn.Sequential, train: tuple[Any, ...], validation: tuple[Any
 
 
 @settings(
-    max_examples=examples(int(os.environ.get("FASTNN_POPULATIONS", "100"))),
+    max_examples=examples(4 * POPULATIONS),
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
@@ -170,6 +176,77 @@ def test_members_have_the_bits_of_lone_fits(population: dict[str, Any]) -> None:
             assert net.theta.tobytes() == result.network(index, number).theta.tobytes()
             assert net.state.tobytes() == result.network(index, number).state.tobytes()
             assert outcome.score == net.evaluate(*parts[1], threads=1)[metric]
+
+
+def narrow_population(seed: int) -> dict[str, Any]:
+    """Data, and members of one shape with one order of the rows."""
+    random = np.random.default_rng(seed)
+
+    def one_of(*values: Any) -> Any:
+        return values[random.integers(len(values))]
+
+    n, n_in, n_out = one_of(30, 100, 333), one_of(3, 4, 17, 40), one_of(2, 3, 10)
+    X = random.normal(size=(n, n_in))
+    X[random.random(X.shape) < one_of(0.0, 0.8)] = 0.0
+    X = one_of(X, X.astype(np.float32), (np.abs(X) * 40).astype(np.uint8))
+    y = random.integers(0, n_out, n)
+    y[: 2 * n_out] = [*range(n_out)] * 2
+    layers = [(one_of(1, 5, 10, 16, 17, 33), one_of("relu", "tanh", "gelu", "linear")) for _ in range(one_of(0, 1, 2))]
+    momentum = fnn.SGD(0.1, momentum=one_of(0.0, 0.9))
+    rules = momentum, fnn.SGD(0.1, momentum=0.5, nesterov=True), fnn.Adam(), fnn.AdamW(), fnn.Adam(epsilon_hat=True)
+    rates = 10.0 ** random.uniform(-4, one_of(-1, -1, -1, 3), one_of(2, 7, 20))  # some diverge
+    changes = one_of(False, False, True)
+    settings = [
+        {
+            "learning_rate": fnn.CosineDecay(rate, 5) if changes else rate,
+            "l2": one_of(0.0, 0.01),
+            "epochs": one_of(4, 7),
+        }
+        for rate in rates.tolist()
+    ]
+    shared = {"optimizer": one_of(*rules), "batch_size": one_of(7, 16, 33, 64, None), "shuffle": one_of(True, False)}
+    shape = {"n_in": int(n_in), "n_out": int(n_out), "layers": layers, "dtype": one_of("float32", "float64")}
+    return {"X": X, "y": y, "settings": settings, "shared": shared, "shape": shape, "patience": one_of(None, 1, 2),
+            "metric": one_of("loss", "accuracy"), "threads": one_of(1, 2, 4)}  # fmt: skip
+
+
+@settings(max_examples=examples(POPULATIONS), deadline=None, derandomize=True, phases=[Phase.generate])
+@given(st.integers(0, 10**6))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_networks_side_by_side_have_the_bits_of_lone_fits(seed: int) -> None:
+    given_, calls = narrow_population(seed), []
+    X, y, shape, metric = (given_[name] for name in ("X", "y", "shape", "metric"))
+
+    def model(seed: int) -> fnn.Sequential:
+        layers = [fnn.Dense(width, activation) for width, activation in shape["layers"]]
+        layers.append(fnn.Dense(shape["n_out"]))
+        return fnn.Sequential(layers, input_size=shape["n_in"], loss="cross_entropy", dtype=shape["dtype"], seed=seed)
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(run_side_by_side(*arguments))
+        return calls[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "run_side_by_side", counted)
+        options = {name: given_[name] for name in ("patience", "metric", "threads")}
+        result = fnn.sweep(model, given_["settings"], X, y, cv=2, refit=False, **options, **given_["shared"])
+    assert calls or len(given_["settings"]) == 2  # which have a thread each
+    for index, setting in enumerate(given_["settings"]):
+        for number, fold in enumerate(result.folds):
+            outcome = result.outcomes[index][number]
+            rest = {name: value for name, value in setting.items() if name != "learning_rate"} | given_["shared"]
+            rest["optimizer"] = dataclasses.replace(rest["optimizer"], learning_rate=setting["learning_rate"])
+            stop = [fnn.EarlyStopping(f"val_{metric}", given_["patience"])] if given_["patience"] else []
+            net = model(0)
+            parts = [(X[rows], y[rows], None) for rows in (fold.train, fold.validation)]
+            error = fit_alone(net, parts[0], parts[1], callbacks=stop, seed=0, **rest)
+            if error is not None:
+                assert outcome.stopped.partition(": ")[2].endswith(error)
+                continue
+            assert net.history is not None
+            for name in set(net.history.keys()) - {"epoch", "seconds"}:
+                assert np.array_equal(net.history[name], outcome.series[name], equal_nan=True), name
+            assert net.theta.tobytes() == result.network(index, number).theta.tobytes()
 
 
 @pytest.mark.parametrize("width", [5, 10, 17, 33, 64])

@@ -33,6 +33,7 @@ WITHOUT_FUNCTION = {
     "hessian_products": {"fnn_block", "fnn_products"},
     "update": {"fnn_numbers", "REAL *const"},
     "rule_code": {"char"},
+    "lane_update": {"fnn_lane_step"},
 }
 
 

@@ -22,6 +22,7 @@
 #include "engine/gradient.h"
 #include "engine/train.h"
 #include "engine/linearize.h"
+#include "engine/lanes.h"
 
 const fnn_engine FN(engine) = {
     .count_zeros = FN(count_zeros),
@@ -33,6 +34,10 @@ const fnn_engine FN(engine) = {
     .train = FN(run_train),
     .linearize = FN(run_linearize),
     .product = FN(run_product),
+    .lanes_fit = FN(lanes_fit),
+    .lanes_workspace = FN(lanes_workspace),
+    .train_lanes = FN(train_lanes),
+    .lanes_broken = FN(lanes_broken),
 };
 
 #undef KERNELS

@@ -23,6 +23,8 @@
 
 #include "kernels/optim_body.h"
 
+#include "kernels/lanes_body.h"
+
 #include "kernels/curvature_body.h"
 
 #include "kernels/dropout_body.h"

@@ -118,6 +118,16 @@ int FN(weight_gradient)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *x, co
     return 1;
 }
 
+/* Rows of the tiles of a panel that is `nv` vectors wide, but for the last ones. */
+FNN_INLINE ptrdiff_t FN(gemm_tile_rows)(int nv)
+{
+#if GEMM_NV == 4
+    if (nv > 2)
+        return nv == 4 ? GEMM_MR : GEMM_MR3;
+#endif
+    return nv == 2 ? GEMM_MR2 : GEMM_MR1;
+}
+
 #include "kernels/gemm_sparse_body.h"
 
 #undef GEMM_NV

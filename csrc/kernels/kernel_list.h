@@ -136,6 +136,25 @@ KERNEL(void, hessian_products, (const fnn_block *block, const fnn_products *part
 /* h[i, :i] = h[:i, i] for the rows from `begin` to `end` of h (n, n) */
 KERNEL(void, symmetrize, (ptrdiff_t n, ptrdiff_t begin, ptrdiff_t end, REAL *h))
 
+/* -- lanes (lanes_body.h): arrays of vectors, each lane of which is of a network of its own -------------------------
+ */
+/* c (m, n) = bias (n) + Σ_p a(i, p) b(p, j), NULL: 0; strides of a and b in vectors */
+KERNEL(void, lane_products,
+       (ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const REAL *a, ptrdiff_t a_row, ptrdiff_t a_step, const REAL *b,
+        ptrdiff_t b_column, ptrdiff_t b_step, const REAL *bias, REAL *c))
+/* x (rows, cols) = 0 wherever gate is not above 0; sums (cols,) grow by the sums of its columns, as gemm_relu's do */
+KERNEL(void, lane_gate, (ptrdiff_t rows, ptrdiff_t cols, const REAL *gate, REAL *x, REAL *sums))
+/* cross_entropy with labels, without weights and smoothing: loss and correct grow, one number for each lane; up to
+ * FNN_LANE_CLASSES columns, rows: a multiple of 64 unless they are the last */
+KERNEL(void, lane_cross_entropy,
+       (ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, double *loss, double *correct,
+        REAL *delta))
+/* Σ θ² of each lane, as penalty sums it */
+KERNEL(void, lane_squares, (ptrdiff_t n, const REAL *theta, double *squares))
+/* A step of sgd or adam; first and second: moments, NULL for those that there are not */
+KERNEL(void, lane_update,
+       (const fnn_lane_step *step, int penalised, ptrdiff_t n, const REAL *g, REAL *theta, REAL *first, REAL *second))
+
 /* -- optim (optim_body.h): the effective gradient and the update rules, on flat arrays ----------------------------- */
 /* out[i] = Σ_s shards[s][i], s in order; out may be shards[0] */
 KERNEL(void, sum_shards, (ptrdiff_t n, int n_shards, const REAL *const *shards, REAL *out))

@@ -8,6 +8,7 @@
 #include "kernels/curvature.h"
 #include "kernels/data.h"
 #include "kernels/gemm.h"
+#include "kernels/lanes.h"
 #include "kernels/optim.h"
 
 #define KERNEL(result, name, arguments) result(*name) arguments;

@@ -52,7 +52,7 @@ FNN_INLINE double FN(row_depth)(ptrdiff_t cols, const REAL *z, REAL top)
 }
 
 /* Columns up to which a block of rows is transposed, so that its maxima, exponentials and sums run over the rows. */
-#define FEW_COLS 32
+#define FEW_COLS FNN_LANE_CLASSES
 
 /* e[j, i] = x[i, j], of rows BLOCK_ROWS apart; what lies beyond the last row, up to a whole vector, is 0. */
 FNN_INLINE void FN(transpose_in)(ptrdiff_t rows, ptrdiff_t cols, const REAL *x, REAL *e)

@@ -146,7 +146,6 @@ def run(Plan plan, arguments, options, validation, *, str by, bint rises, double
 
 
 cdef int check_space(Plan plan, fnn_job *job) except -1:
-    """Raise a SystemError where something was written between the parts of the workspace."""
     cdef const char *broken = NULL
     if job.workspace.red_zone:
         broken = plan.engine.broken(job)

@@ -1,7 +1,7 @@
 """Declarations of csrc/engine and csrc/pool. Elements are void: one body then serves both element types."""
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
-from .kernels cimport fnn_numbers
+from .kernels cimport fnn_lane_step, fnn_numbers
 
 cdef extern from "kernels/data.h" nogil:
     enum: FNN_SOURCE_F32, FNN_SOURCE_F64, FNN_SOURCE_U8
@@ -171,11 +171,43 @@ cdef extern from "engine/engine.h" nogil:
         fnn_workspace workspace
         fnn_run run
 
+    ctypedef struct fnn_lanes:
+        fnn_job *train
+        fnn_job *forward
+        ptrdiff_t lanes, members, epochs, n_moments
+        void *theta
+        void *moments
+        fnn_lane_step step
+        const double *rates
+        int penalised
+        char *workspace
+        size_t red_zone
+        int by_loss
+        double sign
+        ptrdiff_t patience
+        double *best
+        int64_t *waited
+        double *losses
+        double *correct
+        double *penalties
+        double *val_losses
+        double *val_accuracies
+        int64_t *steps
+        int64_t *best_at
+        int64_t *epochs_of
+        void *best_theta
+        void *last_theta
+        ptrdiff_t epochs_done
+
     ctypedef struct fnn_engine:
         double (*count_zeros)(fnn_job *job, int lanes, ptrdiff_t n, void *sample, uint64_t *bits) noexcept nogil
         size_t (*workspace)(fnn_job *job) noexcept nogil
         void (*guard)(fnn_job *job) noexcept nogil
         const char *(*broken)(fnn_job *job) noexcept nogil
         fnn_task forward, gradient, train, linearize, product
+        int (*lanes_fit)(const fnn_job *train, const fnn_job *forward) noexcept nogil
+        size_t (*lanes_workspace)(const fnn_lanes *all) noexcept nogil
+        void (*train_lanes)(fnn_lanes *all) noexcept nogil
+        const char *(*lanes_broken)(const fnn_lanes *all) noexcept nogil
 
     const fnn_engine fnn_engine_f32, fnn_engine_f64

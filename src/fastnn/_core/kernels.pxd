@@ -11,7 +11,20 @@ cdef extern from "kernels/dispatch.h" nogil:
         double momentum, beta1, beta2, rho, epsilon, bias1, bias2
         int nesterov, epsilon_hat
 
-    enum: FNN_MOMENTS
+    enum: FNN_MOMENTS, FNN_MOST_LANES, FNN_LANE_CLASSES
+
+    ctypedef struct fnn_lane_step:
+        int adam, nesterov, epsilon_hat
+        double scale
+        double *rate
+        double *l2
+        double *decay
+        double *momentum
+        double *beta1
+        double *beta2
+        double *epsilon
+        double *bias1
+        double *bias2
 
     ctypedef struct fnn_block:
         ptrdiff_t rows, n_in, n_out, n_in2, n_out2

@@ -13,8 +13,7 @@ from ..files import need
 from ..names import listing
 from ..sweeps import SweepResult, sweep
 from ..sweeps.criterion import Criterion
-from ..sweeps.runs import Run
-from ..sweeps.stopping import Task
+from ..sweeps.runs import Run, Task
 
 __all__ = ["optuna"]
 __dir__ = listing(__all__)

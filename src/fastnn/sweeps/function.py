@@ -25,6 +25,7 @@ from ..training.callback_protocol import check_callbacks
 from .checkpoints import Checkpointer, restore
 from .criterion import Criterion
 from .data import Fold, SharedData, folds_of
+from .groups import kind_of
 from .members import EstimatorModel, Model, Recipe, UnknownParameterError, model_of
 from .progress import SweepProgress
 from .result import SweepResult
@@ -383,6 +384,7 @@ class _Job:
             marks = [Mark(max(1, other.epochs), index) for index, other in found]
             for number, fold in enumerate(self.folds):
                 run = self._run(recipe, marks, fold, number)
+                run.kind = kind_of(recipe, self.networks[longest], self.work[longest], number)
                 run.work = self.work[longest] * (self.data.n_rows if fold.train is None else len(fold.train))
                 for index in indices:
                     self.members[index].append(run)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from .criterion import Criterion
 from .data import Fold, SharedData
 from .members import FunctionModel, Model, Recipe
 
-__all__ = ["Cancelled", "Mark", "Outcome", "Run", "Weights"]
+__all__ = ["Cancelled", "Mark", "Outcome", "Run", "Task", "Weights"]
 __dir__ = listing(__all__)
 
 #: Reasons why a run ended that leave it without a score.
@@ -159,6 +160,7 @@ class Run:
         self.scores: list[float] = []
         self.best_epoch, self.seconds, self.packed = 0, 0.0, 0
         self.work = 1.0  # of an epoch
+        self.kind: Hashable = None  # equal for runs that may train side by side; None: this may not
         self.snapshot: dict[str, Any] | None = None  # of a run that goes on, for a checkpoint
         self.best: Weights | None = None
         self.net: Network | None = None
@@ -190,15 +192,21 @@ class Run:
 
     def advance(self, until: int, watch: Watch) -> None:
         """Train up to an epoch, unless the run ends before; what goes wrong is why it ended."""
+        with self.at_work(watch):
+            if self.recipe.is_whole:
+                self._whole()
+            else:
+                self._train(until, watch)
+
+    @contextmanager
+    def at_work(self, watch: Watch) -> Iterator[None]:
+        """While a thread works on this run; what goes wrong there is why it ended."""
         began = time.perf_counter()
         with self.lock:
             self.idle = False
         try:
             with one_of_several_threads(watch.check):
-                if self.recipe.is_whole:
-                    self._whole()
-                else:
-                    self._train(until, watch)
+                yield
         except Cancelled:
             if self.trainer is not None and self.net is not None:  # to the end of the last finished epoch
                 self.trainer.state.begin_run(self.net)
@@ -242,16 +250,14 @@ class Run:
                 self._train_by_epoch(until, watch)
                 return
             assert self.pursuit is not None
-            most = min(until, *(mark.epochs for mark in self.marks if mark.epochs > self.epoch)) - self.epoch
-            count = 1 if watch.each_epoch else self.course.block(most)
+            count = 1 if watch.each_epoch else self.course.block(self.to_next_mark(until))
             scores = self.course.run(count, self.pursuit, self.epoch + count == until)
-            if scores is None:  # something is not finite: epoch by epoch from here on
-                self.course = None
-                continue
-            with self.lock:
-                self._take_block(scores)
-            if self._told(watch, len(scores)):
+            if self.take_block(scores, watch):
                 return
+
+    def to_next_mark(self, until: int) -> int:
+        """Epochs to the next one after which weights are needed."""
+        return min(until, *(mark.epochs for mark in self.marks if mark.epochs > self.epoch)) - self.epoch
 
     def _train_by_epoch(self, until: int, watch: Watch) -> None:
         assert self.trainer is not None
@@ -267,15 +273,23 @@ class Run:
             self.end("callback")
         return bool(self.stopped) or watch.stopping()
 
-    def _take_block(self, scores: list[float]) -> None:
-        """Take in epochs of a course: their scores, the best weights so far, and the members that end here."""
+    def take_block(self, scores: list[float] | None, watch: Watch) -> bool:
+        """Take in epochs of a course: their scores, the best weights so far, and the members that end here.
+
+        None: something is not finite, and the run goes on epoch by epoch. Returns whether to leave the run.
+        """
+        if scores is None:
+            self.course = None
+            return False
         assert self.pursuit is not None
-        self.scores += scores
-        if self.pursuit.waited < len(scores):
-            self.best_epoch = self.epoch - self.pursuit.waited
-            if self.pursuit.best is not None:
-                self.best = Weights(*self.pursuit.best)
-        self._settle_marks()
+        with self.lock:
+            self.scores += scores
+            if self.pursuit.waited < len(scores):
+                self.best_epoch = self.epoch - self.pursuit.waited
+                if self.pursuit.best is not None:
+                    self.best = Weights(*self.pursuit.best)
+            self._settle_marks()
+        return self._told(watch, len(scores))
 
     def _take(self, result: EpochResult) -> None:
         """Take in an epoch: its score, the best weights so far, and the members that end here."""
@@ -400,3 +414,7 @@ class Run:
             assert self.metric is not None
             outcome.score = self.metric.of_estimator(estimator, *validation)
         return outcome
+
+
+#: A run, and the epoch to train it to.
+Task = tuple[Run, int]

@@ -10,13 +10,10 @@ from typing import Protocol, runtime_checkable
 from ..names import listing
 from ..scalars import check_integer, check_number
 from .criterion import Criterion
-from .runs import Run
+from .runs import Run, Task
 
 __all__ = ["Halving", "Hyperband", "Plan", "PlanMaker", "Task", "plan_of"]
 __dir__ = listing(__all__)
-
-#: A run, and the epoch to train it to.
-Task = tuple[Run, int]
 
 
 @dataclass(frozen=True)

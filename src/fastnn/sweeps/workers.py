@@ -11,9 +11,10 @@ from typing import Any
 
 from .._core.threads import blas_held_to_one_thread
 from ..names import listing
-from .runs import Cancelled, Run
+from .groups import advance, groups_of
+from .runs import Cancelled, Run, Task
 from .saving import pack
-from .stopping import Plan, Task
+from .stopping import Plan
 
 __all__ = ["Control", "train_all"]
 __dir__ = listing(__all__)
@@ -76,56 +77,56 @@ class Control:
 class _Queue:
     """Tasks, the longest first, and the tasks that follow from them."""
 
-    def __init__(self, plan: Plan, control: Control) -> None:
-        self._plan, self._control = plan, control
+    def __init__(self, plan: Plan, control: Control, threads: int) -> None:
+        self._plan, self._control, self._threads = plan, control, threads
         self.changed = threading.Condition()
-        self._tasks: list[tuple[float, int, Task]] = []
+        self._tasks: list[tuple[float, int, list[Task]]] = []
         self._count = itertools.count()
         self.active: set[Run] = set()
         self._add(plan.first())
 
     def _add(self, tasks: list[Task]) -> None:
-        for run, until in tasks:
-            heapq.heappush(self._tasks, (-run.cost(until), next(self._count), (run, until)))
+        for group in groups_of(tasks, self._threads):
+            cost = sum(run.cost(until) for run, until in group)
+            heapq.heappush(self._tasks, (-cost, next(self._count), group))
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
         return not self.active and (not self._tasks or self._control.stopping())
 
-    def take(self) -> Task | None:
-        """The next task; waits where others may still bring some. None: there will be none."""
+    def take(self) -> list[Task] | None:
+        """The next tasks, of one worker together; waits where others may still bring some. None: there will be none."""
         with self.changed:
             while True:
                 if self._control.stopping():
                     return None
                 if self._tasks:
-                    task = heapq.heappop(self._tasks)[2]
-                    self.active.add(task[0])
-                    return task
+                    tasks = heapq.heappop(self._tasks)[2]
+                    self.active.update(run for run, _ in tasks)
+                    return tasks
                 if not self.active:
                     return None
                 self.changed.wait()
 
-    def done(self, run: Run) -> None:
-        """A worker has left a run."""
+    def done(self, runs: list[Run]) -> None:
+        """A worker has left runs."""
         with self.changed:
-            self.active.discard(run)
+            self.active.difference_update(runs)
             if not self._control.stopping():
-                self._add(self._plan.done(run))
+                self._add([task for run in runs for task in self._plan.done(run)])
             self.changed.notify_all()
 
 
 def _work(queue: _Queue, control: Control) -> None:
-    while (task := queue.take()) is not None:
-        run, until = task
+    while (tasks := queue.take()) is not None:
         try:
-            run.advance(until, control)
+            advance(tasks, control)
         except BaseException as error:  # a fault of the sweep itself
             control.error = control.error or error
             control.stop("interrupted")
         finally:
-            queue.done(run)
+            queue.done([run for run, _ in tasks])
 
 
 def train_all(
@@ -154,7 +155,7 @@ def train_all(
         What a callback has raised. Ctrl-C does not: it stops the runs, within a batch or so.
     """
     with blas_held_to_one_thread():
-        queue = _Queue(plan, control)
+        queue = _Queue(plan, control, threads)
         workers = [
             threading.Thread(target=_work, args=(queue, control), name=f"fastnn-sweep-{i}", daemon=True)
             for i in range(threads)
