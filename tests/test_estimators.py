@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 from counting import Counting
-from estimator_cases import ESTIMATORS, quick
+from estimator_cases import ESTIMATORS, passes_scikit_learns_checks, quick
 from interruption import alarm, needs_alarm
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -28,7 +28,6 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.multiclass import unique_labels
 
 import fastnn as fnn
@@ -37,7 +36,8 @@ import fastnn as fnn
 
 
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks(
+@pytest.mark.parametrize(
+    "estimator",
     [
         fnn.MLPClassifier(max_iter=100),
         fnn.MLPRegressor(max_iter=100),
@@ -47,10 +47,11 @@ import fastnn as fnn
         fnn.MLPClassifier(max_iter=50, optimizer=fnn.RMSProp(0.01)),
         fnn.SoftmaxRegression(),
         fnn.LinearRegression(),
-    ]
+    ],
+    ids=repr,
 )
-def test_scikit_learns_checks(estimator, check) -> None:
-    check(estimator)
+def test_scikit_learns_checks(estimator) -> None:
+    passes_scikit_learns_checks(estimator)
 
 
 @pytest.mark.parametrize("estimator", [fnn.MLPClassifier, fnn.MLPRegressor])

@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from estimator_cases import passes_scikit_learns_checks
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastnn as fnn
 
@@ -29,14 +29,16 @@ GRID = {"alpha": [0.1, 1e-4], "learning_rate_init": [0.001, 0.03]}
 
 
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks(
+@pytest.mark.parametrize(
+    "estimator",
     [
         fnn.SweepSearchCV(fnn.SoftmaxRegression(), {"alpha": [0.1, 1.0]}, cv=2, n_threads=1),
         fnn.SweepSearchCV(fnn.LinearRegression(), {"alpha": [0.1, 1.0]}, cv=2, n_threads=2),
-    ]
+    ],
+    ids=["classifier", "regressor"],
 )
-def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
-    check(estimator)
+def test_scikit_learns_checks(estimator: Any) -> None:
+    passes_scikit_learns_checks(estimator)
 
 
 def same_results(ours: Any, theirs: Any) -> None:
