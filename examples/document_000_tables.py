@@ -79,7 +79,10 @@ def train(
     results: dict[Key, list[Result]] = {key: [] for key in tried}
     methods = {" | ".join(key): method for key, method in tried.items()}
     for seed, (X, y, *test) in enumerate(splits):
-        for run in fnn.compare(methods, X, y, validation_data=tuple(test), seeds=[seed], threads=1, verbose=1).runs:
+        compared = fnn.compare(methods, X, y, validation_data=tuple(test), seeds=[seed], threads=1, verbose=1)
+        if compared.stopped:
+            raise KeyboardInterrupt
+        for run in compared.runs:
             shares = 100 * run.train["accuracy"], 100 * run.validation["accuracy"]
             results[tuple(run.method.split(" | "))].append(Result(run.seconds, *shares))
     found = {key: Result(*np.mean(rows, axis=0)) for key, rows in results.items()}

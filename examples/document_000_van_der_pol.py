@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         parts.append((states, (after(states) - states) / STEP))
     train, test = parts
     found = fnn.compare(methods(options.epochs), *train, validation_data=test, seeds=options.seeds, threads=1)
+    if found.stopped:
+        raise KeyboardInterrupt
     print(f"Van der Pol, μ = {MU:g}, steps of {STEP:g}; {options.states:,} states to train, 1,000 to test\n\n{found}\n")
     best = min(found.runs, key=lambda run: run.validation["loss"])
     starts = rng.uniform(-BOX, BOX, (200, 2))

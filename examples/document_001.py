@@ -63,7 +63,10 @@ def compare(seeds: int, epochs: int, deviation: float) -> Comparison:
         X, y, *test = split(seed)
         options = {"batch_size": None, "metrics": [cross_entropy, right], "train_metrics": True}
         tried = {name: (network(seed, deviation), {"optimizer": one, **options}) for name, one in METHODS.items()}
-        runs += fnn.compare(tried, X, y, validation_data=tuple(test), seeds=[seed], epochs=epochs, threads=1).runs
+        found = fnn.compare(tried, X, y, validation_data=tuple(test), seeds=[seed], epochs=epochs, threads=1)
+        if found.stopped:
+            raise KeyboardInterrupt
+        runs += found.runs
     return Comparison(tuple(runs))
 
 

@@ -240,7 +240,10 @@ def table(most: int, seeds: int, rows: int, quick: bool, output: Path) -> dict[s
     found = {name: np.empty((len(depths), seeds, 3)) for name in tried}
     for i, depth in enumerate(depths):
         entries = {name: (partial(network, depth), {"optimizer": one, **more}) for name, (one, more) in tried.items()}
-        for run in fnn.compare(entries, X, y, seeds=seeds, threads=1, verbose=1).runs:
+        compared = fnn.compare(entries, X, y, seeds=seeds, threads=1, verbose=1)
+        if compared.stopped:
+            raise KeyboardInterrupt
+        for run in compared.runs:
             found[run.method][i, run.seed] = run.train["loss"], run.train["accuracy"], run.seconds
     for name, values in found.items():
         cells = "".join(

@@ -169,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> dict[int, Comparison]:
     for hidden in (1, 2):
         tried = methods(hidden, train[0].shape[1], options.iterations)
         found[hidden] = fnn.compare(tried, *train, validation_data=dev, seeds=1, threads=options.threads, verbose=1)
+        if found[hidden].stopped:
+            raise KeyboardInterrupt
         for run in found[hidden].runs:
             objective = fnn.Objective(run.net, *train, l2=tried[run.method][1]["l2"], threads=options.threads)
             show(run, hidden, objective.value(run.net.theta), run.net.evaluate(*test)["accuracy"])

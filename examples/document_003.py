@@ -164,7 +164,10 @@ def train(rows: Sequence[System], splits: Sequence[Data], epochs: int) -> Compar
     runs: list[ComparisonRun] = []
     for seed, data in enumerate(splits):
         tried = {system.name: method(system, data.train[0].shape[1], epochs) for system in rows}
-        runs += fnn.compare(tried, *data.train, validation_data=data.dev, seeds=[seed], threads=1).runs
+        found = fnn.compare(tried, *data.train, validation_data=data.dev, seeds=[seed], threads=1)
+        if found.stopped:
+            raise KeyboardInterrupt
+        runs += found.runs
     return Comparison(tuple(runs))
 
 

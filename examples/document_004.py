@@ -170,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     print(f"  takes {l2:g}, in {time.perf_counter() - began:.1f} s (the document: 4,096 settings, about 30 hours)\n")
     tried = methods(options.epochs, len(X), X.shape[1], l2)
     compared = fnn.compare(tried, X, y, validation_data=(X_test, y_test), seeds=1, threads=1, verbose=1)
+    if compared.stopped:
+        raise KeyboardInterrupt
     print(f"{'':22}{'l2':>9}{'epochs':>7}{'objective':>11}{'test loss':>11}{'test %':>8}{'seconds':>9}")
     for run in compared.runs:
         penalty, scores = tried[run.method][1]["l2"], run.validation

@@ -185,6 +185,51 @@ def test_a_run_that_diverges_is_listed(iris):
     assert "wild, seed 0:" in repr(result)
 
 
+def test_ctrl_c_keeps_what_has_run(iris):
+    """The runs that have ended are those of a comparison without interruption, also in its table and its text."""
+    left = 5
+
+    def interrupt(result) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+
+    def methods(*callbacks):
+        both = {"a": fnn.Adam(), "b": fnn.SGD(0.1)}
+        return {name: (pattern(), {"optimizer": rule, "callbacks": callbacks}) for name, rule in both.items()}
+
+    part = fnn.compare(methods(interrupt), *iris, seeds=2, epochs=2)
+    assert part.stopped == "interrupted"
+    assert [(run.method, run.seed) for run in part.runs] == [("a", 0), ("b", 0)]
+    assert repr(part).splitlines()[0] == "Comparison of 2 methods over 1 seed; interrupted"
+    whole = fnn.compare(methods(), *iris, seeds=2, epochs=2)
+    assert not whole.stopped
+    for run, same in zip(part.runs, whole.runs, strict=False):
+        np.testing.assert_array_equal(run.net.theta, same.net.theta)
+        assert run.train == same.train
+
+
+def test_ctrl_c_before_anything_has_run(iris):
+    def interrupt(result) -> None:
+        raise KeyboardInterrupt
+
+    part = fnn.compare({"a": (pattern(), {"callbacks": [interrupt]})}, *iris, seeds=2, epochs=2)
+    assert not part.runs
+    assert part.to_dict() == {"method": [], "seeds": [], "failed": []}
+    assert len(part.table) in (0, 3)  # a DataFrame, or the dict where pandas is missing
+    assert repr(part).startswith("Comparison of 0 methods over 0 seeds; interrupted")
+
+
+def test_lines_where_tqdm_is_missing(iris, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+    fnn.compare({"a": (pattern(), fnn.Adam())}, *iris, seeds=2, epochs=1, verbose=1)
+    assert [line.split(": loss")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "run 1/2  a, seed 0",
+        "run 2/2  a, seed 1",
+    ]
+
+
 def test_progress(iris, capsys):
     fnn.compare({"a": (pattern(), fnn.Adam())}, *iris, seeds=2, epochs=1, verbose=1)
     assert "2/2" in capsys.readouterr().err

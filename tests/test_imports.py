@@ -20,7 +20,7 @@ CORE = Path(__file__).resolve().parents[1] / "src" / "fastnn" / "_core"  # an in
 # From the bottom up. A module may import what stands before it; members of one row may import each other.
 LEVELS = [
     {"_version", "names"},
-    {"plan", "files", "scalars", "schema", "array_files", "generators"},
+    {"plan", "files", "bars", "scalars", "schema", "array_files", "generators"},
     {"plotting", "pictures"},
     {"losses"},
     {"lowering"},

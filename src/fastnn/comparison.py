@@ -6,15 +6,15 @@ import dataclasses
 import inspect
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ._typing import ArrayLike, Data
+from .bars import Bar, print_line
 from .checks import check_integer, check_number, check_verbose
 from .metrics import rises
 from .names import listing
@@ -83,9 +83,12 @@ class Comparison:
     ----------
     runs : tuple of ComparisonRun
         In the order in which they ran: seed by seed.
+    stopped : str
+        "interrupted" where Ctrl-C ended it before all had run, else empty.
     """
 
     runs: tuple[ComparisonRun, ...]
+    stopped: str = ""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ class Comparison:
         diverged, which the means leave out.
         """
         rows = [self._row(name) for name in self.methods]
-        names = list(dict.fromkeys(key for row in rows for key in row))
+        names = list(dict.fromkeys(["method", "seeds", "failed", *(key for row in rows for key in row)]))
         return {name: [row.get(name, math.nan) for row in rows] for name in names}
 
     @property
@@ -173,8 +176,9 @@ class Comparison:
             for row in rows
         ]
         failed = [f"{run.method}, seed {run.seed}: {run.error}" for run in self.runs if run.error]
-        seeds = max(columns["seeds"])
-        about = f"Comparison of {len(columns['method'])} methods over {seeds} seed{'s' if seeds > 1 else ''}"
+        seeds = max(columns["seeds"], default=0)
+        about = f"Comparison of {len(columns['method'])} methods over {seeds} seed{'' if seeds == 1 else 's'}"
+        about += f"; {self.stopped}" if self.stopped else ""
         return "\n".join([about, "", *(line.rstrip() for line in lines), *map(printable, failed)])
 
 
@@ -226,7 +230,7 @@ def compare(
     -------
     Comparison
         With ``table``, ``histories`` and ``plot``; prints as a summary, which lists the runs that diverged. They do not
-        end the comparison.
+        end the comparison. Ctrl-C does: what has run by then is returned, with ``stopped``.
 
     Raises
     ------
@@ -253,11 +257,16 @@ def compare(
     numbers = check_seeds(seeds)
     rows = _split(X, y, sample_weight, validation_data, validation_split)
     runs: list[ComparisonRun] = []
-    with _Shown(len(numbers) * len(checked), check_verbose(verbose) > 0) as shown:
-        for seed in numbers:
-            for name, (model, arguments) in checked.items():
-                runs.append(_run(name, model, {"threads": threads, **arguments}, rows, seed, time_limit))
-                shown.show(runs[-1])
+    total, shown = len(numbers) * len(checked), check_verbose(verbose) > 0
+    with Bar(total, "run", wanted=shown) as bar:
+        try:
+            for seed in numbers:
+                for name, (model, arguments) in checked.items():
+                    runs.append(_run(name, model, {"threads": threads, **arguments}, rows, seed, time_limit))
+                    if shown:
+                        _show(bar, runs[-1], len(runs), total)
+        except KeyboardInterrupt:
+            return Comparison(tuple(runs), "interrupted")
     return Comparison(tuple(runs))
 
 
@@ -271,33 +280,14 @@ class _Rows:
     validation: tuple[Any, Any] | None
 
 
-class _Shown(AbstractContextManager["_Shown"]):
-    """A tqdm bar where tqdm is installed, else lines on stderr; nothing where it is not asked for."""
-
-    def __init__(self, total: int, wanted: bool) -> None:
-        self._total, self._wanted, self._done = total, wanted, 0
-        self._bar: Any = None
-        if wanted:
-            with suppress(ImportError):
-                from tqdm import auto
-
-                self._bar = auto.tqdm(total=total, unit="run")
-
-    def show(self, run: ComparisonRun) -> None:
-        """Show a finished run."""
-        self._done += 1
-        scores = run.validation or run.train
-        text = f"{run.method}, seed {run.seed}: loss {scores.get('loss', math.nan):.4g}"
-        if self._bar is not None:
-            self._bar.set_postfix_str(printable(text), refresh=False)
-            self._bar.update()
-        elif self._wanted:
-            with suppress(OSError, ValueError):  # stderr may have gone
-                print(f"run {self._done}/{self._total}  {printable(text)}", file=sys.stderr, flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+def _show(bar: Bar, run: ComparisonRun, done: int, total: int) -> None:
+    """Show a run that has ended."""
+    scores = run.validation or run.train
+    text = printable(f"{run.method}, seed {run.seed}: loss {scores.get('loss', math.nan):.4g}")
+    if bar.drawn:
+        bar.update(1, text)
+    else:
+        print_line(f"run {done}/{total}  {text}")
 
 
 class _Limit:

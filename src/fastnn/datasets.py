@@ -12,13 +12,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, Self, TypeAlias, overload
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ._typing import ArrayLike, Data, Seed
 from .array_files import check_expansion, check_regular
+from .bars import Bar
 from .checks import check_seed
 from .files import write_aside
 from .names import listing
@@ -67,16 +68,6 @@ _Images: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # X_
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
-
-
-class _Progress(Protocol):
-    """What is used of a tqdm bar."""
-
-    def __enter__(self) -> _Progress: ...
-
-    def __exit__(self, *exception: object) -> object: ...
-
-    def update(self, n: int, /) -> object: ...
 
 
 _STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -541,7 +532,8 @@ def _fetch(url: str, file: BinaryIO, size: int, sha256: str) -> None:
     try:
         with (
             urllib.request.urlopen(request, timeout=30) as response,
-            _progress(size, url.rsplit("/", 1)[-1]) as bar,
+            # disable=None: no bar unless stderr is a terminal
+            Bar(size, "B", unit_scale=True, desc=url.rsplit("/", 1)[-1], disable=None, leave=False) as bar,
         ):
             while chunk := response.read(_CHUNK):
                 count += len(chunk)
@@ -556,24 +548,3 @@ def _fetch(url: str, file: BinaryIO, size: int, sha256: str) -> None:
         raise ValueError(f"incomplete: {count} of {size} bytes came")
     if digest.hexdigest() != sha256:
         raise ValueError(f"checksum (SHA-256) {digest.hexdigest()} came, expected {sha256}")
-
-
-class _NoProgress:
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def update(self, n: int) -> None:
-        pass
-
-
-def _progress(total: int, title: str) -> _Progress:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _NoProgress()
-    # disable=None: no bar unless stderr is a terminal
-    bar: _Progress = tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None, leave=False)
-    return bar

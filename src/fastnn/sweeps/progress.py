@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from typing import Any
+from contextlib import AbstractContextManager
 
+from ..bars import Bar, print_line
 from ..names import listing
 from .criterion import Criterion
 from .runs import Run
@@ -35,12 +34,8 @@ class SweepProgress(AbstractContextManager["SweepProgress"]):
         self._began = self._last = time.monotonic()
         self._done = self._epochs()
         self._start = self._done
-        self._bar: Any = None
-        with suppress(ImportError):
-            from tqdm import auto
-
-            total = sum({run.number: max(run.limit, 1) for runs in members for run in runs}.values())
-            self._bar = auto.tqdm(total=total, initial=self._done, unit="epoch")
+        total = sum({run.number: max(run.limit, 1) for runs in members for run in runs}.values())
+        self._bar = Bar(total, "epoch", initial=self._done)
 
     def _runs(self) -> list[Run]:
         return list({run.number: run for runs in self._members for run in runs}.values())
@@ -62,9 +57,8 @@ class SweepProgress(AbstractContextManager["SweepProgress"]):
     def show(self, *, last: bool = False) -> None:
         """Show how things stand."""
         epochs = self._epochs()
-        if self._bar is not None:
-            self._bar.set_postfix(self._figures(), refresh=False)
-            self._bar.update(epochs - self._done)
+        if self._bar.drawn:
+            self._bar.update(epochs - self._done, self._figures())
             self._done = epochs
             return
         now = time.monotonic()
@@ -72,10 +66,8 @@ class SweepProgress(AbstractContextManager["SweepProgress"]):
             self._last = now
             rate = (epochs - self._start) / max(now - self._began, 1e-9)
             text = "  ".join(f"{name} {value}" for name, value in self._figures().items())
-            with suppress(OSError, ValueError):  # a reader of stderr may have gone; the sweep goes on
-                print(f"{epochs} epochs  {rate:.0f}/s  {text}", file=sys.stderr, flush=True)
+            print_line(f"{epochs} epochs  {rate:.0f}/s  {text}")
 
     def __exit__(self, *error: object) -> None:
         self.show(last=True)
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.__exit__(*error)

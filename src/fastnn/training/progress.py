@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
-from typing import Any
+from contextlib import AbstractContextManager
 
+from ..bars import Bar, print_line
 from .history import EpochResult
 
 __all__ = ["Progress"]
@@ -46,22 +46,14 @@ class Progress(AbstractContextManager["Progress"]):
     ) -> None:
         self._total, self._unit, self._every, self._lines = total, unit, every, lines
         self._figures = _default_figures if figures is None else figures
-        self._bar: Any = None
         self._hidden: EpochResult | None = None  # the last one, where it has no line
-        if every > 1:
-            return
-        if terminal_only and not sys.stderr.isatty():
-            return
-        with suppress(ImportError):
-            from tqdm import auto
-
-            self._bar = auto.tqdm(total=total, initial=min(done, total), unit=unit)
+        wanted = every == 1 and (not terminal_only or sys.stderr.isatty())
+        self._bar = Bar(total, unit, wanted=wanted, initial=min(done, total))
 
     def show(self, result: EpochResult) -> None:
         """Show an epoch's figures."""
-        if self._bar is not None:
-            self._bar.set_postfix(self._figures(result), refresh=False)
-            self._bar.update()
+        if self._bar.drawn:
+            self._bar.update(1, self._figures(result))
         elif self._is_line(result.epoch):
             self._print(result)
         else:
@@ -70,10 +62,7 @@ class Progress(AbstractContextManager["Progress"]):
     def _print(self, result: EpochResult) -> None:
         self._hidden = None
         text = "  ".join(f"{name} {value}" for name, value in self._figures(result).items())
-        # A reader of stderr may have gone; the training goes on.
-        with suppress(OSError, ValueError):
-            line = f"{self._unit} {result.epoch}/{self._total}  {text}  {result.seconds:.3g} s"
-            print(line, file=sys.stderr, flush=True)
+        print_line(f"{self._unit} {result.epoch}/{self._total}  {text}  {result.seconds:.3g} s")
 
     def _is_line(self, epoch: int) -> bool:
         if self._every > 1:
@@ -83,9 +72,8 @@ class Progress(AbstractContextManager["Progress"]):
         return epoch * self._lines // self._total > (epoch - 1) * self._lines // self._total
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif self._every > 1 and self._hidden is not None:  # stopped early
+        self._bar.__exit__(*error)
+        if self._every > 1 and self._hidden is not None:  # stopped early
             self._print(self._hidden)
 
 
