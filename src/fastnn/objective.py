@@ -155,6 +155,8 @@ class Objective:
     True
     """
 
+    threads: int | None = None  # also of a subclass that has no data
+
     def __init__(
         self,
         net: Network,
@@ -185,7 +187,7 @@ class Objective:
         data: DataOptions = {"sample_weight": sample_weight, "l2": l2, "training": training, "threads": threads}
         self.risk = EmpiricalRisk(evaluated, X, y, what="Objective", second_order=False, **data)
         self.dtype, self.n_rows, self.n_parameters = evaluated.dtype, self.risk.n_rows, net.n_parameters
-        self.l2 = self.risk.l2
+        self.l2, self.threads = self.risk.l2, self.risk.threads
         self._deterministic = deterministic
         self.evaluations = Evaluations()
         self._operators: dict[str, CurvatureOperator] = {}

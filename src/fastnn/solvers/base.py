@@ -315,7 +315,7 @@ class FullBatchSolver(Solver):
         before = Evaluations(**vars(objective.evaluations))
         try:
             order = 1 if self.vectors else objective.n_parameters
-            threads = objective.risk.threads if isinstance(objective, Objective) else None
+            threads = objective.threads if isinstance(objective, Objective) else None
             with blas_for_matrices(order, threads), np.errstate(over="ignore", invalid="ignore"):
                 self._solve(run)
         except Finished as finished:
