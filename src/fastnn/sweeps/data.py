@@ -79,7 +79,7 @@ class SharedData:
 
     def _checked(self, net: Network, part: str, X: Data, y: ArrayLike) -> tuple[Rows, np.ndarray]:
         """Rows and targets as the network takes them."""
-        dtype = net.dtype.name
+        dtype = net.dtype.char
         rows = self._once((part, "X", net.input_size, dtype), lambda: net.check_rows(X))
         classes = self.classes(net)
         known = None if classes is None else tuple(classes.tolist())
@@ -107,7 +107,7 @@ class SharedData:
             If the data does not fit the network.
         """
         X, y = self._checked(net, "all", self.X, self.y)
-        weight = self._once((number, "weight", net.dtype.name), lambda: self._weight(fold.train, net.dtype))
+        weight = self._once((number, "weight", net.dtype.char), lambda: self._weight(fold.train, net.dtype))
         classes = self.classes(net)
         checked = check_class_weight(net, class_weight, classes)
         if checked is not None:
@@ -144,10 +144,10 @@ class SharedData:
         if fold.validation is not None:
             part = fold.validation
             X, y = self._checked(net, "all", self.X, self.y)
-            rows = self._once((number, "X", net.input_size, net.dtype.name), lambda: X[part])
-            targets = self._once((number, "y", net.loss_function, net.n_outputs, net.dtype.name), lambda: y[part])
+            rows = self._once((number, "X", net.input_size, net.dtype.char), lambda: X[part])
+            targets = self._once((number, "y", net.loss_function, net.n_outputs, net.dtype.char), lambda: y[part])
             weight = self._once(
-                (number, "validation weight", net.dtype.name), lambda: self._validation_weight(part, net.dtype)
+                (number, "validation weight", net.dtype.char), lambda: self._validation_weight(part, net.dtype)
             )
             return Dataset.of_checked(net, rows, targets, weight, self.names)
         if self.validation is None:
@@ -156,7 +156,7 @@ class SharedData:
         try:
             rows, targets = self._checked(net, "validation", X, y)
             weight = self._once(
-                ("validation weight", net.dtype.name), lambda: check_sample_weight(weight, len(rows), net.dtype)
+                ("validation weight", net.dtype.char), lambda: check_sample_weight(weight, len(rows), net.dtype)
             )
         except (TypeError, ValueError) as error:
             raise type(error)(f"validation_data: {error}") from error

@@ -382,9 +382,10 @@ class _Job:
             for index, _ in found[:-1]:
                 self.read_off[index] = longest
             marks = [Mark(max(1, other.epochs), index) for index, other in found]
+            kind = kind_of(recipe, self.networks[longest], self.work[longest])
             for number, fold in enumerate(self.folds):
                 run = self._run(recipe, marks, fold, number)
-                run.kind = kind_of(recipe, self.networks[longest], self.work[longest], number)
+                run.kind = None if kind is None else (*kind, number)
                 run.work = self.work[longest] * (self.data.n_rows if fold.train is None else len(fold.train))
                 for index in indices:
                     self.members[index].append(run)

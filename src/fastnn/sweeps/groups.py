@@ -23,8 +23,8 @@ __dir__ = listing(__all__)
 NARROW, WIDEST = 3_000, 40_000
 
 
-def kind_of(recipe: Recipe, description: JSON | None, n_parameters: float, fold: int) -> Hashable:
-    """Equal for runs that are likely to train side by side; its first element is how many a vector has room for.
+def kind_of(recipe: Recipe, description: JSON | None, n_parameters: float) -> tuple[Hashable, ...] | None:
+    """Equal for recipes whose runs on a fold are likely to train side by side; first, how many a vector has room for.
 
     None where that would not pay: the weights of wide networks fill the vectors, and the caches, by themselves.
     """
@@ -35,7 +35,7 @@ def kind_of(recipe: Recipe, description: JSON | None, n_parameters: float, fold:
     optimizer = fit["optimizer"]
     numbers = [name for name in ("nesterov", "epsilon_hat", "amsgrad") if getattr(optimizer, name, False)]
     kind = (type(optimizer).__name__, getattr(optimizer, "momentum", 0.0) != 0.0, *numbers)
-    return lanes(np.dtype(description["dtype"])), json.dumps(description), fold, *kind, repr(rest)
+    return lanes(np.dtype(description["dtype"])), json.dumps(description), *kind, repr(rest)
 
 
 def _is_linear(description: JSON) -> bool:

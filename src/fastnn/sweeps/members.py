@@ -52,6 +52,7 @@ class Recipe:
     parameters: Options
     model: Options
     fit: Options
+    _options: dict[tuple[bool, bool], FitOptions] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def epochs(self) -> int:
@@ -63,10 +64,13 @@ class Recipe:
         """Whether the training is one piece: there are no epochs to count, to stop at or to compare by."""
         return not self.fit or isinstance(self.fit["optimizer"], Solver)
 
-    def options(self, **more: Any) -> FitOptions:
-        """Checked arguments of ``fit``, on one thread."""
-        given = {name: value for name, value in self.fit.items() if name != "epochs" or not self.is_whole}
-        return FitOptions(threads=1, **given, **more)
+    def options(self, *, resume: bool = False, **metrics: Any) -> FitOptions:
+        """Checked arguments of ``fit``, on one thread; made once for all folds."""
+        key = resume, bool(metrics)
+        if key not in self._options:
+            given = {name: value for name, value in self.fit.items() if name != "epochs" or not self.is_whole}
+            self._options[key] = FitOptions(threads=1, resume=resume, **given, **metrics)
+        return self._options[key]
 
 
 class FunctionModel:

@@ -11,7 +11,7 @@ import numpy as np
 from .. import optimizers
 from .._typing import ArrayLike, ClassWeight, Data
 from ..augment import Augmentation, check_augment, describe_augment
-from ..checks import check_flag, check_integer, check_number, check_seed, check_threads, check_verbose
+from ..checks import check_flag, check_integer, check_number, check_threads, check_verbose
 from ..metrics import Metrics
 from ..optimizers import Optimizer, Solver
 from ..schedules import Schedule
@@ -99,8 +99,8 @@ class TrainingOptions:
         checked["augment"] = check_augment(self.augment)
         checked["threads"] = check_threads(self.threads)
         checked["validation_split"] = check_number("validation_split", self.validation_split, minimum=0.0, below=1.0)
-        if self.seed is not None:
-            check_seed(self.seed)
+        if self.seed is not None and not isinstance(self.seed, np.random.Generator):
+            check_integer("seed", self.seed, minimum=0, maximum=None)
         self._set(checked)
 
     def _set(self, values: dict[str, object]) -> None:
