@@ -121,6 +121,13 @@ def curvature(title, make, rounds):
     return {name: seconds / counts[name] for name, seconds in medians.items()}
 
 
+def members(ways, rounds):
+    """Return {way: seconds of a member} of ways to train members; the first is warmed up."""
+    next(iter(ways.values()))[1]()
+    medians = interleaved("sweeps", {name: work for name, (_, work) in ways.items()}, rounds)
+    return {name: seconds / ways[name][0] for name, seconds in medians.items()}
+
+
 def ours(title, engines, epochs, rounds):
     """Return {name: seconds per epoch} of several engines of fastnn."""
     for engine in engines.values():

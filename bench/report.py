@@ -25,6 +25,7 @@ SECTIONS = (
     "calls",
     "normalised",
     "estimators",
+    "sweeps",
     "curvature",
     "training",
 )  # fastnn alone first, before a rival is loaded
@@ -108,6 +109,7 @@ def live(options):
         calls_section,
         normalised_section,
         estimators_section,
+        sweeps_section,
         curvature_section,
         training_section,
     )
@@ -241,6 +243,25 @@ def estimators_section(options, measure, tasks, run):
     if rows:
         heading(f"Estimators, {threads}: seconds of a fit with the same parameters; mean score over five seeds")
         print_table(["task", OURS, "scikit-learn", "ratio", "our score", "its score"], rows, markdown=options.markdown)
+
+
+def sweeps_section(options, measure, tasks, run):
+    """Members of sweeps, against fits in a loop and scikit-learn's grid search."""
+    if options.engine and "scikit-learn" not in options.engine:
+        return
+    import sweeps
+
+    rows, threads = [], f"{options.threads} thread{'s' * (options.threads > 1)}"
+    for name in ("iris", "digits"):
+        make, title, settings, epochs = sweeps.TASKS[name]
+        ways = make(settings, epochs // 5 if options.quick else epochs, share=16)
+        medians = measure.members(ways, min(3, options.repeats))
+        ours, *others = medians
+        ratios = {way: medians[way] / medians[ours] for way in others}
+        run.add(f"sweep {name}, {threads}", medians, ratios)
+        rows += [[title, way, duration(seconds), times(seconds / medians[ours])] for way, seconds in medians.items()]
+    heading(f"Sweeps of 64 settings, float32, {threads}: seconds for a member, in interleaved rounds")
+    print_table(["work", "way", "time", "times ours"], rows, markdown=options.markdown)
 
 
 def curvature_section(options, measure, tasks, run):
