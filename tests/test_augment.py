@@ -14,7 +14,7 @@ from other_sets import examples
 
 import fastnn as fnn
 from fastnn import reference
-from fastnn.plan import AUGMENTATIONS
+from fastnn.plan import ROW_AUGMENTATIONS
 
 pytestmark = pytest.mark.every_simd
 
@@ -120,8 +120,21 @@ def test_a_rotation_of_a_plane_is_the_turned_plane(augment) -> None:
         np.testing.assert_allclose(image[2:7, 2:7], (a * i + b * j)[2:7, 2:7], atol=1e-12)
 
 
+def test_a_crop_of_a_plane_is_a_magnified_plane(augment) -> None:
+    """Bilinear interpolation is exact for linear functions; the slopes are s times those of the image."""
+    i, j = np.mgrid[0:9, 0:12].astype(float)
+    out = augment(np.tile((2 * i - 3 * j).ravel(), (400, 1)), "crop", 9, 12, 0.5, 1.0, 0.0, 2).reshape(400, 9, 12)
+    shares = (out[:, 5, 5] - out[:, 4, 5]) / 2
+    np.testing.assert_allclose(out[:, 4, 5] - out[:, 4, 6], 3 * shares, atol=1e-12)
+    stats = pytest.importorskip("scipy.stats")
+    assert stats.kstest((shares - 0.5) / 0.5, "uniform").pvalue > 1e-3
+    assert ((out >= (2 * i - 3 * j).min()) & (out <= (2 * i - 3 * j).max())).all()
+    centres = (out[:, 3:6, 4:8].mean(axis=(1, 2)) - (2 * 4 - 3 * 5.5)) / (1 - shares)
+    assert abs(centres.mean()) < 4 * centres.std() / 20  # the place is uniform: in the middle on average
+
+
 CASES = st.tuples(
-    st.sampled_from(AUGMENTATIONS),
+    st.sampled_from(ROW_AUGMENTATIONS),
     st.integers(0, 40),
     st.integers(1, 9),
     st.integers(1, 20),
@@ -141,28 +154,32 @@ CASES = st.tuples(
 @given(CASES)
 def test_compiled_against_reference(case) -> None:
     kind, n, height, width, channels, amount, probability, fill, seed, step, place, first, dtype = case
+    amount = min(amount, 1.0) if kind == "crop" else amount
     X = np.random.default_rng(seed % 1000).normal(size=(n, height * width * channels)).astype(dtype)
     before = X.copy()
     arguments = X, kind, height, width, amount, probability, fill, seed, step, place, first
     ours, theirs = fnn.kernels.augment_rows(*arguments), reference.augment_rows(*arguments)
     np.testing.assert_array_equal(X, before)
     assert ours.dtype == X.dtype
-    if kind in ("noise", "rotate"):
+    if kind in ("noise", "rotate", "crop"):
         tolerance = 2e-5 if dtype == "float32" else 1e-12
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, amount))
     else:
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("kind", AUGMENTATIONS)
+@pytest.mark.parametrize("kind", ROW_AUGMENTATIONS)
 def test_parts_of_a_batch_have_the_draws_of_the_whole(augment, kind) -> None:
     X = images(50, 4, 5)
-    whole = augment(X, kind, 4, 5, 2.0, 0.5, 0.0, 3, 8, 1)
-    parts = [augment(X[a:b], kind, 4, 5, 2.0, 0.5, 0.0, 3, 8, 1, a) for a, b in [(0, 3), (3, 20), (20, 21), (21, 50)]]
+    amount = 0.4 if kind == "crop" else 2.0
+    whole = augment(X, kind, 4, 5, amount, 0.5, 0.0, 3, 8, 1)
+    parts = [
+        augment(X[a:b], kind, 4, 5, amount, 0.5, 0.0, 3, 8, 1, a) for a, b in [(0, 3), (3, 20), (20, 21), (21, 50)]
+    ]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     for other in ({"seed": 4}, {"step": 9}, {"place": 2}):
         changed = {"seed": 3, "step": 8, "place": 1, **other}
-        assert (augment(X, kind, 4, 5, 2.0, 0.5, 0.0, **changed) != whole).any()
+        assert (augment(X, kind, 4, 5, amount, 0.5, 0.0, **changed) != whole).any()
 
 
 # -- trainings ---------------------------------------------------------------------------------------------------------
@@ -172,6 +189,8 @@ ALL = [
     fnn.augment.HorizontalFlip(),
     fnn.augment.Rotation(20.0),
     fnn.augment.Erase(3, fill=1.0),
+    fnn.augment.Crop(0.7),
+    fnn.augment.Mixup(0.5),
     fnn.augment.Noise(0.1),
 ]
 EXACT = [fnn.augment.Shift(2), fnn.augment.HorizontalFlip(), fnn.augment.Erase(3, fill=1.0)]
@@ -203,6 +222,7 @@ NOTHING = [
     [fnn.augment.Erase(4, 0.0)],
     [fnn.augment.Rotation(0.0)],
     [fnn.augment.Noise(0.0)],
+    [fnn.augment.Crop(1.0)],
 ]
 
 
@@ -361,6 +381,9 @@ A = fnn.augment
         (lambda: A.Rotation(200.0), ValueError, "degrees must be"),
         (lambda: A.Erase(2, -0.1), ValueError, "probability must be"),
         (lambda: A.Noise(-1.0), ValueError, "std must be"),
+        (lambda: A.Crop(0.0), ValueError, "scale must be a finite number > 0 and <= 1"),
+        (lambda: A.Mixup(0.0), ValueError, "alpha must be a finite number > 0"),
+        (lambda: A.Mixup("1"), TypeError, "alpha must be"),
         (lambda: A.Shift(pixel=2), TypeError, "did you mean 'pixels'"),
     ],
 )
@@ -376,6 +399,7 @@ def test_descriptions_that_are_refused(make, error, words) -> None:
         ("shift", TypeError, "augment must be a list"),
         (3, TypeError, "augment must be a list"),
         ([A.Shift], TypeError, r"augment\[0\]: .* did you mean Shift\(\)\?"),
+        ([A.Mixup(), A.Mixup(1.0)], ValueError, "at most one Mixup"),
         ([A.Shift(1), None], TypeError, r"augment\[1\]"),
         ([A.Shift(2, shape=(7, 9))], ValueError, r"rows of 7 \* 9 \* 1 = 63 features, got 64"),
         ([A.Erase(2, shape=(8, 8, 3))], ValueError, "= 192 features, got 64"),

@@ -59,6 +59,41 @@ static double FN(loss_by_feature)(const fnn_job *job, const FN(memory) * memory,
     return loss;
 }
 
+/* The same, by row or by feature as the schedule is. */
+static double FN(loss_as_scheduled)(const fnn_job *job, const FN(memory) * memory, ptrdiff_t rows, const REAL *z,
+                                    const FN(targets) * y, double *correct, REAL *delta)
+{
+    if (job->schedule.by_feature)
+        return FN(loss_by_feature)(job, memory, rows, z, y, correct, delta);
+    return FN(loss)(job, rows, job->plan->n_out, z, y, correct, delta);
+}
+
+/* The mean of the losses of both targets of rows that are mixed; see mixup.h. */
+static double FN(mixed_loss)(const fnn_job *job, const FN(memory) * memory, ptrdiff_t rows, const REAL *z,
+                             const FN(targets) * y, double *correct, REAL *delta)
+{
+    const FN(mixing) *mixing = &memory->mixing;
+    const ptrdiff_t k = job->plan->n_out;
+    const REAL *target = job->data.target;
+    REAL *own = mixing->weight, *other = mixing->weight + rows;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL weight = y->weight ? y->weight[i] : 1;
+        own[i] = weight * mixing->share[i];
+        other[i] = weight * (1 - mixing->share[i]);
+        if (y->labels)
+            mixing->labels[i] = job->data.labels[mixing->source[i]];
+        else
+            memcpy(mixing->target + i * k, target + mixing->source[i] * k, (size_t)k * sizeof(REAL));
+    }
+    const FN(targets) first = {y->labels, y->target, own};
+    const FN(targets) second = {y->labels ? mixing->labels : NULL, y->labels ? NULL : mixing->target, other};
+    double loss = FN(loss_as_scheduled)(job, memory, rows, z, &first, correct, delta);
+    loss += FN(loss_as_scheduled)(job, memory, rows, z, &second, correct, mixing->delta);
+    for (ptrdiff_t i = 0; i < rows * k; i++)
+        delta[i] += mixing->delta[i];
+    return loss;
+}
+
 /* ℓ of the rows first .. first + rows of the pass, summed, and its derivative in delta. */
 static double FN(batch_loss)(const fnn_job *job, const FN(memory) * memory, const REAL *z, const int64_t *index,
                              ptrdiff_t first, ptrdiff_t rows, double *weight_sum, double *correct, REAL *delta)
@@ -67,7 +102,7 @@ static double FN(batch_loss)(const fnn_job *job, const FN(memory) * memory, cons
     *weight_sum = y.weight ? 0 : (double)rows;
     for (ptrdiff_t i = 0; y.weight && i < rows; i++)
         *weight_sum += (double)y.weight[i];
-    if (job->schedule.by_feature)
-        return FN(loss_by_feature)(job, memory, rows, z, &y, correct, delta);
-    return FN(loss)(job, rows, job->plan->n_out, z, &y, correct, delta);
+    if (fnn_mixup_place(job->train.augmentations, job->train.n_augmentations) >= 0)
+        return FN(mixed_loss)(job, memory, rows, z, &y, correct, delta);
+    return FN(loss_as_scheduled)(job, memory, rows, z, &y, correct, delta);
 }

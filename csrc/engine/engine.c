@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include "base/threefry.h"
 #include "engine/arena.h"
 #include "engine/interrupt.h"
 

@@ -4,6 +4,8 @@
 #define KERNELS(job) ((const FN(kernels) *)(job)->kernels)
 
 #include "engine/workspace.h"
+#include "engine/gather.h"
+#include "engine/mixup.h"
 #include "engine/rows.h"
 #include "engine/update.h"
 

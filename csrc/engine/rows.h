@@ -1,48 +1,16 @@
 /* Rows of the data: where they lie, gathered and augmented, or transposed. */
 
-/* Where a chunk of rows stands in its batch. */
-typedef struct {
-    int worker, dropping;
-    int64_t number; /* of updates before; -1: not a step of training */
-    ptrdiff_t first_row, batch_rows;
-} FN(position);
-
-/* Whether rows can be used where they lie: not if they must be converted, scaled, made dense or augmented, or if BLAS
- * or an op that is no product needs picked rows to follow each other. */
-static int FN(reads_in_place)(const fnn_job *job, const int64_t *index, int augments)
+/* Augment n gathered rows x of a chunk, from its row `done` on; `index` and `first` as in fetch(), for the chunk. */
+static void FN(augment_chunk)(const fnn_job *job, const FN(memory) * memory, const FN(position) * position,
+                              const int64_t *index, ptrdiff_t first, ptrdiff_t done, ptrdiff_t n, REAL *x)
 {
-    if (augments)
-        return 0;
-    const int own_type = REAL_F32 ? FNN_SOURCE_F32 : FNN_SOURCE_F64;
-    return !job->data.indptr && job->data.x_type == own_type && job->plan->input_scale == 1 &&
-           !(index && (job->blas || job->plan->gathers));
-}
-
-/* `rows` rows from `first` on, or those that `index` names, as REAL and scaled. */
-static void FN(gather)(const fnn_job *job, const int64_t *index, ptrdiff_t first, ptrdiff_t rows, REAL *out)
-{
-    static const size_t size[] = {sizeof(float), sizeof(double), sizeof(uint8_t)};
-    const fnn_data *data = &job->data;
-    const ptrdiff_t n_in = job->plan->n_in;
-    const double scale = job->plan->input_scale;
-    const char *x = data->x;
-    if (data->indptr)
-        KERNELS(job)->gather_csr(rows, n_in, data->x_type, x, index ? data->indptr : data->indptr + first,
-                                 data->columns, index, scale, out);
-    else
-        KERNELS(job)->gather_rows(rows, n_in, data->x_type,
-                                  index ? x : x + (size_t)first * (size_t)n_in * size[data->x_type], index, scale, out);
-}
-
-/* Change gathered rows of a batch, from its row `first` on, at random as update `number` does. */
-static void FN(augment)(const fnn_job *job, int64_t number, ptrdiff_t first, ptrdiff_t rows, REAL *scratch, REAL *x)
-{
-    for (int i = 0; i < job->train.n_augmentations; i++) {
-        const fnn_augmentation *how = job->train.augmentations + i;
-        KERNELS(job)->augment_rows(rows, how->kind, how->height, how->width, how->channels, how->amount,
-                                   how->probability, how->fill, job->train.augmentation_seed, (uint64_t)number, i,
-                                   first, scratch, x);
-    }
+    const int all = job->train.n_augmentations, mixup = fnn_mixup_place(job->train.augmentations, all);
+    const ptrdiff_t row = position->first_row + done;
+    FN(augment)(job, 0, mixup < 0 ? all : mixup, position->number, row, n, memory->image, x);
+    if (mixup < 0)
+        return;
+    FN(mix)(job, memory, position, mixup, index, first, done, n, x);
+    FN(augment)(job, mixup + 1, all, position->number, row, n, memory->image, x);
 }
 
 /* Pointers to the rows first .. first + rows of the pass, whose rows `index` names unless it is NULL; those of a step
@@ -68,7 +36,7 @@ static const REAL *const *FN(fetch)(fnn_job *job, const FN(memory) * memory, con
             return NULL;
         FN(gather)(job, index ? index + lo : NULL, first + lo, n, memory->x + lo * n_in);
         if (augments)
-            FN(augment)(job, position->number, position->first_row + lo, n, memory->image, memory->x + lo * n_in);
+            FN(augment_chunk)(job, memory, position, index, first, lo, n, memory->x + lo * n_in);
     }
     FN(point_at_rows)(rows, n_in, memory->x, memory->x_rows);
     return memory->x_rows;

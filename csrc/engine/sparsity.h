@@ -41,9 +41,13 @@ static void FN(sample_bits)(const fnn_job *job, ptrdiff_t n, REAL *sample, uint6
         const fnn_data *data = &job->data;
         const int64_t row = data->subset ? data->subset[data->subset_rows * i / n] : data->x_rows * i / n;
         FN(gather)(job, &row, 0, 1, sample + i * n_in);
-        FN(augment)(job, 0, i, 1, sample + n * n_in, sample + i * n_in);
+        FN(augment)(job, 0, job->train.n_augmentations, 0, i, 1, sample + n * n_in, sample + i * n_in);
     }
     KERNELS(job)->nonzero_bits(n, n_in, sample, bits);
+    const ptrdiff_t words = (n_in + 63) / 64;
+    if (fnn_mixup_place(job->train.augmentations, job->train.n_augmentations) >= 0)
+        for (ptrdiff_t i = 0; i < (n - 1) * words; i++)
+            bits[i] |= bits[i + words]; /* as if each were mixed with the next */
 }
 
 /* The best tiles of features for the gradient, and the time that they take relative to gemm. */

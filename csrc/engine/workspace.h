@@ -19,11 +19,21 @@ typedef struct {
     int32_t *starts, *list;
 } FN(zeros);
 
+/* Of mixup (mixup.h), for the rows of a chunk. */
+typedef struct {
+    REAL *share;             /* λ */
+    int64_t *other, *source; /* j as a row of the batch, and of the data */
+    REAL *row;               /* x_j */
+    int64_t *labels;
+    REAL *target, *weight, *delta; /* of the targets y_j; two weights of each row */
+} FN(mixing);
+
 /* A worker's parts. */
 typedef struct {
     FN(op_memory) * ops;
     REAL *x, *target, *weight; /* rows of the data, gathered */
     REAL *image;               /* scratch of augmentations */
+    FN(mixing) mixing;
     int64_t *labels;
     const REAL **x_rows;
     REAL *pack; /* of gemm */
@@ -192,6 +202,19 @@ static void FN(take_ops)(const fnn_job *job, fnn_arena *arena, FN(memory) * memo
         memory->kfac_rows = TAKE(arena, const REAL *, "rows for K-FAC", kfac);
 }
 
+static void FN(take_mixing)(const fnn_job *job, fnn_arena *arena, FN(mixing) * mixing)
+{
+    const ptrdiff_t chunk = job->schedule.chunk, n_out = job->plan->n_out;
+    mixing->share = TAKE(arena, REAL, "shares of mixup", chunk);
+    mixing->other = TAKE(arena, int64_t, "rows that are mixed in", chunk);
+    mixing->source = TAKE(arena, int64_t, "where they are", chunk);
+    mixing->row = TAKE(arena, REAL, "row that is mixed in", job->plan->n_in);
+    mixing->labels = TAKE(arena, int64_t, "labels of mixup", job->data.labels ? chunk : 0);
+    mixing->target = TAKE(arena, REAL, "target of mixup", job->data.labels ? 0 : chunk * n_out);
+    mixing->weight = TAKE(arena, REAL, "weights of mixup", 2 * chunk);
+    mixing->delta = TAKE(arena, REAL, "delta of mixup", chunk * n_out);
+}
+
 static FN(memory) FN(take_worker)(const fnn_job *job, fnn_arena *arena)
 {
     const ptrdiff_t chunk = job->schedule.chunk, n_in = job->plan->n_in, n_out = job->plan->n_out;
@@ -205,6 +228,8 @@ static FN(memory) FN(take_worker)(const fnn_job *job, fnn_arena *arena)
     if (job->train.n_augmentations)
         memory.image =
             TAKE(arena, REAL, "image", fnn_augment_scratch(job->train.augmentations, job->train.n_augmentations));
+    if (fnn_mixup_place(job->train.augmentations, job->train.n_augmentations) >= 0)
+        FN(take_mixing)(job, arena, &memory.mixing);
     if (job->data.order) {
         memory.labels = TAKE(arena, int64_t, "labels", job->data.labels ? chunk : 0);
         memory.target = TAKE(arena, REAL, "target", job->data.target ? chunk * n_out : 0);

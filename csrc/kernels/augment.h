@@ -9,7 +9,9 @@ enum fnn_augmentation_kind {
     FNN_AUGMENT_SHIFT,
     FNN_AUGMENT_FLIP,
     FNN_AUGMENT_ROTATE,
-    FNN_AUGMENT_ERASE
+    FNN_AUGMENT_ERASE,
+    FNN_AUGMENT_CROP,
+    FNN_AUGMENT_MIXUP /* takes a second row: engine/mixup.h */
 };
 
 /* One of them, of rows that are images (height, width, channels); see augment_body.h. */
@@ -28,6 +30,15 @@ static inline ptrdiff_t fnn_augment_scratch(const fnn_augmentation *all, int n)
         most = size > most ? size : most;
     }
     return most;
+}
+
+/* The place of the mixup among `n` augmentations, -1 without one. */
+static inline int fnn_mixup_place(const fnn_augmentation *all, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (all[i].kind == FNN_AUGMENT_MIXUP)
+            return i;
+    return -1;
 }
 
 #endif

@@ -5,6 +5,7 @@
  *     flip    out[y, x] = in[y, width − 1 − x] with the given probability
  *     rotate  about the centre, by an angle uniform on ±amount (radians), bilinear
  *     erase   with the given probability, a square of side `amount` whose centre is uniform over the pixels
+ *     crop    a part of s height · s width, s uniform on amount … 1, at a uniform place, at full size again; bilinear
  *
  * What lies outside of an image, and what is erased, is `fill`. The draws of a row are a function of (seed, step, place
  * in the list of augmentations, row in the batch) alone, so that any split of the batch has the same ones: the four
@@ -14,6 +15,9 @@
 
 /* uniform on 0 … n − 1 */
 FNN_INLINE ptrdiff_t FN(below)(uint32_t word, ptrdiff_t n) { return (ptrdiff_t)((uint64_t)word * (uint64_t)n >> 32); }
+
+/* uniform on (0, 1) */
+FNN_INLINE double FN(fraction)(uint32_t word) { return ((double)word + 0.5) * 0x1p-32; }
 
 FNN_INLINE int FN(happens)(uint32_t word, double probability)
 {
@@ -76,6 +80,16 @@ static void FN(pad_image)(ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels,
     }
 }
 
+/* Bilinear between four pixels of a padded image, at v + 1 and u + 1 in it. */
+FNN_INLINE REAL FN(between_pixels)(const REAL *padded, int wide, int step, int channel, REAL v, REAL u)
+{
+    const int row = (int)(v + 1), column = (int)(u + 1);
+    const REAL a = v + 1 - (REAL)row, b = u + 1 - (REAL)column;
+    const REAL *p = padded + row * wide + column * step + channel;
+    const REAL top = p[0] + b * (p[step] - p[0]), low = p[wide] + b * (p[wide + step] - p[wide]);
+    return top + a * (low - top);
+}
+
 static void FN(rotate_image)(ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels, double angle, REAL fill,
                              REAL *restrict scratch, REAL *restrict x)
 {
@@ -91,12 +105,30 @@ static void FN(rotate_image)(ptrdiff_t height, ptrdiff_t width, ptrdiff_t channe
                 REAL v = y0 - s * dj, u = x0 + c * dj;
                 v = v < -1 ? -1 : v > bottom ? bottom : v;
                 u = u < -1 ? -1 : u > right ? right : u;
-                const int row = (int)(v + 1), column = (int)(u + 1); /* of the padded image */
-                const REAL a = v + 1 - (REAL)row, b = u + 1 - (REAL)column;
-                const REAL *p = scratch + row * wide + column * step + channel;
-                const REAL top = p[0] + b * (p[step] - p[0]), low = p[wide] + b * (p[wide + step] - p[wide]);
-                x[(i * width + j) * channels + channel] = top + a * (low - top);
+                x[(i * width + j) * channels + channel] = FN(between_pixels)(scratch, wide, step, channel, v, u);
             }
+    }
+}
+
+/* Where the part of length `share` · n that begins at `start` of what is free has the centre of its pixel i of n. */
+FNN_INLINE REAL FN(crop_at)(ptrdiff_t n, double share, double start, ptrdiff_t i)
+{
+    const REAL at = (REAL)(start * (double)n * (1 - share) + share / 2 - 0.5 + share * (double)i), last = (REAL)(n - 1);
+    return at < 0 ? 0 : at > last ? last : at;
+}
+
+static void FN(crop_image)(ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels, double share, double top, double left,
+                           REAL *restrict scratch, REAL *restrict x)
+{
+    const int wide = (int)((width + 3) * channels), step = (int)channels;
+    FN(pad_image)(height, width, channels, 0, x, scratch);
+    for (ptrdiff_t i = 0; i < height; i++) {
+        const REAL v = FN(crop_at)(height, share, top, i);
+        for (ptrdiff_t j = 0; j < width; j++) {
+            const REAL u = FN(crop_at)(width, share, left, j);
+            for (int channel = 0; channel < step; channel++)
+                x[(i * width + j) * channels + channel] = FN(between_pixels)(scratch, wide, step, channel, v, u);
+        }
     }
 }
 
@@ -157,6 +189,9 @@ static void FN(augment_image)(int kind, ptrdiff_t height, ptrdiff_t width, ptrdi
     } else if (kind == FNN_AUGMENT_ROTATE) {
         const double angle = (2 * (((double)first + 0.5) * 0x1p-32) - 1) * amount;
         FN(rotate_image)(height, width, channels, angle, fill, scratch, x);
+    } else if (kind == FNN_AUGMENT_CROP) {
+        FN(crop_image)(height, width, channels, amount + (1 - amount) * FN(fraction)(first), FN(fraction)(second),
+                       FN(fraction)(third), scratch, x);
     } else if (FN(happens)(first, probability)) {
         if (kind == FNN_AUGMENT_FLIP)
             FN(flip_image)(height, width, channels, scratch, x);

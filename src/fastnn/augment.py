@@ -11,7 +11,8 @@ Images are rows of H · W · C features in C order: line by line, and of each pi
 `shape` is (H, W) or (H, W, C); without it, square images of one channel are assumed if the number of features is a
 square, and of three channels if it is three times a square. `fill` and `std` are in the units of X.
 
-:func:`fastnn.reference.augment_rows` has the formulas.
+:func:`fastnn.reference.augment_rows` has the formulas, but for those of :class:`Mixup`, which takes a second row of the
+batch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ._typing import JSON
 from .checks import check_integer, check_number
 from .plan import AugmentSpec
 
-__all__ = ["Augmentation", "Erase", "HorizontalFlip", "Noise", "Rotation", "Shift"]
+__all__ = ["Augmentation", "Crop", "Erase", "HorizontalFlip", "Mixup", "Noise", "Rotation", "Shift"]
 __dir__ = names.listing(__all__)
 
 #: Of shapes, and of pixels.
@@ -260,6 +261,85 @@ class Erase(Augmentation):
         return float(self.size), self.probability
 
 
+@names.explained
+@dataclass(frozen=True)
+class Crop(Augmentation):
+    """Cuts a part of an image out and makes it as large as the image again, bilinear between the pixels.
+
+    Its height and width are the image's times the same s, uniform on [scale, 1], and its place is uniform (Szegedy et
+    al. 2015, section 6, without other ratios of height to width). :class:`Shift` crops without a change of size.
+
+    Parameters
+    ----------
+    scale : float, default=0.8
+        Smallest share of height and width, in (0, 1].
+    shape : tuple of int, optional
+        (H, W) or (H, W, C).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of range or of another type.
+
+    References
+    ----------
+    Szegedy et al., "Going deeper with convolutions", 2015.
+    """
+
+    kind = "crop"
+    scale: float = 0.8
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._set(scale=check_number("scale", self.scale, above=0.0, maximum=1.0))
+        self._check_image()
+
+    def _numbers(self, scale: float) -> tuple[float, float]:
+        return self.scale, 1.0
+
+
+@names.explained
+@dataclass(frozen=True)
+class Mixup(Augmentation):
+    """Mixes every row with another one of its batch, and their targets alike (Zhang et al. 2018). For any data.
+
+    ::
+
+        x̃ = λ x_i + (1 − λ) x_j        ℓ̃ = λ ℓ(z̃, y_i) + (1 − λ) ℓ(z̃, y_j)        λ ~ Beta(α, α)
+
+    j is uniform over the rows of the batch; with the cross-entropy ℓ̃ is the loss of the mixed target
+    λ y_i + (1 − λ) y_j. Augmentations before it in the list happen to both rows, those after it to the mixed one. The
+    weight of a row is that of x_i; rows of weight 0 are not mixed in. The training loss and accuracy in the history are
+    those of the mixed rows: the accuracy counts λ for y_i and 1 − λ for y_j.
+
+    Parameters
+    ----------
+    alpha : float, default=0.2
+        α > 0. Small: nearly all rows are almost one of the two; 1: λ is uniform.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is not positive or not a number.
+
+    References
+    ----------
+    Zhang, Cissé, Dauphin & Lopez-Paz, "mixup: beyond empirical risk minimization", 2018.
+    """
+
+    kind = "mixup"
+    alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        self._set(alpha=check_number("alpha", self.alpha, above=0.0, below=2.0**31))
+
+    def _image(self, n_features: int) -> tuple[int, int, int]:
+        return 1, n_features, 1
+
+    def _numbers(self, scale: float) -> tuple[float, float]:
+        return self.alpha, 1.0
+
+
 def check_augment(augment: object) -> tuple[Augmentation, ...]:
     """The argument `augment` of ``fit``, as a tuple.
 
@@ -267,6 +347,8 @@ def check_augment(augment: object) -> tuple[Augmentation, ...]:
     ------
     TypeError
         If it is not an iterable of augmentations.
+    ValueError
+        If there are two mixups among them.
     """
     expected = "augment must be a list of augmentations (fastnn.augment)"
     if isinstance(augment, Augmentation):
@@ -278,6 +360,8 @@ def check_augment(augment: object) -> tuple[Augmentation, ...]:
         if not isinstance(item, Augmentation):
             hint = f"; did you mean {item.__name__}()?" if isinstance(item, type) else ""
             raise TypeError(f"augment[{index}]: expected an augmentation (fastnn.augment), got {item!r:.80}{hint}")
+    if sum(isinstance(item, Mixup) for item in found) > 1:
+        raise ValueError(f"augment: expected at most one Mixup, got {list(found)!r:.200}")
     return found
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "AUGMENTATIONS",
     "NEGATIVE_SLOPE",
     "OPS",
+    "ROW_AUGMENTATIONS",
     "RULES",
     "ActivationFacts",
     "AugmentSpec",
@@ -315,8 +316,11 @@ RULES: dict[str, RuleFacts] = {
 }
 
 
-#: Kinds of augmentations; the position of a name is its code, as in csrc/kernels/augment.h.
-AUGMENTATIONS = ("noise", "shift", "flip", "rotate", "erase")
+#: Kinds of augmentations that change a row by itself; the position of a name is its code, as in csrc/kernels/augment.h.
+ROW_AUGMENTATIONS = ("noise", "shift", "flip", "rotate", "erase", "crop")
+
+#: All kinds; mixup takes a second row of the batch.
+AUGMENTATIONS = (*ROW_AUGMENTATIONS, "mixup")
 
 
 class AugmentSpec(NamedTuple):

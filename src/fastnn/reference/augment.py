@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ..plan import AUGMENTATIONS, AugmentSpec
+from ..plan import ROW_AUGMENTATIONS, AugmentSpec
 from .arguments import Call, Integer, Number, Read, checked
 from .dropout import check_first_row, mask_words, threefry4x32
 
@@ -19,18 +20,20 @@ _LAYER = 1 << 31
 
 def _check_kind(name: str, value: object, call: Call) -> str:
     """The name of an augmentation."""
-    if not isinstance(value, str) or value not in AUGMENTATIONS:
-        raise ValueError(f"{name}: expected one of {', '.join(AUGMENTATIONS)}, got {value!r}")
+    if not isinstance(value, str) or value not in ROW_AUGMENTATIONS:
+        raise ValueError(f"{name}: expected one of {', '.join(ROW_AUGMENTATIONS)}, got {value!r}")
     return value
 
 
 def _check_images(call: Call) -> None:
-    """Rows must be images of whole channels, and a probability one."""
+    """Rows must be images of whole channels, a probability one, and a crop no larger than the image."""
     pixels, columns = call.values["height"] * call.values["width"], call.lengths["D"]
     if columns == 0 or columns % pixels:
         raise ValueError(f"X: expected a multiple of height * width = {pixels} columns, got {columns}")
     if call.values["probability"] > 1.0:
         raise ValueError(f"probability: expected a number in [0, 1], got {call.values['probability']!r}")
+    if call.values["kind"] == "crop" and call.values["amount"] > 1.0:
+        raise ValueError(f"amount: expected a number in [0, 1] for a crop, got {call.values['amount']!r}")
 
 
 def _row_words(first: int, rows: int, seed: int, step: int, layer: int) -> tuple[np.ndarray, ...]:
@@ -81,21 +84,44 @@ def _shifted(image: np.ndarray, dy: int, dx: int, fill: float) -> np.ndarray:
     return out
 
 
-def _rotated(image: np.ndarray, angle: float, fill: float) -> np.ndarray:
-    height, width, _ = image.shape
+def _fraction(word: np.ndarray) -> np.ndarray:
+    """Uniform on (0, 1)."""
+    return (word + 0.5) * 2.0**-32
+
+
+def _between(image: np.ndarray, y: np.ndarray, x: np.ndarray, fill: float) -> np.ndarray:
+    """Bilinear between pixels, at y and x from −1 to the height and to the width."""
     real = image.dtype.type
     padded = np.pad(image, ((1, 2), (1, 2), (0, 0)), constant_values=real(fill))
-    c, s = real(math.cos(angle)), real(math.sin(angle))
-    cy, cx = real((height - 1) / 2), real((width - 1) / 2)
-    i, j = np.arange(height, dtype=real)[:, None] - cy, np.arange(width, dtype=real) - cx
-    y = np.clip(c * i - s * j + cy, real(-1), real(height)) + real(1)
-    x = np.clip(s * i + c * j + cx, real(-1), real(width)) + real(1)
+    y, x = y + real(1), x + real(1)
     row, column = y.astype(np.int64), x.astype(np.int64)
     a, b = (y - row.astype(real))[..., None], (x - column.astype(real))[..., None]
     top = padded[row, column] + b * (padded[row, column + 1] - padded[row, column])
     low = padded[row + 1, column] + b * (padded[row + 1, column + 1] - padded[row + 1, column])
-    turned: np.ndarray = top + a * (low - top)
-    return turned
+    between: np.ndarray = top + a * (low - top)
+    return between
+
+
+def _cropped(image: np.ndarray, share: float, top: float, left: float) -> np.ndarray:
+    """The part of that share of height and width, at full size again."""
+    real = image.dtype.type
+    at = [
+        np.clip((start * n * (1 - share) + share / 2 - 0.5 + share * np.arange(n)).astype(real), 0, n - 1)
+        for n, start in zip(image.shape, (top, left), strict=False)
+    ]
+    y, x = np.meshgrid(*at, indexing="ij")
+    return _between(image, y, x, 0.0)
+
+
+def _rotated(image: np.ndarray, angle: float, fill: float) -> np.ndarray:
+    height, width, _ = image.shape
+    real = image.dtype.type
+    c, s = real(math.cos(angle)), real(math.sin(angle))
+    cy, cx = real((height - 1) / 2), real((width - 1) / 2)
+    i, j = np.arange(height, dtype=real)[:, None] - cy, np.arange(width, dtype=real) - cx
+    y = np.clip(c * i - s * j + cy, real(-1), real(height))
+    x = np.clip(s * i + c * j + cx, real(-1), real(width))
+    return _between(image, y, x, fill)
 
 
 def _erased(image: np.ndarray, side: int, y: int, x: int, fill: float) -> np.ndarray:
@@ -141,6 +167,8 @@ def augment_rows(
         flip     out[y, x] = in[y, width − 1 − x], with the given probability
         rotate   out(p) = in(c + R(α)(p − c)), c the centre, α uniform on ±amount; bilinear between pixels
         erase    with the given probability, a square of side `amount` whose centre is uniform over the pixels
+        crop     a part of s height · s width, s uniform on amount … 1, at a uniform place, at full size again: out at
+                 pixel i is in at top + (i + ½) s − ½, no further out than the last pixels; bilinear between pixels
 
     What lies outside of an image, and what is erased, is `fill`.
 
@@ -156,12 +184,12 @@ def augment_rows(
     X : ndarray (N, D) of float32 or float64
         D a multiple of height · width: the channels.
     kind : str
-        ``"noise"``, ``"shift"``, ``"flip"``, ``"rotate"`` or ``"erase"``.
+        ``"noise"``, ``"shift"``, ``"flip"``, ``"rotate"``, ``"erase"`` or ``"crop"``.
     height, width : int
         Of an image, at least 1.
     amount : float
-        Standard deviation of the noise, pixels of a shift (its integer part), largest angle in radians, or side of the
-        square in pixels; in [0, 2**31).
+        Standard deviation of the noise, pixels of a shift (its integer part), largest angle in radians, side of the
+        square in pixels, or smallest share of a crop (at most 1); in [0, 2**31).
     probability : float
         Of a flip or an erasure, in [0, 1].
     fill : float
@@ -203,6 +231,10 @@ def augment_rows(
     elif kind == "rotate":
         for image, word in zip(out, first, strict=True):
             image[...] = _rotated(image, (2 * ((float(word) + 0.5) * 2.0**-32) - 1) * amount, fill)
+    elif kind == "crop":
+        shares = amount + (1 - amount) * _fraction(first)
+        for image, *numbers in zip(out, shares, _fraction(second), _fraction(third), strict=True):
+            image[...] = _cropped(image, *numbers)
     else:
         happens = first < np.uint64(math.ceil(probability * 2**32))
         if kind == "flip":
@@ -214,10 +246,48 @@ def augment_rows(
     return out.reshape(X.shape)
 
 
-def augmented(X: np.ndarray, specs: Sequence[AugmentSpec], seed: int, step: int) -> np.ndarray:
-    """The rows of a batch after all augmentations, one after the other."""
+class Mixing(NamedTuple):
+    """What mixup does to a batch: λ of every row, (N,) of its dtype, and the rows that are mixed in, int64 (N,)."""
+
+    share: np.ndarray
+    other: np.ndarray
+
+
+def draw_mixing(
+    rows: int, alpha: float, seed: int, step: int, place: int, weight: np.ndarray | None, dtype: np.dtype
+) -> Mixing:
+    """Shares and rows of mixup: row i becomes λ x_i + (1 − λ) x_j.
+
+    j is uniform over the rows of the batch, the high half of the third word · `rows`; λ ~ Beta(α, α), and with u and v
+    of the first two words, by Student's t (Devroye 1996, "Random variate generation in one line of code")::
+
+        λ = ½ + ½ sign(c) / √(1 + 1 / ((u^(−1/α) − 1) c²)), c = cos 2πv
+
+    Where x_j has weight 0, λ is 1. The words are those of :func:`augment_rows`.
+    """
+    first, second, third, _ = _row_words(0, rows, seed, step, _LAYER + place)
+    other = _below(third, rows)
+    turn = np.cos(2 * np.pi * _fraction(second))
+    with np.errstate(over="ignore", divide="ignore"):
+        odds = np.expm1(-np.log(_fraction(first)) / alpha) * turn * turn
+        share = (0.5 + np.copysign(0.5, turn) / np.sqrt(1 + 1 / odds)).astype(dtype)
+    if weight is not None:
+        share[weight[other] == 0] = 1
+    return Mixing(share, other)
+
+
+def augmented(
+    X: np.ndarray, specs: Sequence[AugmentSpec], seed: int, step: int, weight: np.ndarray | None = None
+) -> tuple[np.ndarray, Mixing | None]:
+    """The rows of a batch after all augmentations, one after the other, and what mixup did to them."""
+    mixing = None
     for place, spec in enumerate(specs):
+        if spec.kind == "mixup":
+            mixing = draw_mixing(len(X), spec.amount, seed, step, place, weight, X.dtype)
+            share = mixing.share[:, None]
+            X = share * X + (1 - share) * X[mixing.other]
+            continue
         X = augment_rows.unchecked(  # type: ignore[attr-defined]
             X, spec.kind, spec.height, spec.width, spec.amount, spec.probability, spec.fill, seed, step, place
         )
-    return X
+    return X, mixing

@@ -22,7 +22,7 @@ import numpy as np
 from ..lowering import lower
 from ..plan import AugmentSpec, OpSpec, TrainResult, UpdateRule
 from .arguments import check_array
-from .augment import augmented
+from .augment import Mixing, augmented
 from .linearize import Linearization, linearize
 from .losses import KERNELS
 from .ops import Pass, make_ops
@@ -419,15 +419,15 @@ class Plan:
                 for batch in self._batches(X, y, sample_weight, rows, batch_size, rates):
                     ridge = l2 / batch.weight_sum if l2_over_weight_sum else l2
                     run = Pass(buffers, True, step)
-                    inputs = self._rows(batch.X)
+                    inputs, mixing = self._rows(batch.X), None
                     if augment is not None:
-                        inputs = augmented(inputs, augment[1], augment[0], step)
-                    found = self._evaluate(theta, inputs, batch.y, batch.weights, True, run)
+                        inputs, mixing = augmented(inputs, augment[1], augment[0], step, batch.weights)
+                    found = self._evaluate(theta, inputs, batch.y, batch.weights, True, run, mixing)
                     penalised = penalty(self._segments, theta, l1, ridge)
                     if not math.isfinite(found.loss + penalised):
                         status = "diverged"
                         break
-                    hits = self._hits(found.outputs, batch)
+                    hits = self._hits(found.outputs, batch, mixing)
                     limits, before = Penalties(l1, ridge, clip_norm, clip_value), theta.copy()
                     self._step(theta, moments, found, optimizer, batch.learning_rate, limits, preconditioner, run)
                     step += 1
@@ -529,10 +529,13 @@ class Plan:
                     squares.append((gradient, step, gradient_norm2(before[at], before[at])))
         return squares
 
-    def _hits(self, Z: np.ndarray, batch: _Batch) -> float:
+    def _hits(self, Z: np.ndarray, batch: _Batch, mixing: Mixing | None) -> float:
         """Weights of the rows that are classified correctly; 0 for regression."""
         if not self._loss.classifies:
             return 0.0
+        if mixing is not None:
+            parts = _mixed_targets(batch.y, batch.weights, mixing)
+            return sum(float(w[self._loss.hits(Z, y)].sum(dtype=np.float64)) for y, w in parts)
         hits = self._loss.hits(Z, batch.y)
         return float(hits.sum() if batch.weights is None else batch.weights[hits].sum(dtype=np.float64))
 
@@ -567,11 +570,18 @@ class Plan:
         return values, saved
 
     def _evaluate(
-        self, theta: np.ndarray, X: np.ndarray, y: np.ndarray, w: np.ndarray | None, gradient: bool, run: Pass
+        self,
+        theta: np.ndarray,
+        X: np.ndarray,
+        y: np.ndarray,
+        w: np.ndarray | None,
+        gradient: bool,
+        run: Pass,
+        mixing: Mixing | None = None,
     ) -> _Evaluation:
         """Forward pass, and the backward pass if the gradient is wanted."""
         values, saved = self._forward(theta, X, run)
-        loss, delta = self._loss_of(values[-1], y, w)
+        loss, delta = self._loss_of(values[-1], y, w) if mixing is None else self._mixed_loss(values[-1], y, w, mixing)
         if not gradient:
             return _Evaluation(loss, None, values[-1], saved)
         grad = np.zeros(self.n_parameters, self.dtype)
@@ -582,3 +592,25 @@ class Plan:
     def _loss_of(self, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> tuple[float, np.ndarray]:
         """Loss of outputs, and its derivative (N, K)."""
         return KERNELS[self._loss.name].loss(Z, y, w, **self._loss_options)
+
+    def _mixed_loss(
+        self, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None, mixing: Mixing
+    ) -> tuple[float, np.ndarray]:
+        """The same of the mean λ ℓ(z, y_i) + (1 − λ) ℓ(z, y_j) of every row."""
+        parts = _mixed_targets(y, w, mixing)
+        sums = [float(weight.sum(dtype=np.float64)) for _, weight in parts]
+        total, loss, delta = sum(sums), 0.0, np.zeros_like(Z)
+        for (targets, weight), part in zip(parts, sums, strict=True):
+            value, derivative = self._loss_of(Z, targets, weight)
+            loss += part / total * value
+            delta += Z.dtype.type(part / total) * derivative
+        return loss, delta
+
+
+def _mixed_targets(
+    y: np.ndarray, w: np.ndarray | None, mixing: Mixing
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Both targets of every row that is mixed, each with its weights."""
+    share = mixing.share
+    weight = np.ones_like(share) if w is None else w
+    return (y, weight * share), (y[mixing.other], weight * (1 - share))
