@@ -145,6 +145,12 @@ def test_remarks(train, dev, test, target, text):
     assert text in report._repr_html_()
 
 
+def test_differences_are_said_to_be_high_or_low():
+    text = repr(fnn.diagnose(identity(), part(0.2), part(0.22)))
+    assert "(high, above 0.05); variance (dev - train)" in text
+    assert text.count("(low, at most 0.05)") == 1
+
+
 def test_plot(tmp_path):
     figure = pytest.importorskip("matplotlib.figure").Figure()
     report = fnn.diagnose(identity(), part(0.1), part(0.3), part(0.3))

@@ -6,8 +6,7 @@ import scipy.optimize
 from scipy.optimize import rosen, rosen_der, rosen_hess, rosen_hess_prod
 
 import fastnn as fnn
-from fastnn.objective import SmoothFunction
-from fastnn.solvers import wolfe_search
+from fastnn.solvers import SmoothFunction, wolfe_search
 from fastnn.solvers.functions import METHODS
 
 SECOND = ["newton", "newton_cg", "trust_region", "arc"]
@@ -251,6 +250,45 @@ def test_the_wolfe_search_meets_its_conditions():
 
 
 # ------------------------------------------------------------------ the objective
+
+
+class Valley:
+    """Rosenbrock's function of two variables, without a base class."""
+
+    n_parameters = 2
+    dtype = np.dtype(np.float64)
+
+    def __init__(self):
+        self.evaluations = fnn.solvers.Evaluations()
+
+    def check_theta(self, theta):
+        return np.asarray(theta, np.float64)
+
+    def value_and_gradient(self, theta):
+        self.evaluations.value += 1
+        self.evaluations.gradient += 1
+        return rosen(theta), rosen_der(theta)
+
+    def hessian(self, theta):
+        self.evaluations.matrix += 1
+        return rosen_hess(theta)
+
+    def hessp(self, theta, v):
+        self.evaluations.product += 1
+        return rosen_hess_prod(theta, v)
+
+
+@pytest.mark.parametrize("method", [*SECOND, "lbfgs", "nonlinear_cg"])
+def test_solvers_take_objects_of_any_class(method):
+    valley = Valley()
+    found = METHODS[method](max_iter=500, tol=1e-7).minimize(valley, start(2))
+    np.testing.assert_allclose(found.theta, 1.0, atol=1e-6)
+    assert found.evaluations.total == valley.evaluations.total > 0
+
+
+def test_objects_without_the_methods_are_refused():
+    with pytest.raises(TypeError, match=r"got object, which is no fastnn.solvers.SmoothFunction"):
+        fnn.LBFGS().minimize(object(), start(2))
 
 
 def test_an_objective_is_a_smooth_function(iris):

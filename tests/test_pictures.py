@@ -74,6 +74,17 @@ def test_coloured_images(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "drawn"), [((4, 9), (4, 9)), ((4, 9, 3), (4, 9, 3)), ((5, 5, 1), (5, 5)), ((75,), (5, 5, 3))]
+)
+def test_images_come_with_their_shapes(given, drawn, tmp_path):
+    """36 pixels are no 6×6 image where they are given as 4×9."""
+    pytest.importorskip("matplotlib")
+    X = np.random.default_rng(0).random((2, *given))
+    axes = plot_images(X, path=tmp_path / "x.png")
+    np.testing.assert_array_equal(axes[1].images[0].get_array(), X[1].reshape(drawn))
+
+
+@pytest.mark.parametrize(
     ("options", "text"),
     [
         ({"X": np.ones((1, 5))}, "shape: needed for images of 5 pixels, which are no square"),

@@ -135,9 +135,12 @@ class Diagnosis:
         return table
 
     def _differences(self) -> str:
+        def judged(value: float, most: float, high: bool) -> str:
+            return f"{value:.4f} ({'high, above' if high else 'low, at most'} {most:g})"
+
         return (
-            f"bias (train - target) {self.bias:.4f}, high above {self.max_bias:g}; "
-            f"variance (dev - train) {self.variance:.4f}, high above {self.max_variance:g}"
+            f"bias (train - target) {judged(self.bias, self.max_bias, self.high_bias)}; "
+            f"variance (dev - train) {judged(self.variance, self.max_variance, self.high_variance)}"
         )
 
     def __repr__(self) -> str:

@@ -57,6 +57,9 @@ class Evaluations:
 class SmoothFunction(Protocol):
     """What a solver asks of a function f of a flat vector; an :class:`Objective` is one.
 
+    ``solver.minimize(f, theta)`` takes any object with these attributes and methods, of whatever class; a method that
+    the solver does not use may raise NotImplementedError. :func:`fastnn.minimize` makes one of plain functions.
+
     Attributes
     ----------
     n_parameters : int

@@ -112,7 +112,7 @@ def plot_images(
 
     Parameters
     ----------
-    X : array_like (N, H·W·C)
+    X : array_like (N, H·W·C), (N, H, W) or (N, H, W, C)
         Each image is drawn from its smallest to its largest value; of three channels, whole numbers are taken as 0 to
         255, and others as 0 to 1.
     y : array_like (N,), optional
@@ -120,7 +120,7 @@ def plot_images(
     predictions : array_like (N,), optional
         What ``net.predict(X)`` gives. Without `y` they are shown alone.
     shape : tuple (H, W) or (H, W, C), optional
-        With 1 or 3 channels. None is a square, where there is one.
+        With 1 or 3 channels. None is that of X, or a square of one channel or else of three, where there is one.
     names : sequence of str, optional
         Of the classes 0, 1, …, such as ``fnn.datasets.FASHION_MNIST_CLASSES``.
     n : int, default=25
@@ -141,13 +141,7 @@ def plot_images(
     ImportError
         If matplotlib is not installed (``pip install "fastnn[cli]"``).
     """
-    pixels = math.prod(np.shape(X)[1:])
-    if shape is None:
-        side = math.isqrt(pixels)
-        if side * side != pixels or not side:
-            raise ValueError(f"shape: needed for images of {pixels} pixels, which are no square")
-        shape = (side, side)
-    shape = _check_shape("shape", shape, (2, 3))
+    shape = _check_shape("shape", _shape_of(X) if shape is None else shape, (2, 3))
     if len(shape) == 3 and shape[2] not in (1, 3):
         raise ValueError(f"shape: expected 1 or 3 channels, got {shape[2]}")
     images = _check_images(X, shape)
@@ -177,6 +171,19 @@ def plot_images(
     if path is not None:
         save_figure(figure, path)
     return axes[:count]
+
+
+def _shape_of(X: ArrayLike) -> tuple[int, ...]:
+    """Height, width and channels of images that come without them."""
+    given = np.shape(X)[1:]
+    if len(given) in (2, 3):
+        return given
+    pixels = math.prod(given)
+    for channels in (1, 3):
+        side = math.isqrt(pixels // channels)
+        if side and side * side * channels == pixels:
+            return (side, side) if channels == 1 else (side, side, channels)
+    raise ValueError(f"shape: needed for images of {pixels} pixels, which are no square")
 
 
 def _check_labels(name: str, labels: ArrayLike | None, n_rows: int) -> np.ndarray | None:

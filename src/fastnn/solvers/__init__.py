@@ -1,6 +1,7 @@
 """Full-batch solvers over an Objective, each also an optimizer of ``net.fit``."""
 
 from ..names import listing
+from ..objective import Evaluations, SmoothFunction
 from .base import FullBatchSolver, Iteration, SolverResult
 from .cubic import ARC
 from .functions import minimize, wolfe_search
@@ -15,6 +16,7 @@ from .scipy_methods import NewtonCG, TrustRegion
 __all__ = [
     "ARC",
     "LBFGS",
+    "Evaluations",
     "FullBatchSolver",
     "GaussNewtonCG",
     "GradientDescent",
@@ -25,6 +27,7 @@ __all__ = [
     "NonlinearCG",
     "Point",
     "Preconditioner",
+    "SmoothFunction",
     "SolverResult",
     "TrustRegion",
     "minimize",

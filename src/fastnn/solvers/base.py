@@ -306,7 +306,8 @@ class FullBatchSolver(Solver):
         """
         if not isinstance(objective, SmoothFunction):
             raise TypeError(
-                f"objective must be an Objective, got {type(objective).__name__}; fnn.minimize takes a function"
+                f"objective must be an Objective, got {type(objective).__name__}, which is no fastnn.solvers."
+                "SmoothFunction either; fnn.minimize takes a function"
             )
         theta = objective.check_theta(theta)
         self._check(objective)
