@@ -148,6 +148,19 @@ def test_parameters_go_to_fit_to_the_optimizer_and_to_the_model() -> None:
     assert np.array_equal(net.theta, result.network(0).theta)
 
 
+def test_members_are_augmented_as_in_fit(tmp_path: Path) -> None:
+    shift, mixup = fnn.augment.Shift(1, shape=(2, 2)), fnn.augment.Mixup(0.4)
+    space = [{"augment": [], "seed": 7}, {"augment": [shift], "seed": 7}, {"augment": [shift, mixup], "seed": 7}]
+    result = fnn.sweep(model, space, X, Y, validation_split=0.3, epochs=2, width=3, keep=3)
+    fold = result.folds[0]
+    for member, setting in enumerate(space):
+        net = model(3, 7)
+        net.fit(X[fold.train], Y[fold.train], epochs=2, threads=1, **setting)
+        assert np.array_equal(net.theta, result.network(member).theta)
+    result.save(tmp_path / "sweep.safetensors")
+    assert fnn.SweepResult.load(tmp_path / "sweep.safetensors").parameters == space
+
+
 @pytest.mark.parametrize("name", ["learnin_rate", "momentum", "widt", "anything"])
 def test_a_parameter_that_nobody_takes_is_an_error(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name!r} is taken by neither fit, Adam nor the model") as caught:

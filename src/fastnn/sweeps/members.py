@@ -21,13 +21,13 @@ __dir__ = listing(__all__)
 #: Arguments of ``fit`` that a setting may have.
 OF_FIT = (
     *("optimizer", "epochs", "batch_size", "shuffle", "class_weight", "l1", "l2", "clip_norm", "clip_value"),
-    *("ema", "deterministic", "seed"),
+    *("ema", "deterministic", "seed", "augment"),
 )
 
 #: Other arguments of ``fit``: they are the same for all members, or the sweep's own.
 NOT_OF_MEMBERS = (
     *("sample_weight", "validation_data", "validation_split", "callbacks", "verbose", "threads", "resume"),
-    *("steps_per_epoch", "metrics", "train_metrics", "augment", "record_norms"),
+    *("steps_per_epoch", "metrics", "train_metrics", "record_norms"),
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, initializers, io, layers, losses, optimizers, saved_training, schedules, schema, solvers
+from .. import augment, files, initializers, io, layers, losses, optimizers, saved_training, schedules, schema, solvers
 from .._typing import JSON
 from .._version import __version__
 from ..array_files import MAX_HEADER, read_tensors
@@ -48,7 +48,7 @@ FORMAT = 1
 ENTRY = "fastnn_sweep"
 
 #: Modules whose dataclasses a parameter may be of.
-PARTS = (layers, losses, initializers, optimizers, schedules, solvers)
+PARTS = (augment, layers, losses, initializers, optimizers, schedules, solvers)
 
 
 # ------------------------------------------------------------------ runs
@@ -162,6 +162,8 @@ def _unpack_weights(packed: list[np.ndarray] | None) -> Weights | None:
 def shown(value: Any) -> Any:
     """A parameter's value in JSON: what JSON can express, a description of a layer, optimizer and the like, or text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, augment.Augmentation):
+            return {"__object__": augment.describe_augment((value,))[0]}
         known = any(getattr(module, type(value).__name__, None) is type(value) for module in PARTS)
         if known:
             return {"__object__": io.describe(value)}
