@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .arguments import Call, Integer, Number, Read, checked
 from .dropout import check_first_row, mask_words, threefry4x32
 
 __all__ = ["augment_rows"]
+
+#: The weighted mean of a loss, and its derivative, of outputs, targets and weights.
+LossOf: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[float, np.ndarray]]
 
 #: In the counter's third word, tells these draws from those of dropout.
 _LAYER = 1 << 31
@@ -251,6 +254,26 @@ class Mixing(NamedTuple):
 
     share: np.ndarray
     other: np.ndarray
+
+    def targets(
+        self, y: np.ndarray, weight: np.ndarray | None
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Both targets of every row, each with its weights: w λ and w (1 − λ)."""
+        w = np.ones_like(self.share) if weight is None else weight
+        return (y, w * self.share), (y[self.other], w * (1 - self.share))
+
+    def loss(
+        self, loss_of: LossOf, Z: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """The weighted mean of λ ℓ(z, y_i) + (1 − λ) ℓ(z, y_j), and its derivative by Z, for a function of one ℓ."""
+        parts = self.targets(y, weight)
+        sums = [float(w.sum(dtype=np.float64)) for _, w in parts]
+        total, loss, delta = sum(sums), 0.0, np.zeros_like(Z)
+        for (targets, w), part in zip(parts, sums, strict=True):
+            value, derivative = loss_of(Z, targets, w)
+            loss += part / total * value
+            delta += Z.dtype.type(part / total) * derivative
+        return loss, delta
 
 
 def draw_mixing(

@@ -534,7 +534,7 @@ class Plan:
         if not self._loss.classifies:
             return 0.0
         if mixing is not None:
-            parts = _mixed_targets(batch.y, batch.weights, mixing)
+            parts = mixing.targets(batch.y, batch.weights)
             return sum(float(w[self._loss.hits(Z, y)].sum(dtype=np.float64)) for y, w in parts)
         hits = self._loss.hits(Z, batch.y)
         return float(hits.sum() if batch.weights is None else batch.weights[hits].sum(dtype=np.float64))
@@ -581,7 +581,10 @@ class Plan:
     ) -> _Evaluation:
         """Forward pass, and the backward pass if the gradient is wanted."""
         values, saved = self._forward(theta, X, run)
-        loss, delta = self._loss_of(values[-1], y, w) if mixing is None else self._mixed_loss(values[-1], y, w, mixing)
+        if mixing is None:
+            loss, delta = self._loss_of(values[-1], y, w)
+        else:
+            loss, delta = mixing.loss(self._loss_of, values[-1], y, w)
         if not gradient:
             return _Evaluation(loss, None, values[-1], saved)
         grad = np.zeros(self.n_parameters, self.dtype)
@@ -592,25 +595,3 @@ class Plan:
     def _loss_of(self, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> tuple[float, np.ndarray]:
         """Loss of outputs, and its derivative (N, K)."""
         return KERNELS[self._loss.name].loss(Z, y, w, **self._loss_options)
-
-    def _mixed_loss(
-        self, Z: np.ndarray, y: np.ndarray, w: np.ndarray | None, mixing: Mixing
-    ) -> tuple[float, np.ndarray]:
-        """The same of the mean λ ℓ(z, y_i) + (1 − λ) ℓ(z, y_j) of every row."""
-        parts = _mixed_targets(y, w, mixing)
-        sums = [float(weight.sum(dtype=np.float64)) for _, weight in parts]
-        total, loss, delta = sum(sums), 0.0, np.zeros_like(Z)
-        for (targets, weight), part in zip(parts, sums, strict=True):
-            value, derivative = self._loss_of(Z, targets, weight)
-            loss += part / total * value
-            delta += Z.dtype.type(part / total) * derivative
-        return loss, delta
-
-
-def _mixed_targets(
-    y: np.ndarray, w: np.ndarray | None, mixing: Mixing
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Both targets of every row that is mixed, each with its weights."""
-    share = mixing.share
-    weight = np.ones_like(share) if w is None else w
-    return (y, weight * share), (y[mixing.other], weight * (1 - share))
