@@ -55,7 +55,9 @@ def to_onnx(model: object) -> Any:
     -----
     Operators of opset 17, IR version 8, so that runtimes from 2022 on read it. Folding is done in float64. ONNX Runtime
     gives the network's own outputs to rounding, but for gelu in float64: its error function has float32's digits there.
-    Layer norm is composed of means in float64: the operator LayerNormalization has an epsilon in float32.
+    Layer norm is composed of means in float64: the operator LayerNormalization has an epsilon in float32. Rows whose
+    squared deviations overflow (from 1e19 on in float32), which the network normalises, come out wrong, in ONNX Runtime
+    as zeros.
 
     Examples
     --------

@@ -48,7 +48,8 @@ def to_torch(model: object) -> Any:
     predictions (bias-corrected, variance with 1/N), so that the outputs are the same; in torch's training they move on
     by torch's rule, towards the variance with 1/(N − 1). ``Standardize``, ``Scale``, `input_scale` and a Pipeline's
     scalers are folded into the ``Linear`` behind them, where float32 may not tell large values apart. torch's Softplus
-    is linear above 20, which is 2e-9 less.
+    is linear above 20, which is 2e-9 less. torch's layer norm does not scale rows whose squared deviations overflow
+    (from 1e19 on in float32), which the network normalises: do not rely on its outputs there.
     """
     transformers, model = unwrapped(model)
     net, _ = find_network(model)
