@@ -22,7 +22,7 @@ from other_sets import examples
 
 import fastnn as fnn
 from fastnn import reference
-from fastnn.plan import AUGMENTATIONS
+from fastnn.plan import ROW_AUGMENTATIONS
 from fastnn.reference import arguments
 
 pytestmark = pytest.mark.every_simd
@@ -217,7 +217,7 @@ class Caller:
                 del self.values[name]
                 self.array(name, (n("N"),) if name == "rows" else (n("orders"), n("N")), np.int64)
         elif check == "_check_kind":
-            self.values[name] = self.pick([None, "turn"] if self.spoil == name else list(AUGMENTATIONS))
+            self.values[name] = self.pick([None, "turn"] if self.spoil == name else list(ROW_AUGMENTATIONS))
         elif check == "check_bit_generator":
             self.values[name] = self.pick([None, 3, "x"]) if self.spoil == name else 7  # a seed; see `call`
         elif check == "check_first_row":
