@@ -94,7 +94,8 @@ cdef class _Course:
                 self.best.score, self.best.epoch, self.best.waited = self.best.scores[at], at, 0
                 if self.best.theta != NULL:
                     memcpy(self.best.theta, train.theta, train.plan.n_parameters * item)
-                    memcpy(self.best.buffers, train.buffers, self.training.plan.n_buffers * item)
+                    if self.training.plan.n_buffers > 0:  # memcpy takes no NULL, even for no bytes
+                        memcpy(self.best.buffers, train.buffers, self.training.plan.n_buffers * item)
             elif self.best.patience >= 0 and self.best.waited >= self.best.patience:
                 return <int>at + 1
         return <int>epochs
