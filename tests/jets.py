@@ -219,6 +219,8 @@ def losses(net: fnn.Sequential, z: Jet, y: np.ndarray) -> Jet:
         return lse - (z * targets).sum(1)
     y = np.asarray(y, dtype=np.float64).reshape(z.v.shape)
     if name == "binary_cross_entropy":
+        smoothing = net.loss_function.options()["label_smoothing"]
+        y = (1.0 - smoothing) * y + smoothing / 2.0
         return (activate(z, "softplus") - z * y).sum(1)
     if name == "poisson":
         return (exp(z) - z * y).sum(1)

@@ -176,6 +176,7 @@ MADE: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (fnn.NewtonCG, {"max_iter": 3, "tol": 1e-5}),
     (fnn.LevenbergMarquardt, {"max_iter": 3, "tol": 1e-5}),
     (fnn.losses.CrossEntropy, {"label_smoothing": 0.1}),
+    (fnn.losses.BinaryCrossEntropy, {"label_smoothing": 0.1}),
     (fnn.initializers.Uniform, {"limit": 0.1}),
     (
         lambda **options: fnn.Sequential([fnn.Dense(2)], **options),

@@ -142,15 +142,18 @@ def test_one_hot_rows_have_the_bits_of_labels(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_sigmoid_has_no_such_factor(backend):
+@pytest.mark.parametrize("smoothing", SMOOTHING)
+def test_the_sigmoid_has_no_such_factor(smoothing, backend):
     # Σ y and Σ (1 − y) add up to 1 in each output, whatever y.
     rng = np.random.default_rng(3)
     net = fnn.Sequential(
         [fnn.Dense(4, "tanh"), fnn.Dense(3)],
         input_size=2,
-        loss="binary_cross_entropy",
+        loss=fnn.losses.BinaryCrossEntropy(SMOOTHING[smoothing]),
         dtype="float64",
         seed=0,
         backend=backend,
     )
-    assert fnn.check_hessian(net, rng.standard_normal((6, 2)), rng.uniform(0.0, 1.0, (6, 3)))
+    X, y = rng.standard_normal((6, 2)), rng.uniform(0.0, 1.0, (6, 3))
+    assert fnn.check_gradient(net, X, y)
+    assert fnn.check_hessian(net, X, y)

@@ -39,7 +39,7 @@ def test_loss_and_gradient_are_those_of_the_reference(
     ops, n_parameters = chain(sizes, [activation] * (len(sizes) - 2) + ["linear"])
     theta, X, y, w = problem(sizes, loss, dtype, rows, rng, soft=soft and loss == "cross_entropy")
     w = w if weighted else None
-    options = {"label_smoothing": smoothing} if loss == "cross_entropy" else {}
+    options = {"label_smoothing": smoothing} if loss in ("cross_entropy", "binary_cross_entropy") else {}
     with knobs.changed(min_work=1.0, shard_rows=1e-6, exchange=0.0):
         plan = Plan(ops, n_parameters, loss, dtype, **options)
         value, gradient = plan.loss_and_gradient(theta, X, y, w, 1e-3, 1e-2, workers)
@@ -74,9 +74,9 @@ def test_a_bias_shared_across_a_relu(own_products, dtype, rng) -> None:
 
 
 @pytest.mark.parametrize("kind", [Plan, ReferencePlan])
-def test_smoothing_is_for_cross_entropy(kind) -> None:
+def test_smoothing_is_for_cross_entropies(kind) -> None:
     ops, n_parameters = chain([3, 2], ["linear"])
-    for loss, smoothing in (("huber", 0.1), ("cross_entropy", 1.0), ("cross_entropy", -0.1)):
+    for loss, smoothing in (("huber", 0.1), ("cross_entropy", 1.0), ("binary_cross_entropy", -0.1)):
         with pytest.raises(ValueError, match=rf"label_smoothing: expected .* or 0 for {loss}, got {smoothing}"):
             kind(ops, n_parameters, loss, "float32", label_smoothing=smoothing)
 

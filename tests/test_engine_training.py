@@ -95,10 +95,11 @@ def test_a_divided_penalty_is_that_of_each_batchs_weight(kind, rng) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loss", [*LOSSES[1:], "smoothed"])
+@pytest.mark.parametrize("loss", [*LOSSES[1:], "smoothed", "smoothed binary"])
 @pytest.mark.usefixtures("many_workers")
 def test_training_with_other_losses_is_that_of_the_reference(loss, dtype, rng) -> None:
-    loss, options = ("cross_entropy", {"label_smoothing": 0.2}) if loss == "smoothed" else (loss, {})
+    smoothed = {"smoothed": "cross_entropy", "smoothed binary": "binary_cross_entropy"}
+    loss, options = (smoothed[loss], {"label_smoothing": 0.2}) if loss in smoothed else (loss, {})
     sizes = [6, 11, 3]
     ops, n_parameters = chain(sizes, ["tanh", "linear"])
     theta, X, y, w = problem(sizes, loss, dtype, 107, rng)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 
+import fastnn as fnn
 from fastnn import kernels, losses, reference
 
 pytestmark = pytest.mark.every_simd
@@ -137,6 +138,45 @@ def test_descriptions_are_values() -> None:
     assert smooth.options() == {"label_smoothing": 0.5}
 
 
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_smoothing_of_two_classes_is_the_softmaxs(backend, dtype) -> None:
+    """Logits (0, z) of a softmax and z of a sigmoid: the same loss, gradient, Hessian and accuracy."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)).astype(dtype), rng.integers(0, 2, 60)
+    w = rng.random(60)
+    found = []
+    for loss, outputs in ((losses.BinaryCrossEntropy(0.2), 1), (losses.CrossEntropy(0.2), 2)):
+        net = fnn.Sequential([fnn.Dense(outputs)], input_size=3, loss=loss, dtype=dtype, backend=backend, seed=0)
+        net.theta[...] = 0.0 if outputs == 2 else [1.0, -2.0, 0.5, 0.3]
+        if outputs == 2:
+            net.theta[1::2] = [1.0, -2.0, 0.5, 0.3]
+        objective = fnn.Objective(net, X, y, w)
+        value, gradient = objective.value_and_gradient(net.theta)
+        step = slice(None) if outputs == 1 else slice(1, None, 2)
+        found.append((value, gradient[step], objective.hessian(net.theta)[step, step], net.evaluate(X, y)["accuracy"]))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-6)
+    assert found[0][0] > 0.5  # smoothed: it cannot come near 0
+
+
+def test_smoothing_of_several_labels(tmp_path) -> None:
+    """Training with smoothed targets is training with targets that were smoothed before; files keep ε."""
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(50, 4)), rng.integers(0, 2, (50, 3))
+    nets = [
+        fnn.Sequential([fnn.Dense(5, "tanh"), fnn.Dense(3)], input_size=4, loss=loss, dtype="float64", seed=0)
+        for loss in (losses.BinaryCrossEntropy(label_smoothing=0.1), "binary_cross_entropy")
+    ]
+    for net, targets in zip(nets, (y, 0.9 * y + 0.05), strict=True):
+        net.fit(X, targets, epochs=3, batch_size=16)
+    np.testing.assert_allclose(nets[0].theta, nets[1].theta, rtol=1e-12, atol=1e-14)
+    nets[0].save(tmp_path / "net.safetensors")
+    assert fnn.load(tmp_path / "net.safetensors").loss_function == losses.BinaryCrossEntropy(0.1)
+    with pytest.raises(ValueError, match="label_smoothing must be a finite number >= 0 and < 1, got 1"):
+        losses.BinaryCrossEntropy(1.0)
+
+
 def test_names_and_links() -> None:
     found = {
         name: (losses.get(name).name, losses.get(name).inverse_link, losses.get(name).classifies)
@@ -162,12 +202,15 @@ def test_names_and_links() -> None:
     ],
 )
 def test_bad_smoothing(smoothing, error, message) -> None:
-    with pytest.raises(error, match=message):
-        losses.CrossEntropy(smoothing)
+    for loss in (losses.CrossEntropy, losses.BinaryCrossEntropy):
+        with pytest.raises(error, match=message):
+            loss(smoothing)
     if error is ValueError:
         for module in (kernels, reference):
             with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\), got"):
                 module.cross_entropy(np.ones((2, 2)), np.array([0, 1]), None, smoothing)
+            with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\), got"):
+                module.binary_cross_entropy(np.ones((2, 1)), np.ones((2, 1)), None, smoothing)
 
 
 # Kernels against the reference.
@@ -211,6 +254,24 @@ def test_cross_entropy_is_the_reference(targets, smoothing, dtype, rng) -> None:
         w = rng.random(shape[0]).astype(dtype)
         for weight in (None, w):
             both("cross_entropy", Z, y, weight, smoothing, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.75])
+def test_smoothed_binary_cross_entropy(smoothing, dtype, rng) -> None:
+    """Both kernels, and the definition −Σ y' log s + (1 − y') log(1 − s) in float64."""
+    for shape in (shape for shape in SHAPES if shape[0]):
+        Z, y = (2 * rng.normal(size=shape)).astype(dtype), rng.random(shape).round(rng.integers(0, 2)).astype(dtype)
+        w = rng.random(shape[0]).astype(dtype)
+        rtol = 2e-6 if dtype == "float32" else 1e-14
+        both("binary_cross_entropy", Z, y, None, smoothing, rtol=rtol)
+        both("binary_cross_entropy", Z, y, w, smoothing, rtol=rtol)
+        s, smoothed = 1.0 / (1.0 + np.exp(-Z.astype(np.float64))), (1.0 - smoothing) * y.astype(np.float64)
+        smoothed += smoothing / 2.0
+        rows = -(smoothed * np.log(s) + (1.0 - smoothed) * np.log1p(-s)).sum(axis=1)
+        value, delta = kernels.binary_cross_entropy(Z, y, w, smoothing)
+        assert value == pytest.approx(np.average(rows, weights=w), rel=2e-6 if dtype == "float32" else 1e-13)
+        expected = w[:, None] * (s - smoothed) / w.sum(dtype=np.float64)
+        np.testing.assert_allclose(delta, expected, rtol=0, atol=1e-6 if dtype == "float32" else 1e-14)
 
 
 both_modules = pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])

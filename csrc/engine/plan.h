@@ -74,7 +74,7 @@ typedef struct {
     int batch_statistics; /* there is a batch norm: training needs the whole batch at once */
     int gathers;          /* an op that is no product reads X: its rows must follow each other */
     double input_scale;
-    double label_smoothing; /* of cross_entropy */
+    double label_smoothing; /* of cross_entropy and binary_cross_entropy */
     const fnn_place *places;
     ptrdiff_t saved_curvature; /* of the loss's Hessian, n_out per row: see loss_curvature in kernel_list.h */
     ptrdiff_t saved_elements;  /* per row of a linearization */

@@ -90,8 +90,8 @@ KERNEL(void, softmax_vjp, (ptrdiff_t rows, ptrdiff_t cols, const REAL *p, const 
 /* Returns Σ_i w_i ℓ_i and writes delta_i = w_i ∂ℓ_i/∂z_i (kind: enum fnn_loss); weight NULL means ones; no division by
  * Σ w. `correct`, unless NULL, grows by the weight of the rows whose prediction is the target, where targets are
  * classes. target (rows, cols); cross_entropy takes labels (rows,) in [0, cols) or, where that is NULL, one-hot or soft
- * target, and of either (1 − smoothing) y + smoothing / cols. poisson is infinite, as is delta, where exp(z) is; a row
- * of weight 0 takes no part even then */
+ * target, and of either (1 − smoothing) y + smoothing / cols; binary_cross_entropy (1 − smoothing) y + smoothing / 2.
+ * poisson is infinite, as is delta, where exp(z) is; a row of weight 0 takes no part even then */
 KERNEL(double, loss,
        (int kind, ptrdiff_t rows, ptrdiff_t cols, const REAL *z, const int64_t *labels, const REAL *target,
         const REAL *weight, double smoothing, double *correct, REAL *delta))

@@ -7,9 +7,9 @@
  *     huber                 ℓ = Σ_j c_j (z_j − y_j − ½ c_j)              δ = c = z − y clipped to ±1
  *     poisson               ℓ = Σ_j exp z_j − y_j z_j                    δ = exp z − y
  *
- * (softmax, sigmoid and exp are inside). Sums over rows accumulate in double. Both ℓ and δ carry the row's weight. The
- * functions of a loss are <name> and, with q of ∂²ℓ/∂z² = diag(q) or, where outputs are coupled, diag(q) − q qᵀ,
- * <name>_curvature:
+ * (softmax, sigmoid and exp are inside; y of both cross-entropies is smoothed, see `loss` in kernel_list.h). Sums over
+ * rows accumulate in double. Both ℓ and δ carry the row's weight. The functions of a loss are <name> and, with q of
+ * ∂²ℓ/∂z² = diag(q) or, where outputs are coupled, diag(q) − q qᵀ, <name>_curvature:
  *
  *     cross_entropy         q = p                           binary_cross_entropy  s (1 − s), s = σ(z)
  *     squared_error         1                               huber                 1 where |z − y| ≤ 1, else 0
@@ -258,6 +258,7 @@ static double FN(binary_cross_entropy)(const FN(loss_view) * v)
     const REAL *restrict z = v->z, *restrict target = v->target, *restrict weight = v->weight;
     REAL *restrict delta = v->delta;
     double *correct = v->correct;
+    const REAL keep = (REAL)(1 - v->smoothing), half = (REAL)(v->smoothing / 2);
     enum { CHUNK = 256 };
     REAL term[CHUNK];
     double loss = 0, row_loss = 0;
@@ -270,9 +271,9 @@ static double FN(binary_cross_entropy)(const FN(loss_view) * v)
         const REAL *zf = z + f, *yf = target + f;
         REAL *df = delta + f;
         for (ptrdiff_t j = 0; j < n; j++) {
-            REAL x = zf[j], e = FN(m_exp)(-FN(m_abs)(x)), inverse = 1 / (1 + e);
-            term[j] = (x > 0 ? x : 0) - x * yf[j] + FN(m_log1p)(e);
-            df[j] = (x >= 0 ? inverse : e * inverse) - yf[j];
+            REAL x = zf[j], e = FN(m_exp)(-FN(m_abs)(x)), inverse = 1 / (1 + e), y = keep * yf[j] + half;
+            term[j] = (x > 0 ? x : 0) - x * y + FN(m_log1p)(e);
+            df[j] = (x >= 0 ? inverse : e * inverse) - y;
         }
         for (ptrdiff_t j = 0; j < n; j++) {
             REAL wi = weight ? weight[row] : 1;

@@ -325,11 +325,40 @@ class BinaryCrossEntropy(Loss):
     """Sigmoid cross-entropy, ℓ = −Σ_k y_k log s_k + (1 − y_k) log(1 − s_k), s = sigmoid(z).
 
     For K yes/no questions that do not exclude one another (several labels); K = 1 is binary classification.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        ε in [0, 1). Above 0 the loss takes y' = (1 − ε) y + ε / 2 for y, as the softmax of two classes does.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a value is out of range or not a number.
+
+    Notes
+    -----
+    As Keras' ``BinaryCrossentropy(label_smoothing=)``. The targets are smoothed inside the kernel and never stored.
+    Every loss that the network reports is the smoothed one, ``evaluate`` included; predictions and accuracy go by the
+    targets as they are.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> loss = fnn.losses.BinaryCrossEntropy(label_smoothing=0.1)
+    >>> fnn.Sequential([fnn.Dense(1)], input_size=4, loss=loss)
+    Sequential(4-1, loss=BinaryCrossEntropy(label_smoothing=0.1), dtype='float32', 5 parameters)
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
     inverse_link: ClassVar[str] = "sigmoid"
     classifies: ClassVar[bool] = True
+    smooths_labels: ClassVar[bool] = True
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        smoothing = check_number("label_smoothing", self.label_smoothing, minimum=0.0, below=1.0)
+        object.__setattr__(self, "label_smoothing", smoothing)
 
     def _targets(self, array: np.ndarray, n_outputs: int, dtype: np.dtype) -> np.ndarray:
         return _binary_targets(array, n_outputs, dtype)

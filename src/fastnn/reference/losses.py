@@ -112,9 +112,9 @@ def cross_entropy(
     return _reduce(losses, P, w, total)
 
 
-@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT)
+@checked(Z=Read("N", "K"), y=Read("N", "K"), sample_weight=WEIGHT, label_smoothing=Number(minimum=0.0, below=1.0))
 def binary_cross_entropy(
-    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
+    Z: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None, label_smoothing: float = 0.0
 ) -> tuple[float, np.ndarray]:
     """Sigmoid cross-entropy from logits, summed over the outputs.
 
@@ -122,7 +122,8 @@ def binary_cross_entropy(
 
         ℓ = Σ_k max(z_k, 0) − z_k y_k + log(1 + exp(−|z_k|))        ∂ℓ/∂z_k = sigmoid(z_k) − y_k
 
-    which is −Σ_k y_k log p_k + (1 − y_k) log(1 − p_k) without overflow or cancellation.
+    which is −Σ_k y_k log p_k + (1 − y_k) log(1 − p_k) without overflow or cancellation. With `label_smoothing` ε > 0,
+    y' = (1 − ε) y + ε / 2 stands for y, as for the softmax of two classes.
 
     Parameters
     ----------
@@ -131,6 +132,8 @@ def binary_cross_entropy(
     y : ndarray (N, K), same dtype
         Targets in [0, 1].
     sample_weight : ndarray (N,), same dtype, optional
+    label_smoothing : float, default=0.0
+        ε in [0, 1).
 
     Returns
     -------
@@ -143,9 +146,11 @@ def binary_cross_entropy(
     TypeError
         If a dtype does not fit.
     ValueError
-        If a shape does not fit.
+        If a shape does not fit, or `label_smoothing` is out of range.
     """
     w, total = sample_weight, total_weight(sample_weight, Z)
+    if label_smoothing != 0.0:
+        y = Z.dtype.type(1.0 - label_smoothing) * y + Z.dtype.type(label_smoothing / 2.0)
     E = np.exp(-np.abs(Z))
     losses = (np.maximum(Z, 0.0) - Z * y + np.log1p(E)).sum(axis=1)
     P = np.where(Z >= 0.0, 1.0, E).astype(Z.dtype, copy=False)

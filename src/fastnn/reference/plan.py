@@ -108,7 +108,7 @@ class Plan:
     input_scale : float, optional
         Multiplies X, whatever its dtype.
     label_smoothing : float, default=0.0
-        Of cross_entropy; the other losses have none.
+        Of cross_entropy and binary_cross_entropy; the other losses have none.
 
     Raises
     ------
