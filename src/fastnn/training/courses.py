@@ -191,12 +191,12 @@ class Course:
         self, count: int, order: np.ndarray | None, rates: np.ndarray | None
     ) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Rows, np.ndarray]]:
         """Arguments and options of ``Plan.train``, and the rows that are validated on."""
-        net, state, engine, data = self._trainer.net, self._trainer.state, self._step.engine, self._data
+        data, state = self._data, self._trainer.state
         assert data.validation is not None
-        options = {name: value for name, value in engine.options.items() if name not in ("threads", "deterministic")}
-        arguments = net.theta, state.moments, data.X, data.y, order, self._step.batch_size, engine.rule, state.steps
-        more = {"sample_weight": data.weight, "learning_rates": rates, "epochs": count, "buffers": net.state}
-        return arguments, {**options, **more}, (data.validation.X, data.validation.y)
+        piece = self._step.piece(order, rates, epochs=count)
+        arguments, options = self._step.engine.arguments(piece, state, state.steps)
+        alone = {name: value for name, value in options.items() if name not in ("threads", "deterministic")}
+        return arguments, alone, (data.validation.X, data.validation.y)
 
     def shape(self) -> Hashable:
         """Equal for courses whose networks may train side by side, each in a lane of a vector; None: this may not."""

@@ -151,29 +151,28 @@ class Engine:
     def __init__(self, net: Network, rule: UpdateRule, augment: Sequence[AugmentSpec] = (), **options: Any) -> None:
         self.net, self.rule, self.augment, self.options = net, rule, augment, options
 
-    def train(self, piece: Piece, state: TrainingState, steps: int) -> TrainResult:
-        """Train on a piece, in place on the network and on the optimizer's moments, after `steps` updates."""
+    def arguments(self, piece: Piece, state: TrainingState, steps: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of ``Plan.train`` for a piece after `steps` updates, by position and by name."""
         net, augment, averages = self.net, None, state.averages
         if self.augment and state.augment_seed is not None:
             augment = state.augment_seed, self.augment
-        result: TrainResult = net.plan.train(
-            net.theta,
-            state.moments,
-            piece.X,
-            piece.y,
-            piece.order,
-            piece.batch_size,
-            self.rule,
-            steps,
-            sample_weight=piece.weight,
-            learning_rates=piece.rates,
-            epochs=piece.epochs,
-            preconditioner=piece.metric,
-            buffers=net.state,
-            augment=augment,
-            average=None if averages is None else (averages.decay, averages.theta, averages.buffers),
+        by_name = {
             **self.options,
-        )
+            "sample_weight": piece.weight,
+            "learning_rates": piece.rates,
+            "epochs": piece.epochs,
+            "preconditioner": piece.metric,
+            "buffers": net.state,
+            "augment": augment,
+            "average": None if averages is None else (averages.decay, averages.theta, averages.buffers),
+        }
+        rows = piece.X, piece.y, piece.order, piece.batch_size
+        return (net.theta, state.moments, *rows, self.rule, steps), by_name
+
+    def train(self, piece: Piece, state: TrainingState, steps: int) -> TrainResult:
+        """Train on a piece, in place on the network and on the optimizer's moments, after `steps` updates."""
+        by_position, by_name = self.arguments(piece, state, steps)
+        result: TrainResult = self.net.plan.train(*by_position, **by_name)
         return result
 
     def run_pieces(self, pieces: Iterable[Piece | None], state: TrainingState) -> TrainResult:
