@@ -352,7 +352,7 @@ def test_what_torch_has_not() -> None:
             fnn.to_torch(wrong)
     for module, message in (
         (nn.Sequential(nn.Linear(3, 2), nn.Conv1d(1, 1, 1)), r"module\[1\]: there is no counterpart of Conv1d"),
-        (nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(0.2)), r"module\[1\]: there is no counterpart of LeakyReLU"),
+        (nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(2.0)), r"module\[1\]: there is no counterpart of LeakyReLU"),
         (nn.Sequential(nn.Linear(3, 2), nn.GELU("tanh")), "no counterpart of GELU"),
         (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False)), "expected affine batch norm"),
         (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, momentum=None)), "expected affine batch norm"),
