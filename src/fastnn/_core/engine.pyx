@@ -347,8 +347,8 @@ cdef class TrainingJob:
         job.results.losses = <double *>address("losses", outcome[0], "d", epochs, True)
         job.results.correct = <double *>address("correct", outcome[1], "d", epochs, True)
         job.results.penalties = <double *>address("penalties", outcome[2], "d", epochs, True)
-        self.norms = np.zeros((epochs if record_norms else 0, 2 * self.plan.plan.n_ops, 3))
         if record_norms:
+            self.norms = np.zeros((epochs, 2 * self.plan.plan.n_ops, 3))
             job.results.norms = <double *>address("norms", self.norms, "d", self.norms.size, True)
         return 0
 
@@ -361,7 +361,7 @@ cdef class TrainingJob:
             tuple(outcome[0, :done].tolist()), tuple(outcome[1, :done].tolist()) if self.plan.classifies else None,
             job.train.step, "interrupted" if errors else "diverged" if job.results.status == FNN_DIVERGED else "ok",
             errors[0] if errors else None, tuple(outcome[2, :done].tolist()),
-            tuple(self.norms[:done, self.plan.arrays].tolist()))
+            () if self.norms is None else tuple(self.norms[:done, self.plan.arrays].tolist()))
 
 
 cdef class FewRows:
